@@ -1,0 +1,114 @@
+"""Every refusal of `pricing`, drawn as one tree: a sentence for people, `code` and `facts` for programs.
+
+PricingError                  code                      when
+ +- ClearingError             clearing_error            one window could not be cleared; nothing is published
+     +- NotInteger            not_integer               a float, NaN, boolean or text where a whole number belongs
+     +- BadText               bad_text                  an id, party, site or vantage is empty, too long or not text
+     +- PriceOffTick          price_off_tick            a price is no multiple of the tick
+     +- PriceOutOfRange       price_out_of_range        a price below or above what the engine holds
+     +- BadQuantity           bad_quantity              units outside 1 .. 2^20
+     +- BadSlotRange          bad_slot_range            slots empty, reversed or outside the window
+     +- BadQuality            bad_quality               a quality score or SLA outside its basis points
+     +- BadRank               bad_rank                  a negative rank of acceptance
+     +- UnknownClass          unknown_class             no resource class, or a demand that accepts none
+     +- UnknownCountry        unknown_country           not an ISO 3166 alpha-2 code in capitals
+     +- UnknownTier           unknown_tier              a tier outside T0 .. T3
+     +- UnknownStanding       unknown_standing          a standing that the rules do not name
+     +- BadLatency            bad_latency               a negative round trip, or a bound without a vantage
+     +- KindNotSupported      kind_not_supported        a kind that this version cannot clear
+     +- DuplicateId           duplicate_id              two lines of one side share an id
+     +- BookOverflow          book_overflow             the book's money does not fit the engine or the bundle
+     +- SolverFailed          solver_failed             the solver did not report an optimum
+     +- CertificateFailed     certificate_failed        the result is not proven optimal to the stated gap
+     +- BundleMismatch        bundle_mismatch           an outcome that does not belong to this book
+"""
+
+
+class PricingError(Exception):
+    """A refusal of `pricing`; `str(error)` is one sentence, `error.facts` holds what a caller needs to act."""
+
+    code: str = "pricing_error"
+
+    def __init__(self, sentence: str, **facts: object) -> None:
+        super().__init__(sentence)
+        self.facts: dict[str, object] = facts
+
+
+class ClearingError(PricingError):
+    code = "clearing_error"
+
+
+class NotInteger(ClearingError):
+    code = "not_integer"
+
+
+class BadText(ClearingError):
+    code = "bad_text"
+
+
+class PriceOffTick(ClearingError):
+    code = "price_off_tick"
+
+
+class PriceOutOfRange(ClearingError):
+    code = "price_out_of_range"
+
+
+class BadQuantity(ClearingError):
+    code = "bad_quantity"
+
+
+class BadSlotRange(ClearingError):
+    code = "bad_slot_range"
+
+
+class BadQuality(ClearingError):
+    code = "bad_quality"
+
+
+class BadRank(ClearingError):
+    code = "bad_rank"
+
+
+class UnknownClass(ClearingError):
+    code = "unknown_class"
+
+
+class UnknownCountry(ClearingError):
+    code = "unknown_country"
+
+
+class UnknownTier(ClearingError):
+    code = "unknown_tier"
+
+
+class UnknownStanding(ClearingError):
+    code = "unknown_standing"
+
+
+class BadLatency(ClearingError):
+    code = "bad_latency"
+
+
+class KindNotSupported(ClearingError):
+    code = "kind_not_supported"
+
+
+class DuplicateId(ClearingError):
+    code = "duplicate_id"
+
+
+class BookOverflow(ClearingError):
+    code = "book_overflow"
+
+
+class SolverFailed(ClearingError):
+    code = "solver_failed"
+
+
+class CertificateFailed(ClearingError):
+    code = "certificate_failed"
+
+
+class BundleMismatch(ClearingError):
+    code = "bundle_mismatch"
