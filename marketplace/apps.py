@@ -13,5 +13,5 @@ class MarketplaceConfig(AppConfig):
     verbose_name = "Grove Exchange"
 
     def ready(self) -> None:
-        """Load Celery, so that every `shared_task` binds to our app; importing the package alone stays light."""
-        from marketplace import celery  # noqa: F401
+        """Load Celery, so that every `shared_task` binds to our app, and the go-live checks."""
+        from marketplace import celery, checks  # noqa: F401

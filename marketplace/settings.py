@@ -1,8 +1,12 @@
-"""One settings file; every knob is one typed environment variable that fails loudly on a bad value."""
+"""One settings file; every knob is one typed environment variable that fails loudly on a bad value.
+
+What only production demands is not here but in `marketplace/checks.py`: `manage.py check --deploy` is the go-live list.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from marketplace import postgres
 from marketplace.environment import data_folder, env_bool, env_int, env_list, env_str, secret_key
@@ -12,11 +16,12 @@ DATA_DIR = data_folder()
 
 DEBUG = env_bool("DEBUG", default=False)
 DEMO = env_bool("DEMO", default=True)  # time may be moved forward; every page says so
-SECRET_KEY = env_str("SECRET_KEY", default="") or secret_key(DATA_DIR)
+SECRET_KEY = env_str("SECRET_KEY") or secret_key(DATA_DIR)
 ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]", "testserver"])
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-gb"
+USE_THOUSAND_SEPARATOR = False
 
 INSTALLED_APPS = [
     "unfold",
@@ -28,17 +33,51 @@ INSTALLED_APPS = [
     "django.contrib.humanize",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
-    "django_bootstrap_static",
+    "bootstrap",  # the CSS files of django-bootstrap-static
     "django_htmx",
     "heroicons",
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "csp",
     "ledger.apps.LedgerConfig",
     "marketplace.apps.MarketplaceConfig",
 ]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "marketplace.security.ContentPolicyMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],  # ours win over Unfold's
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
 AUTH_USER_MODEL = "marketplace.User"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+LOGIN_URL = "/login/"
+LOGIN_REDIRECT_URL = "/"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+]
 
 DATABASES = {"default": postgres.django_database(DATA_DIR)}
 ROOT_URLCONF = "marketplace.urls"
@@ -46,8 +85,112 @@ ASGI_APPLICATION = "marketplace.asgi.application"
 WSGI_APPLICATION = "marketplace.wsgi.application"
 
 # The chain: empty means the embedded py-evm chain inside the same PostgreSQL.
-CHAIN_URL = env_str("CHAIN_URL", default="")
-CHAIN_ID = env_int("CHAIN_ID", default=31338)
-BROKER_URL = env_str("BROKER_URL", default="")
+CHAIN_URL = env_str("CHAIN_URL")
+CHAIN_ID = env_int("CHAIN_ID", default=31338, minimum=1)
 PRICING_SOLVER = env_str("PRICING_SOLVER", default="public")
-PLATFORM_FEE_BPS = env_int("PLATFORM_FEE_BPS", default=250)
+PLATFORM_FEE_BPS = env_int("PLATFORM_FEE_BPS", default=250, minimum=0, maximum=10_000)
+
+# -- jobs: the outbox in the database is the truth, the broker carries ids as a hint ------------------------------
+BROKER_URL = env_str("BROKER_URL")
+QUEUE_DIR = DATA_DIR / "queue"
+CELERY_BROKER_URL = BROKER_URL or "filesystem://"
+CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {} if BROKER_URL else {
+    "data_folder_in": str(QUEUE_DIR / "messages"),
+    "data_folder_out": str(QUEUE_DIR / "messages"),
+    "control_folder": str(QUEUE_DIR / "control"),
+    "polling_interval": 0.05,  # the default of 1 s makes about four tasks a second
+}
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_PUBLISH_RETRY = False  # with the broker down a retry would block the request that only drops a hint
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"  # in memory: a schedule file would not survive kill -9 whole
+CELERY_TIMEZONE = "UTC"
+
+# -- static files: found where the packages keep them in the demo, collected once in production --------------------
+STATIC_URL = "/static/"
+STATIC_ROOT = DATA_DIR / "static"
+WHITENOISE_USE_FINDERS = DEMO
+WHITENOISE_MAX_AGE = 3600
+
+# -- security ------------------------------------------------------------------------------------------------------
+HTTPS = env_bool("HTTPS", default=not DEMO)  # the demo speaks plain HTTP to this machine alone
+SECURE_SSL_REDIRECT = HTTPS
+SESSION_COOKIE_SECURE = HTTPS
+CSRF_COOKIE_SECURE = HTTPS
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS
+SECURE_HSTS_PRELOAD = HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env_bool("BEHIND_PROXY", default=False) else None
+CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS", default=[])
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_AGE = 12 * 3600
+X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'none'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "font-src": ["'self'"],
+        "connect-src": ["'self'"],
+        "form-action": ["'self'"],
+        "base-uri": ["'none'"],
+        "frame-ancestors": ["'none'"],
+    },
+}
+CONTENT_POLICY_EXCEPTIONS = {  # by path, and nothing else: Unfold's Alpine evaluates, Swagger writes style attributes
+    "/console/": {"script-src": ["'unsafe-eval'", "'unsafe-inline'"], "style-src": ["'unsafe-inline'"]},
+    "/api/docs/": {"style-src": ["'unsafe-inline'"]},
+}
+
+# -- API -----------------------------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "EXCEPTION_HANDLER": "marketplace.api.problems.exception_handler",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],  # a view that forgets is closed
+    "DEFAULT_VERSIONING_CLASS": None,
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Grove Exchange",
+    "DESCRIPTION": "Post demand, bid capacity, follow leases and money. Refusals are RFC 9457 problem documents.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+}
+UNFOLD = {
+    "SITE_TITLE": "Grove Exchange",
+    "SITE_HEADER": "Foundation console",
+    "SITE_URL": "/",
+    "SHOW_VIEW_ON_SITE": False,
+    "SHOW_HISTORY": True,
+}
+
+# -- logs: to standard error, one line each, secrets cut out -------------------------------------------------------
+LOG_LEVEL = env_str("LOG_LEVEL", default="INFO")
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {"no_secrets": {"()": "marketplace.security.NoSecrets"}},
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["no_secrets"]}},
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    "loggers": {
+        "django.server": {"handlers": ["stderr"], "propagate": False},
+        "celery.app.trace": {"level": "WARNING"},  # a line for each of three jobs a second hides the others
+        "celery.worker.strategy": {"level": "WARNING"},
+        "celery.beat": {"level": "WARNING"},
+    },
+}

@@ -1,0 +1,42 @@
+"""The go-live list: what production demands and the demo does not. Run by `manage.py check --deploy`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+
+from marketplace.environment import env_str
+
+
+@register(Tags.security, deploy=True)
+def production_settings_are_given(**_: Any) -> list[CheckMessage]:
+    """Return one error for each default that is right on a laptop and wrong in production."""
+    demands = [
+        ("E001", settings.DEMO, "DEMO is on: time can be moved and every page says so.", "Set DEMO=0."),
+        ("E002", settings.DEBUG, "DEBUG is on: errors show source and settings.", "Set DEBUG=0."),
+        ("E003", not env_str("SECRET_KEY"), "SECRET_KEY is a file on this machine.", "Set SECRET_KEY from a vault."),
+        ("E004", not env_str("DATABASE_URL"), "The database is the embedded one.", "Set DATABASE_URL."),
+        ("E005", not settings.BROKER_URL, "The queue is a folder of this machine.", "Set BROKER_URL."),
+        ("E006", not settings.CHAIN_URL, "The chain is the embedded one: nobody else holds it.", "Set CHAIN_URL."),
+        ("E007", not env_str("ALLOWED_HOSTS"), "Only this machine may ask for pages.", "Set ALLOWED_HOSTS."),
+        ("E008", not settings.HTTPS, "Cookies travel over plain HTTP.", "Set HTTPS=1 behind a TLS end point."),
+    ]
+    return [Error(text, hint=hint, id=f"marketplace.{number}") for number, missing, text, hint in demands if missing]
+
+
+@register(Tags.security, deploy=True)
+def assertions_are_kept(**_: Any) -> list[CheckMessage]:
+    """Refuse `python -O`: the pricing engine asserts its promises before it returns them."""
+    if __debug__:
+        return []
+    return [Error("Python runs with -O, which drops assertions.", hint="Unset PYTHONOPTIMIZE.", id="marketplace.E009")]
+
+
+@register(Tags.security, deploy=True)
+def static_files_are_collected(**_: Any) -> list[CheckMessage]:
+    """Warn when production would answer every stylesheet with 404."""
+    if settings.WHITENOISE_USE_FINDERS or (settings.STATIC_ROOT / "unfold").is_dir():
+        return []
+    return [Warning("No static files are collected.", hint="Run manage.py collectstatic.", id="marketplace.W001")]
