@@ -1,0 +1,409 @@
+"""Every table of the books, of the outbox and of the rails.
+
+Transfers, counters and epochs are written by SQL functions (`migrations/0002_posting.py`), never through these classes:
+the classes are for reading. A table that is led by `ledger` keeps every key inside one ledger, so a ledger can be moved
+to another server whole.
+"""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import F, Q
+
+from ledger.chart import CHART, Floor, Kind, Origin
+
+
+def _codes(**wanted: object) -> list[str]:
+    return [
+        code for code, entry in CHART.items() if all(getattr(entry, name) == value for name, value in wanted.items())
+    ]
+
+
+class Ledger(models.Model):
+    """One ledger per asset. `next_seq` is the number that the next transfer takes."""
+
+    id = models.IntegerField(primary_key=True)
+    asset = models.TextField(unique=True)
+    next_seq = models.BigIntegerField(default=1)
+    halted = models.BooleanField(default=False)
+    halted_reason = models.TextField(default="", blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="ledger_numbers_from_one", condition=Q(next_seq__gte=1)),
+            models.CheckConstraint(
+                name="ledger_halt_has_a_reason", condition=Q(halted=False) | ~Q(halted_reason="")
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.asset} ({self.pk})"
+
+
+class Account(models.Model):
+    """One account of the chart in one ledger, with its counters in minor units of the ledger's asset."""
+
+    id = models.BigIntegerField(primary_key=True)
+    ledger = models.ForeignKey(
+        Ledger, on_delete=models.PROTECT, db_column="ledger", related_name="accounts", db_index=False
+    )
+    code = models.TextField()
+    party = models.UUIDField(null=True)
+    scope = models.UUIDField(null=True)
+    floor = models.TextField()
+    debits_posted = models.BigIntegerField(default=0)
+    credits_posted = models.BigIntegerField(default=0)
+    debits_pending = models.BigIntegerField(default=0)
+    credits_pending = models.BigIntegerField(default=0)
+    version = models.BigIntegerField(default=0)
+
+    class Meta:
+        indexes = [models.Index(name="account_by_party", fields=["party", "code"])]
+        constraints = [
+            models.UniqueConstraint(
+                name="account_exists_once", fields=["ledger", "code", "party", "scope"], nulls_distinct=False
+            ),
+            models.CheckConstraint(
+                name="account_never_spends_more_than_it_holds",
+                condition=~Q(floor=Floor.CREDIT.value)
+                | Q(credits_posted__gte=F("debits_posted") + F("debits_pending")),
+            ),
+            models.CheckConstraint(
+                name="account_never_gives_more_than_it_took",
+                condition=~Q(floor=Floor.DEBIT.value)
+                | Q(debits_posted__gte=F("credits_posted") + F("credits_pending")),
+            ),
+            models.CheckConstraint(
+                name="account_counters_are_never_negative",
+                condition=Q(debits_posted__gte=0, credits_posted__gte=0, debits_pending__gte=0, credits_pending__gte=0),
+            ),
+            models.CheckConstraint(
+                name="account_floor_follows_the_chart",
+                condition=Q(code__in=_codes(floor=Floor.CREDIT), floor=Floor.CREDIT.value)
+                | Q(code__in=_codes(floor=Floor.DEBIT), floor=Floor.DEBIT.value)
+                | Q(code__in=_codes(floor=Floor.NONE), floor=Floor.NONE.value),
+            ),
+            models.CheckConstraint(
+                name="account_party_follows_the_chart",
+                condition=Q(code__in=_codes(has_party=True), party__isnull=False)
+                | Q(code__in=_codes(has_party=False), party__isnull=True),
+            ),
+            models.CheckConstraint(
+                name="account_scope_follows_the_chart",
+                condition=Q(code__in=_codes(has_scope=True), scope__isnull=False)
+                | Q(code__in=_codes(has_scope=False), scope__isnull=True),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.code} ({self.pk})"
+
+
+class Transfer(models.Model):
+    """One movement of one amount from a debit to a credit account. Append-only; written by `post_transfers`.
+
+    `debit`, `credit` and `ledger` are plain numbers, not foreign keys: the function checks them for a whole batch at
+    once, where a key would be looked up row by row.
+    """
+
+    pk = models.CompositePrimaryKey("ledger", "id")
+    ledger = models.IntegerField()
+    id = models.UUIDField()
+    seq = models.BigIntegerField()
+    debit = models.BigIntegerField()
+    credit = models.BigIntegerField()
+    amount = models.BigIntegerField()
+    kind = models.TextField()
+    code = models.SmallIntegerField()
+    origin = models.TextField()
+    pending_id = models.UUIDField(null=True)
+    link = models.UUIDField(null=True)
+    timeout_at = models.DateTimeField(null=True)
+    reference = models.BinaryField(null=True)
+    effective_at = models.DateTimeField()
+    posted_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [
+            models.Index(name="transfer_by_debit", fields=["debit", "seq"]),
+            models.Index(name="transfer_by_credit", fields=["credit", "seq"]),
+            models.Index(name="transfer_by_link", fields=["ledger", "link"], condition=Q(link__isnull=False)),
+            models.Index(
+                name="transfer_by_timeout",
+                fields=["ledger", "timeout_at"],
+                condition=Q(kind=Kind.PENDING.value, timeout_at__isnull=False),
+            ),
+        ]
+        constraints = [
+            models.UniqueConstraint(name="transfer_seq_is_taken_once", fields=["ledger", "seq"]),
+            models.UniqueConstraint(
+                name="transfer_pending_is_resolved_once",
+                fields=["ledger", "pending_id"],
+                condition=Q(pending_id__isnull=False),
+            ),
+            models.CheckConstraint(name="transfer_moves_a_positive_amount", condition=Q(amount__gt=0)),
+            models.CheckConstraint(name="transfer_numbers_from_one", condition=Q(seq__gte=1)),
+            models.CheckConstraint(name="transfer_has_two_different_accounts", condition=~Q(debit=F("credit"))),
+            models.CheckConstraint(name="transfer_kind_is_known", condition=Q(kind__in=[kind.value for kind in Kind])),
+            models.CheckConstraint(
+                name="transfer_origin_is_known", condition=Q(origin__in=[origin.value for origin in Origin])
+            ),
+            models.CheckConstraint(
+                name="transfer_resolution_names_its_pending",
+                condition=Q(kind__in=["post", "void", "expire"], pending_id__isnull=False)
+                | Q(kind__in=["posted", "pending"], pending_id__isnull=True),
+            ),
+            models.CheckConstraint(
+                name="transfer_only_a_pending_times_out", condition=Q(timeout_at__isnull=True) | Q(kind="pending")
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.ledger}/{self.seq}"
+
+
+class Epoch(models.Model):
+    """A sealed run of transfers with the root of their hashes. Append-only; its anchor on chain is `EpochAnchor`."""
+
+    pk = models.CompositePrimaryKey("ledger", "no")
+    ledger = models.IntegerField()
+    no = models.BigIntegerField()
+    from_seq = models.BigIntegerField()
+    to_seq = models.BigIntegerField()
+    n = models.BigIntegerField()
+    root = models.BinaryField()
+    prev_root = models.BinaryField()
+    totals_hash = models.BinaryField()
+    closed_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(name="epoch_starts_once", fields=["ledger", "from_seq"]),
+            models.CheckConstraint(name="epoch_numbers_from_one", condition=Q(no__gte=1)),
+            models.CheckConstraint(
+                name="epoch_counts_its_transfers", condition=Q(n__gte=1) & Q(n=F("to_seq") - F("from_seq") + 1)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.ledger}/{self.no}"
+
+
+class EpochAnchor(models.Model):
+    """The chain transaction that made an epoch's root public; a row is written when it is final."""
+
+    pk = models.CompositePrimaryKey("ledger", "no")
+    ledger = models.IntegerField()
+    no = models.BigIntegerField()
+    tx_hash = models.TextField()
+    block_number = models.BigIntegerField()
+    anchored_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.ledger}/{self.no} in {self.tx_hash}"
+
+
+class Outbox(models.Model):
+    """One job, written in the transaction of the change that asks for it. The broker only carries its id as a hint."""
+
+    id = models.UUIDField(primary_key=True)
+    kind = models.TextField()
+    payload = models.JSONField()
+    dedupe_key = models.TextField(unique=True)
+    run_at = models.DateTimeField()
+    leased_until = models.DateTimeField(null=True)
+    claimed_until = models.DateTimeField(null=True)
+    tries = models.IntegerField(default=0)
+    last_error = models.TextField(default="", blank=True)
+    done_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [models.Index(name="outbox_open_by_time", fields=["run_at", "id"], condition=Q(done_at__isnull=True))]
+        constraints = [models.CheckConstraint(name="outbox_tries_are_never_negative", condition=Q(tries__gte=0))]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.dedupe_key}"
+
+
+class Inbox(models.Model):
+    """One event that somebody sent us, kept before we answer; an outbox job works on it."""
+
+    source = models.TextField()
+    event_id = models.TextField()
+    body = models.BinaryField()
+    received_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(name="inbox_keeps_an_event_once", fields=["source", "event_id"])]
+
+    def __str__(self) -> str:
+        return f"{self.source} {self.event_id}"
+
+
+class Reconciliation(models.Model):
+    """One comparison of the books with the chain at one finalized block: all figures, and the differences found."""
+
+    ledger = models.ForeignKey(Ledger, on_delete=models.PROTECT, db_column="ledger", related_name="reconciliations")
+    block_number = models.BigIntegerField()
+    block_hash = models.TextField()
+    figures = models.JSONField()
+    differences = models.JSONField()
+    checked_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"block {self.block_number}: {len(self.differences)} differences"
+
+
+class ChainContract(models.Model):
+    """One contract of ours as deployed on the chain."""
+
+    name = models.TextField(primary_key=True)
+    address = models.TextField(unique=True)
+    chain_id = models.BigIntegerField()
+    abi_hash = models.TextField()
+    deployed_block = models.BigIntegerField(null=True)
+    tx_hash = models.TextField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.address}"
+
+
+class ChainAddress(models.Model):
+    """Whose address this is (EIP-55 checksum form), and whether it buys or provides."""
+
+    address = models.TextField(primary_key=True)
+    party = models.UUIDField(db_index=True)
+    role = models.TextField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="chain_address_buys_or_provides", condition=Q(role__in=["buyer", "provider"]))
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.address} {self.role}"
+
+
+class ChainClass(models.Model):
+    """The number that a node class has on chain."""
+
+    class_id = models.BigIntegerField(primary_key=True)
+    provider = models.UUIDField(db_index=True)
+    node_class = models.UUIDField(unique=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="chain_class_numbers_are_never_negative", condition=Q(class_id__gte=0))
+        ]
+
+    def __str__(self) -> str:
+        return str(self.class_id)
+
+
+class ChainIntent(models.Model):
+    """One transaction that we mean to send, committed before anything is sent. `plan` is posted when it is final."""
+
+    class State(models.TextChoices):
+        QUEUED = "queued"
+        SIGNED = "signed"
+        SENT = "sent"
+        FINAL = "final"
+        REVERTED = "reverted"
+
+    id = models.UUIDField(primary_key=True)
+    key = models.TextField(unique=True)
+    role = models.TextField()
+    contract = models.TextField()
+    function = models.TextField()
+    to_address = models.TextField()
+    calldata = models.BinaryField()
+    gas_limit = models.BigIntegerField(null=True)
+    force = models.BooleanField(default=False)
+    plan = models.JSONField(default=list)
+    state = models.TextField(choices=State, default=State.QUEUED)
+    nonce = models.BigIntegerField(null=True)
+    tx_hash = models.TextField(null=True, unique=True)  # many have none yet
+    block_number = models.BigIntegerField(null=True)
+    gas_used = models.BigIntegerField(null=True)
+    receipt = models.JSONField(null=True)
+    revert_reason = models.TextField(default="", blank=True)
+    created_at = models.DateTimeField()
+    final_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [
+            models.Index(
+                name="chain_intent_open",
+                fields=["created_at", "id"],
+                condition=Q(state__in=["queued", "signed", "sent"]),
+            )
+        ]
+        constraints = [
+            models.CheckConstraint(
+                name="chain_intent_state_is_known",
+                condition=Q(state__in=["queued", "signed", "sent", "final", "reverted"]),
+            ),
+            models.CheckConstraint(
+                name="chain_intent_is_signed_with_a_nonce",
+                condition=Q(state="queued") | Q(nonce__isnull=False, nonce__gte=0) | Q(state="reverted"),
+            ),
+            models.CheckConstraint(
+                name="chain_intent_ends_in_a_block",
+                condition=~Q(state="final") | Q(block_number__isnull=False, tx_hash__isnull=False),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.key} {self.state}"
+
+
+class ChainAttempt(models.Model):
+    """One signed transaction of an intent: these bytes and no others may be sent for it."""
+
+    intent = models.ForeignKey(ChainIntent, on_delete=models.PROTECT, related_name="attempts")
+    nonce = models.BigIntegerField()
+    raw = models.BinaryField()
+    tx_hash = models.TextField(unique=True)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="chain_attempt_nonce_is_never_negative", condition=Q(nonce__gte=0))
+        ]
+
+    def __str__(self) -> str:
+        return self.tx_hash
+
+
+class ChainEvent(models.Model):
+    """One finalized log of our contracts; `booked` says that the books know it."""
+
+    block_number = models.BigIntegerField()
+    block_hash = models.TextField()
+    log_index = models.IntegerField()
+    tx_hash = models.TextField()
+    contract = models.TextField()
+    name = models.TextField()
+    args = models.JSONField()
+    booked = models.BooleanField(default=False)
+
+    class Meta:
+        indexes = [
+            models.Index(name="chain_event_by_block", fields=["block_number", "log_index"]),
+            models.Index(name="chain_event_by_name", fields=["contract", "name"]),
+        ]
+        constraints = [models.UniqueConstraint(name="chain_event_is_kept_once", fields=["block_hash", "log_index"])]
+
+    def __str__(self) -> str:
+        return f"{self.contract}.{self.name} {self.block_number}/{self.log_index}"
+
+
+class ChainMark(models.Model):
+    """How far a reader of the chain has come."""
+
+    name = models.TextField(primary_key=True)
+    block_number = models.BigIntegerField()
+    block_hash = models.TextField()
+
+    def __str__(self) -> str:
+        return f"{self.name} at {self.block_number}"
