@@ -409,7 +409,7 @@ def _reachable_binaries(data_dir: Path) -> Path:
     if os.geteuid() != 0:
         return binaries
     _refuse_unless_reachable(server_folder(data_dir))
-    if _server_user_can(["test", "-x", str(binaries / "initdb")]) and _server_user_can([str(binaries / "initdb"), "-V"]):
+    if _server_user_can([str(binaries / "initdb"), "-V"]):
         return binaries
     source = binaries.parent
     stamp = sha256(f"{source}{(binaries / 'postgres').stat().st_size}".encode()).hexdigest()[:12]
