@@ -10,7 +10,7 @@ by a handful of numpy operations. All words of one call have one shape or broadc
 """
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -49,7 +49,8 @@ def pack(minutes: npt.ArrayLike) -> Words:
     bits = np.asarray(minutes, dtype=np.bool_)
     if bits.ndim == 0 or bits.shape[-1] != SLOT_MINUTES:
         raise MeteringError("A slot has 60 minutes.", shape=bits.shape)
-    return np.bitwise_or.reduce(bits.astype(np.int64) << _SHIFTS, axis=-1)
+    words: Words = np.bitwise_or.reduce(bits.astype(np.int64) << _SHIFTS, axis=-1)
+    return words
 
 
 def unpack(words: npt.ArrayLike) -> Bools:
@@ -130,7 +131,5 @@ class SlotCounts:
 def count_verdicts(verdicts: Int8s) -> SlotCounts:
     """Count the verdicts of int8 [..., 60] (or any other span) along the last axis."""
 
-    def counted(verdict: Any) -> Words:
-        return np.count_nonzero(verdicts == verdict, axis=-1).astype(np.int64)
-
-    return SlotCounts(up=counted(UP), down=counted(DOWN), unknown=counted(UNKNOWN))
+    up, down, unknown = (np.count_nonzero(verdicts == verdict, axis=-1) for verdict in (UP, DOWN, UNKNOWN))
+    return SlotCounts(up=np.asarray(up), down=np.asarray(down), unknown=np.asarray(unknown))

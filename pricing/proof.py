@@ -116,8 +116,8 @@ def random_rows(key: bytes, first: int, last: int, size: int) -> Bytes:
     """
     philox = np.random.Philox(key=int.from_bytes(key[:16], "little"), counter=first * size // 32)
     words = philox.random_raw((last - first) * size // 8).astype("<u8", copy=False)
-    entries: Bytes = (words.view(np.uint8) & 63).reshape(last - first, size)
-    return entries
+    entries = words.view(np.uint8) & np.uint8(63)
+    return entries.reshape(last - first, size)
 
 
 def weights_of(seed: bytes, size: int) -> Int8s:
@@ -166,13 +166,14 @@ class FloatBackend:
 
     def __init__(self, name: str, dtype: type[np.float32] | type[np.float64]) -> None:
         self.name = name
-        self._dtype = dtype
+        self._dtype: Any = dtype
 
     def load(self, weights: Int8s) -> None:
-        self._weights = weights.astype(self._dtype)
+        self._weights: Any = weights.astype(self._dtype)
 
     def product(self, rows: Int8s) -> Int32s:
-        return (rows.astype(self._dtype) @ self._weights).astype(np.int32)
+        product: Int32s = (rows.astype(self._dtype) @ self._weights).astype(np.int32)
+        return product
 
     def chain(self, rows: Int8s, products: int) -> Int8s:
         ends = np.empty_like(rows)
