@@ -165,17 +165,17 @@ def ensure_running(data_dir: Path | None = None, *, name: str = "") -> None:
     if env_str("DATABASE_URL"):
         return
     data_dir = data_dir or data_folder()
-    if data_dir not in _users:
-        with _only_one(data_dir):
-            _start_unless_ready(data_dir)
+    with _only_one(data_dir):
+        _start_unless_ready(data_dir)
+        if data_dir not in _users:
             _users[data_dir] = _lock_as_user(data_dir)
-        atexit.register(leave, data_dir, os.getpid())
+            atexit.register(leave, data_dir)
     create_database(name or database_name(), data_dir)
 
 
-def leave(data_dir: Path, pid: int | None = None) -> None:
-    """Stop being a user; the last one to leave stops the server. In a forked child of a user nothing happens."""
-    if pid not in (None, os.getpid()) or data_dir not in _users:
+def leave(data_dir: Path) -> None:
+    """Stop being a user; the last one to leave stops the server."""
+    if data_dir not in _users:
         return
     with _only_one(data_dir):
         descriptor = _users.pop(data_dir)
@@ -187,6 +187,15 @@ def leave(data_dir: Path, pid: int | None = None) -> None:
             _stop(data_dir)
         finally:
             os.close(descriptor)
+
+
+def _forget_in_forked_child() -> None:
+    """A fork shares its parent's lock; it must not stop the server for it, nor keep it from being stopped."""
+    while _users:
+        os.close(_users.popitem()[1])
+
+
+os.register_at_fork(after_in_child=_forget_in_forked_child)
 
 
 def create_database(name: str, data_dir: Path | None = None) -> None:
@@ -252,14 +261,14 @@ def _lock_as_user(data_dir: Path) -> int:
 
 
 def _start_unless_ready(data_dir: Path) -> None:
-    if _is_ready(data_dir):
+    if _answers(data_dir):
         return
     binaries = _reachable_binaries(data_dir)
     data = server_folder(data_dir) / "data"
     if not (data / "PG_VERSION").exists():
         _make_cluster(binaries, data)
     _make_socket_folder(socket_folder(data_dir))
-    _wait_for_zombies_backends(data)
+    _wait_for_orphans(data)
     log_path = server_folder(data_dir) / "server.log"
     with open(log_path, "ab") as log:
         server = subprocess.Popen(
@@ -267,7 +276,7 @@ def _start_unless_ready(data_dir: Path) -> None:
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **_as_server_user(),
         )
     give_up_at = time.monotonic() + START_SECONDS_MAX
-    while not _is_ready(data_dir):
+    while not _answers(data_dir):
         if server.poll() is not None or time.monotonic() > give_up_at:
             tail = log_path.read_text(errors="replace").splitlines()[-5:]
             raise PostgresUnavailable("PostgreSQL did not start. Its last words:\n  " + "\n  ".join(tail))
@@ -275,14 +284,16 @@ def _start_unless_ready(data_dir: Path) -> None:
     server.returncode = 0  # it outlives this process on purpose: no "still running" warning when the object goes
 
 
-def _is_ready(data_dir: Path) -> bool:
-    import psycopg
+def _answers(data_dir: Path) -> bool:
+    """Say whether a server takes connections. One that recovers from a crash is waited for."""
+    from psycopg import pq
+    from psycopg.conninfo import make_conninfo
 
-    try:
-        psycopg.connect(**_maintenance(data_dir), connect_timeout=5).close()
-    except psycopg.OperationalError:
-        return False
-    return True
+    target = make_conninfo(**_maintenance(data_dir), connect_timeout=5).encode()
+    give_up_at = time.monotonic() + START_SECONDS_MAX
+    while (word := pq.PGconn.ping(target)) == pq.Ping.REJECT and time.monotonic() < give_up_at:
+        time.sleep(0.02)
+    return word == pq.Ping.OK
 
 
 def _make_cluster(binaries: Path, data: Path) -> None:
@@ -336,8 +347,8 @@ def _process_state(pid: int) -> str | None:
         return None
 
 
-def _wait_for_zombies_backends(data: Path) -> None:
-    """Clear the pid file of a killed server whose number still stands as a zombie.
+def _wait_for_orphans(data: Path) -> None:
+    """Let the children of a killed server end, and clear its pid file when its number still stands as a zombie.
 
     Process 1 of many containers reaps nothing: PostgreSQL then believes its old self alive and refuses to start. The
     file goes only when no process works in the data folder any more, because two servers on one folder destroy it.
