@@ -130,7 +130,11 @@ class Witness:
     share_commitment: bytes
     share: bytes
     timeline: Timeline
-    openings: tuple[Opening, ...]  # one per block, for its own secret rows
+    openings: tuple[Opening, ...]  # one per block, for its own secret rows; none from a verifier that did not accept
+
+    @property
+    def has_accepted(self) -> bool:
+        return bool(self.openings)
 
 
 @dataclass(frozen=True)
@@ -187,13 +191,14 @@ class Transcript:
 class Score:
     """What a checked transcript proves."""
 
+    accepted: int  # witnesses whose openings are in it
     ops_per_second: int
     elapsed_ns: int
     transcript_hash: bytes
 
 
 def transcript_hash(data: bytes) -> bytes:
-    """The name of a transcript: SHA-256 of its canonical bytes."""
+    """The name of a transcript: SHA-256 of the canonical bytes of its light form."""
     return hashlib.sha256(data).digest()
 
 
@@ -217,17 +222,28 @@ def verify_again(data: bytes, *, entropy: bytes) -> Score:
     names what does not hold.
     """
     transcript = Transcript.from_bytes(data)
-    check_transcript(transcript, entropy=entropy)
-    timelines = [witness.timeline for witness in transcript.witnesses]
-    return Score(ops_per_second(transcript.preset, timelines), elapsed_ns(timelines), transcript_hash(data))
-
-
-def check_transcript(transcript: Transcript, *, entropy: bytes) -> None:
-    """Check shares, nonces, stamps and openings of all witnesses. Raises a ProofRefused."""
     checker = Checker(preset=transcript.preset, seed=transcript.seed, entropy=entropy)
-    for witness in transcript.witnesses:
+    return check_transcript(transcript, checker)
+
+
+def check_transcript(transcript: Transcript, checker: Checker) -> Score:
+    """Check stamps and openings of all witnesses that accepted, with somebody's own secret vectors.
+
+    Raises a ProofRefused; MalformedProof when nobody accepted.
+    """
+    accepted = [witness for witness in transcript.witnesses if witness.has_accepted]
+    if not accepted:
+        raise MalformedProof("No verifier accepted this proof.")
+    for witness in accepted:
         check_timeline(transcript.preset, witness.timeline)
         checker.check(transcript.nonces, transcript.commitments, witness.openings)
+    timelines = [witness.timeline for witness in accepted]
+    return Score(
+        accepted=len(accepted),
+        ops_per_second=ops_per_second(transcript.preset, timelines),
+        elapsed_ns=elapsed_ns(timelines),
+        transcript_hash=transcript_hash(transcript.light().to_bytes()),
+    )
 
 
 # --- wire form -----------------------------------------------------------------------------------------------------
