@@ -10,7 +10,7 @@ from __future__ import annotations
 from django.db import models
 from django.db.models import F, Q
 
-from ledger.chart import CHART, Floor, Kind, Origin
+from ledger.chart import CHART, Floor, Kind, Origin, Side
 
 
 def _codes(**wanted: object) -> list[str]:
@@ -97,6 +97,18 @@ class Account(models.Model):
 
     def __str__(self) -> str:
         return f"{self.code} ({self.pk})"
+
+    @property
+    def balance_minor(self) -> int:
+        """What is posted, on the account's normal side; for an asset account that is what it has."""
+        difference = self.credits_posted - self.debits_posted
+        return difference if CHART[self.code].side is Side.CREDIT else -difference
+
+    @property
+    def free_minor(self) -> int:
+        """The balance less what pending transfers have reserved out of it."""
+        reserved = self.debits_pending if CHART[self.code].side is Side.CREDIT else self.credits_pending
+        return self.balance_minor - reserved
 
 
 class Transfer(models.Model):

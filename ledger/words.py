@@ -11,8 +11,8 @@ from uuid import UUID
 class ChainWords:
     """Every figure of the chain that the books mirror, in micro-USD, all at the same block.
 
-    `buyers` maps a party to (free, locked); `classes` maps a class id to (committed, payable, holdback); `stakes` maps a
-    class id to bonded plus unbonding.
+    `buyers` maps a party to (free, locked); `classes` maps a class id to (committed, payable, holdback); `stakes` maps
+    a class id to bonded plus unbonding.
     """
 
     block_number: int

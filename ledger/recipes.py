@@ -1,0 +1,265 @@
+"""One function per event of the market: the only ways in which the books move.
+
+All amounts are micro-USD in the ledger of the stablecoin. An amount of zero moves nothing and writes nothing. Ids of
+transfers that follow from something else are derived from it, so that a job that was killed and runs again writes
+nothing twice. `reference` is the chain event that caused the movement (see `ledger.ids.chain_reference`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from django.db import transaction
+
+from ledger.chart import Code, Kind, Origin
+from ledger.errors import PendingNotFound, PendingResolved
+from ledger.ids import uuid_from
+from ledger.models import Transfer
+from ledger.posting import USDC6_LEDGER, Posting, account, lock_ledger, post_transfers
+
+EXPIRE_AT_ONCE = 1000  # holds released in one transaction, so that a long queue of them never blocks the ledger
+
+
+def _account(code: str, party: UUID | None = None, scope: UUID | None = None) -> int:
+    return account(ledger=USDC6_LEDGER, code=code, party=party, scope=scope)
+
+
+def _move(
+    *, id: UUID, debit: int, credit: int, amount: int, code: Code, origin: str, now: datetime,
+    reference: bytes | None,
+) -> int:  # fmt: skip
+    if amount == 0:
+        return 0
+    posting = Posting(id, debit, credit, amount, "posted", code, origin, reference=reference)
+    return post_transfers(ledger=USDC6_LEDGER, postings=[posting], now=now)
+
+
+def _linked(postings: Sequence[Posting], link: UUID) -> list[Posting]:
+    """Return the postings that move something, as one group; a single one needs no link."""
+    moving = [posting for posting in postings if posting.amount != 0]
+    return [replace(posting, link=link) for posting in moving] if len(moving) > 1 else moving
+
+
+# -- money that comes and goes --------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def book_deposit(
+    *, party: UUID, amount: int, reference: bytes, now: datetime, origin: str = Origin.ORGANIC
+) -> int:
+    """Book a final deposit into the escrow contract: chain.escrow -> buyer.available."""
+    return _move(
+        id=uuid_from("deposit", reference), debit=_account("chain.escrow"), credit=_account("buyer.available", party),
+        amount=amount, code=Code.DEPOSIT, origin=origin, now=now, reference=reference,
+    )  # fmt: skip
+
+
+@transaction.atomic
+def book_withdrawal(
+    *, party: UUID, amount: int, reference: bytes, now: datetime, origin: str = Origin.ORGANIC
+) -> int:
+    """Book a final withdrawal from the escrow contract: buyer.available -> chain.escrow. Raises InsufficientFunds."""
+    return _move(
+        id=uuid_from("withdrawal", reference), debit=_account("buyer.available", party),
+        credit=_account("chain.escrow"), amount=amount, code=Code.WITHDRAWAL, origin=origin, now=now,
+        reference=reference,
+    )  # fmt: skip
+
+
+# -- holds ------------------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def reserve_hold(
+    *, id: UUID, party: UUID, window: UUID, amount: int, timeout_at: datetime, now: datetime,
+    origin: str = Origin.ORGANIC,
+) -> int:  # fmt: skip
+    """Reserve money for a demand: PENDING buyer.available -> buyer.held(window), until `timeout_at`.
+
+    `id` is the caller's and kept before. Choose a timeout beyond the time in which the chain becomes final: a hold that
+    is over can no longer be posted. Raises InsufficientFunds, PendingTimedOut, IdReused.
+    """
+    posting = Posting(
+        id, _account("buyer.available", party), _account("buyer.held", party, window), amount, "pending", Code.HOLD,
+        origin, timeout_at=timeout_at,
+    )  # fmt: skip
+    return post_transfers(ledger=USDC6_LEDGER, postings=[posting], now=now)
+
+
+@transaction.atomic
+def void_hold(*, id: UUID, now: datetime) -> int:
+    """Release a hold; 0 if it was released before. After its timeout the release is written as an expiry.
+
+    Raises PendingNotFound, and PendingResolved if the hold was posted.
+    """
+    lock_ledger(USDC6_LEDGER)
+    hold = Transfer.objects.filter(ledger=USDC6_LEDGER, id=id, kind=Kind.PENDING.value).first()
+    if hold is None:
+        raise PendingNotFound("There is no such hold.", pending_id=str(id))
+    resolution = Transfer.objects.filter(ledger=USDC6_LEDGER, pending_id=id).first()
+    if resolution is not None:
+        if resolution.kind == Kind.POST.value:
+            raise PendingResolved("This hold was posted; it cannot be released.", pending_id=str(id))
+        return 0
+    kind = Kind.EXPIRE if hold.timeout_at is not None and hold.timeout_at <= now else Kind.VOID
+    return post_transfers(ledger=USDC6_LEDGER, postings=[_release(hold, kind)], now=now)
+
+
+def expire_holds(*, now: datetime) -> int:
+    """Release every hold whose time is over, and return how many. A job calls this; running it again is harmless."""
+    released = 0
+    while True:
+        with transaction.atomic():
+            lock_ledger(USDC6_LEDGER)
+            overdue = Transfer.objects.raw(
+                """select t.* from ledger_transfer t
+                    where t.ledger = %s and t.kind = 'pending' and t.timeout_at <= %s
+                      and not exists (select 1 from ledger_transfer r
+                                       where r.ledger = t.ledger and r.pending_id = t.id)
+                    order by t.timeout_at, t.seq limit %s""",
+                [USDC6_LEDGER, now, EXPIRE_AT_ONCE],
+            )
+            postings = [_release(hold, Kind.EXPIRE) for hold in overdue]
+            released += post_transfers(ledger=USDC6_LEDGER, postings=postings, now=now)
+        if len(postings) < EXPIRE_AT_ONCE:
+            return released
+
+
+def _release(hold: Transfer, kind: Kind) -> Posting:
+    word: Literal["void", "expire"] = "void" if kind is Kind.VOID else "expire"
+    return Posting(
+        uuid_from(word, hold.id), hold.debit, hold.credit, hold.amount, word, Code.HOLD_RELEASED, hold.origin,
+        pending_id=hold.id,
+    )  # fmt: skip
+
+
+def post_hold_posting(
+    *, hold_id: UUID, party: UUID, window: UUID, amount: int, origin: str = Origin.ORGANIC
+) -> Posting:
+    """Return the posting that turns `amount` of a hold into held money and releases the rest; for a chain plan."""
+    return Posting(
+        uuid_from("post", hold_id), _account("buyer.available", party), _account("buyer.held", party, window), amount,
+        "post", Code.HOLD, origin, pending_id=hold_id,
+    )  # fmt: skip
+
+
+# -- settlement and payout -------------------------------------------------------------------------------------------
+
+
+def settle_postings(
+    *, lease: UUID, buyer: UUID, window: UUID, provider: UUID, node_class: UUID, earned: int, holdback: int, fee: int,
+    returned: int, credit: int, origin: str = Origin.ORGANIC, period: str = "",
+) -> list[Posting]:  # fmt: skip
+    """Return the postings that settle one lease out of buyer.held(window), as one linked group; for a chain plan.
+
+    The five amounts exclude each other and together are what leaves buyer.held: `earned` goes to provider.payable,
+    `holdback` to provider.holdback, `fee` to foundation.fees, `returned` (not delivered) and `credit` (broken SLA) to
+    buyer.available. A lease settled more than once names each `period`.
+    """
+    held = _account("buyer.held", buyer, window)
+    lines = (
+        ("earned", earned, ("provider.payable", provider, node_class), Code.EARNED),
+        ("holdback", holdback, ("provider.holdback", provider, node_class), Code.HELD_BACK),
+        ("fee", fee, ("foundation.fees", None, None), Code.FEE),
+        ("returned", returned, ("buyer.available", buyer, None), Code.RETURNED),
+        ("credit", credit, ("buyer.available", buyer, None), Code.SLA_CREDIT),
+    )
+    postings = [
+        Posting(uuid_from("settle", lease, period, name), held, _account(*target), amount, "posted", code, origin)
+        for name, amount, target, code in lines
+        if amount != 0
+    ]
+    return _linked(postings, uuid_from("settle", lease, period))
+
+
+@transaction.atomic
+def book_paid_out(
+    *, provider: UUID, node_class: UUID, amount: int, reference: bytes, now: datetime, origin: str = Origin.ORGANIC
+) -> int:
+    """Book a final payout: provider.payable -> chain.escrow. Raises LedgerHalted, InsufficientFunds."""
+    return _move(
+        id=uuid_from("paid_out", reference), debit=_account("provider.payable", provider, node_class),
+        credit=_account("chain.escrow"), amount=amount, code=Code.PAID_OUT, origin=origin, now=now,
+        reference=reference,
+    )  # fmt: skip
+
+
+@transaction.atomic
+def book_holdback_released(
+    *, provider: UUID, node_class: UUID, amount: int, reference: bytes, now: datetime, origin: str = Origin.ORGANIC
+) -> int:
+    """Book that a class was proven and its holdback is earned: provider.holdback -> provider.payable."""
+    return _move(
+        id=uuid_from("holdback_released", reference), debit=_account("provider.holdback", provider, node_class),
+        credit=_account("provider.payable", provider, node_class), amount=amount, code=Code.HOLDBACK_RELEASED,
+        origin=origin, now=now, reference=reference,
+    )  # fmt: skip
+
+
+@transaction.atomic
+def book_holdback_forfeited(
+    *, provider: UUID, node_class: UUID, buyer: UUID, amount: int, reference: bytes, now: datetime,
+    origin: str = Origin.ORGANIC,
+) -> int:  # fmt: skip
+    """Book a breach while unproven: provider.holdback -> buyer.available."""
+    return _move(
+        id=uuid_from("holdback_forfeited", reference), debit=_account("provider.holdback", provider, node_class),
+        credit=_account("buyer.available", buyer), amount=amount, code=Code.HOLDBACK_FORFEITED, origin=origin,
+        now=now, reference=reference,
+    )  # fmt: skip
+
+
+# -- stake -----------------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def book_stake(
+    *, provider: UUID, node_class: UUID, amount: int, reference: bytes, now: datetime, origin: str = Origin.ORGANIC
+) -> int:
+    """Book a final stake: chain.stake -> stake.mirror."""
+    return _move(
+        id=uuid_from("stake", reference), debit=_account("chain.stake"),
+        credit=_account("stake.mirror", provider, node_class), amount=amount, code=Code.STAKE, origin=origin, now=now,
+        reference=reference,
+    )  # fmt: skip
+
+
+@transaction.atomic
+def book_unstake(
+    *, provider: UUID, node_class: UUID, amount: int, reference: bytes, now: datetime, origin: str = Origin.ORGANIC
+) -> int:
+    """Book a stake that was taken back after unbonding: stake.mirror -> chain.stake."""
+    return _move(
+        id=uuid_from("unstake", reference), debit=_account("stake.mirror", provider, node_class),
+        credit=_account("chain.stake"), amount=amount, code=Code.UNSTAKE, origin=origin, now=now, reference=reference,
+    )  # fmt: skip
+
+
+@transaction.atomic
+def book_slash(
+    *, provider: UUID, node_class: UUID, buyer: UUID, to_buyer: int, to_pool: int, reference: bytes, now: datetime,
+    origin: str = Origin.ORGANIC,
+) -> int:  # fmt: skip
+    """Book an executed slash as one group: the stake goes to the harmed buyer first, the rest to the pool.
+
+    stake.mirror -> buyer.available, stake.mirror -> insurance.pool, and chain.escrow -> chain.stake for both, because
+    the stake contract deposits both shares in the escrow contract.
+    """
+    mirror = _account("stake.mirror", provider, node_class)
+    escrow, stake = _account("chain.escrow"), _account("chain.stake")
+    lines = (
+        ("buyer", mirror, _account("buyer.available", buyer), to_buyer, Code.SLASH_TO_BUYER),
+        ("pool", mirror, _account("insurance.pool"), to_pool, Code.SLASH_TO_POOL),
+        ("moved", escrow, stake, to_buyer + to_pool, Code.SLASH_MOVED),
+    )
+    postings = [
+        Posting(uuid_from("slash", reference, name), debit, credit, amount, "posted", code, origin, reference=reference)
+        for name, debit, credit, amount, code in lines
+        if amount != 0
+    ]
+    linked = _linked(postings, uuid_from("slash", reference))
+    return post_transfers(ledger=USDC6_LEDGER, postings=linked, now=now)
