@@ -151,19 +151,19 @@ def _micros(usd: float) -> int:
 
 def _resource_classes(source: Path, prices: pd.DataFrame) -> list[ResourceClass]:
     """Class list; each figure that the bundled list also quotes must agree with it (ValueError)."""
-    listed = _csv(source, "bench/gpu_tflops_mlco2.csv").set_index("name")
+    listed = {row["name"]: row for row in _records(_csv(source, "bench/gpu_tflops_mlco2.csv"))}
     price = dict(zip(prices.resource_class, prices.median_micros.tolist(), strict=True))
     classes = []
     for code, (name, tera, gib, gigabytes, row) in _SPECS.items():
         origin = "vendor data sheet"
         if row is not None:
-            if not math.isclose(float(listed.loc[row[0], row[1]]), tera):
-                raise ValueError(f"{code}: the bundled list quotes {listed.loc[row[0], row[1]]}, ours is {tera}")
+            if not math.isclose(float(listed[row[0]][row[1]]), tera):
+                raise ValueError(f"{code}: the bundled list quotes {listed[row[0]][row[1]]}, ours is {tera}")
             origin = f"mlco2/impact ({row[0]}), memory by vendor data sheet"
         classes.append(ResourceClass(code, name, "GPU", round(tera * 1e12), gib * 2**30, gigabytes * 10**9,
                                      price[code], origin))
     # One core of an 18-core Xeon E5-2699 v3; memory and bandwidth per core are our round figures.
-    ops = round(float(listed.loc["Intel Xeon E5-2699", "TFLOPS32"]) * 1e12) // 18
+    ops = round(float(listed["Intel Xeon E5-2699"]["TFLOPS32"]) * 1e12) // 18
     classes.append(ResourceClass("CPU-CORE", "One x86-64 core", "core", ops, 4 * 2**30, 4 * 10**9, price["CPU-CORE"],
                                  "mlco2/impact (Intel Xeon E5-2699) over 18 cores; price is our assumption"))
     return classes
