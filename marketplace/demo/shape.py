@@ -98,6 +98,8 @@ def describe(shapes: Sequence[Shape]) -> str:
     """One line per world, under the shares that a book of thirty providers should show."""
     lines = ["seed demands funded bids bidders  class  rules latency price  offered/demanded outages",
              "                        expected   1.00 .96-1.00 .86-.95 .85-.90    0.7-1.5"]
-    lines += [f"{s.seed:>4} {s.demands:>7} {s.funded:>6} {s.bids:>4} {s.bidders:>7}  {s.with_class:.3f}  {s.with_rules:.3f}"
-              f"  {s.with_latency:.3f}  {s.with_price:.3f}  {s.tightness:>15.2f} {s.outages:>7}" for s in shapes]
+    for s in shapes:
+        counts = f"{s.seed:>4} {s.demands:>7} {s.funded:>6} {s.bids:>4} {s.bidders:>7}"
+        shares = f"  {s.with_class:.3f}  {s.with_rules:.3f}  {s.with_latency:.3f}  {s.with_price:.3f}"
+        lines.append(f"{counts}{shares}  {s.tightness:>15.2f} {s.outages:>7}")
     return "\n".join(lines)
