@@ -1,0 +1,237 @@
+"""What any chain is to the rails: a head, calls, receipts, logs, and a way to hand in signed bytes.
+
+One class serves every node, because all of them speak through web3; the embedded chain adds the one thing that a wire
+protocol has no word for: many transactions in one block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from eth_utils import decode_hex, encode_hex, keccak
+from web3 import Web3
+from web3.exceptions import (
+    BlockNotFound,
+    ContractLogicError,
+    TransactionNotFound,
+    Web3RPCError,
+)
+from web3.types import BlockIdentifier
+
+from ledger.models import ChainContract
+from ledger.rails import abi
+from ledger.rails.embedded import EmbeddedChain, Mined
+from ledger.rails.errors import CallReverted, ContractUnknown
+
+
+@dataclass(frozen=True)
+class Head:
+    """One block: height, unix seconds, hash (0x hex)."""
+
+    number: int
+    timestamp: int
+    hash: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of a transaction on the chain. `revert_output` is known on the embedded chain only."""
+
+    tx_hash: str
+    block_number: int
+    block_hash: str
+    succeeded: bool
+    gas_used: int
+    revert_output: bytes | None
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a node said to signed bytes: taken, or refused with a sentence. The receipt may come at once."""
+
+    tx_hash: str
+    refusal: str | None
+    receipt: Receipt | None
+
+
+@dataclass(frozen=True)
+class Log:
+    """One log of one of our contracts, still encoded."""
+
+    block_number: int
+    block_hash: str
+    log_index: int
+    tx_hash: str
+    address: str
+    topics: tuple[bytes, ...]
+    data: bytes
+
+
+class Chain:
+    """The chain this installation settles on."""
+
+    def __init__(self, w3: Web3, *, chain_id: int, embedded: EmbeddedChain | None = None) -> None:
+        self.w3 = w3
+        self.chain_id = chain_id
+        self.embedded = embedded
+
+    # -- blocks ----------------------------------------------------------------------------------------------------
+    def head(self) -> Head:
+        """The newest block."""
+        return self._head("latest")
+
+    def finalized(self) -> Head:
+        """The newest block that cannot be taken back; money enters the books from here only."""
+        return self._head("finalized")
+
+    def block(self, number: int) -> Head | None:
+        """The block at that height, or None above the head."""
+        try:
+            return self._head(number)
+        except BlockNotFound:
+            return None
+
+    def _head(self, which: BlockIdentifier) -> Head:
+        block = self.w3.eth.get_block(which)
+        return Head(int(block["number"]), int(block["timestamp"]), encode_hex(block["hash"]))
+
+    # -- contracts -------------------------------------------------------------------------------------------------
+    def address(self, contract: str) -> str:
+        """Where one of our contracts is deployed. Raises `ContractUnknown`."""
+        row = ChainContract.objects.filter(name=contract, chain_id=self.chain_id).first()
+        if row is None:
+            raise ContractUnknown(f"The contract {contract} is not deployed on chain {self.chain_id}.",
+                                  contract=contract, chain_id=self.chain_id)  # fmt: skip
+        return row.address
+
+    def domain(self, contract: str) -> dict[str, Any]:
+        """The EIP-712 domain of a contract, as keywords for `Signer.sign_typed`."""
+        return {"chain_id": self.chain_id, "verifying_contract": self.address(contract)}
+
+    def call(self, contract: str, function: str, *arguments: Any, block: BlockIdentifier = "latest") -> Any:
+        """What a view returns: one value, or a tuple of several. Raises `CallReverted` with the contract's sentence."""
+        return self.call_at(contract, self.address(contract), function, arguments, block=block)
+
+    def call_at(
+        self, contract: str, address: str, function: str, arguments: Sequence[Any] = (), *, sender: str | None = None,
+        block: BlockIdentifier = "latest",
+    ) -> Any:  # fmt: skip
+        """Like `call`, for a contract of that kind at any address, and as any sender."""
+        data = abi.encode_call(contract, function, arguments)
+        request: dict[str, Any] = {"to": address, "data": encode_hex(data)}
+        if sender is not None:
+            request["from"] = sender
+        try:
+            output = bytes(self.w3.eth.call(request, block))  # type: ignore[arg-type]
+        except (ContractLogicError, Web3RPCError) as error:
+            raise CallReverted(_sentence_of(error), contract=contract, function=function) from None
+        return abi.decode_result(contract, function, len(arguments), output)
+
+    def has_code(self, address: str) -> bool:
+        """Whether a contract stands at the address."""
+        return bool(self.w3.eth.get_code(Web3.to_checksum_address(address)))
+
+    # -- transactions ----------------------------------------------------------------------------------------------
+    def next_nonce(self, address: str) -> int:
+        """How many transactions of this address the chain knows, waiting ones included."""
+        return int(self.w3.eth.get_transaction_count(Web3.to_checksum_address(address), "pending"))
+
+    def final_nonce(self, address: str) -> int:
+        """How many transactions of this address are in finalized blocks."""
+        return int(self.w3.eth.get_transaction_count(Web3.to_checksum_address(address), "finalized"))
+
+    def fees(self) -> dict[str, int]:
+        """Fee fields of a new transaction, in wei per gas: room for the base fee to double."""
+        if self.embedded is not None:
+            return {"maxFeePerGas": 0, "maxPriorityFeePerGas": 0}
+        tip = int(self.w3.eth.max_priority_fee)
+        base = int(self.w3.eth.get_block("latest")["baseFeePerGas"])
+        return {"maxFeePerGas": 2 * base + tip, "maxPriorityFeePerGas": tip}
+
+    def estimate_gas(self, *, sender: str, to: str, data: bytes) -> int:
+        """Gas the call would need. Raises `CallReverted` with the contract's sentence."""
+        try:
+            return int(self.w3.eth.estimate_gas({"from": sender, "to": to, "data": encode_hex(data)}))  # type: ignore[typeddict-item]
+        except (ContractLogicError, Web3RPCError) as error:
+            raise CallReverted(_sentence_of(error), to=to) from None
+
+    def broadcast(self, raws: Sequence[bytes], *, now: datetime) -> list[Sent]:
+        """Hand in signed bytes, in order. Sending the same bytes again is harmless.
+
+        The embedded chain puts them all into one block, stamped `now`, and tells at once how each ended.
+        """
+        if self.embedded is not None:
+            return [_sent(mined) for mined in self.embedded.mine(raws, at=now)]
+        return [self._send(raw) for raw in raws]
+
+    def _send(self, raw: bytes) -> Sent:
+        tx_hash = encode_hex(keccak(raw))
+        try:
+            self.w3.eth.send_raw_transaction(raw)
+        except Web3RPCError as error:
+            sentence = _sentence_of(error)
+            return Sent(tx_hash, None if "already known" in sentence.lower() else sentence, None)
+        return Sent(tx_hash, None, None)
+
+    def revert_sentence(self, receipt: Receipt, *, sender: str, to: str, data: bytes) -> str:
+        """Why a transaction reverted, in the contract's words.
+
+        A node does not keep the reason: there the call is repeated on the state before its block.
+        """
+        if receipt.revert_output is not None:
+            return abi.revert_sentence(receipt.revert_output)
+        try:
+            self.w3.eth.call({"from": sender, "to": to, "data": encode_hex(data)},  # type: ignore[typeddict-item]
+                             receipt.block_number - 1)  # type: ignore[arg-type]  # fmt: skip
+        except (ContractLogicError, Web3RPCError) as error:
+            return _sentence_of(error)
+        return "reverted in its block only: earlier transactions of the block changed the state"
+
+    def receipt(self, tx_hash: str) -> Receipt | None:
+        """The receipt of a transaction that is in a block, else None."""
+        try:
+            found = self.w3.eth.get_transaction_receipt(tx_hash)  # type: ignore[arg-type]
+        except TransactionNotFound:
+            return None
+        output = found.get("revertReason")
+        return Receipt(
+            tx_hash=tx_hash, block_number=int(found["blockNumber"]), block_hash=encode_hex(found["blockHash"]),
+            succeeded=bool(found["status"]), gas_used=int(found["gasUsed"]),
+            revert_output=decode_hex(output) if isinstance(output, str) else None,
+        )  # fmt: skip
+
+    def logs(self, addresses: Sequence[str], *, first_block: int, last_block: int) -> list[Log]:
+        """Logs of these contracts in the blocks `first_block..last_block`, in order."""
+        found = self.w3.eth.get_logs({
+            "address": [Web3.to_checksum_address(each) for each in addresses],
+            "fromBlock": first_block, "toBlock": last_block,
+        })  # fmt: skip
+        logs = [
+            Log(
+                block_number=int(each["blockNumber"]), block_hash=encode_hex(each["blockHash"]),
+                log_index=int(each["logIndex"]), tx_hash=encode_hex(each["transactionHash"]),
+                address=str(each["address"]), topics=tuple(bytes(topic) for topic in each["topics"]),
+                data=bytes(each["data"]),
+            )
+            for each in found
+        ]  # fmt: skip
+        return sorted(logs, key=lambda log: (log.block_number, log.log_index))
+
+
+def _sent(mined: Mined) -> Sent:
+    tx_hash, outcome = encode_hex(mined.tx_hash), mined.outcome
+    if outcome is None:
+        return Sent(tx_hash, mined.refusal, None)
+    receipt = Receipt(tx_hash, outcome.block_number, encode_hex(outcome.block_hash), outcome.succeeded,
+                      outcome.gas_used, outcome.revert_output)  # fmt: skip
+    return Sent(tx_hash, mined.refusal, receipt)
+
+
+def _sentence_of(error: Web3RPCError | ContractLogicError) -> str:
+    data = getattr(error, "data", None)
+    if isinstance(data, str) and data.startswith("0x"):
+        return abi.revert_sentence(decode_hex(data))
+    return str(getattr(error, "message", None) or error)

@@ -1,0 +1,84 @@
+"""Everything the rails refuse: a branch of the books' tree (`ledger.errors`), whose `ClockMissing` is used here too.
+
+LedgerError > RailsError                  code                     when
+  +- ChainUnreachable       chain_unreachable        no node answers at CHAIN_URL
+  +- WrongChain             wrong_chain              the node speaks for another chain id than CHAIN_ID
+  +- ContractUnknown        contract_unknown         no such contract is recorded as deployed
+  +- FunctionUnknown        function_unknown         the contract has no such function for that many arguments
+  +- CallReverted           call_reverted            a contract refused a call; the sentence is the contract's own
+  +- DeploymentBroken       deployment_broken        the address a contract should have is taken or failed
+  +- InsideTransaction      inside_transaction       the sender was started inside an open database transaction
+  +- SenderBusy             sender_busy              another sender of this database did not finish in time
+  +- IntentReused           intent_reused            same intent key, another call
+  +- LogUnknown             log_unknown              a finalized log that the books cannot explain
+  +- ChainRewound           chain_rewound            a block already booked is no longer on the chain
+  +- KeyfileUnsafe          keyfile_unsafe           keyfile or passphrase readable by others, or a link
+  +- KeyfileBroken          keyfile_broken           keyfile cannot be decrypted with this passphrase
+  +- RoleUnknown            role_unknown             no key is derived for such a role
+"""
+
+from __future__ import annotations
+
+from ledger.errors import LedgerError
+
+
+class RailsError(LedgerError):
+    """A refusal of the rails: one sentence, a stable `code`, and the facts to act on."""
+
+    code = "rails_error"
+
+
+class ChainUnreachable(RailsError):
+    code = "chain_unreachable"
+
+
+class WrongChain(RailsError):
+    code = "wrong_chain"
+
+
+class ContractUnknown(RailsError):
+    code = "contract_unknown"
+
+
+class FunctionUnknown(RailsError):
+    code = "function_unknown"
+
+
+class CallReverted(RailsError):
+    code = "call_reverted"
+
+
+class DeploymentBroken(RailsError):
+    code = "deployment_broken"
+
+
+class InsideTransaction(RailsError):
+    code = "inside_transaction"
+
+
+class SenderBusy(RailsError):
+    code = "sender_busy"
+
+
+class IntentReused(RailsError):
+    code = "intent_reused"
+
+
+class LogUnknown(RailsError):
+    code = "log_unknown"
+
+
+class ChainRewound(RailsError):
+    code = "chain_rewound"
+
+
+class KeyfileUnsafe(RailsError):
+    code = "keyfile_unsafe"
+
+
+class KeyfileBroken(RailsError):
+    code = "keyfile_broken"
+
+
+class RoleUnknown(RailsError):
+    code = "role_unknown"

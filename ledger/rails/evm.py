@@ -1,0 +1,83 @@
+"""Which chain this process speaks to: the node at CHAIN_URL, or the embedded chain beside the books."""
+
+from __future__ import annotations
+
+import os
+from threading import Lock
+from typing import Any
+
+from django.conf import settings
+from django.db import connections
+from web3 import HTTPProvider, Web3
+from web3.exceptions import Web3Exception
+
+from ledger.rails.base import Chain
+from ledger.rails.embedded import EmbeddedChain
+from ledger.rails.errors import ChainUnreachable, WrongChain
+from ledger.rails.jsonrpc import EmbeddedProvider
+from ledger.rails.store import PostgresStore, Store
+
+CONNECTION_FIELDS = ("dbname", "user", "password", "host", "port", "service", "sslmode", "sslrootcert", "sslcert",
+                     "sslkey", "passfile", "options", "connect_timeout")  # fmt: skip
+REQUEST_SECONDS_MAX = 20
+
+_opening = Lock()
+_open: dict[tuple[Any, ...], Chain] = {}
+_instead: Chain | None = None
+
+
+def chain() -> Chain:
+    """The chain of this installation, opened once per process and database.
+
+    Raises `ChainUnreachable` if the node does not answer and `WrongChain` if its id is not CHAIN_ID.
+    """
+    if _instead is not None:
+        return _instead
+    url, chain_id = settings.CHAIN_URL, int(settings.CHAIN_ID)
+    fields = {} if url else _connection_fields()
+    key = (url, chain_id, fields.get("host"), fields.get("port"), fields.get("dbname"), os.getpid())
+    with _opening:
+        if key not in _open:
+            _open[key] = open_node(url, chain_id) if url else open_embedded(PostgresStore(fields), chain_id)
+        return _open[key]
+
+
+def open_node(url: str, chain_id: int) -> Chain:
+    """A node reached by JSON-RPC over HTTP, after its chain id was compared."""
+    w3 = Web3(HTTPProvider(url, request_kwargs={"timeout": REQUEST_SECONDS_MAX}))
+    try:
+        found = w3.eth.chain_id
+    except (OSError, Web3Exception, ValueError) as error:
+        raise ChainUnreachable(f"No chain answers at CHAIN_URL: {error}") from error
+    if found != chain_id:
+        raise WrongChain(f"CHAIN_URL speaks for chain {found}, CHAIN_ID asks for {chain_id}.",
+                         found=found, expected=chain_id)  # fmt: skip
+    return Chain(w3, chain_id=chain_id)
+
+
+def open_embedded(store: Store, chain_id: int) -> Chain:
+    """The embedded chain over a store, made at first use."""
+    embedded = EmbeddedChain(store, chain_id=chain_id)
+    w3 = Web3(EmbeddedProvider(embedded), middleware=[])
+    return Chain(w3, chain_id=chain_id, embedded=embedded)
+
+
+def use_chain(instead: Chain | None) -> None:
+    """Let `chain()` answer with another chain (a store in memory, for tests); `None` goes back."""
+    global _instead
+    _instead = instead
+
+
+def close_all() -> None:
+    """Close every connection of the embedded chain in this process, so that its database can be dropped."""
+    with _opening:
+        for each in _open.values():
+            if each.embedded is not None:
+                each.embedded.store.close()
+        _open.clear()
+
+
+def _connection_fields() -> dict[str, Any]:
+    """How Django reaches its default database, in words psycopg understands; never Django's own connection."""
+    given = connections["default"].get_connection_params()
+    return {name: given[name] for name in CONNECTION_FIELDS if given.get(name)}
