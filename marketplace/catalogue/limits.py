@@ -1,0 +1,50 @@
+"""The bounds every order keeps, said once for demands and bids."""
+
+from __future__ import annotations
+
+from marketplace.catalogue.models import Window
+from marketplace.errors import BadInput, BadSlots, PriceOffTick, PriceOutOfRange, QuantityOutOfRange
+
+TICK_MICROS = 100
+PRICE_MAX_MICROS = 10**9
+QUANTITY_MAX_UNITS = 2**20
+MONEY_MAX_MICROS = 2**62
+
+
+def require_price(price_micros: object, *, field: str) -> int:
+    """A price in micro-USD per unit-hour: a whole number from 100 to 1e9 on the tick of 100."""
+    price = _whole(price_micros, field=field)
+    if not TICK_MICROS <= price <= PRICE_MAX_MICROS:
+        raise PriceOutOfRange(
+            "A price is between 100 and 1,000,000,000 micro-USD per unit-hour.", field=field, price=price
+        )
+    if price % TICK_MICROS:
+        raise PriceOffTick("A price is a multiple of 100 micro-USD.", field=field, nearest=price - price % TICK_MICROS)
+    return price
+
+
+def require_quantity(quantity_units: object) -> int:
+    """Whole units, 1 to 2^20."""
+    quantity = _whole(quantity_units, field="quantity_units")
+    if not 1 <= quantity <= QUANTITY_MAX_UNITS:
+        raise QuantityOutOfRange("A quantity is a whole number of units from 1 to 1,048,576.", field="quantity_units")
+    return quantity
+
+
+def require_slots(start_slot: object, end_slot: object, *, window: Window) -> tuple[int, int]:
+    """A half-open range of hourly slots inside the window."""
+    start, end = _whole(start_slot, field="start_slot"), _whole(end_slot, field="end_slot")
+    if not 0 <= start < window.slots:
+        raise BadSlots(f"The first slot is between 0 and {window.slots - 1}.", field="start_slot", slots=window.slots)
+    if not start < end <= window.slots:
+        raise BadSlots(
+            f"The end slot is after the first slot and at most {window.slots}.", field="end_slot", slots=window.slots
+        )
+    return start, end
+
+
+def _whole(number: object, *, field: str) -> int:
+    # A bool is an int to Python, and a float has already lost money: both are refused, never coerced.
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise BadInput("Write a whole number.", field=field)
+    return number

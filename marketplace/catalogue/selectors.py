@@ -1,0 +1,66 @@
+"""Reads of windows, zones and names that pages and the API show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from uuid import UUID
+
+from django.db.models import Q, QuerySet
+
+from marketplace.catalogue.models import ResourceClass, SlaPreset, Tier, Vantage, Window, Zone, ZoneMember
+
+OPEN_STATES = ("COLLECTING", "BIDDING")
+PAST_BIDDING = ("CLEARING", "CLEARED", "DELIVERING", "SETTLED")
+STRIP = ("COLLECTING", "BIDDING", "CLEARING", "CLEARED", "DELIVERING", "SETTLED")
+
+
+@dataclass(frozen=True)
+class StripState:
+    """One step of a window's way, for the strip on its page."""
+
+    name: str
+    is_done: bool
+    is_current: bool
+    at: datetime | None
+
+
+def list_windows() -> QuerySet[Window]:
+    """Return every window, newest first."""
+    return Window.objects.order_by("-number")
+
+
+def windows_in(states: tuple[str, ...]) -> QuerySet[Window]:
+    """Return the windows in one of `states`, the next to close first."""
+    return Window.objects.filter(state__in=states).order_by("demand_closes_at", "number")
+
+
+def find_window(window_id: UUID) -> Window | None:
+    """Return the window or None."""
+    return Window.objects.filter(pk=window_id).first()
+
+
+def strip_of(window: Window) -> list[StripState]:
+    """Return the window's states in order, each with when it was entered; a failed window ends where it failed."""
+    entered = dict(window.transitions.values_list("to_state", "at"))
+    entered.setdefault("COLLECTING", window.opened_at)
+    names = STRIP if window.state != "FAILED" else (*(s for s in STRIP[:2] if s in entered), "FAILED")
+    current = names.index(window.state)
+    return [StripState(n, i < current, i == current, entered.get(n)) for i, n in enumerate(names)]
+
+
+def zone_countries(code: str, on: date) -> set[str]:
+    """Return the two-letter codes of a zone's members on a date; empty for an unknown zone."""
+    valid = ZoneMember.objects.filter(zone_id=code, valid_from__lte=on)
+    return set(valid.filter(Q(valid_until=None) | Q(valid_until__gt=on)).values_list("country", flat=True))
+
+
+def names() -> dict[str, list]:
+    """Return what a form can choose from: classes, zones, tiers, presets, vantages."""
+    return {
+        "classes": list(ResourceClass.objects.all()),
+        "zones": list(Zone.objects.order_by("code")),
+        "tiers": list(Tier.objects.all()),
+        "presets": list(SlaPreset.objects.all()),
+        "vantages": list(Vantage.objects.all()),
+    }

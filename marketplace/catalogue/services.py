@@ -1,0 +1,114 @@
+"""The catalogue, and the life of a window."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from datetime import date, datetime
+
+from django.db import transaction
+from django.db.models import Max, Q
+
+from ledger.ids import uuid7
+from marketplace.catalogue.models import Window, WindowTransition, Zone, ZoneMember
+from marketplace.errors import BadInput, BadSlots, StateSkipped, UnknownName
+from marketplace.governance.services import record
+
+# What may follow what. The database holds the same table in a trigger, for whoever does not come through here.
+NEXT_STATES = {
+    "COLLECTING": ("BIDDING", "FAILED"),
+    "BIDDING": ("CLEARING", "FAILED"),
+    "CLEARING": ("CLEARED", "FAILED"),
+    "CLEARED": ("DELIVERING",),
+    "DELIVERING": ("SETTLED",),
+    "SETTLED": (),
+    "FAILED": (),
+}
+
+
+@transaction.atomic
+def open_window(
+    *,
+    name: str,
+    slots: int,
+    starts_at: datetime,
+    demand_closes_at: datetime,
+    no_cancel_from: datetime,
+    bidding_closes_at: datetime,
+    gate_unit_hours: int,
+    gate_parties: int,
+    kind: str = "market",
+    salt: str = "",
+    now: datetime,
+) -> Window:
+    """Open a window in COLLECTING, or return it when one of this name stands.
+
+    `gate_unit_hours` and `gate_parties` are what funded demand must reach before any bid is let in.
+    `salt` makes the pseudonyms of the public bundle; empty means fresh ones.
+    """
+    standing = Window.objects.filter(name=name).first()
+    if standing:
+        return standing
+    if not 1 <= slots <= 744:
+        raise BadSlots("A window has 1 to 744 hourly slots.", field="slots")
+    if not now < demand_closes_at <= no_cancel_from <= bidding_closes_at <= starts_at:
+        raise BadInput("A window's times must lie ahead and follow each other.", field="demand_closes_at")
+    if gate_unit_hours < 1 or gate_parties < 1:
+        raise BadInput("A gate asks for at least one unit-hour and one party.", field="gate_unit_hours")
+    window_id = uuid7(now)
+    number = (Window.objects.aggregate(top=Max("number"))["top"] or 0) + 1
+    window = Window.objects.create(
+        id=window_id, number=number, name=name, kind=kind, slots=slots, starts_at=starts_at,
+        demand_closes_at=demand_closes_at, no_cancel_from=no_cancel_from, bidding_closes_at=bidding_closes_at,
+        gate_unit_hours=gate_unit_hours, gate_parties=gate_parties, opened_at=now,
+        pseudonym_salt=hashlib.sha256((salt or window_id.hex).encode()).digest(),
+    )  # fmt: skip
+    record(actor="foundation", action="open_window", subject=name, reason="window opened", now=now, slots=slots)
+    return window
+
+
+@transaction.atomic
+def move_window(*, window: Window, to_state: str, reason: str, now: datetime, **facts: object) -> Window:
+    """Move a window one state on, with reason and figures. Raises StateSkipped; the database refuses it too."""
+    locked = Window.objects.select_for_update().get(pk=window.pk)
+    if to_state not in NEXT_STATES[locked.state]:
+        raise StateSkipped(
+            f"A window in {locked.state} cannot move to {to_state}.", state=locked.state, to_state=to_state
+        )
+    WindowTransition.objects.create(
+        window=locked, from_state=locked.state, to_state=to_state, reason=reason, facts=facts, at=now
+    )
+    locked.state = to_state
+    locked.save(update_fields=["state"])
+    record(actor="market", action="move_window", subject=locked.name, reason=reason, now=now, to_state=to_state, **facts)
+    window.state = to_state
+    return locked
+
+
+def zone_countries(*, zone: Zone, on: date) -> tuple[str, ...]:
+    """Member countries of a zone on a day, sorted."""
+    rows = ZoneMember.objects.filter(zone=zone, valid_from__lte=on).filter(Q(valid_until=None) | Q(valid_until__gt=on))
+    return tuple(sorted(rows.values_list("country", flat=True)))
+
+
+def find_named(model: type, code: str | None, *, field: str):  # type: ignore[no-untyped-def]
+    """The catalogue row called `code`; None for an empty code; UnknownName otherwise."""
+    if not code:
+        return None
+    row = model.objects.filter(pk=code).first()
+    if row is None:
+        known = list(model.objects.values_list("pk", flat=True)[:30])
+        raise UnknownName(f"There is no {model._meta.verbose_name} called {str(code)[:40]!r}.", field=field, known=known)
+    return row
+
+
+def require_known_classes(codes: Collection[str], known: Collection[str]) -> tuple[str, ...]:
+    """Accepted classes, sorted and each known; raises UnknownName or BadInput."""
+    if not codes or isinstance(codes, str):
+        raise BadInput("Name at least one accepted resource class.", field="accepted_classes")
+    unknown = sorted(set(codes) - set(known))
+    if unknown:
+        raise UnknownName(
+            f"There is no resource class called {str(unknown[0])[:40]!r}.", field="accepted_classes", known=sorted(known)
+        )
+    return tuple(sorted(set(codes)))

@@ -1,0 +1,202 @@
+"""Reads of a clearing: awards, reasons, prices, the opened book and the public bundle.
+
+Nothing here reads a bid of a window that has not closed: every function starts from a `Clearing`, which exists only
+after the seal was lifted.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.db.models import BigIntegerField, Count, ExpressionWrapper, F, Q, QuerySet, Sum
+
+from marketplace.catalogue.models import Window
+from marketplace.clearing.models import Award, Clearing, LineReason, PriceRow
+from marketplace.demand.models import Demand
+from marketplace.demand.selectors import FUNDED_STATES, CurveStep
+from marketplace.parties.models import Party
+from marketplace.supply.models import Bid
+
+AWARD_HOURS = ExpressionWrapper(F("units") * (F("end_slot") - F("start_slot")), output_field=BigIntegerField())
+BID_HOURS = ExpressionWrapper(
+    F("quantity_units") * (F("end_slot") - F("start_slot")), output_field=BigIntegerField()
+)
+ZIP_DATE = (2000, 1, 1, 0, 0, 0)  # a fixed date: the same bundle is the same bytes
+
+
+@dataclass(frozen=True)
+class ProductPrice:
+    """What one product traded at: unit-hours, mean price (micro-USD per unit-hour), distinct parties per side."""
+
+    resource_class: str
+    tier: int
+    unit_hours: int
+    mean_micros: int
+    low_micros: int
+    high_micros: int
+    buyers: int
+    providers: int
+
+    @property
+    def is_wide_enough(self) -> bool:
+        """At least three parties on each side, so that more than price and volume may be shown."""
+        return self.buyers >= 3 and self.providers >= 3
+
+
+@dataclass(frozen=True)
+class ReasonCount:
+    """How many lines of a side were not filled for one reason, and by how many unit-hours."""
+
+    side: str
+    code: str
+    lines: int
+    unit_hours: int
+
+
+def find_clearing(window: Window) -> Clearing | None:
+    """Return the window's clearing, or None before it."""
+    return Clearing.objects.filter(window=window).first()
+
+
+def last_clearing() -> Clearing | None:
+    """Return the newest clearing with at least one award, or None."""
+    return (
+        Clearing.objects.filter(awards__isnull=False).order_by("-window__number").select_related("window").first()
+    )
+
+
+def find_clearing_by_number(number: int) -> Clearing | None:
+    """Return the clearing of the window with that number on chain, or None."""
+    return Clearing.objects.filter(window__number=number).select_related("window").first()
+
+
+def awards_of_demand(demand: Demand) -> QuerySet[Award]:
+    """Return the awards of one demand with provider and site."""
+    return demand.awards.select_related("bid__node_class__site", "bid__party", "bid__node_class").order_by(
+        "bid", "start_slot"
+    )
+
+
+def awards_sold_by(party: Party) -> QuerySet[Award]:
+    """Return the awards of a provider's own bids, newest window first."""
+    return (
+        Award.objects.filter(bid__party=party)
+        .select_related("clearing__window", "bid__node_class", "demand")
+        .order_by("-clearing__window__number", "bid", "start_slot", "id")
+    )
+
+
+def reason_of_demand(demand: Demand) -> LineReason | None:
+    """Return the one reason for what was not filled, or None."""
+    return demand.reasons.first()
+
+
+def reasons_of_bids(bids: Iterable[Bid]) -> dict[UUID, LineReason]:
+    """Return the reason of each bid that has one."""
+    return {reason.bid_id: reason for reason in LineReason.objects.filter(bid__in=list(bids))}
+
+
+def count_reasons(clearing: Clearing) -> list[ReasonCount]:
+    """Return how many lines each reason left unfilled, by side, the most unit-hours first."""
+    rows = clearing.reasons.order_by().values("side", "code").annotate(n=Count("pk"), hours=Sum("unfilled_unit_hours"))
+    counts = [ReasonCount(r["side"], r["code"], r["n"], int(r["hours"] or 0)) for r in rows]
+    return sorted(counts, key=lambda c: (c.side != "demand", -c.unit_hours, c.code))
+
+
+def products_of(clearing: Clearing, countries: set[str] | None = None) -> list[ProductPrice]:
+    """Return what each resource class and tier traded at, in all countries or only in `countries`."""
+    awards = clearing.awards.all()
+    rows = clearing.price_rows.all()
+    if countries is not None:
+        awards = awards.filter(bid__node_class__site__country__in=countries)
+        rows = rows.filter(country__in=countries)
+    spans = _price_spans(rows)
+    sums = (
+        awards.order_by()
+        .values("bid__node_class__resource_class", "bid__node_class__tier")
+        .annotate(
+            hours=Sum(AWARD_HOURS), money=Sum("amount_micros"),
+            buyers=Count("demand__party", distinct=True), providers=Count("bid__party", distinct=True),
+        )
+    )
+    found = []
+    for row in sums:
+        key = (row["bid__node_class__resource_class"], row["bid__node_class__tier"])
+        hours, money = int(row["hours"]), int(row["money"])
+        mean = (2 * money + hours) // (2 * hours)
+        low, high = spans.get(key, (mean, mean))
+        found.append(ProductPrice(*key, hours, mean, low, high, row["buyers"], row["providers"]))
+    return sorted(found, key=lambda p: (-p.unit_hours, p.resource_class, p.tier))
+
+
+def _price_spans(rows: QuerySet[PriceRow]) -> dict[tuple[str, int], tuple[int, int]]:
+    spans: dict[tuple[str, int], tuple[int, int]] = {}
+    for resource_class, tier, prices in rows.values_list("resource_class", "tier", "slot_prices_micros"):
+        traded = [p for p in prices if p is not None]
+        if traded:
+            low, high = spans.get((resource_class, tier), (traded[0], traded[0]))
+            spans[resource_class, tier] = (min(low, *traded), max(high, *traded))
+    return spans
+
+
+def opened_demand(clearing: Clearing, resource_class: str, countries: set[str] | None) -> list[CurveStep]:
+    """Return the funded demand of a cleared window that accepts a class; with countries: that may be served there."""
+    lines = Demand.objects.filter(
+        window_id=clearing.window_id, accepted_classes__contains=[resource_class], state__in=FUNDED_STATES
+    ).exclude(hold_id=None)
+    if countries is not None:
+        lines = lines.filter(Q(zone=None) | Q(zone__members__country__in=countries)).distinct()
+    return [CurveStep(d.price_limit_micros, d.unit_hours) for d in lines.order_by("-price_limit_micros")]
+
+
+def opened_supply(clearing: Clearing, resource_class: str, countries: set[str] | None) -> list[CurveStep]:
+    """Return the opened bids of a cleared window for a class, as steps of ask and unit-hours."""
+    bids = Bid.objects.filter(window_id=clearing.window_id, node_class__resource_class_id=resource_class)
+    bids = bids.exclude(state__in=("sealed", "withdrawn")).annotate(hours=BID_HOURS)
+    if countries is not None:
+        bids = bids.filter(node_class__site__country__in=countries)
+    return [CurveStep(ask, int(hours)) for ask, hours in
+            bids.order_by("price_ask_micros").values_list("price_ask_micros", "hours")]
+
+
+def parties_per_side(clearing: Clearing) -> dict[str, tuple[int, int]]:
+    """Return, per resource class, how many distinct buyers and providers stood in the opened book."""
+    bids = Bid.objects.filter(window_id=clearing.window_id).exclude(state__in=("sealed", "withdrawn"))
+    providers: dict[str, set] = defaultdict(set)
+    for code, party in bids.values_list("node_class__resource_class_id", "party_id"):
+        providers[code].add(party)
+    buyers: dict[str, set] = defaultdict(set)
+    demands = Demand.objects.filter(window_id=clearing.window_id, state__in=FUNDED_STATES).exclude(hold_id=None)
+    for codes, party in demands.values_list("accepted_classes", "party_id"):
+        for code in codes:
+            buyers[code].add(party)
+    return {code: (len(buyers[code]), len(providers[code])) for code in {*buyers, *providers}}
+
+
+def sold_and_offered(clearing: Clearing) -> list[tuple[str, int, int]]:
+    """Return (resource class, sold, offered) unit-hours of the window, the largest offer first."""
+    bids = Bid.objects.filter(window_id=clearing.window_id).exclude(state__in=("sealed", "withdrawn"))
+    offered = dict(bids.order_by().values_list("node_class__resource_class").annotate(hours=Sum(BID_HOURS)))
+    sold = dict(clearing.awards.order_by().values_list("bid__node_class__resource_class").annotate(h=Sum(AWARD_HOURS)))
+    rows = [(code, int(sold.get(code, 0)), int(hours)) for code, hours in offered.items()]
+    return sorted(rows, key=lambda r: (-r[2], r[0]))
+
+
+def totals_of(clearing: Clearing) -> dict[str, int]:
+    """Return awards, unit-hours and money (micro-USD) of a clearing."""
+    sums = clearing.awards.aggregate(awards=Count("pk"), hours=Sum(AWARD_HOURS), money=Sum("amount_micros"))
+    return {"awards": sums["awards"], "unit_hours": int(sums["hours"] or 0), "micros": int(sums["money"] or 0)}
+
+
+def bundle_zip(clearing: Clearing) -> bytes:
+    """Return the public bundle as a zip of exactly the hashed files; the same bundle gives the same bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, body in clearing.files.order_by("name").values_list("name", "body"):
+            archive.writestr(zipfile.ZipInfo(name, ZIP_DATE), bytes(body), zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()

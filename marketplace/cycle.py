@@ -1,0 +1,93 @@
+"""One market turn as code.
+
+Each step takes its work from what the step before left unfinished in the database, does all of it in its own
+transaction and may be run again at any time: a crash is cured by running the turn again. Between the steps the chain is
+given what was asked of it, and the books learn what became true there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from ledger.rails import indexer, sender
+from ledger.services import expire_holds
+from marketplace.catalogue.models import Window
+from marketplace.clearing.services import clear_window, close_bidding, judge_gate
+from marketplace.delivery.services import close_delivery
+from marketplace.escrow.services import confirm_locks, lock_window
+from marketplace.payout.services import (
+    confirm_payouts,
+    confirm_settlements,
+    pay_window,
+    release_holdbacks,
+    settle_window,
+)
+from marketplace.sla.services import judge_window
+from marketplace.slashing.services import confirm_requests, execute_due, open_cases
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What one step did: its name and how many rows it moved on."""
+
+    name: str
+    rows: int
+
+
+# demand -> supply -> clearing -> escrow -> delivery -> sla -> payout -> slashing; each line: name, states, step.
+WINDOW_STEPS: tuple[tuple[str, tuple[str, ...], Callable[..., object]], ...] = (
+    ("gate", ("COLLECTING",), judge_gate),
+    ("close bidding", ("BIDDING",), close_bidding),
+    ("clear", ("CLEARING",), clear_window),
+    ("lock", ("CLEARED",), lock_window),
+    ("confirm locks", ("CLEARED",), confirm_locks),
+    ("deliver", ("DELIVERING",), close_delivery),
+    ("judge", ("DELIVERING",), judge_window),
+    ("settle", ("DELIVERING",), settle_window),
+    ("confirm settlements", ("DELIVERING",), confirm_settlements),
+    ("pay", ("SETTLED",), pay_window),
+    ("slash", ("SETTLED",), open_cases),
+)
+MARKET_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
+    ("confirm payouts", confirm_payouts),
+    ("release holdbacks", release_holdbacks),
+    ("confirm slashes", confirm_requests),
+    ("execute slashes", execute_due),
+    ("expire holds", expire_holds),
+)
+
+
+def advance(*, now: datetime) -> list[StepReport]:
+    """Carry every window as far as it can go at `now`; returns what moved, in data-path order."""
+    reports = [run_chain(now=now)]
+    for name, states, step in WINDOW_STEPS:
+        rows = 0
+        for window in Window.objects.filter(state__in=states).order_by("number"):
+            before = window.state
+            outcome = step(window=window, now=now)
+            rows += outcome if isinstance(outcome, int) else Window.objects.get(pk=window.pk).state != before
+        if rows:
+            reports += [StepReport(name, int(rows)), run_chain(now=now)]
+    for name, market_step in MARKET_STEPS:
+        if rows := market_step(now=now):
+            reports += [StepReport(name, rows), run_chain(now=now)]
+    return [report for report in reports if report.rows]
+
+
+def advance_until_quiet(*, now: datetime, rounds_max: int = 20) -> list[StepReport]:
+    """Advance until nothing moves any more."""
+    reports: list[StepReport] = []
+    for _ in range(rounds_max):
+        moved = advance(now=now)
+        reports += moved
+        if not moved:
+            break
+    return reports
+
+
+def run_chain(*, now: datetime) -> StepReport:
+    """Send what was asked of the chain and book what became final there."""
+    pumped = sender.pump(now=now)
+    return StepReport("chain", pumped.sent + pumped.final + pumped.reverted + indexer.index(now=now))

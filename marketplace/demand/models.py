@@ -1,0 +1,84 @@
+"""Demand: what buyers need, under which rules, and whether it is funded."""
+
+from __future__ import annotations
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import F, Q
+
+from marketplace.catalogue.models import SlaPreset, Vantage, Window, Zone
+from marketplace.parties.models import Party
+
+KINDS = ("divisible", "window", "block")
+STATES = ("posted", "funded", "withdrawn", "unfunded", "awarded", "lost", "released")
+
+
+class Demand(models.Model):
+    """One order of one buyer in one window."""
+
+    id = models.UUIDField(primary_key=True)
+    window = models.ForeignKey(Window, on_delete=models.PROTECT, related_name="demands")
+    party = models.ForeignKey(Party, on_delete=models.PROTECT, related_name="demands")
+    reference = models.CharField(max_length=60, help_text="the buyer's own name for it")
+    kind = models.CharField(max_length=10, choices=[(k, k) for k in KINDS])
+    accepted_classes = ArrayField(models.CharField(max_length=20))
+    quantity_units = models.BigIntegerField()
+    start_slot = models.IntegerField()
+    end_slot = models.IntegerField()
+    price_limit_micros = models.BigIntegerField()
+    zone = models.ForeignKey(Zone, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    control_zone = models.ForeignKey(Zone, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    tier_min = models.PositiveSmallIntegerField(default=0)
+    vantage = models.ForeignKey(Vantage, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    latency_ms_max = models.PositiveIntegerField(null=True, blank=True)
+    sla = models.ForeignKey(SlaPreset, on_delete=models.PROTECT, related_name="+")
+    state = models.CharField(max_length=10, default="posted", choices=[(s, s) for s in STATES])
+    accepted_rank = models.BigIntegerField()
+    hold_id = models.UUIDField(null=True, blank=True)
+    posted_at = models.DateTimeField()
+    funded_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["window", "accepted_rank"]
+        constraints = [
+            models.UniqueConstraint(name="demand_reference_is_used_once", fields=["party", "reference"]),
+            models.UniqueConstraint(name="demand_rank_is_unique_in_window", fields=["window", "accepted_rank"]),
+            models.CheckConstraint(name="demand_kind_is_known", condition=Q(kind__in=KINDS)),
+            models.CheckConstraint(name="demand_state_is_known", condition=Q(state__in=STATES)),
+            models.CheckConstraint(
+                name="demand_quantity_is_1_to_2_20", condition=Q(quantity_units__gte=1) & Q(quantity_units__lte=2**20)
+            ),
+            models.CheckConstraint(
+                name="demand_limit_is_a_price",
+                condition=Q(price_limit_micros__gte=100) & Q(price_limit_micros__lte=10**9),
+            ),
+            models.CheckConstraint(
+                name="demand_limit_lies_on_the_tick",
+                condition=Q(price_limit_micros=F("price_limit_micros") / 100 * 100),
+            ),
+            models.CheckConstraint(
+                name="demand_slots_run_forward", condition=Q(start_slot__gte=0) & Q(start_slot__lt=F("end_slot"))
+            ),
+            models.CheckConstraint(
+                name="demand_latency_needs_a_vantage", condition=Q(latency_ms_max=None) | ~Q(vantage=None)
+            ),
+            models.CheckConstraint(
+                name="funded_demand_has_its_hold", condition=~Q(state="funded") | (~Q(hold_id=None) & ~Q(funded_at=None))
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.reference} ({self.party.slug})"
+
+    @property
+    def hours(self) -> int:
+        return self.end_slot - self.start_slot
+
+    @property
+    def unit_hours(self) -> int:
+        return self.quantity_units * self.hours
+
+    @property
+    def hold_micros(self) -> int:
+        """The most it can cost: its limit over all its unit-hours."""
+        return self.unit_hours * self.price_limit_micros

@@ -1,0 +1,250 @@
+"""Demand: post, amend, fund, withdraw. Only funded demand counts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Max
+
+from ledger.errors import InsufficientFunds
+from ledger.faults import point
+from ledger.ids import uuid7
+from ledger.services import reserve_hold, void_hold
+from marketplace.catalogue.limits import MONEY_MAX_MICROS, require_price, require_quantity, require_slots
+from marketplace.catalogue.models import ResourceClass, SlaPreset, Tier, Vantage, Window, Zone
+from marketplace.catalogue.services import find_named, require_known_classes, zone_countries
+from marketplace.demand.models import KINDS, Demand
+from marketplace.errors import (
+    BadInput,
+    ContradictoryRules,
+    KindNotSupported,
+    NotFunded,
+    NotYours,
+    QuantityOutOfRange,
+    ReferenceReused,
+    WindowClosed,
+)
+from marketplace.governance.services import record
+from marketplace.parties.models import Party
+
+TERMS = (
+    "kind", "accepted_classes", "quantity_units", "start_slot", "end_slot", "price_limit_micros", "sla_id",
+    "zone_id", "control_zone_id", "tier_min", "vantage_id", "latency_ms_max",
+)  # fmt: skip
+
+
+@transaction.atomic
+def post_demand(
+    *,
+    party: Party,
+    window: Window,
+    reference: str,
+    kind: str,
+    accepted_classes: Collection[str],
+    quantity_units: int,
+    start_slot: int,
+    end_slot: int,
+    price_limit_micros: int,
+    sla_code: str,
+    zone_code: str | None = None,
+    control_zone_code: str | None = None,
+    tier_min: int = 0,
+    vantage_code: str | None = None,
+    latency_ms_max: int | None = None,
+    now: datetime,
+) -> Demand:
+    """Record what one buyer needs in `window`, at most `price_limit_micros` per unit-hour, all-in.
+
+    Posting moves no money and binds nobody; `fund_demand` does. The same reference with the same terms returns the
+    demand that stands; with other terms it is refused (`reference_reused`).
+    """
+    if not party.is_buyer:
+        raise BadInput("Only buyers post demand.", field="party")
+    if not reference.strip() or len(reference) > 60:
+        raise BadInput("Give the demand a reference of 1 to 60 characters.", field="reference")
+    terms = _checked_terms(
+        window=window, kind=kind, accepted_classes=accepted_classes, quantity_units=quantity_units,
+        start_slot=start_slot, end_slot=end_slot, price_limit_micros=price_limit_micros, sla_code=sla_code,
+        zone_code=zone_code, control_zone_code=control_zone_code, tier_min=tier_min, vantage_code=vantage_code,
+        latency_ms_max=latency_ms_max,
+    )  # fmt: skip
+    locked = _collecting(window, now)
+    standing = Demand.objects.filter(party=party, reference=reference).first()
+    if standing:
+        if standing.window_id != window.pk or any(getattr(standing, name) != terms[name] for name in TERMS):
+            raise ReferenceReused("This reference names another demand of yours.", field="reference")
+        return standing
+    demand = Demand.objects.create(
+        id=uuid7(now), window=locked, party=party, reference=reference, posted_at=now,
+        accepted_rank=_next_rank(locked), **terms,
+    )  # fmt: skip
+    record(actor=party.slug, action="post_demand", subject=demand.pk, reason="posted", now=now, reference=reference)
+    return demand
+
+
+@transaction.atomic
+def amend_demand(*, demand: Demand, party: Party, now: datetime, **changes: Any) -> Demand:
+    """Change the terms of an unfunded demand while its window collects. Takes the fields of `post_demand`."""
+    standing = _own(demand, party)
+    _collecting(standing.window, now)
+    if standing.state != "posted":
+        raise WindowClosed("Only a posted, unfunded demand can be changed.", state=standing.state)
+    current = {
+        "kind": standing.kind, "accepted_classes": standing.accepted_classes, "sla_code": standing.sla_id,
+        "quantity_units": standing.quantity_units, "start_slot": standing.start_slot, "end_slot": standing.end_slot,
+        "price_limit_micros": standing.price_limit_micros, "zone_code": standing.zone_id,
+        "control_zone_code": standing.control_zone_id, "tier_min": standing.tier_min,
+        "vantage_code": standing.vantage_id, "latency_ms_max": standing.latency_ms_max,
+    }  # fmt: skip
+    unknown = set(changes) - set(current)
+    if unknown:
+        raise BadInput("This cannot be changed.", field=sorted(unknown)[0])
+    for name, term in _checked_terms(window=standing.window, **{**current, **changes}).items():
+        setattr(standing, name, term)
+    standing.save()
+    record(actor=party.slug, action="amend_demand", subject=demand.pk, reason="amended", now=now, changed=list(changes))
+    return standing
+
+
+@transaction.atomic
+def fund_demand(*, demand: Demand, party: Party, now: datetime) -> Demand:
+    """Hold the most the demand can cost in the books: limit x units x hours. Funding twice is one act.
+
+    Raises NotFunded when the party's available money does not cover it, WindowClosed outside COLLECTING.
+    """
+    standing = _own(demand, party)
+    if standing.state == "funded":
+        return standing
+    window = _collecting(standing.window, now)
+    if standing.state != "posted":
+        raise WindowClosed("Only a posted demand can be funded.", state=standing.state)
+    hold_id = uuid7(now)
+    try:
+        reserve_hold(
+            id=hold_id, party=party.pk, window=window.pk, amount=standing.hold_micros,
+            timeout_at=window.starts_at, now=now,
+        )  # fmt: skip
+    except InsufficientFunds as error:
+        raise NotFunded(
+            "Your available money does not cover this demand at its limit.", needed_micros=standing.hold_micros
+        ) from error
+    point("demand.fund.after_hold")
+    standing.state, standing.hold_id, standing.funded_at = "funded", hold_id, now
+    standing.save(update_fields=["state", "hold_id", "funded_at"])
+    record(actor=party.slug, action="fund_demand", subject=demand.pk, reason="funded", now=now, hold=str(hold_id))
+    return standing
+
+
+@transaction.atomic
+def withdraw_demand(*, demand: Demand, party: Party, now: datetime) -> Demand:
+    """Take a demand back while its window collects; its hold is released in the same transaction."""
+    standing = _own(demand, party)
+    if standing.state == "withdrawn":
+        return standing
+    _collecting(standing.window, now)
+    if standing.state not in ("posted", "funded"):
+        raise WindowClosed("This demand can no longer be withdrawn.", state=standing.state)
+    if standing.state == "funded":
+        void_hold(id=standing.hold_id, now=now)
+    standing.state = "withdrawn"
+    standing.save(update_fields=["state"])
+    record(actor=party.slug, action="withdraw_demand", subject=demand.pk, reason="withdrawn", now=now)
+    return standing
+
+
+def funded_figures(*, window: Window) -> dict[str, int]:
+    """What the gate of a window looks at: funded unit-hours and distinct funded buyers (siblings count once)."""
+    rows = Demand.objects.filter(window=window, state="funded").select_related("party__parent")
+    return {
+        "funded_unit_hours": sum(row.unit_hours for row in rows),
+        "funded_parties": len({row.party.owner_key for row in rows}),
+        "funded_demands": len(rows),
+    }
+
+
+def freeze_demand(*, window: Window, now: datetime) -> int:
+    """Turn away what was never funded when bidding opens; returns how many."""
+    return Demand.objects.filter(window=window, state="posted").update(state="unfunded")
+
+
+@transaction.atomic
+def release_holds(*, window: Window, now: datetime) -> int:
+    """Release every hold of a failed window, all or nothing."""
+    rows = list(Demand.objects.select_for_update().filter(window=window, state="funded"))
+    for row in rows:
+        void_hold(id=row.hold_id, now=now)
+    Demand.objects.filter(pk__in=[row.pk for row in rows]).update(state="released")
+    Demand.objects.filter(window=window, state="posted").update(state="unfunded")
+    return len(rows)
+
+
+def _own(demand: Demand, party: Party) -> Demand:
+    standing = (
+        Demand.objects.select_for_update(of=("self",)).select_related("window")
+        .filter(pk=demand.pk, party=party).first()
+    )  # fmt: skip
+    if standing is None:
+        raise NotYours("There is no such demand.")
+    return standing
+
+
+def _collecting(window: Window, now: datetime) -> Window:
+    # Locked, so that posting, funding and the opening of bidding follow one another.
+    locked = Window.objects.select_for_update().get(pk=window.pk)
+    if locked.state != "COLLECTING" or now >= locked.demand_closes_at:
+        raise WindowClosed(
+            "Demand for this window is closed.", window=locked.name, state=locked.state,
+            closed_at=locked.demand_closes_at.isoformat(),
+        )  # fmt: skip
+    return locked
+
+
+def _next_rank(window: Window) -> int:
+    return (Demand.objects.filter(window=window).aggregate(top=Max("accepted_rank"))["top"] or 0) + 1
+
+
+def _checked_terms(
+    *, window: Window, kind: str, accepted_classes: Collection[str], quantity_units: int, start_slot: int,
+    end_slot: int, price_limit_micros: int, sla_code: str, zone_code: str | None, control_zone_code: str | None,
+    tier_min: int, vantage_code: str | None, latency_ms_max: int | None,
+) -> dict[str, Any]:  # fmt: skip
+    """Each term in its column's name, or a typed refusal that names the field."""
+    if kind not in KINDS:
+        raise BadInput(f"A demand is one of {', '.join(KINDS)}.", field="kind")
+    if kind == "block":
+        raise KindNotSupported("Block demands cannot be cleared yet; choose window or divisible.", field="kind")
+    start, end = require_slots(start_slot, end_slot, window=window)
+    limit, quantity = require_price(price_limit_micros, field="price_limit_micros"), require_quantity(quantity_units)
+    if limit * quantity * (end - start) >= MONEY_MAX_MICROS:
+        raise QuantityOutOfRange("This demand is worth more than the books can hold.", field="quantity_units")
+    sla = find_named(SlaPreset, sla_code, field="sla_code")
+    if sla is None:
+        raise BadInput("Choose an SLA preset.", field="sla_code")
+    tier = find_named(Tier, str(tier_min), field="tier_min") if _is_level(tier_min) else None
+    if tier is None:
+        raise BadInput("A tier is a whole number from 0 to 3.", field="tier_min")
+    zone, control = find_named(Zone, zone_code, field="zone_code"), find_named(Zone, control_zone_code, field="control_zone_code")
+    for rule, field in ((zone, "zone_code"), (control, "control_zone_code")):
+        if rule and not zone_countries(zone=rule, on=window.starts_at.date()):
+            raise ContradictoryRules(f"Zone {rule.code} has no members on that date.", field=field)
+    vantage = find_named(Vantage, vantage_code, field="vantage_code")
+    if latency_ms_max is not None:
+        if isinstance(latency_ms_max, bool) or not isinstance(latency_ms_max, int) or not 1 <= latency_ms_max <= 10_000:
+            raise BadInput("A latency bound is 1 to 10,000 ms.", field="latency_ms_max")
+        if vantage is None:
+            raise BadInput("A latency bound needs the vantage it is measured from.", field="vantage_code")
+    return {
+        "kind": kind, "quantity_units": quantity, "start_slot": start, "end_slot": end, "price_limit_micros": limit,
+        "accepted_classes": list(
+            require_known_classes(accepted_classes, ResourceClass.objects.values_list("pk", flat=True))
+        ),
+        "sla_id": sla.pk, "zone_id": zone.pk if zone else None, "control_zone_id": control.pk if control else None,
+        "tier_min": tier.level, "vantage_id": vantage.pk if vantage else None, "latency_ms_max": latency_ms_max,
+    }  # fmt: skip
+
+
+def _is_level(tier: object) -> bool:
+    return isinstance(tier, int) and not isinstance(tier, bool) and 0 <= tier <= 3

@@ -1,0 +1,279 @@
+"""Escrow: deposits, mandates, the lock on chain, and the leases that follow from awards."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.db.models import Max
+
+from contracts.eip712 import Mandate as MandateStruct
+from contracts.jurisdictions import EVERY_COUNTRY_MASK, mask_of
+from ledger.faults import point
+from ledger.ids import uuid7
+from ledger.models import ChainEvent, ChainIntent
+from ledger.rails import sender
+from ledger.rails.base import chain
+from ledger.rails.signer import signer
+from ledger.services import post_hold_posting
+from marketplace.catalogue.models import Window, Zone
+from marketplace.catalogue.services import move_window, zone_countries
+from marketplace.clearing.models import Award
+from marketplace.demand.models import Demand
+from marketplace.errors import BadInput, WindowClosed
+from marketplace.escrow.models import Lease, LockBatch, Mandate
+from marketplace.governance.services import record
+from marketplace.parties.models import Party
+from marketplace.supply.models import Bid
+from marketplace.supply.onchain import ensure_address
+from pricing.penalties import stake_micros
+
+CALL_MANDATES_MAX = CALL_CLASSES_MAX = 64
+CALL_LINES_MAX = 512
+
+
+@dataclass(slots=True)
+class _Call:
+    """One lock call in the making: mandates in order, and the sums of their lines by node class."""
+
+    mandates: list[Mandate] = field(default_factory=list)
+    lines: dict[tuple[int, int], int] = field(default_factory=dict)  # (mandate position, node class) -> micro-USD
+    classes: set[int] = field(default_factory=set)
+
+
+@transaction.atomic
+def deposit_funds(*, party: Party, amount_micros: int, key: str, now: datetime) -> ChainIntent:
+    """Deposit test dollars into escrow for a buyer, by the custody signer; `key` makes it one act.
+
+    The money is available once the chain has it and the indexer has seen it.
+    """
+    if not party.is_buyer:
+        raise BadInput("Only buyers deposit into escrow.", field="party")
+    if isinstance(amount_micros, bool) or not isinstance(amount_micros, int) or not 1 <= amount_micros < 2**62:
+        raise BadInput("Deposit a whole, positive number of micro-USD.", field="amount_micros")
+    address, escrow = ensure_address(party=party), chain().address("escrow")
+    sender.submit(
+        key=f"deposit:{party.slug}:{key}:mint", role="faucet", contract="token", function="mint",
+        args=[signer().address("custody"), amount_micros], now=now,
+    )  # fmt: skip
+    sender.submit(
+        key="custody:approve:escrow", role="custody", contract="token", function="approve",
+        args=[escrow, 2**256 - 1], now=now,
+    )  # fmt: skip
+    record(actor=party.slug, action="deposit", subject=party.slug, reason="deposit", now=now, amount_micros=amount_micros)
+    return sender.submit(
+        key=f"deposit:{party.slug}:{key}", role="custody", contract="escrow", function="deposit",
+        args=[address, amount_micros], now=now,
+    )  # fmt: skip
+
+
+@transaction.atomic
+def lock_window(*, window: Window, now: datetime) -> int:
+    """Make leases from the awards of a CLEARED window and ask the chain to lock their money.
+
+    Everything is written in one transaction: leases, mandates, lock calls, and the holds that are posted in the books
+    when each lock is final. Again returns 0. The contract checks every line against its mandate once more.
+    """
+    locked = Window.objects.select_for_update().get(pk=window.pk)
+    if locked.state != "CLEARED" or locked.lock_batches.exists():
+        return 0
+    awards = list(
+        Award.objects.filter(clearing__window=locked)
+        .select_related("demand__party", "demand__sla", "bid__party", "bid__node_class__standing")
+        .order_by("demand__accepted_rank", "bid__accepted_rank", "start_slot")
+    )
+    if not awards:
+        return 0
+    sender.submit(
+        key=f"window:{locked.number}", role="operator", contract="escrow", function="open_window",
+        args=[locked.number, int(locked.ends_at.timestamp())], now=now,
+    )  # fmt: skip
+    pairs: dict[tuple[Demand, Bid], list[Award]] = defaultdict(list)
+    for award in awards:
+        pairs[award.demand, award.bid].append(award)
+    mandates = _sign_mandates(locked, {demand for demand, _ in pairs}, now)
+    calls = _plan_calls(pairs, mandates)
+    for ordinal, call in enumerate(calls):
+        _submit_call(locked, ordinal, call, pairs, mandates, now)
+    point("escrow.lock.before_commit")
+    record(
+        actor="market", action="lock_window", subject=locked.name, reason="leases made from awards", now=now,
+        leases=len(pairs), calls=len(calls), total_micros=sum(a.amount_micros for a in awards),
+    )  # fmt: skip
+    return len(pairs)
+
+
+@transaction.atomic
+def confirm_locks(*, window: Window, now: datetime) -> int:
+    """Start delivery once every lock call of the window is final; returns how many leases are locked."""
+    locked = Window.objects.select_for_update().get(pk=window.pk)
+    if locked.state != "CLEARED":
+        return 0
+    batches = list(locked.lock_batches.all())
+    intents = {row.key: row for row in ChainIntent.objects.filter(key__in=[b.intent_key for b in batches])}
+    if not batches and locked.clearing.awards.exists():
+        return 0
+    if any(intents[batch.intent_key].state != "final" for batch in batches):
+        return 0
+    for batch in batches:
+        batch.chain_no = chain_batch_no(intents[batch.intent_key])
+        batch.locked_at = now
+        batch.save(update_fields=["chain_no", "locked_at"])
+    count = Lease.objects.filter(window=locked, state="locking").update(state="locked")
+    move_window(window=locked, to_state="DELIVERING", reason="money locked on chain", now=now, leases=count)
+    return count
+
+
+def chain_batch_no(intent: ChainIntent) -> int:
+    """The number that the contract gave a final lock call, from its `Locked` event."""
+    event = ChainEvent.objects.get(tx_hash=intent.tx_hash, name="Locked")
+    return int(event.args["batch"])
+
+
+def _sign_mandates(
+    window: Window, demands: Iterable[Demand], now: datetime
+) -> dict[tuple[object, str | None, str | None, int], Mandate]:
+    """One mandate per buyer and set of rules, signed by the custody key of that buyer."""
+    groups: dict[tuple[object, str | None, str | None, int], list[Demand]] = defaultdict(list)
+    for demand in sorted(demands, key=lambda row: row.accepted_rank):
+        groups[_rules(demand)].append(demand)
+    nonces: dict[object, int] = {}
+    signed = {}
+    for rules, members in groups.items():
+        party = members[0].party
+        if party.pk not in nonces:
+            nonces[party.pk] = Mandate.objects.filter(party=party).aggregate(top=Max("nonce"))["top"] or 0
+        nonces[party.pk] += 1
+        signed[rules] = _sign_mandate(window, party, rules, members, nonces[party.pk], now)
+    return signed
+
+
+def _sign_mandate(
+    window: Window, party: Party, rules: tuple[object, str | None, str | None, int], members: list[Demand], nonce: int,
+    now: datetime,
+) -> Mandate:  # fmt: skip
+    _, zone, control_zone, tier_min = rules
+    expires_at = window.ends_at + timedelta(days=1)
+    struct = MandateStruct(
+        buyer=ensure_address(party=party), window=window.number, max_spend=sum(d.hold_micros for d in members),
+        zone_mask=_mask(zone, window), min_tier=tier_min, parent_mask=_mask(control_zone, window), nonce=nonce,
+        expiry=int(expires_at.timestamp()),
+    )  # fmt: skip
+    typed = struct.typed(chain().chain_id, chain().address("escrow"))
+    v, r, s = signer().sign_typed(f"buyer:{party.pk}", typed)
+    return Mandate.objects.create(
+        id=uuid7(now), window=window, party=party, zone_id=zone, control_zone_id=control_zone, tier_min=tier_min,
+        nonce=nonce, max_spend_micros=struct.max_spend, expires_at=expires_at,
+        signed={**{k: str(v) for k, v in vars(struct).items()}, "v": v, "r": r.hex(), "s": s.hex()},
+    )  # fmt: skip
+
+
+def mandate_call(mandate: Mandate) -> tuple[object, object]:
+    """The signed mandate as the contract takes it: (struct tuple, signature tuple)."""
+    kept = mandate.signed
+    struct = MandateStruct(
+        buyer=kept["buyer"], window=int(kept["window"]), max_spend=int(kept["max_spend"]),
+        zone_mask=int(kept["zone_mask"]), min_tier=int(kept["min_tier"]), parent_mask=int(kept["parent_mask"]),
+        nonce=int(kept["nonce"]), expiry=int(kept["expiry"]),
+    )  # fmt: skip
+    return struct.abi(), (kept["v"], bytes.fromhex(kept["r"]), bytes.fromhex(kept["s"]))
+
+
+def _rules(demand: Demand) -> tuple[object, str | None, str | None, int]:
+    return (demand.party_id, demand.zone_id, demand.control_zone_id, demand.tier_min)
+
+
+def _mask(zone_code: str | None, window: Window) -> int:
+    if zone_code is None:
+        return EVERY_COUNTRY_MASK
+    return mask_of(zone_countries(zone=Zone.objects.get(pk=zone_code), on=window.starts_at.date()))
+
+
+def _plan_calls(
+    pairs: dict[tuple[Demand, Bid], list[Award]],
+    mandates: dict[tuple[object, str | None, str | None, int], Mandate],
+) -> list[_Call]:
+    """Fill calls with whole mandates up to the contract's bounds, so that one hold is posted by one lock."""
+    sums: dict[Mandate, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+    for (demand, bid), awards in pairs.items():
+        sums[mandates[_rules(demand)]][bid.node_class.chain_class] += sum(a.amount_micros for a in awards)
+    calls = [_Call()]
+    for mandate in mandates.values():
+        by_class = sums[mandate]
+        if len(by_class) > CALL_CLASSES_MAX:
+            raise WindowClosed("One mandate was awarded more node classes than one call holds.", mandate=str(mandate.pk))
+        call = calls[-1]
+        if (
+            len(call.mandates) == CALL_MANDATES_MAX
+            or len(call.classes | set(by_class)) > CALL_CLASSES_MAX
+            or len(call.lines) + len(by_class) > CALL_LINES_MAX
+        ):
+            call = _Call()
+            calls.append(call)
+        position = len(call.mandates)
+        call.mandates.append(mandate)
+        call.classes |= set(by_class)
+        call.lines |= {(position, node_class): amount for node_class, amount in by_class.items()}
+    return calls
+
+
+def _submit_call(
+    window: Window, ordinal: int, call: _Call, pairs: dict[tuple[Demand, Bid], list[Award]],
+    mandates: dict[tuple[object, str | None, str | None, int], Mandate], now: datetime,
+) -> None:  # fmt: skip
+    classes = sorted(call.classes)
+    ordered = sorted((position, classes.index(number), amount) for (position, number), amount in call.lines.items())
+    words = [position << 80 | class_at << 64 | amount for position, class_at, amount in ordered]
+    batch = LockBatch.objects.create(
+        id=uuid7(now), window=window, ordinal=ordinal, intent_key=f"lock:{window.number}:{ordinal}",
+        buyers=[mandate.signed["buyer"] for mandate in call.mandates], classes=classes,
+        lines=[str(word) for word in words], total_micros=sum(call.lines.values()),
+    )  # fmt: skip
+    line_no = {(position, classes[class_at]): n for n, (position, class_at, _) in enumerate(ordered)}
+    at = {mandate.pk: position for position, mandate in enumerate(call.mandates)}
+    awarded_micros: dict[Demand, int] = defaultdict(int)
+    leases = []
+    for (demand, bid), awards in pairs.items():
+        mandate = mandates[_rules(demand)]
+        if mandate.pk not in at:
+            continue
+        line = line_no[at[mandate.pk], bid.node_class.chain_class]
+        leases.append(_lease(window, demand, bid, awards, mandate, batch, line, now))
+        awarded_micros[demand] += leases[-1].fee_micros
+    Lease.objects.bulk_create(leases)
+    sender.submit(
+        key=batch.intent_key, role="operator", contract="escrow", function="lock",
+        args=[window.number, [mandate_call(m) for m in call.mandates], classes, words],
+        plan=[
+            post_hold_posting(
+                hold_id=demand.hold_id, party=demand.party_id, window=window.pk, amount=amount
+            )
+            for demand, amount in awarded_micros.items()
+        ],
+        now=now,
+    )  # fmt: skip
+
+
+def _lease(
+    window: Window, demand: Demand, bid: Bid, awards: list[Award], mandate: Mandate, batch: LockBatch, line: int,
+    now: datetime,
+) -> Lease:  # fmt: skip
+    standing = bid.node_class.standing
+    hours = len({slot for award in awards for slot in range(award.start_slot, award.end_slot)})
+    unit_hours = sum(award.units * (award.end_slot - award.start_slot) for award in awards)
+    fee = sum(award.amount_micros for award in awards)
+    return Lease(
+        id=uuid7(now), window=window, clearing=awards[0].clearing, demand=demand, bid=bid, buyer=demand.party,
+        provider=bid.party, node_class=bid.node_class, mandate=mandate, lock_batch=batch, lock_line=line,
+        start_slot=min(a.start_slot for a in awards), end_slot=max(a.end_slot for a in awards),
+        unit_hours=unit_hours, fee_micros=fee, sla_bps=demand.sla.availability_bps,
+        is_armed=standing.state == "PROVEN", made_at=now,
+        # price x units of a lease is its fee by the hour: the stake follows what is really at risk
+        stake_micros=stake_micros(
+            price_micros=fee // hours, units=1, hours=hours, good_hours=standing.good_hours,
+            bad_hours=standing.bad_hours,
+        ),
+    )  # fmt: skip

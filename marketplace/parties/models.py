@@ -1,0 +1,132 @@
+"""Parties (organisations), their seats (logins) and their API keys."""
+
+from __future__ import annotations
+
+from django.contrib.auth.models import AbstractUser, UserManager
+from django.db import models
+from django.db.models import F, Q
+
+BUYER_KINDS = ("enterprise_buyer", "public_buyer", "research_buyer")
+PROVIDER_KINDS = ("university", "enterprise", "prosumer")
+ROLES = (
+    "owner", "purchaser", "approver", "finance", "compliance", "operator",
+    "market_maker", "operations", "judge", "auditor", "admin",
+)
+KINDS = (*BUYER_KINDS, *PROVIDER_KINDS, "verifier", "foundation")
+
+
+class EmailUserManager(UserManager):
+    """Makes users that sign in with their e-mail address."""
+
+    def create_user(self, email: str, password: str | None = None, **extra):  # type: ignore[override]
+        user = self.model(email=self.normalize_email(email), username=email, **extra)
+        user.set_password(password)
+        user.save(using=self._db)
+        return user
+
+    def create_superuser(self, email: str, password: str | None = None, **extra):  # type: ignore[override]
+        return self.create_user(email, password, is_staff=True, is_superuser=True, **extra)
+
+
+class User(AbstractUser):
+    """A person. What the person may do follows from the seat, not from here."""
+
+    email = models.EmailField(unique=True)
+    USERNAME_FIELD = "email"
+    REQUIRED_FIELDS: list[str] = []
+    objects = EmailUserManager()
+
+    @property
+    def party(self) -> Party | None:
+        seat = getattr(self, "seat", None)
+        return seat.party if seat else None
+
+
+class Party(models.Model):
+    """An organisation that buys, provides, verifies or runs the market."""
+
+    id = models.UUIDField(primary_key=True)
+    slug = models.SlugField(max_length=60, unique=True)
+    name = models.CharField(max_length=160)
+    kind = models.CharField(max_length=20, choices=[(k, k.replace("_", " ")) for k in KINDS])
+    country = models.CharField(max_length=2)
+    parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.PROTECT, related_name="children")
+    parent_country = models.CharField(max_length=2, help_text="where the ultimate parent sits")
+    chain_address = models.CharField(max_length=42, null=True, blank=True, unique=True)
+    registered_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name_plural = "parties"
+        ordering = ["slug"]
+        constraints = [
+            models.CheckConstraint(name="party_kind_is_known", condition=Q(kind__in=KINDS)),
+            models.CheckConstraint(
+                name="party_country_is_two_capitals",
+                condition=Q(country__regex=r"^[A-Z]{2}$") & Q(parent_country__regex=r"^[A-Z]{2}$"),
+            ),
+            models.CheckConstraint(name="party_is_not_its_own_parent", condition=Q(parent=None) | ~Q(parent=F("id"))),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_buyer(self) -> bool:
+        return self.kind in BUYER_KINDS
+
+    @property
+    def is_provider(self) -> bool:
+        return self.kind in PROVIDER_KINDS
+
+    @property
+    def owner_key(self) -> str:
+        """Who stands behind the party: siblings of one parent count as one."""
+        return self.parent.slug if self.parent_id and self.parent else self.slug
+
+
+class Seat(models.Model):
+    """A person's login in a party."""
+
+    id = models.UUIDField(primary_key=True)
+    user = models.OneToOneField(User, on_delete=models.CASCADE, related_name="seat")
+    party = models.ForeignKey(Party, on_delete=models.PROTECT, related_name="seats")
+    role = models.CharField(max_length=20, choices=[(r, r.replace("_", " ")) for r in ROLES])
+
+    class Meta:
+        constraints = [models.CheckConstraint(name="seat_role_is_known", condition=Q(role__in=ROLES))]
+
+    def __str__(self) -> str:
+        return f"{self.user.email} ({self.role}, {self.party.name})"
+
+
+class ApiKey(models.Model):
+    """A program's key: shown once, stored as a look-up prefix and a SHA-256."""
+
+    id = models.UUIDField(primary_key=True)
+    party = models.ForeignKey(Party, on_delete=models.PROTECT, related_name="api_keys")
+    label = models.CharField(max_length=80)
+    prefix = models.CharField(max_length=8, unique=True)
+    secret_sha256 = models.BinaryField(max_length=32)
+    may_write = models.BooleanField(default=False)
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.label} (…{self.prefix})"
+
+
+class RememberedReply(models.Model):
+    """The answer a party got for one Idempotency-Key; the same key and body get it again."""
+
+    party = models.ForeignKey(Party, on_delete=models.CASCADE)
+    key = models.CharField(max_length=120)
+    route = models.CharField(max_length=120)
+    body_sha256 = models.BinaryField(max_length=32)
+    status = models.PositiveSmallIntegerField()
+    reply = models.JSONField()
+    remembered_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(name="one_reply_per_idempotency_key", fields=["party", "key"])]

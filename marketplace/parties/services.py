@@ -1,0 +1,118 @@
+"""Parties, seats and API keys."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from datetime import datetime
+
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from django.db import transaction
+
+from ledger.ids import uuid7
+from marketplace.errors import BadInput, BadKey, ReferenceReused
+from marketplace.governance.services import record, require_flag
+from marketplace.parties.models import KINDS, ROLES, ApiKey, Party, Seat, User
+
+COUNTRY = re.compile(r"[A-Z]{2}")
+SLUG = re.compile(r"[a-z0-9][a-z0-9-]{1,58}")
+
+
+@transaction.atomic
+def register_party(
+    *, slug: str, name: str, kind: str, country: str, parent_country: str, parent: Party | None = None, now: datetime
+) -> Party:
+    """Register an organisation, or return it when it stands already with the same facts.
+
+    Prosumers are refused with `phase_closed` until their phase flag is on.
+    """
+    if not SLUG.fullmatch(slug):
+        raise BadInput("A slug is 2 to 59 small letters, digits and dashes.", field="slug")
+    if kind not in KINDS:
+        raise BadInput(f"A party is one of {', '.join(KINDS)}.", field="kind")
+    for field, code in (("country", country), ("parent_country", parent_country)):
+        if not COUNTRY.fullmatch(code):
+            raise BadInput("A country is two capital letters (ISO 3166).", field=field)
+    if not name.strip():
+        raise BadInput("A party needs a name.", field="name")
+    if kind == "prosumer":
+        require_flag(name="prosumer_parties", what="Registration of prosumers")
+    standing = Party.objects.filter(slug=slug).first()
+    if standing:
+        if (standing.kind, standing.country, standing.parent_country) != (kind, country, parent_country):
+            raise ReferenceReused("Another party has this slug.", field="slug", slug=slug)
+        return standing
+    party = Party.objects.create(
+        id=uuid7(now), slug=slug, name=name, kind=kind, country=country, parent=parent,
+        parent_country=parent_country, registered_at=now,
+    )  # fmt: skip
+    record(actor=slug, action="register_party", subject=slug, reason="registration", now=now, kind=kind)
+    return party
+
+
+@transaction.atomic
+def make_seat(*, party: Party, email: str, password: str, role: str, now: datetime) -> Seat:
+    """Give a person a login in `party`. Foundation seats may open the console."""
+    try:
+        validate_email(email)
+    except ValidationError as error:
+        raise BadInput("That is not an e-mail address.", field="email") from error
+    if role not in ROLES:
+        raise BadInput(f"A role is one of {', '.join(ROLES)}.", field="role")
+    standing = Seat.objects.filter(user__email=email).select_related("party").first()
+    if standing:
+        if standing.party_id != party.pk:
+            raise ReferenceReused("This person has a seat elsewhere.", field="email")
+        return standing
+    user = User.objects.create_user(email, password)
+    if party.kind == "foundation":
+        user.is_staff = user.is_superuser = True
+        user.save(update_fields=["is_staff", "is_superuser"])
+    seat = Seat.objects.create(id=uuid7(now), user=user, party=party, role=role)
+    record(actor=party.slug, action="make_seat", subject=email, reason=f"seat as {role}", now=now)
+    return seat
+
+
+@transaction.atomic
+def issue_api_key(
+    *, party: Party, label: str, may_write: bool, now: datetime, expires_at: datetime | None = None
+) -> tuple[ApiKey, str]:
+    """A new key and its secret. The secret is returned once and stored only as a hash."""
+    if not label.strip():
+        raise BadInput("Name the key, so that it can be revoked later.", field="label")
+    prefix = secrets.token_hex(4)
+    secret = f"gx_live_{prefix}_{secrets.token_urlsafe(32)}"
+    key = ApiKey.objects.create(
+        id=uuid7(now), party=party, label=label, prefix=prefix, secret_sha256=_digest(secret), may_write=may_write,
+        created_at=now, expires_at=expires_at,
+    )  # fmt: skip
+    record(actor=party.slug, action="issue_api_key", subject=prefix, reason=label, now=now, may_write=may_write)
+    return key, secret
+
+
+def find_api_key(*, secret: str, now: datetime) -> ApiKey:
+    """The live key behind `secret`; raises BadKey for unknown, expired and revoked ones alike."""
+    parts = secret.split("_", 3)
+    key = None
+    if len(parts) == 4 and parts[:2] == ["gx", "live"]:
+        key = ApiKey.objects.select_related("party").filter(prefix=parts[2]).first()
+    if key is None or not hmac.compare_digest(bytes(key.secret_sha256), _digest(secret)):
+        raise BadKey("This API key is not valid.")
+    if key.revoked_at or (key.expires_at and key.expires_at <= now):
+        raise BadKey("This API key is not valid.")
+    ApiKey.objects.filter(pk=key.pk).update(last_used_at=now)
+    return key
+
+
+@transaction.atomic
+def revoke_api_key(*, key: ApiKey, now: datetime) -> None:
+    """End a key at once."""
+    if ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=now):
+        record(actor=key.party.slug, action="revoke_api_key", subject=key.prefix, reason="revoked", now=now)
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()

@@ -1,0 +1,77 @@
+"""Payout: netted settlements on chain and the payouts that follow."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import F, Q
+
+from marketplace.catalogue.models import Window
+from marketplace.escrow.models import Lease
+from marketplace.supply.models import NodeClass
+
+
+class Settlement(models.Model):
+    """One settle call: epochs on chain are strictly consecutive."""
+
+    id = models.UUIDField(primary_key=True)
+    window = models.ForeignKey(Window, on_delete=models.PROTECT, related_name="settlements")
+    epoch = models.BigIntegerField(unique=True)
+    intent_key = models.CharField(max_length=120, unique=True)
+    earned_micros = models.BigIntegerField()
+    refunded_micros = models.BigIntegerField()
+    fees_micros = models.BigIntegerField()
+    root = models.BinaryField(max_length=32)
+    made_at = models.DateTimeField()
+    final_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["epoch"]
+        constraints = [models.CheckConstraint(name="settlement_epochs_start_at_one", condition=Q(epoch__gte=1))]
+
+
+class SettlementLine(models.Model):
+    """What one lease came to: earned = payable + holdback + fee; earned + returned + credited = its fee."""
+
+    settlement = models.ForeignKey(Settlement, on_delete=models.PROTECT, related_name="lines")
+    lease = models.OneToOneField(Lease, on_delete=models.PROTECT, related_name="settlement_line")
+    earned_micros = models.BigIntegerField()
+    payable_micros = models.BigIntegerField()
+    holdback_micros = models.BigIntegerField()
+    fee_micros = models.BigIntegerField()
+    returned_micros = models.BigIntegerField()
+    credit_micros = models.BigIntegerField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="settlement_line_splits_what_was_earned",
+                condition=Q(earned_micros=F("payable_micros") + F("holdback_micros") + F("fee_micros")),
+            ),
+            models.CheckConstraint(
+                name="settlement_line_has_no_negative_part",
+                condition=Q(payable_micros__gte=0)
+                & Q(holdback_micros__gte=0)
+                & Q(fee_micros__gte=0)
+                & Q(returned_micros__gte=0)
+                & Q(credit_micros__gte=0),
+            ),
+        ]
+
+
+class Payout(models.Model):
+    """Money on its way to a provider's own address."""
+
+    id = models.UUIDField(primary_key=True)
+    node_class = models.ForeignKey(NodeClass, on_delete=models.PROTECT, related_name="payouts")
+    window = models.ForeignKey(Window, on_delete=models.PROTECT, related_name="payouts")
+    amount_micros = models.BigIntegerField()
+    intent_key = models.CharField(max_length=120, unique=True)
+    made_at = models.DateTimeField()
+    final_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-made_at"]
+        constraints = [
+            models.UniqueConstraint(name="one_payout_per_class_and_window", fields=["node_class", "window"]),
+            models.CheckConstraint(name="payout_is_positive", condition=Q(amount_micros__gte=1)),
+        ]

@@ -1,0 +1,250 @@
+"""Payout: netted settlement of judged leases on chain, then the money to the providers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Max, Sum
+from eth_utils.crypto import keccak
+
+from ledger.faults import point
+from ledger.ids import uuid7
+from ledger.money import USDC6, Money
+from ledger.models import ChainIntent
+from ledger.rails import sender
+from ledger.rails.base import chain
+from ledger.selectors import balance
+from ledger.services import settle_postings
+from marketplace.catalogue.models import Window
+from marketplace.catalogue.services import move_window
+from marketplace.escrow.models import Lease
+from marketplace.governance.services import record
+from marketplace.payout.models import Payout, Settlement, SettlementLine
+from marketplace.sla.models import Credit
+from marketplace.supply.models import NodeClass
+
+CALL_BUYERS_MAX = CALL_CLASSES_MAX = 64
+
+
+@dataclass(slots=True)
+class _Epoch:
+    """Leases that one settle call can carry."""
+
+    leases: list[Lease] = field(default_factory=list)
+    buyers: set[UUID] = field(default_factory=set)
+    classes: set[UUID] = field(default_factory=set)
+
+    def has_room_for(self, lease: Lease) -> bool:
+        return (
+            len(self.buyers | {lease.buyer_id}) <= CALL_BUYERS_MAX
+            and len(self.classes | {lease.node_class_id}) <= CALL_CLASSES_MAX
+        )
+
+    def add(self, lease: Lease) -> None:
+        self.leases.append(lease)
+        self.buyers.add(lease.buyer_id)
+        self.classes.add(lease.node_class_id)
+
+
+@transaction.atomic
+def settle_window(*, window: Window, now: datetime) -> int:
+    """Net all judged leases of a window into settle calls with consecutive epochs; returns how many leases.
+
+    Earned minutes go to the provider less the fee (all of it to the holdback before proof); unpaid minutes and credits
+    go back to the buyer. Books and chain move together when each call is final.
+    """
+    locked = Window.objects.select_for_update().get(pk=window.pk)
+    if locked.state != "DELIVERING":
+        return 0
+    leases = list(
+        Lease.objects.select_for_update(of=("self",)).filter(window=locked, settlement_line=None)
+        .select_related("verdict__credit", "node_class", "buyer").order_by("buyer__slug", "node_class__chain_class", "id")
+    )  # fmt: skip
+    if not leases or any(lease.state != "judged" for lease in leases):
+        return 0
+    epoch_no = Settlement.objects.aggregate(top=Max("epoch"))["top"] or 0
+    for epoch in _epochs(leases):
+        epoch_no += 1
+        _settle_epoch(locked, epoch_no, epoch.leases, now)
+    point("payout.settle.before_commit")
+    return len(leases)
+
+
+@transaction.atomic
+def confirm_settlements(*, window: Window, now: datetime) -> int:
+    """Mark settlements that are final; when all of a window are, its leases and the window are settled."""
+    locked = Window.objects.select_for_update().get(pk=window.pk)
+    if locked.state != "DELIVERING":
+        return 0
+    rows = list(locked.settlements.all())
+    final = set(
+        ChainIntent.objects.filter(key__in=[row.intent_key for row in rows], state="final").values_list("key", flat=True)
+    )
+    unsettled = Lease.objects.filter(window=locked, settlement_line=None).exists()
+    if unsettled or len(final) < len(rows):
+        return 0
+    locked.settlements.filter(final_at=None).update(final_at=now)
+    Credit.objects.filter(verdict__lease__window=locked, source="escrow", posted_at=None).update(posted_at=now)
+    count = Lease.objects.filter(window=locked, state="judged").update(state="settled")
+    move_window(window=locked, to_state="SETTLED", reason="every lease settled on chain", now=now, leases=count)
+    return count
+
+
+@transaction.atomic
+def pay_window(*, window: Window, now: datetime) -> int:
+    """Ask the chain to pay out what each node class earned in a settled window; returns how many payouts."""
+    locked = Window.objects.select_for_update().get(pk=window.pk)
+    if locked.state != "SETTLED" or locked.payouts.exists():
+        return 0
+    earned = (
+        SettlementLine.objects.filter(settlement__window=locked)
+        .values("lease__node_class").annotate(total=Sum("payable_micros")).order_by("lease__node_class__chain_class")
+    )  # fmt: skip
+    numbers = dict(NodeClass.objects.values_list("pk", "chain_class"))
+    payouts = [
+        Payout(
+            id=uuid7(now), node_class_id=row["lease__node_class"], window=locked, amount_micros=row["total"],
+            intent_key=f"payout:{locked.number}:{numbers[row['lease__node_class']]}", made_at=now,
+        )
+        for row in earned if row["total"] > 0
+    ]  # fmt: skip
+    Payout.objects.bulk_create(payouts)
+    for payout in payouts:
+        sender.submit(
+            key=payout.intent_key, role="custody", contract="escrow", function="withdraw_for",
+            args=[numbers[payout.node_class_id]], now=now,
+        )  # fmt: skip
+    if payouts:
+        record(actor="market", action="pay_window", subject=locked.name, reason="settled and final", now=now,
+               payouts=len(payouts), total_micros=sum(p.amount_micros for p in payouts))  # fmt: skip
+    return len(payouts)
+
+
+@transaction.atomic
+def confirm_payouts(*, now: datetime) -> int:
+    """Mark payouts whose transaction is final."""
+    open_keys = list(Payout.objects.filter(final_at=None).values_list("intent_key", flat=True))
+    final = ChainIntent.objects.filter(key__in=open_keys, state="final").values_list("key", flat=True)
+    return Payout.objects.filter(intent_key__in=list(final)).update(final_at=now)
+
+
+@transaction.atomic
+def release_holdbacks(*, now: datetime) -> int:
+    """Ask the chain to release what was held back from classes that have proven themselves since."""
+    released = 0
+    for node_class in NodeClass.objects.filter(standing__state="PROVEN").order_by("chain_class"):
+        held = balance(code="provider.holdback", party=node_class.party_id, scope=node_class.pk).minor
+        key = f"release:{node_class.chain_class}:{_releases(node_class)}"
+        if held > 0 and not ChainIntent.objects.filter(key=key).exists():
+            sender.submit(
+                key=key, role="custody", contract="escrow", function="release_holdback", args=[node_class.chain_class],
+                now=now,
+            )  # fmt: skip
+            released += 1
+    return released
+
+
+def _releases(node_class: NodeClass) -> int:
+    prefix = f"release:{node_class.chain_class}:"
+    return ChainIntent.objects.filter(key__startswith=prefix, state="final").count()
+
+
+def _epochs(leases: Iterable[Lease]) -> list[_Epoch]:
+    epochs = [_Epoch()]
+    for lease in leases:
+        if not epochs[-1].has_room_for(lease):
+            epochs.append(_Epoch())
+        epochs[-1].add(lease)
+    return epochs
+
+
+def _settle_epoch(window: Window, epoch: int, leases: Sequence[Lease], now: datetime) -> None:
+    lines = _settlement_lines(leases)
+    words = _chain_words(lines)
+    root = keccak(b"".join(word.to_bytes(32, "big") for word in (*words.buyers, *words.classes)))
+    settlement = Settlement.objects.create(
+        id=uuid7(now), window=window, epoch=epoch, intent_key=f"settle:{epoch}", root=root, made_at=now,
+        earned_micros=sum(line.earned_micros for line in lines),
+        refunded_micros=sum(line.returned_micros + line.credit_micros for line in lines),
+        fees_micros=sum(line.fee_micros for line in lines),
+    )  # fmt: skip
+    for line in lines:
+        line.settlement = settlement
+    SettlementLine.objects.bulk_create(lines)
+    sender.submit(
+        key=settlement.intent_key, role="operator", contract="escrow", function="settle",
+        args=[epoch, words.buyers, words.classes, root, bytes(window.clearing.bundle_hash)],
+        plan=[posting for line in lines for posting in _postings(line, window)], now=now,
+    )  # fmt: skip
+    record(
+        actor="market", action="settle", subject=window.name, reason=f"epoch {epoch}", now=now, leases=len(lines),
+        earned_micros=settlement.earned_micros, refunded_micros=settlement.refunded_micros,
+    )  # fmt: skip
+
+
+def _settlement_lines(leases: Sequence[Lease]) -> list[SettlementLine]:
+    """Split each lease's fee. The contract takes its fee per node class, so that fee is shared out exactly here."""
+    by_class: dict[UUID, list[Lease]] = defaultdict(list)
+    for lease in leases:
+        by_class[lease.node_class_id].append(lease)
+    lines = []
+    for members in by_class.values():
+        earned = [lease.verdict.earned_micros - _escrow_credit(lease) for lease in members]
+        fee = Money(sum(earned) * settings.PLATFORM_FEE_BPS // 10_000, USDC6)
+        fees = [part.minor for part in fee.split(earned)] if sum(earned) else [0] * len(members)
+        for lease, lease_earned, lease_fee in zip(members, earned, fees, strict=True):
+            net = lease_earned - lease_fee
+            lines.append(
+                SettlementLine(
+                    lease=lease, earned_micros=lease_earned, fee_micros=lease_fee,
+                    payable_micros=net if lease.is_armed else 0, holdback_micros=0 if lease.is_armed else net,
+                    returned_micros=lease.verdict.unpaid_micros, credit_micros=_escrow_credit(lease),
+                )
+            )  # fmt: skip
+    return lines
+
+
+def _escrow_credit(lease: Lease) -> int:
+    credit = getattr(lease.verdict, "credit", None)
+    return credit.amount_micros if credit and credit.source == "escrow" else 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """Packed lines as `escrow.settle` takes them."""
+
+    buyers: list[int]
+    classes: list[int]
+
+
+def _chain_words(lines: Sequence[SettlementLine]) -> _Words:
+    debits: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    classes: dict[int, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for line in lines:
+        refund = line.returned_micros + line.credit_micros
+        debits[line.lease.buyer.chain_address][0] += line.earned_micros
+        debits[line.lease.buyer.chain_address][1] += refund
+        sums = classes[line.lease.node_class.chain_class]
+        sums[0] += line.earned_micros
+        sums[1] += line.holdback_micros
+        sums[2] += refund
+    indexed = sorted((chain().call("escrow", "account_of", address)[0], pair) for address, pair in debits.items())
+    return _Words(
+        buyers=[index << 128 | debit << 64 | refund for index, (debit, refund) in indexed],
+        classes=[n << 192 | gross << 128 | held << 64 | back for n, (gross, held, back) in sorted(classes.items())],
+    )
+
+
+def _postings(line: SettlementLine, window: Window) -> list:
+    lease = line.lease
+    return settle_postings(
+        lease=lease.pk, buyer=lease.buyer_id, window=window.pk, provider=lease.provider_id,
+        node_class=lease.node_class_id, earned=line.payable_micros, holdback=line.holdback_micros, fee=line.fee_micros,
+        returned=line.returned_micros, credit=line.credit_micros,
+    )  # fmt: skip

@@ -1,0 +1,54 @@
+"""SLA: one verdict per lease period, and the credit that follows without a claim."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+
+from marketplace.escrow.models import Lease
+
+
+class Verdict(models.Model):
+    """What the exact test said about one lease period, with the figures to repeat it."""
+
+    id = models.UUIDField(primary_key=True)
+    lease = models.OneToOneField(Lease, on_delete=models.PROTECT, related_name="verdict")
+    known_minutes = models.PositiveIntegerField()
+    down_minutes = models.PositiveIntegerField()
+    unknown_minutes = models.PositiveIntegerField()
+    threshold_minutes = models.PositiveIntegerField(help_text="a breach needs more down minutes than this")
+    availability_ppm = models.PositiveIntegerField()
+    is_below_sla = models.BooleanField()
+    is_breach = models.BooleanField()
+    earned_micros = models.BigIntegerField(help_text="fee of the minutes delivered")
+    unpaid_micros = models.BigIntegerField(help_text="fee of the minutes not delivered")
+    rule_version = models.CharField(max_length=20)
+    evidence_hash = models.BinaryField(max_length=32)
+    breach_at = models.DateTimeField(null=True, blank=True)
+    judged_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="breach_has_its_instant", condition=Q(is_breach=False) | ~Q(breach_at=None)),
+            models.CheckConstraint(
+                name="verdict_money_is_not_negative", condition=Q(earned_micros__gte=0) & Q(unpaid_micros__gte=0)
+            ),
+        ]
+
+
+class Credit(models.Model):
+    """Money returned for a broken SLA. Nobody has to claim it."""
+
+    SOURCES = ("escrow", "holdback")
+    id = models.UUIDField(primary_key=True)
+    verdict = models.OneToOneField(Verdict, on_delete=models.PROTECT, related_name="credit")
+    step_bps = models.PositiveIntegerField()
+    amount_micros = models.BigIntegerField()
+    source = models.CharField(max_length=10, choices=[(s, s) for s in SOURCES])
+    posted_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="credit_is_positive", condition=Q(amount_micros__gte=1)),
+            models.CheckConstraint(name="credit_source_is_known", condition=Q(source__in=("escrow", "holdback"))),
+        ]

@@ -1,0 +1,103 @@
+"""SLA: the exact test over a lease's minutes, and the credit that nobody has to ask for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from django.db import transaction
+
+from ledger.ids import uuid7
+from marketplace.catalogue.models import Window
+from marketplace.delivery.models import Reading
+from marketplace.escrow.models import Lease
+from marketplace.governance.services import Deed, record_all
+from marketplace.sla.models import Credit, Verdict
+from marketplace.supply.services import record_hours
+from pricing.sla import credit_micros, judge
+
+RULE_VERSION = "sla-2026-11"
+GOOD_HOUR_MINUTES = 59  # an hour with at most one minute lost counts as good in the quality score
+
+
+@transaction.atomic
+def judge_window(*, window: Window, now: datetime) -> int:
+    """Give each delivered lease of a window its verdict and, where its SLA broke, its credit; returns how many."""
+    leases = list(
+        Lease.objects.select_for_update(of=("self",)).filter(window=window, state="delivered")
+        .select_related("node_class", "demand", "provider")
+    )  # fmt: skip
+    readings: dict[UUID, list[Reading]] = defaultdict(list)
+    for row in Reading.objects.filter(lease__in=leases).order_by("lease", "slot"):
+        readings[row.lease_id].append(row)
+    verdicts, credits, deeds = [], [], []
+    for lease in leases:
+        verdict, credit = _judge(lease, readings[lease.pk], window, now)
+        verdicts.append(verdict)
+        if credit:
+            credits.append(credit)
+        deeds.append(
+            Deed("market", "judge", str(lease.pk), RULE_VERSION, {"down": verdict.down_minutes, "breach": verdict.is_breach})
+        )
+    Verdict.objects.bulk_create(verdicts)
+    Credit.objects.bulk_create(credits)
+    _count_hours(leases, readings)
+    Lease.objects.filter(pk__in=[lease.pk for lease in leases]).update(state="judged")
+    record_all(deeds=deeds, now=now)
+    return len(leases)
+
+
+def _judge(lease: Lease, rows: Sequence[Reading], window: Window, now: datetime) -> tuple[Verdict, Credit | None]:
+    down = sum(row.minutes_down for row in rows)
+    unknown = sum(row.minutes_unknown for row in rows)
+    known = 60 * len(rows) - unknown
+    judgement = judge(down_minutes=down, known_minutes=known, sla_bps=lease.sla_bps, unknown_minutes=unknown)
+    earned = sum(row.earned_micros for row in rows)
+    verdict = Verdict(
+        id=uuid7(now), lease=lease, known_minutes=known, down_minutes=down, unknown_minutes=unknown,
+        threshold_minutes=judgement.threshold_minutes, availability_ppm=judgement.availability_ppm,
+        is_below_sla=judgement.credit_step_bps > 0, is_breach=judgement.breach, earned_micros=earned,
+        unpaid_micros=lease.fee_micros - earned, rule_version=RULE_VERSION,
+        evidence_hash=evidence_hash(lease, rows), judged_at=now,
+        breach_at=_breach_instant(rows, judgement.threshold_minutes, window) if judgement.breach else None,
+    )  # fmt: skip
+    amount = credit_micros(lease.fee_micros, judgement.credit_step_bps, refunded_micros=verdict.unpaid_micros)
+    if amount == 0:
+        return verdict, None
+    # Before proof the whole payout waits in the holdback, and the credit is taken from there (M-058).
+    source = "escrow" if lease.is_armed else "holdback"
+    return verdict, Credit(
+        id=uuid7(now), verdict=verdict, step_bps=judgement.credit_step_bps, amount_micros=amount, source=source
+    )
+
+
+def evidence_hash(lease: Lease, rows: Sequence[Reading]) -> bytes:
+    """SHA-256 over the lease's terms and every slot as probed and signed: what a verdict rests on."""
+    body = [str(lease.pk), lease.sla_bps, lease.fee_micros] + [
+        [row.slot, row.probe_valid, row.probe_failed, hashlib.sha256(bytes(row.report)).hexdigest()] for row in rows
+    ]
+    return hashlib.sha256(json.dumps(body, separators=(",", ":")).encode()).digest()
+
+
+def _breach_instant(rows: Sequence[Reading], threshold_minutes: int, window: Window) -> datetime:
+    """End of the slot in which the down minutes passed what the test allows."""
+    total = 0
+    for row in rows:
+        total += row.minutes_down
+        if total > threshold_minutes:
+            return window.slot_at(row.slot + 1)
+    raise AssertionError("a breach has more down minutes than its threshold")
+
+
+def _count_hours(leases: Sequence[Lease], readings: dict[UUID, list[Reading]]) -> None:
+    hours: dict[UUID, list[int]] = defaultdict(lambda: [0, 0])
+    for lease in leases:
+        for row in readings[lease.pk]:
+            if row.minutes_unknown < 60:
+                hours[lease.node_class_id][row.minutes_billable < GOOD_HOUR_MINUTES] += row.units
+    for node_class_id, (good, bad) in hours.items():
+        record_hours(node_class_id=node_class_id, good=good, bad=bad)

@@ -1,0 +1,45 @@
+"""Slashing: held back until a benchmark is proven, then warned, requested, disputed, executed."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+
+from marketplace.sla.models import Verdict
+from marketplace.supply.models import NodeClass
+
+OUTCOMES = ("warned", "held_back", "requested", "disputed", "vetoed", "executed", "lapsed")
+
+
+class SlashCase(models.Model):
+    """What followed from one confirmed breach."""
+
+    id = models.UUIDField(primary_key=True)
+    verdict = models.OneToOneField(Verdict, on_delete=models.PROTECT, related_name="slash_case")
+    node_class = models.ForeignKey(NodeClass, on_delete=models.PROTECT, related_name="slash_cases")
+    outcome = models.CharField(max_length=10, choices=[(o, o.replace("_", " ")) for o in OUTCOMES])
+    reason_kind = models.PositiveSmallIntegerField(help_text="0 first breach, 1 second, 2 later, 3 severe, 9 fraud")
+    sentence = models.CharField(max_length=300)
+    amount_micros = models.BigIntegerField(help_text="what was asked of the stake")
+    forfeit_micros = models.BigIntegerField(default=0, help_text="what was taken from the holdback instead")
+    intent_key = models.CharField(max_length=120, null=True, blank=True, unique=True)
+    chain_id_of_request = models.BigIntegerField(null=True, blank=True)
+    refusal = models.CharField(max_length=200, default="", help_text="the contract's own sentence when it reverted")
+    executable_at = models.DateTimeField(null=True, blank=True)
+    executed_at = models.DateTimeField(null=True, blank=True)
+    to_buyer_micros = models.BigIntegerField(default=0)
+    to_pool_micros = models.BigIntegerField(default=0)
+    opened_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["opened_at", "id"]
+        constraints = [
+            models.CheckConstraint(name="slash_outcome_is_known", condition=Q(outcome__in=OUTCOMES)),
+            models.CheckConstraint(
+                name="only_an_executed_slash_pays",
+                condition=Q(outcome="executed") | (Q(to_buyer_micros=0) & Q(to_pool_micros=0)),
+            ),
+            models.CheckConstraint(
+                name="a_held_back_slash_asks_no_stake", condition=~Q(outcome="held_back") | Q(to_buyer_micros=0)
+            ),
+        ]

@@ -1,0 +1,214 @@
+"""Slashing: held back until proven. The first breach warns, later ones take stake, and the harmed buyer comes first."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django.db import transaction
+
+from contracts.eip712 import Verdict as VerdictStruct
+from ledger.models import ChainEvent, ChainIntent
+from ledger.ids import uuid7
+from ledger.rails import sender
+from ledger.rails.base import chain
+from ledger.selectors import balance
+from marketplace.catalogue.models import Window
+from marketplace.escrow.models import Lease
+from marketplace.governance.services import record
+from marketplace.sla.models import Credit, Verdict
+from marketplace.slashing.models import SlashCase
+from marketplace.supply.onchain import sign_by_panel
+from marketplace.supply.services import degrade
+from pricing.penalties import WARNING, forfeit_micros, slash_kind, slash_micros
+
+SLASH_PANEL = ("slasher:1", "slasher:2", "slasher:3")
+SLASH_QUORUM = 2
+DISPUTE_HOURS = 72
+VERDICT_VALID_DAYS = 13  # the contract lapses a request after 14 days
+BREACH_MEMORY_DAYS = 90
+
+
+@transaction.atomic
+def open_cases(*, window: Window, now: datetime) -> int:
+    """Decide what follows from each confirmed breach of a settled window; returns how many cases were opened.
+
+    A lease signed while PROVEN: warning first, a request to slash later. Any other: slashing is held back, and the
+    harmed buyer is paid from the provider's holdback instead.
+    """
+    if window.state != "SETTLED":
+        return 0
+    verdicts = list(
+        Verdict.objects.select_for_update(of=("self",))
+        .filter(lease__window=window, slash_case=None).exclude(is_breach=False, credit=None)
+        .select_related("lease__node_class__party", "lease__lock_batch", "lease__buyer", "credit")
+        .order_by("lease__node_class__chain_class", "breach_at", "id")
+    )  # fmt: skip
+    opened = 0
+    for verdict in verdicts:
+        if verdict.lease.is_armed:
+            opened += verdict.is_breach and _follow_armed(verdict, window, now)
+        else:
+            opened += _follow_unproven(verdict, now)
+    return opened
+
+
+@transaction.atomic
+def confirm_requests(*, now: datetime) -> int:
+    """Learn from the chain what became of requests, forfeits and executions; returns how many cases changed."""
+    changed = 0
+    for case in SlashCase.objects.select_for_update().filter(outcome="requested"):
+        changed += _confirm_request(case, now) or _confirm_execution(case, now)
+    for case in SlashCase.objects.filter(outcome="held_back", verdict__credit__posted_at=None, forfeit_micros__gt=0):
+        if ChainIntent.objects.filter(key=case.intent_key, state="final").exists():
+            changed += Credit.objects.filter(verdict_id=case.verdict_id, posted_at=None).update(posted_at=now)
+    return changed
+
+
+@transaction.atomic
+def execute_due(*, now: datetime) -> int:
+    """Execute requests whose dispute window is over. Anybody could; nobody is paid for it."""
+    due = SlashCase.objects.filter(outcome="requested", executable_at__lte=now).exclude(chain_id_of_request=None)
+    sent = 0
+    for case in due:
+        key = f"execute:{case.chain_id_of_request}"
+        if not ChainIntent.objects.filter(key=key).exists():
+            sender.submit(
+                key=key, role="custody", contract="stake", function="execute_slash", args=[case.chain_id_of_request],
+                now=now,
+            )  # fmt: skip
+            sent += 1
+    return sent
+
+
+def verdict_struct(*, verdict: Verdict, amount_micros: int, kind: int, now: datetime) -> VerdictStruct:
+    """The verdict as the slash panel signs it."""
+    lease = verdict.lease
+    return VerdictStruct(
+        evidence=bytes(verdict.evidence_hash), node_class=lease.node_class.chain_class, batch=lease.lock_batch.chain_no,
+        line=lease.lock_line, amount=amount_micros, kind=kind,
+        breach_at=int((verdict.breach_at or verdict.judged_at).timestamp()), nonce=_nonce(verdict),
+        expires=int((now + timedelta(days=VERDICT_VALID_DAYS)).timestamp()),
+    )  # fmt: skip
+
+
+def request_args(*, verdict: Verdict, amount_micros: int, kind: int, now: datetime) -> list[object]:
+    """Arguments of `stake.request_slash`: the signed verdict and the lock batch it speaks of."""
+    struct = verdict_struct(verdict=verdict, amount_micros=amount_micros, kind=kind, now=now)
+    batch = verdict.lease.lock_batch
+    signatures = sign_by_panel(struct, roles=SLASH_PANEL[:SLASH_QUORUM], contract="stake")
+    return [struct.abi(), [int(line) for line in batch.lines], batch.buyers, batch.classes, signatures]
+
+
+def _follow_armed(verdict: Verdict, window: Window, now: datetime) -> int:
+    lease, node_class = verdict.lease, verdict.lease.node_class
+    earlier = (
+        SlashCase.objects.filter(
+            node_class=node_class, verdict__is_breach=True,
+            verdict__breach_at__gte=verdict.breach_at - timedelta(days=BREACH_MEMORY_DAYS),
+        ).exclude(verdict__lease__window=window).values("verdict__lease__window").distinct().count()
+    )  # fmt: skip
+    kind = slash_kind(earlier_breaches=earlier, availability_ppm=verdict.availability_ppm)
+    degrade(
+        node_class=node_class, reason="confirmed breach", breach_at=verdict.breach_at,
+        evidence=bytes(verdict.evidence_hash), now=now,
+    )  # fmt: skip
+    if kind == WARNING:
+        _open(verdict, "warned", kind, "First confirmed breach in 90 days: a warning, no stake taken.", now=now)
+        return 1
+    in_period = sum(case.amount_micros for case in SlashCase.objects.filter(node_class=node_class, verdict__lease__window=window))
+    recent = SlashCase.objects.filter(node_class=node_class, opened_at__gte=now - timedelta(days=BREACH_MEMORY_DAYS))
+    amount = slash_micros(
+        kind=kind, lease_stake_micros=lease.stake_micros,
+        class_stake_micros=balance(code="stake.mirror", party=lease.provider_id, scope=node_class.pk).minor,
+        slashed_this_period_micros=in_period, slashed_90_days_micros=sum(case.amount_micros for case in recent),
+    )  # fmt: skip
+    if amount == 0:
+        _open(verdict, "warned", kind, "The cap of this period is used up: nothing more is taken.", now=now)
+        return 1
+    key = f"slash:{lease.pk}"
+    _open(verdict, "requested", kind, "Repeated breach: slash requested by the panel.", amount=amount, key=key, now=now)
+    sender.submit(
+        key=key, role="custody", contract="stake", function="request_slash",
+        args=request_args(verdict=verdict, amount_micros=amount, kind=kind, now=now), now=now,
+    )  # fmt: skip
+    return 1
+
+
+def _follow_unproven(verdict: Verdict, now: datetime) -> int:
+    lease = verdict.lease
+    credit = getattr(verdict, "credit", None)
+    held = balance(code="provider.holdback", party=lease.provider_id, scope=lease.node_class_id).minor
+    promised = sum(SlashCase.objects.filter(
+        node_class=lease.node_class, outcome="held_back", verdict__credit__posted_at=None
+    ).values_list("forfeit_micros", flat=True))  # fmt: skip
+    forfeit = forfeit_micros(
+        credit_micros=credit.amount_micros if credit else 0, lease_stake_micros=lease.stake_micros,
+        breach=verdict.is_breach, holdback_micros=max(0, held - promised),
+    )  # fmt: skip
+    key = f"forfeit:{lease.pk}"
+    _open(
+        verdict, "held_back", WARNING, "Slashing is held back until the benchmark is proven; the holdback pays.",
+        forfeit=forfeit, key=key, now=now,
+    )  # fmt: skip
+    if verdict.is_breach:
+        degrade(
+            node_class=lease.node_class, reason="confirmed breach", breach_at=verdict.breach_at,
+            evidence=bytes(verdict.evidence_hash), now=now,
+        )  # fmt: skip
+    if forfeit:
+        struct = verdict_struct(verdict=verdict, amount_micros=forfeit, kind=1, now=now)
+        batch = lease.lock_batch
+        signatures = sign_by_panel(struct, roles=SLASH_PANEL[:SLASH_QUORUM], contract="escrow")
+        sender.submit(
+            key=key, role="custody", contract="escrow", function="forfeit_holdback",
+            args=[struct.abi(), [int(line) for line in batch.lines], batch.buyers, batch.classes, signatures], now=now,
+        )  # fmt: skip
+    return 1
+
+
+def _open(
+    verdict: Verdict, outcome: str, kind: int, sentence: str, *, amount: int = 0, forfeit: int = 0,
+    key: str | None = None, now: datetime,
+) -> SlashCase:  # fmt: skip
+    lease = verdict.lease
+    record(actor="market", action=f"slash_{outcome}", subject=lease.node_class_id, reason=sentence, now=now,
+           lease=str(lease.pk), amount_micros=amount, forfeit_micros=forfeit)  # fmt: skip
+    return SlashCase.objects.create(
+        id=uuid7(now), verdict=verdict, node_class=lease.node_class, outcome=outcome, reason_kind=kind,
+        sentence=sentence, amount_micros=amount, forfeit_micros=forfeit, intent_key=key, opened_at=now,
+    )  # fmt: skip
+
+
+def _confirm_request(case: SlashCase, now: datetime) -> int:
+    if case.chain_id_of_request is not None:
+        return 0
+    intent = ChainIntent.objects.filter(key=case.intent_key).first()
+    if intent is None or intent.state not in ("final", "reverted"):
+        return 0
+    if intent.state == "reverted":
+        case.outcome, case.refusal = "held_back", intent.revert_reason
+    else:
+        event = ChainEvent.objects.get(tx_hash=intent.tx_hash, name="SlashRequested")
+        case.chain_id_of_request = int(event.args["id"])
+        requested_at = chain().block_time(event.block_number)
+        case.executable_at = requested_at + timedelta(hours=DISPUTE_HOURS)
+    case.save()
+    return 1
+
+
+def _confirm_execution(case: SlashCase, now: datetime) -> int:
+    event = ChainEvent.objects.filter(name="SlashExecuted", args__id=case.chain_id_of_request, booked=True).first()
+    if event is None:
+        return 0
+    case.outcome, case.executed_at = "executed", now
+    case.to_buyer_micros, case.to_pool_micros = int(event.args["to_buyer"]), int(event.args["to_pool"])
+    case.save()
+    record(actor="market", action="slash_executed", subject=case.node_class_id, reason="executed on chain", now=now,
+           to_buyer_micros=case.to_buyer_micros, to_pool_micros=case.to_pool_micros)  # fmt: skip
+    return 1
+
+
+def _nonce(verdict: Verdict) -> int:
+    """One verdict per class and nonce takes effect: the place of this lease among the class's leases."""
+    leases = Lease.objects.filter(node_class=verdict.lease.node_class).order_by("made_at", "id")
+    return list(leases.values_list("pk", flat=True)).index(verdict.lease_id) + 1

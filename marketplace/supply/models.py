@@ -1,0 +1,208 @@
+"""Supply: sites, node classes, benchmark proofs, standing and sealed bids."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import F, Q
+
+from marketplace.catalogue.models import ResourceClass, Vantage, Window
+from marketplace.parties.models import Party
+
+STANDINGS = ("REGISTERED", "PROBATION", "PROVEN", "DEGRADED", "SUSPENDED", "UNBONDING")
+BID_STATES = ("sealed", "withdrawn", "opened", "awarded", "lost")
+
+
+class Site(models.Model):
+    """Where machines stand, and under whose law they are owned, run and keyed."""
+
+    id = models.UUIDField(primary_key=True)
+    party = models.ForeignKey(Party, on_delete=models.PROTECT, related_name="sites")
+    code = models.CharField(max_length=60, unique=True)
+    city = models.CharField(max_length=80)
+    country = models.CharField(max_length=2)
+    operator_country = models.CharField(max_length=2)
+    keys_country = models.CharField(max_length=2)
+    lat = models.FloatField()
+    lon = models.FloatField()
+
+    class Meta:
+        ordering = ["code"]
+        constraints = [
+            models.CheckConstraint(
+                name="site_countries_are_two_capitals",
+                condition=Q(country__regex=r"^[A-Z]{2}$")
+                & Q(operator_country__regex=r"^[A-Z]{2}$")
+                & Q(keys_country__regex=r"^[A-Z]{2}$"),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.city} ({self.country})"
+
+
+class SiteLatency(models.Model):
+    """Round trip between a vantage and a site, p95, and how it is known."""
+
+    METHODS = ("measured", "bounded")
+    site = models.ForeignKey(Site, on_delete=models.CASCADE, related_name="latencies")
+    vantage = models.ForeignKey(Vantage, on_delete=models.CASCADE, related_name="+")
+    rtt_ms_p95 = models.PositiveIntegerField()
+    method = models.CharField(max_length=10, choices=[(m, m) for m in METHODS])
+
+    class Meta:
+        verbose_name_plural = "site latencies"
+        constraints = [models.UniqueConstraint(name="one_latency_per_site_and_vantage", fields=["site", "vantage"])]
+
+
+class NodeClass(models.Model):
+    """Machines of one provider, site and resource class that are proven together."""
+
+    id = models.UUIDField(primary_key=True)
+    party = models.ForeignKey(Party, on_delete=models.PROTECT, related_name="node_classes")
+    site = models.ForeignKey(Site, on_delete=models.PROTECT, related_name="node_classes")
+    resource_class = models.ForeignKey(ResourceClass, on_delete=models.PROTECT, related_name="+")
+    claimed_name = models.CharField(max_length=80)
+    units = models.PositiveIntegerField()
+    tier = models.PositiveSmallIntegerField(default=0)
+    chain_class = models.BigIntegerField(unique=True, help_text="its number on chain")
+    machine_key = models.BinaryField(max_length=32, null=True, help_text="Ed25519 public key that signs readings")
+    enrolled_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name_plural = "node classes"
+        ordering = ["chain_class"]
+        constraints = [
+            models.UniqueConstraint(name="one_node_class_per_site_and_kind", fields=["site", "resource_class"]),
+            models.CheckConstraint(name="node_class_has_units", condition=Q(units__gte=1)),
+            models.CheckConstraint(name="node_class_tier_is_zero_to_three", condition=Q(tier__lte=3)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.party.slug} {self.resource_class_id} x {self.units}"
+
+
+class Standing(models.Model):
+    """How far a node class has proven itself; decides what it may win and whether its stake can be slashed."""
+
+    node_class = models.OneToOneField(NodeClass, on_delete=models.CASCADE, primary_key=True, related_name="standing")
+    state = models.CharField(max_length=12, default="REGISTERED", choices=[(s, s) for s in STANDINGS])
+    checks_passed = models.PositiveIntegerField(default=0)
+    checks_failed = models.PositiveIntegerField(default=0)
+    good_hours = models.PositiveIntegerField(default=0)
+    bad_hours = models.PositiveIntegerField(default=0)
+    challenged_at = models.DateTimeField(null=True, blank=True)
+    proven_at = models.DateTimeField(null=True, blank=True)
+    proven_until = models.DateTimeField(null=True, blank=True)
+    last_breach_at = models.DateTimeField(null=True, blank=True)
+    changed_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="standing_is_known", condition=Q(state__in=STANDINGS)),
+            models.CheckConstraint(
+                name="proven_standing_has_its_proof",
+                condition=~Q(state="PROVEN") | (~Q(proven_at=None) & ~Q(proven_until=None)),
+            ),
+        ]
+
+
+class StandingChange(models.Model):
+    """One change of standing with actor, reason and evidence; append-only."""
+
+    node_class = models.ForeignKey(NodeClass, on_delete=models.PROTECT, related_name="standing_changes")
+    from_state = models.CharField(max_length=12)
+    to_state = models.CharField(max_length=12)
+    reason = models.CharField(max_length=300)
+    evidence = models.BinaryField(max_length=32, null=True)
+    at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [models.CheckConstraint(name="standing_change_has_a_reason", condition=~Q(reason=""))]
+
+
+class Benchmark(models.Model):
+    """A proof of performance and what it was worth."""
+
+    KINDS = ((1, "challenge"), (2, "baseline"))
+    id = models.UUIDField(primary_key=True)
+    node_class = models.ForeignKey(NodeClass, on_delete=models.PROTECT, related_name="benchmarks")
+    kind = models.PositiveSmallIntegerField(choices=KINDS)
+    epoch = models.PositiveIntegerField()
+    is_simulated = models.BooleanField(default=False)
+    ops_per_sec = models.BigIntegerField()
+    mem_bytes = models.BigIntegerField()
+    mem_bytes_per_sec = models.BigIntegerField()
+    seed = models.BinaryField(max_length=32)
+    params_hash = models.BinaryField(max_length=32)
+    transcript_hash = models.BinaryField(max_length=32)
+    transcript = models.BinaryField(null=True)
+    message = models.JSONField(help_text="the attested struct, as signed")
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField()
+    valid_until = models.DateTimeField()
+
+    class Meta:
+        ordering = ["node_class", "epoch"]
+        constraints = [
+            models.UniqueConstraint(name="benchmark_epoch_rises", fields=["node_class", "epoch"]),
+            models.CheckConstraint(name="benchmark_kind_is_known", condition=Q(kind__in=(1, 2))),
+            models.CheckConstraint(
+                name="benchmark_times_follow_each_other",
+                condition=Q(started_at__lte=F("finished_at")) & Q(finished_at__lt=F("valid_until")),
+            ),
+        ]
+
+
+class Attestation(models.Model):
+    """One verifier's signature under a benchmark."""
+
+    benchmark = models.ForeignKey(Benchmark, on_delete=models.CASCADE, related_name="attestations")
+    signer = models.CharField(max_length=42)
+    v = models.PositiveSmallIntegerField()
+    r = models.BinaryField(max_length=32)
+    s = models.BinaryField(max_length=32)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(name="a_verifier_signs_once", fields=["benchmark", "signer"])]
+
+
+class Bid(models.Model):
+    """A sealed offer of capacity. Never shown to anybody but its party before the window closes."""
+
+    id = models.UUIDField(primary_key=True)
+    window = models.ForeignKey(Window, on_delete=models.PROTECT, related_name="bids")
+    node_class = models.ForeignKey(NodeClass, on_delete=models.PROTECT, related_name="bids")
+    party = models.ForeignKey(Party, on_delete=models.PROTECT, related_name="bids")
+    reference = models.CharField(max_length=60)
+    quantity_units = models.BigIntegerField()
+    start_slot = models.IntegerField()
+    end_slot = models.IntegerField()
+    price_ask_micros = models.BigIntegerField()
+    sla = models.ForeignKey("marketplace.SlaPreset", on_delete=models.PROTECT, related_name="+")
+    state = models.CharField(max_length=10, default="sealed", choices=[(s, s) for s in BID_STATES])
+    accepted_rank = models.BigIntegerField()
+    placed_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["window", "accepted_rank"]
+        constraints = [
+            models.UniqueConstraint(name="bid_reference_is_used_once", fields=["party", "reference"]),
+            models.UniqueConstraint(name="bid_rank_is_unique_in_window", fields=["window", "accepted_rank"]),
+            models.CheckConstraint(name="bid_state_is_known", condition=Q(state__in=BID_STATES)),
+            models.CheckConstraint(
+                name="bid_quantity_is_1_to_2_20", condition=Q(quantity_units__gte=1) & Q(quantity_units__lte=2**20)
+            ),
+            models.CheckConstraint(
+                name="bid_ask_is_a_price", condition=Q(price_ask_micros__gte=100) & Q(price_ask_micros__lte=10**9)
+            ),
+            models.CheckConstraint(
+                name="bid_ask_lies_on_the_tick", condition=Q(price_ask_micros=F("price_ask_micros") / 100 * 100)
+            ),
+            models.CheckConstraint(
+                name="bid_slots_run_forward", condition=Q(start_slot__gte=0) & Q(start_slot__lt=F("end_slot"))
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.reference} ({self.party.slug})"

@@ -1,0 +1,115 @@
+"""What the contract must know of a node class: its attested place and tier, its proofs, its stake."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+
+from contracts.eip712 import BenchmarkAttestation, ClassAttestation, Signature, in_signing_order
+from contracts.jurisdictions import index_of
+from ledger.models import ChainAddress, ChainClass, ChainIntent
+from ledger.rails import sender
+from ledger.rails.base import chain
+from ledger.rails.signer import signer
+from marketplace.governance.services import record
+from marketplace.parties.models import Party
+from marketplace.supply.models import Benchmark, NodeClass
+
+COMPLIANCE_PANEL = ("compliance:1", "compliance:2", "compliance:3")
+COMPLIANCE_QUORUM = 2
+
+
+@transaction.atomic
+def ensure_address(*, party: Party) -> str:
+    """The party's address on chain, kept by the custody signer; made once."""
+    role = f"{'provider' if party.is_provider else 'buyer'}:{party.pk}"
+    address = signer().address(role)
+    if party.chain_address is None:
+        Party.objects.filter(pk=party.pk).update(chain_address=address)
+        party.chain_address = address
+        ChainAddress.objects.get_or_create(
+            address=address, defaults={"party": party.pk, "role": role.split(":")[0]}
+        )
+    return address
+
+
+@transaction.atomic
+def attest_class(*, node_class: NodeClass, exposure_cap_micros: int, expires_at: datetime, nonce: int, now: datetime) -> ChainIntent:
+    """Bring the compliance panel's attestation of place, control and tier to the contract."""
+    site, party = node_class.site, node_class.party
+    ensure_address(party=party)
+    ChainClass.objects.get_or_create(
+        class_id=node_class.chain_class, defaults={"provider": party.pk, "node_class": node_class.pk}
+    )
+    attestation = ClassAttestation(
+        provider=ensure_address(party=party), node_class=node_class.chain_class, site=index_of(site.country),
+        parent=index_of(party.parent_country), operator=index_of(site.operator_country),
+        keys=index_of(site.keys_country), tier=node_class.tier, exposure_cap=exposure_cap_micros,
+        expires=int(expires_at.timestamp()), nonce=nonce,
+    )  # fmt: skip
+    signatures = sign_by_panel(attestation, roles=COMPLIANCE_PANEL[:COMPLIANCE_QUORUM], contract="stake")
+    record(
+        actor="compliance", action="attest_class", subject=node_class.pk, reason="place, control and tier attested",
+        now=now, country=site.country, tier=node_class.tier, exposure_cap_micros=exposure_cap_micros,
+    )  # fmt: skip
+    return sender.submit(
+        key=f"attest:{node_class.chain_class}:{nonce}", role="custody", contract="stake", function="attest_class",
+        args=[attestation.abi(), signatures], now=now,
+    )  # fmt: skip
+
+
+@transaction.atomic
+def submit_proof(*, benchmark: Benchmark, now: datetime) -> ChainIntent:
+    """Bring an attested benchmark to the contract; slashing is armed there, by the proof alone."""
+    struct = attestation_of(benchmark)
+    signed = {
+        row.signer: Signature(row.v, bytes(row.r), bytes(row.s)) for row in benchmark.attestations.all()
+    }
+    return sender.submit(
+        key=f"prove:{benchmark.node_class.chain_class}:{benchmark.epoch}", role="custody", contract="stake",
+        function="prove", args=[struct.abi(), in_signing_order(signed)], now=now,
+    )  # fmt: skip
+
+
+@transaction.atomic
+def deposit_stake(*, node_class: NodeClass, amount_micros: int, key: str, now: datetime) -> ChainIntent:
+    """Put `amount_micros` of stake behind a node class; shows in the books after the next indexing."""
+    stake = chain().address("stake")
+    sender.submit(
+        key=f"stake:{key}:mint", role="faucet", contract="token", function="mint",
+        args=[signer().address("custody"), amount_micros], now=now,
+    )  # fmt: skip
+    sender.submit(
+        key="custody:approve:stake", role="custody", contract="token", function="approve",
+        args=[stake, 2**256 - 1], now=now,
+    )  # fmt: skip
+    return sender.submit(
+        key=f"stake:{key}", role="custody", contract="stake", function="stake",
+        args=[node_class.chain_class, amount_micros], now=now,
+    )  # fmt: skip
+
+
+def attestation_of(benchmark: Benchmark) -> BenchmarkAttestation:
+    """The struct as the verifiers signed it."""
+    message: dict[str, Any] = {
+        name: bytes.fromhex(value[2:]) if isinstance(value, str) and value.startswith("0x") else value
+        for name, value in benchmark.message.items()
+    }
+    return BenchmarkAttestation(**message)
+
+
+def message_of(attestation: BenchmarkAttestation) -> dict[str, Any]:
+    """The struct as JSON: bytes as 0x hex."""
+    return {
+        name: "0x" + value.hex() if isinstance(value, bytes) else value for name, value in vars(attestation).items()
+    }
+
+
+def sign_by_panel(struct: Any, *, roles: tuple[str, ...], contract: str) -> tuple[tuple[int, bytes, bytes], ...]:
+    """Signatures of `roles` under a typed struct for one contract, sorted as the contract wants them."""
+    keys = signer()
+    typed = struct.typed(chain().chain_id, chain().address(contract))
+    signed = {keys.address(role): Signature(*keys.sign_typed(role, typed)) for role in roles}
+    return in_signing_order(signed)

@@ -1,0 +1,339 @@
+"""Supply: sites, node classes, benchmark proofs, standing, and sealed bids that wait for demand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import F, Max, Sum
+
+from ledger.ids import uuid7
+from marketplace.catalogue.limits import require_price, require_quantity, require_slots
+from marketplace.catalogue.models import ResourceClass, SlaPreset, Vantage, Window
+from marketplace.catalogue.services import find_named
+from marketplace.demand.services import funded_figures
+from marketplace.errors import (
+    BadInput,
+    DemandFirst,
+    NotEligible,
+    NotYours,
+    ProofRefused,
+    ReferenceReused,
+    TooLate,
+    WindowClosed,
+)
+from marketplace.governance.services import record
+from marketplace.parties.models import Party
+from marketplace.supply.models import (
+    Attestation,
+    Benchmark,
+    Bid,
+    NodeClass,
+    Site,
+    SiteLatency,
+    Standing,
+    StandingChange,
+)
+
+ATTEST_QUORUM = 2
+PROBATION_DAYS = 14
+CHECKS_NEEDED = 313
+CHECK_FAILURES_ALLOWED = 2
+PROBATION_SHARE_BPS = 1_000  # of the measured units
+PROBATION_HOURS_MAX = 24
+MAY_BID = ("PROBATION", "PROVEN")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a benchmark run came to, as the verifiers signed it. All integers; hashes are 32 bytes."""
+
+    ops_per_sec: int
+    mem_bytes: int
+    mem_bytes_per_sec: int
+    seed: bytes
+    params_hash: bytes
+    transcript_hash: bytes
+    started_at: datetime
+    finished_at: datetime
+    valid_until: datetime
+
+
+@transaction.atomic
+def register_site(
+    *, party: Party, code: str, city: str, country: str, operator_country: str, keys_country: str, lat: float,
+    lon: float, rtt_ms_p95: Mapping[str, tuple[int, str]], now: datetime,
+) -> Site:  # fmt: skip
+    """Record where machines stand, under whose law, and the round trips to the vantages.
+
+    `rtt_ms_p95` maps a vantage code to (milliseconds, "measured" or "bounded").
+    """
+    if not party.is_provider:
+        raise BadInput("Only providers have sites.", field="party")
+    standing = Site.objects.filter(code=code).first()
+    if standing:
+        if standing.party_id != party.pk:
+            raise ReferenceReused("Another party has a site of this code.", field="code")
+        return standing
+    site = Site.objects.create(
+        id=uuid7(now), party=party, code=code, city=city, country=country, operator_country=operator_country,
+        keys_country=keys_country, lat=lat, lon=lon,
+    )  # fmt: skip
+    SiteLatency.objects.bulk_create(
+        SiteLatency(site=site, vantage=find_named(Vantage, vantage, field="vantage"), rtt_ms_p95=rtt, method=method)
+        for vantage, (rtt, method) in sorted(rtt_ms_p95.items())
+    )
+    record(actor=party.slug, action="register_site", subject=code, reason="site registered", now=now, country=country)
+    return site
+
+
+@transaction.atomic
+def enrol_node_class(
+    *, party: Party, site: Site, resource_class_code: str, units: int, tier: int, claimed_name: str,
+    machine_key: bytes | None = None, now: datetime,
+) -> NodeClass:  # fmt: skip
+    """Enrol machines that will be proven together; they start as REGISTERED and may win nothing yet."""
+    if site.party_id != party.pk:
+        raise NotYours("There is no such site.")
+    if isinstance(tier, bool) or not isinstance(tier, int) or not 0 <= tier <= 3:
+        raise BadInput("A tier is a whole number from 0 to 3.", field="tier")
+    resource_class = find_named(ResourceClass, resource_class_code, field="resource_class_code")
+    if resource_class is None:
+        raise BadInput("Choose a resource class.", field="resource_class_code")
+    require_quantity(units)
+    standing = NodeClass.objects.filter(site=site, resource_class=resource_class).first()
+    if standing:
+        return standing
+    number = (NodeClass.objects.aggregate(top=Max("chain_class"))["top"] or 0) + 1
+    node_class = NodeClass.objects.create(
+        id=uuid7(now), party=party, site=site, resource_class=resource_class, claimed_name=claimed_name, units=units,
+        tier=tier, chain_class=number, machine_key=machine_key, enrolled_at=now,
+    )  # fmt: skip
+    Standing.objects.create(node_class=node_class, changed_at=now)
+    record(actor=party.slug, action="enrol", subject=node_class.pk, reason=claimed_name, now=now, units=units)
+    return node_class
+
+
+@transaction.atomic
+def record_benchmark(
+    *, node_class: NodeClass, kind: int, epoch: int, measured: Measured, message: dict[str, Any],
+    signatures: Sequence[tuple[str, int, bytes, bytes]], is_simulated: bool, transcript: bytes | None = None,
+    now: datetime,
+) -> Benchmark:  # fmt: skip
+    """Keep a benchmark and its attestations `(signer, v, r, s)`; raises ProofRefused without a quorum.
+
+    The same epoch again is the same benchmark. What it is worth on the market is decided by `advance_standing`.
+    """
+    standing = Benchmark.objects.filter(node_class=node_class, epoch=epoch).first()
+    if standing:
+        if bytes(standing.transcript_hash) != measured.transcript_hash:
+            raise ProofRefused("This epoch was proven with another transcript.", epoch=epoch)
+        return standing
+    if len({signer for signer, *_ in signatures}) < ATTEST_QUORUM:
+        raise ProofRefused("A benchmark needs its quorum of verifiers.", needed=ATTEST_QUORUM, got=len(signatures))
+    top = Benchmark.objects.filter(node_class=node_class).aggregate(top=Max("epoch"))["top"] or 0
+    if epoch <= top:
+        raise ProofRefused("Epochs of a node class rise.", epoch=epoch, last=top)
+    benchmark = Benchmark.objects.create(
+        id=uuid7(now), node_class=node_class, kind=kind, epoch=epoch, is_simulated=is_simulated,
+        ops_per_sec=measured.ops_per_sec, mem_bytes=measured.mem_bytes,
+        mem_bytes_per_sec=measured.mem_bytes_per_sec, seed=measured.seed, params_hash=measured.params_hash,
+        transcript_hash=measured.transcript_hash, transcript=transcript, message=message,
+        started_at=measured.started_at, finished_at=measured.finished_at, valid_until=measured.valid_until,
+    )  # fmt: skip
+    Attestation.objects.bulk_create(
+        Attestation(benchmark=benchmark, signer=signer, v=v, r=r, s=s) for signer, v, r, s in signatures
+    )
+    record(
+        actor=node_class.party.slug, action="record_benchmark", subject=node_class.pk, now=now, epoch=epoch,
+        reason=f"{dict(Benchmark.KINDS)[kind]} attested by {len(signatures)}", simulated=is_simulated,
+    )  # fmt: skip
+    return benchmark
+
+
+@transaction.atomic
+def record_checks(*, node_class: NodeClass, passed: int, failed: int, now: datetime) -> None:
+    """Count hourly re-checks of a node class."""
+    Standing.objects.filter(node_class=node_class).update(
+        checks_passed=F("checks_passed") + passed, checks_failed=F("checks_failed") + failed
+    )
+
+
+@transaction.atomic
+def record_hours(*, node_class_id: Any, good: int, bad: int) -> None:
+    """Count delivered hours; the quality score of the next clearing is made of them."""
+    Standing.objects.filter(node_class_id=node_class_id).update(
+        good_hours=F("good_hours") + good, bad_hours=F("bad_hours") + bad
+    )
+
+
+@transaction.atomic
+def advance_standing(*, node_class: NodeClass, now: datetime) -> str:
+    """Move a node class on as far as its proofs carry it, and return its standing.
+
+    REGISTERED -> PROBATION with an attested challenge. PROBATION -> PROVEN with an attested baseline at least 14 days
+    later and 313 hourly checks with at most 2 failures. PROVEN -> PROBATION when the proof has expired.
+    """
+    standing = Standing.objects.select_for_update().get(node_class=node_class)
+    live = Benchmark.objects.filter(node_class=node_class, valid_until__gt=now)
+    if standing.state == "REGISTERED" and live.exists():
+        challenge = live.earliest("finished_at")
+        standing.challenged_at = standing.challenged_at or challenge.finished_at
+        _change(standing, "PROBATION", "challenge attested by the quorum", challenge, now)
+    if standing.state == "PROBATION" and (baseline := _baseline(standing, live)):
+        standing.proven_at, standing.proven_until = baseline.finished_at, baseline.valid_until
+        _change(standing, "PROVEN", "baseline attested after probation", baseline, now)
+    if standing.state == "PROVEN" and standing.proven_until and standing.proven_until <= now:
+        _change(standing, "PROBATION", "the proof expired", None, now)
+    return standing.state
+
+
+@transaction.atomic
+def degrade(*, node_class: NodeClass, reason: str, breach_at: datetime, evidence: bytes, now: datetime) -> None:
+    """Note a confirmed breach. A PROVEN class takes no new orders until 48 clean hours; its leases run on."""
+    standing = Standing.objects.select_for_update().get(node_class=node_class)
+    standing.last_breach_at = breach_at
+    if standing.state == "PROVEN":
+        _change(standing, "DEGRADED", reason, None, now, evidence=evidence)
+    else:
+        standing.save(update_fields=["last_breach_at"])
+
+
+@transaction.atomic
+def restore(*, node_class: NodeClass, clean_hours: int, now: datetime) -> str:
+    """Bring a DEGRADED class back to PROVEN: 48 clean hours and a fresh attested proof since the breach."""
+    standing = Standing.objects.select_for_update().get(node_class=node_class)
+    if standing.state == "DEGRADED" and clean_hours >= 48:
+        live = Benchmark.objects.filter(node_class=node_class, kind=2, valid_until__gt=now)
+        fresh = live.filter(finished_at__gt=standing.last_breach_at).order_by("epoch").last()
+        if fresh:
+            standing.proven_until = fresh.valid_until
+            _change(standing, "PROVEN", f"{clean_hours} clean hours and a fresh proof", fresh, now)
+    return standing.state
+
+
+@transaction.atomic
+def place_bid(
+    *, party: Party, node_class: NodeClass, window: Window, reference: str, quantity_units: int, start_slot: int,
+    end_slot: int, price_ask_micros: int, sla_code: str, now: datetime,
+) -> Bid:  # fmt: skip
+    """Seal an offer of capacity. Refused with `demand_first` until funded demand has opened the window.
+
+    The ask is per unit-hour before the platform's fee. The same reference with the same terms returns the bid that
+    stands. Raises NotEligible when standing, proven units or phase do not allow it.
+    """
+    own = NodeClass.objects.select_related("standing").filter(pk=node_class.pk, party=party).first()
+    if own is None:
+        raise NotYours("There is no such node class.")
+    if not reference.strip() or len(reference) > 60:
+        raise BadInput("Give the bid a reference of 1 to 60 characters.", field="reference")
+    start, end = require_slots(start_slot, end_slot, window=window)
+    ask, quantity = require_price(price_ask_micros, field="price_ask_micros"), require_quantity(quantity_units)
+    sla = find_named(SlaPreset, sla_code, field="sla_code")
+    if sla is None:
+        raise BadInput("Choose an SLA preset.", field="sla_code")
+    locked = _bidding(window, now)
+    terms = {
+        "window_id": window.pk, "node_class_id": own.pk, "quantity_units": quantity, "start_slot": start,
+        "end_slot": end, "price_ask_micros": ask, "sla_id": sla.pk,
+    }  # fmt: skip
+    standing = Bid.objects.filter(party=party, reference=reference).first()
+    if standing:
+        if any(getattr(standing, name) != term for name, term in terms.items()):
+            raise ReferenceReused("This reference names another bid of yours.", field="reference")
+        return standing
+    _require_eligible(own, locked, quantity, start, end)
+    bid = Bid.objects.create(
+        id=uuid7(now), party=party, reference=reference, accepted_rank=_next_rank(locked), placed_at=now, **terms
+    )
+    # The line says that a bid was placed and nothing of what it says: the trail is read before the window closes.
+    record(actor=party.slug, action="place_bid", subject=bid.pk, reason="sealed", now=now)
+    return bid
+
+
+@transaction.atomic
+def withdraw_bid(*, bid: Bid, party: Party, now: datetime) -> Bid:
+    """Take a sealed bid back, until the no-cancel period begins."""
+    standing = Bid.objects.select_for_update(of=("self",)).select_related("window").filter(pk=bid.pk, party=party).first()
+    if standing is None:
+        raise NotYours("There is no such bid.")
+    if standing.state == "withdrawn":
+        return standing
+    if standing.window.state != "BIDDING" or standing.state != "sealed":
+        raise WindowClosed("This bid can no longer be withdrawn.", state=standing.window.state)
+    if now >= standing.window.no_cancel_from:
+        raise TooLate(
+            "Bids cannot be withdrawn in the no-cancel period.", no_cancel_from=standing.window.no_cancel_from.isoformat()
+        )
+    standing.state = "withdrawn"
+    standing.save(update_fields=["state"])
+    record(actor=party.slug, action="withdraw_bid", subject=bid.pk, reason="withdrawn", now=now)
+    return standing
+
+
+def _bidding(window: Window, now: datetime) -> Window:
+    locked = Window.objects.select_for_update().get(pk=window.pk)
+    if locked.state == "COLLECTING":
+        figures = funded_figures(window=locked)
+        raise DemandFirst(
+            "No bid before funded demand.", window=locked.name, needed_unit_hours=locked.gate_unit_hours,
+            needed_parties=locked.gate_parties, **figures,
+        )  # fmt: skip
+    if locked.state != "BIDDING" or now >= locked.bidding_closes_at:
+        raise WindowClosed(
+            "Bidding in this window is closed.", window=locked.name, state=locked.state,
+            closed_at=locked.bidding_closes_at.isoformat(),
+        )  # fmt: skip
+    return locked
+
+
+def _require_eligible(node_class: NodeClass, window: Window, quantity_units: int, start: int, end: int) -> None:
+    state = node_class.standing.state
+    if state not in MAY_BID:
+        raise NotEligible(f"A node class that is {state} cannot bid.", rule="standing", standing=state)
+    allowed = node_class.units
+    if state == "PROBATION":
+        allowed = max(1, node_class.units * PROBATION_SHARE_BPS // 10_000)
+    taken = (
+        Bid.objects.filter(
+            window=window, node_class=node_class, state="sealed", start_slot__lt=end, end_slot__gt=start
+        ).aggregate(total=Sum("quantity_units"))["total"]
+        or 0
+    )
+    if taken + quantity_units > allowed:
+        raise NotEligible(
+            "That is more than this node class may offer in these slots.", rule="proven_units", allowed_units=allowed,
+            already_offered=taken, standing=state,
+        )  # fmt: skip
+
+
+def _baseline(standing: Standing, live: Any) -> Benchmark | None:
+    """The first baseline old enough and backed by enough checks."""
+    if standing.checks_passed + standing.checks_failed < CHECKS_NEEDED or standing.checks_failed > CHECK_FAILURES_ALLOWED:
+        return None
+    if standing.challenged_at is None:
+        return None
+    ripe_at = standing.challenged_at + timedelta(days=PROBATION_DAYS)
+    return live.filter(kind=2, finished_at__gte=ripe_at).order_by("epoch").first()
+
+
+def _change(
+    standing: Standing, to_state: str, reason: str, proof: Benchmark | None, now: datetime, evidence: bytes | None = None
+) -> None:
+    evidence = evidence or (bytes(proof.transcript_hash) if proof else None)
+    StandingChange.objects.create(
+        node_class_id=standing.node_class_id, from_state=standing.state, to_state=to_state, reason=reason,
+        evidence=evidence, at=now,
+    )  # fmt: skip
+    standing.state, standing.changed_at = to_state, now
+    standing.save()
+    record(
+        actor="market", action="standing", subject=standing.node_class_id, reason=reason, now=now, to_state=to_state
+    )
+
+
+def _next_rank(window: Window) -> int:
+    return (Bid.objects.filter(window=window).aggregate(top=Max("accepted_rank"))["top"] or 0) + 1
