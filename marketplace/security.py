@@ -1,4 +1,4 @@
-"""What guards the site as a whole: the content policy's two exceptions, and logs without secrets."""
+"""What stands around every page: static files, the content policy with its two exceptions, logs without secrets."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from dataclasses import replace
 
 from csp.middleware import CSPMiddleware
 from django.conf import settings
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from whitenoise.middleware import WhiteNoiseMiddleware
+from whitenoise.responders import StaticFile
 
 SECRET_SHAPES = re.compile(
     r"""(?P<kept>
@@ -31,6 +33,23 @@ class ContentPolicyMiddleware(CSPMiddleware):
             if request.path_info.startswith(prefix):
                 return replace(parts, update=widening)
         return parts
+
+
+class StaticFilesMiddleware(WhiteNoiseMiddleware):
+    """WhiteNoise for an asynchronous server: its own streamed answer would be read whole there, with a warning."""
+
+    @staticmethod
+    def serve(static_file: StaticFile, request: HttpRequest) -> HttpResponse:
+        found = static_file.get_response(request.method, request.META)
+        body = b""
+        if found.file is not None:
+            with found.file:
+                body = found.file.read()
+        answer = HttpResponse(body, status=int(found.status))
+        del answer["content-type"]
+        for name, value in found.headers:
+            answer[name] = value
+        return answer
 
 
 class NoSecrets(logging.Filter):

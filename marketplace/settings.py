@@ -46,7 +46,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "marketplace.security.ContentPolicyMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "marketplace.security.StaticFilesMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -93,7 +93,7 @@ PLATFORM_FEE_BPS = env_int("PLATFORM_FEE_BPS", default=250, minimum=0, maximum=1
 # -- jobs: the outbox in the database is the truth, the broker carries ids as a hint ------------------------------
 BROKER_URL = env_str("BROKER_URL")
 QUEUE_DIR = DATA_DIR / "queue"
-CELERY_BROKER_URL = BROKER_URL or "filesystem://"
+CELERY_BROKER_URL = BROKER_URL or "filesystem://localhost"
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {} if BROKER_URL else {
     "data_folder_in": str(QUEUE_DIR / "messages"),
     "data_folder_out": str(QUEUE_DIR / "messages"),
@@ -112,6 +112,7 @@ CELERY_TIMEZONE = "UTC"
 # -- static files: found where the packages keep them in the demo, collected once in production --------------------
 STATIC_URL = "/static/"
 STATIC_ROOT = DATA_DIR / "static"
+STATIC_ROOT.mkdir(exist_ok=True)  # WhiteNoise warns when it is missing
 WHITENOISE_USE_FINDERS = DEMO
 WHITENOISE_MAX_AGE = 3600
 

@@ -77,12 +77,14 @@ class Supervisor:
         self.record = {"url": url, "since": since, "pid": os.getpid(), "processes": {}}
         self._write_record()
 
-    def start(self, name: str, command: list[str], **environment: str) -> Child:
-        """Start a server and remember how. Call it from the main thread: the kernel ties the child's life to it."""
+    def start(self, name: str, command: list[str], *, gate: int = -1, **environment: str) -> None:
+        """Start a server and remember how. Call it from the main thread: the kernel ties the child's life to it.
+
+        `gate` is the reading end of a pipe that the first start, and no later one, waits at (START_GATE_FD).
+        """
         child = Child(name, command, environment)
         self.children[name] = child
-        self._spawn(child)
-        return child
+        self._spawn(child, gate)
 
     def watch(self) -> None:
         """Start again what has died, later each time it dies early."""
@@ -114,7 +116,7 @@ class Supervisor:
         """Return where a child's output goes."""
         return self.folder / "logs" / f"{name}.log"
 
-    def _spawn(self, child: Child) -> None:
+    def _spawn(self, child: Child, gate: int = -1) -> None:
         path = self.log_path(child.name)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
@@ -123,7 +125,8 @@ class Supervisor:
             child.process = subprocess.Popen(
                 child.command,
                 cwd=CHECKOUT,
-                env=os.environ | {"PYTHONUNBUFFERED": "1"} | child.environment,
+                env=os.environ | {"PYTHONUNBUFFERED": "1", "START_GATE_FD": str(gate)} | child.environment,
+                pass_fds=[gate] if gate >= 0 else [],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

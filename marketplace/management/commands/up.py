@@ -59,26 +59,34 @@ class Command(BaseCommand):
                 self.tell(f"Grove Exchange is up after {time.monotonic() - began_at:.1f} s:  {url}")
                 self.tell_logins()
                 self.tell(f"Logs and data: {settings.DATA_DIR}   Ctrl-C stops everything.")
+                self.work(supervisor)
                 self.stay(supervisor, with_world=not no_world)
             except KeyboardInterrupt:
                 self.tell("Stopping.")
 
     def serve(self, supervisor: Supervisor, port: int, *, fresh: bool) -> None:
-        """Bring up each part in the order that shows the first page soonest."""
+        """Bring up the site. It loads while the tables are made, and waits for them at a gate."""
         if fresh:
             self.start_anew()
-        if not settings.BROKER_URL:
-            shutil.rmtree(settings.QUEUE_DIR, ignore_errors=True)  # hints of a dead run; the outbox is the truth
-        self.tell("Tables.")
-        call_command("migrate", interactive=False, verbosity=0)
-        supervisor.start("web", web_command(port), DATABASE_POOL_MAX="20")
-        self.tell("Chain and contracts.")
+        gate, go = os.pipe()
+        supervisor.start("web", web_command(port), gate=gate, DATABASE_POOL_MAX="20")
+        os.close(gate)
+        try:
+            call_command("migrate", interactive=False, verbosity=0)
+        finally:
+            os.close(go)
+        wait_for_first_page(supervisor, port)
+
+    def work(self, supervisor: Supervisor) -> None:
+        """Bring up what works behind the site: the chain with its contracts, the worker, the beat."""
         from ledger.rails.deploy import ensure_deployed
 
+        self.tell("Chain and contracts.")
         ensure_deployed(clock.now())
-        wait_for_first_page(supervisor, port)
+        if not settings.BROKER_URL:
+            shutil.rmtree(settings.QUEUE_DIR, ignore_errors=True)  # hints of a dead run; the outbox is the truth
         supervisor.start("worker", celery_command("worker", *WORKER_HABITS), DATABASE_POOL_MAX="10")
-        supervisor.start("beat", celery_command("beat", "--pidfile="), DATABASE_POOL_MAX="0")
+        supervisor.start("beat", celery_command("beat", "--pidfile="))
 
     def start_anew(self) -> None:
         """Drop the embedded database and make it again, empty."""
