@@ -268,7 +268,7 @@ def _gangs(source: Path) -> pd.DataFrame:
 
 def _minute_of_week(times: pd.Series) -> pd.Series:
     stamps = pd.to_datetime(times)
-    return stamps.dt.dayofweek * 1440 + stamps.dt.hour * 60 + stamps.dt.minute
+    return stamps.dt.day_of_week * 1440 + stamps.dt.hour * 60 + stamps.dt.minute
 
 
 def _arrivals(source: Path) -> pd.DataFrame:

@@ -25,8 +25,8 @@ FOLDER = ROOT / "fixtures" / "demo"
 SEEDS = (1, 2, 3, 4, 5, 7)
 SMALL_PROBABILITY = 5e-5
 NOT_BUNDLED = ("openb", "alibaba", "rtt_pings", "rtt_servers", "techpowerup", "mlperf", "titan_gpu",
-               "spot_availability", "spot_preemption", "wynton_incidents", "wynton_gpu", "grid5000", "lanl_failures", "located_offers",
-               "aws_gpu_ondemand", "stablecoin")
+               "spot_availability", "spot_preemption", "wynton_incidents", "wynton_gpu", "grid5000", "lanl_failures",
+               "located_offers", "aws_gpu_ondemand", "stablecoin")
 
 each_seed = pytest.mark.parametrize("seed", SEEDS)
 
