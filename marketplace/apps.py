@@ -13,5 +13,8 @@ class MarketplaceConfig(AppConfig):
     verbose_name = "Grove Exchange"
 
     def ready(self) -> None:
-        """Load Celery, so that every `shared_task` binds to our app, and the go-live checks."""
-        from marketplace import celery, checks  # noqa: F401
+        """Give the ledger our clock, bind every `shared_task` to our Celery app, register the go-live list."""
+        from ledger.tasks import use_clock
+        from marketplace import celery, checks, clock  # noqa: F401
+
+        use_clock(clock.now)
