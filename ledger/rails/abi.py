@@ -13,7 +13,9 @@ from typing import Any
 
 from eth_abi import decode, encode
 from eth_abi.exceptions import DecodingError, EncodingError
-from eth_utils import encode_hex, keccak, to_checksum_address
+from eth_utils.address import to_checksum_address
+from eth_utils.crypto import keccak
+from eth_utils.hexadecimal import encode_hex
 
 from contracts.artifacts import load
 from ledger.rails.errors import FunctionUnknown

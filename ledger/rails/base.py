@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from eth_utils import decode_hex, encode_hex, keccak
+from eth_utils.crypto import keccak
+from eth_utils.hexadecimal import decode_hex, encode_hex
 from web3 import Web3
 from web3.exceptions import (
     BlockNotFound,

@@ -15,7 +15,9 @@ from typing import Any
 
 import rlp
 from django.conf import settings
-from eth_utils import encode_hex, keccak, to_canonical_address, to_checksum_address
+from eth_utils.address import to_canonical_address, to_checksum_address
+from eth_utils.crypto import keccak
+from eth_utils.hexadecimal import encode_hex
 
 from contracts.artifacts import NAMES, load
 from contracts.eip712 import Permit

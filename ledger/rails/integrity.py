@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import rlp
 from eth.constants import BLANK_ROOT_HASH, EMPTY_SHA3
 from eth.rlp.accounts import Account
-from eth_utils import encode_hex, keccak
+from eth_utils.crypto import keccak
+from eth_utils.hexadecimal import encode_hex
 from trie.constants import BLANK_NODE, NODE_TYPE_BRANCH, NODE_TYPE_EXTENSION, NODE_TYPE_LEAF
 from trie.utils.nodes import decode_node, get_node_type
 

@@ -14,7 +14,9 @@ from typing import Any
 import rlp
 from eth.abc import BlockHeaderAPI, SignedTransactionAPI
 from eth.exceptions import OutOfGas, Revert
-from eth_utils import decode_hex, encode_hex, keccak, to_canonical_address, to_checksum_address
+from eth_utils.address import to_canonical_address, to_checksum_address
+from eth_utils.crypto import keccak
+from eth_utils.hexadecimal import decode_hex, encode_hex
 from web3.providers.base import BaseProvider
 from web3.types import RPCEndpoint, RPCResponse
 

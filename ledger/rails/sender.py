@@ -18,7 +18,7 @@ from typing import Any
 from django.conf import settings
 from django.db import OperationalError, connection, transaction
 from django.db.models import Max
-from eth_utils import encode_hex
+from eth_utils.hexadecimal import encode_hex
 
 from ledger import faults
 from ledger.ids import uuid7

@@ -1,0 +1,135 @@
+"""A chain of one's own per test: in memory and already deployed, or in the test database with processes around it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.db import connection, connections, transaction
+
+from ledger.chart import CHART, Side
+from ledger.models import Account
+from ledger.rails import deploy, embedded, evm
+from ledger.rails.base import Chain
+from ledger.rails.store import MemoryStore
+from ledger.services import USDC6_LEDGER, open_ledgers
+
+START = datetime(2027, 1, 4, 9, tzinfo=UTC)
+
+
+@dataclass
+class Clock:
+    """The time of one test; it moves when told to."""
+
+    now: datetime = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, **span: float) -> datetime:
+        self.now += timedelta(**span)
+        return self.now
+
+
+@dataclass
+class Deployed:
+    """The chain of a session after deployment, to start each test from."""
+
+    chain: Chain | None = None
+    snapshot: tuple[Any, ...] = field(default_factory=tuple)
+
+
+@pytest.fixture
+def clock() -> Iterator[Clock]:
+    clock = Clock()
+    embedded.use_clock(clock)
+    yield clock
+    embedded.use_clock(None)
+
+
+@pytest.fixture(scope="session")
+def keys_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def keys(keys_home: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("KEYFILE_PASSPHRASE", raising=False)
+    settings.DATA_DIR = keys_home
+    settings.CHAIN_URL = ""
+    return keys_home
+
+
+@pytest.fixture(scope="session")
+def deployed_once() -> Deployed:
+    return Deployed()
+
+
+@pytest.fixture
+def transactional_db(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """A database in which the code under test really commits; emptied afterwards.
+
+    The usual flush is a TRUNCATE, which the append-only tables of the books refuse: their triggers rest meanwhile.
+    """
+    with django_db_blocker.unblock():
+        assert connection.settings_dict["NAME"].startswith("test_"), "only a test database is ever emptied"
+        yield
+        with transaction.atomic(), connection.cursor() as cursor:
+            tables = [name for name in connection.introspection.table_names(cursor) if name.startswith("ledger_")]
+            for table in tables:
+                cursor.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
+            cursor.execute(f"TRUNCATE {', '.join(tables)}")
+            for table in tables:
+                cursor.execute(f"ALTER TABLE {table} ENABLE TRIGGER USER")
+        connections.close_all()
+
+
+@pytest.fixture
+def rails(
+    transactional_db: None, keys: Path, clock: Clock, settings: Any, deployed_once: Deployed
+) -> Iterator[Chain]:
+    """Our contracts on a chain in memory, and empty books."""
+    if deployed_once.chain is None:
+        deployed_once.chain = evm.open_embedded(MemoryStore(), settings.CHAIN_ID)
+        evm.use_chain(deployed_once.chain)
+        deploy.ensure_deployed(clock.now)
+        deployed_once.snapshot = store_of(deployed_once.chain).snapshot()
+    chain = deployed_once.chain
+    store_of(chain).restore(deployed_once.snapshot)
+    evm.use_chain(chain)
+    open_ledgers()
+    deploy.ensure_deployed(clock.now)
+    yield chain
+    evm.use_chain(None)
+
+
+@pytest.fixture
+def shared_chain(transactional_db: None, keys: Path, clock: Clock, settings: Any) -> Iterator[Chain]:
+    """An empty chain in the test database, which other processes can open too."""
+    evm.use_chain(None)
+    chain = evm.chain()
+    yield chain
+    evm.close_all()
+    with connection.cursor() as cursor:
+        cursor.execute("DROP SCHEMA chain CASCADE")
+
+
+def store_of(chain: Chain) -> MemoryStore:
+    assert chain.embedded is not None
+    store = chain.embedded.store
+    assert isinstance(store, MemoryStore)
+    return store
+
+
+def minor(code: str, party: UUID | None = None, scope: UUID | None = None) -> int:
+    """What an account of the stablecoin's ledger holds on its normal side, in micro-USD."""
+    row = Account.objects.filter(ledger=USDC6_LEDGER, code=code, party=party, scope=scope).first()
+    if row is None:
+        return 0
+    grown = row.credits_posted - row.debits_posted
+    return grown if CHART[code].side is Side.CREDIT else -grown
