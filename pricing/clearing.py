@@ -117,22 +117,21 @@ def _solve(programme: Programme, input_hash: bytes) -> tuple[Ints, prices.Prices
     settled = fill.settle_at_prices(programme, input_hash, x, priced.lam_ticks, priced.mu_ticks)
     if not fill.is_whole(settled):
         raise errors.SolverFailed("The network did not settle in whole units.")
-    return settled.astype(np.int64), priced, _rounding_micros(programme, x, settled, priced)
+    return np.rint(settled).astype(np.int64), priced, _rounding_micros(programme, x, priced.is_rounded)
 
 
-def _rounding_micros(programme: Programme, x: Floats, settled: Floats, priced: prices.Prices) -> int:
-    """The most that rounding can cost: the value of the window units given up, and a tick on what is offered.
+def _rounding_micros(programme: Programme, x: Floats, is_rounded: bool) -> int:
+    """The most that whole windows can cost, against the bound at the published prices.
 
-    Taking window units out of the optimum loses at most their value, and the network is solved again at least as well;
-    raising a dual by less than a tick raises the bound by less than a tick per unit offered.
+    Rounding the windows of the optimum down gives up less than one unit of each fractional one, and loses at most its
+    value: the network that is left is solved again. Rounding prices down to the tick leaves every line as content as
+    before, but for windows not filled, which then miss less than a tick per unit-hour.
     """
-    windows = programme.windows
-    before, after = programme.split(x)[2], programme.split(settled)[2]
-    given_up = np.ceil(before - after - fill.TOLERANCE).astype(np.int64).clip(min=0)
-    ticks = sum(int(n) * int(v) * int(h) for n, v, h in zip(given_up, windows.price, windows.hours, strict=True))
-    if priced.is_rounded:
-        ticks += sum(int(units) for units in programme.offered.units)
-    return ticks * TICK_MICROS
+    windows, fill_of = programme.windows, programme.split(x)[2]
+    is_fractional = np.abs(fill_of - np.rint(fill_of)) > fill.TOLERANCE
+    missing = np.ceil(windows.units - fill_of - fill.TOLERANCE).astype(np.int64) if is_rounded else 0 * windows.units
+    per_hour = is_fractional * windows.price + missing
+    return sum(int(n) * int(hours) for n, hours in zip(per_hour, windows.hours, strict=True)) * TICK_MICROS
 
 
 def _spread_duals(book: Book, eligibility: Eligibility, programme: Programme, lam_ticks: Ints) -> list[list[int]]:

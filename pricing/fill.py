@@ -5,8 +5,10 @@ step and per flow drawn from the hash of the whole book, so that no party choose
 the one before: a column whose reduced cost is not zero stays at its bound.
 
 A network has whole vertices, so divisible books always end here in integers. Window demands can make the vertex
-fractional: then whole windows are sought on the same optimal face, and only where that has none are the fractional
-windows rounded down and the network solved again at the published prices (`settle_at_prices`), with a stated gap.
+fractional: then whole windows are sought on the same optimal face. Only where that has none, `settle_at_prices` takes
+the best whole windows that the published prices support and solves the network again, with a stated gap.
+
+Not proven: that the last stage has a single optimum. Two fills tie only if 20-bit weights cancel along a cycle.
 """
 
 import hashlib
@@ -62,22 +64,24 @@ def canonical_fill(programme: Programme, input_hash: bytes) -> Floats:
 
 
 def settle_at_prices(programme: Programme, input_hash: bytes, x: Floats, lam_ticks: Ints, mu_ticks: Ints) -> Floats:
-    """The best whole fill that these prices support, with each window at its fill in `x` rounded down.
+    """The best whole fill that these prices support; at worst the windows of `x` rounded down.
 
     Only steps that the price leaves no worse off may trade, and only over flows whose two ends have the same price, so
-    every limit and ask is kept and the budget balances. A window above its limit at these prices is dropped.
+    every limit and ask is kept and the budget balances.
     """
     d, z, y, _ = programme.counts
+    windows, window_columns = programme.windows, slice(d + z, d + z + y)
     upper, lower = programme.upper(), np.zeros(len(x))
     upper[:d][programme.divisible.price < mu_ticks[programme.divisible.cell]] = 0
     upper[d:d + z][programme.offered.price > lam_ticks[programme.offered.cell]] = 0
+    upper[window_columns][windows.total_over(mu_ticks) > windows.price * windows.hours] = 0
     upper[d + z + y:][lam_ticks[programme.flow_supply] != mu_ticks[programme.flow_demand]] = 0
-    fixed = np.floor(x[d + z:d + z + y] + TOLERANCE)
-    windows = programme.windows
-    fixed[windows.total_over(mu_ticks) > windows.price * windows.hours] = 0
-    lower[d + z:d + z + y] = upper[d + z:d + z + y] = fixed
+    # Ticks count for more than any preference: welfare first, then hours and weights within the network.
+    found = _seek_whole_windows(programme, programme.gain_ticks(), lower, upper)
+    fixed = np.floor(x[window_columns] + TOLERANCE) if found is None else found
+    lower[window_columns] = upper[window_columns] = fixed
     face_lower, face_upper, _ = _face(programme, programme.gain_ticks(), lower, upper)
-    return np.rint(_prefer(programme, input_hash, face_lower, face_upper))
+    return _prefer(programme, input_hash, face_lower, face_upper)
 
 
 def is_whole(values: Floats) -> bool:
@@ -100,17 +104,24 @@ def _face(programme: Programme, gain: Ints, lower: Floats, upper: Floats) -> tup
 
 def _whole_windows(programme: Programme, input_hash: bytes, lower: Floats, upper: Floats) -> Floats | None:
     """The preferred point of the face with whole windows, or None where the face has none."""
+    # Hours far above weights: one unit-hour outweighs the preference of four columns.
+    gain = programme.hours() * (1 << (WEIGHT_BITS + 3)) + column_weights(programme, input_hash)
+    found = _seek_whole_windows(programme, gain, lower, upper)
+    if found is None:
+        return None
+    d, z, y, _ = programme.counts
+    fixed_lower, fixed_upper = lower.copy(), upper.copy()
+    fixed_lower[d + z:d + z + y] = fixed_upper[d + z:d + z + y] = found
+    x = _prefer(programme, input_hash, fixed_lower, fixed_upper)
+    return x if is_whole(x) else None
+
+
+def _seek_whole_windows(programme: Programme, gain: Ints, lower: Floats, upper: Floats) -> Floats | None:
+    """The whole window fills of the best `gain` within the bounds, or None where there are none.  # [windows]"""
     d, z, y, _ = programme.counts
     columns = np.arange(len(upper))
     integral: npt.NDArray[np.bool_] = (columns >= d + z) & (columns < d + z + y)
     matrix = programme.matrix()
     zero = np.zeros(matrix.shape[0])
-    # Hours far above weights: one unit-hour outweighs the preference of four columns.
-    gain = programme.hours() * (1 << (WEIGHT_BITS + 3)) + column_weights(programme, input_hash)
     found = highs.solve_rows(-gain.astype(np.float64), matrix, zero, zero, lower, upper, integral=integral)
-    if found is None:
-        return None
-    fixed_lower, fixed_upper = lower.copy(), upper.copy()
-    fixed_lower[integral] = fixed_upper[integral] = np.rint(found[integral])
-    x = _prefer(programme, input_hash, fixed_lower, fixed_upper)
-    return x if is_whole(x) else None
+    return None if found is None else np.rint(found[integral])

@@ -34,7 +34,7 @@ Flags = npt.NDArray[np.bool_]
 class Prices:
     lam_ticks: Ints  # [supply cells]
     mu_ticks: Ints  # [demand cells] the lowest lam that may serve the cell
-    is_rounded: bool  # the face has no whole point: lam is the low point rounded up to the tick
+    is_rounded: bool  # the face has no whole point: lam is the low point rounded down to the tick
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,9 @@ def canonical_prices(programme: Programme, input_hash: bytes, x: Floats) -> Pric
     if is_whole(low):
         high = _lift(programme, face, lam)
         return Prices(lam + (high - lam) // 2, lowest_over_flows(programme, lam + (high - lam) // 2), False)
-    # Rounding up keeps every ask, every equality and every order; a window may now cost more than its limit.
-    lam = np.ceil(low - TOLERANCE).astype(np.int64)
+    # Asks and limits are whole ticks, so rounding down keeps every one of them, every equality and every order; only a
+    # window that was not filled may now find itself in the money, by less than a tick per slot.
+    lam = np.floor(low + TOLERANCE).astype(np.int64)
     return Prices(lam, lowest_over_flows(programme, lam), True)
 
 

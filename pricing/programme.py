@@ -118,7 +118,7 @@ def build_programme(book: Book, eligibility: Eligibility) -> Programme:
     groups_of_mask = [sorted({group_of[a] for a in mask}) for mask in eligibility.masks]
     has_bid = {
         (group_of[a], slot)
-        for line, a in zip(book.bids, eligibility.signature_of_bid, strict=True)
+        for line, a in zip(book.bids, eligibility.signature_of_bid, strict=True) if a in group_of
         for slot in range(line.start_slot, line.end_slot)
     }
     divisible, windows = _merge_demands(book, eligibility, groups_of_mask, has_bid)

@@ -509,15 +509,12 @@ class Bundle:
         return f"{self.bound} micro-USD"
 
     def check_gap(self) -> str:
-        """Zero; or, where a window is not filled, at most what rounding windows to whole units can cost."""
+        """Zero; or, in a book with windows, at most what taking them in whole units can cost."""
         gap, allowed = self.bound - self.welfare, self.manifest["gap_allowed_micros"]
         if gap != self.manifest["gap_micros"] or not 0 <= gap <= allowed:
             _refuse(f"the gap is {gap}, stated {self.manifest['gap_micros']}, allowed {allowed}")
-        windows = [row for row in self.demand_rows if row["kind"] == "window" and ("demand", row["id"])
-                   in self.unfilled_demands]
-        at_most = sum(self.unfilled_demands["demand", row["id"]] * row["price_limit_micros"] for row in windows)
-        if windows:
-            at_most += TICK * sum(row["quantity_units"] * len(_range(row)) for row in self.bid_rows)
+        at_most = sum(row["quantity_units"] * len(_range(row)) * (row["price_limit_micros"] + TICK)
+                      for row in self.demand_rows if row["kind"] == "window")
         if allowed > at_most:
             _refuse(f"{allowed} is allowed, more than rounding windows can cost")
         return f"{gap} micro-USD"
