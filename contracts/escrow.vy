@@ -1,6 +1,6 @@
 # pragma version 0.4.3
 # pragma evm-version cancun
-# pragma optimize codesize
+# pragma optimize gas
 """
 @title Escrow: buyers' money, locked only within their mandates and paid only to the class it was locked for
 @license Apache-2.0
@@ -312,38 +312,44 @@ def lock(
     assert block.timestamp < ends_at, "escrow: window is not open"
     words: DynArray[uint256, 64] = staticcall IStake(stake).words(classes)
 
-    # Lines: each class must be where its mandate allows; amounts are summed per mandate and per class.
+    # What each class needs its mandate to allow: one bit for owner, operator and keys each.
+    needs: uint256[64] = empty(uint256[64])
+    for i: uint256 in range(len(classes), bound=64):
+        word: uint256 = words[i]
+        needs[i] = (1 << ((word >> 8) & 255)) | (1 << ((word >> 16) & 255)) | (1 << ((word >> 24) & 255))
+
+    # Lines: each class must be where its mandate allows; amounts are summed per mandate and per class. At most 512
+    # amounts of 64 bits are summed, so these additions cannot overflow.
     spends: uint256[64] = empty(uint256[64])
     loads: uint256[64] = empty(uint256[64])
     total: uint256 = 0
     next_place: uint256 = 0
     current: uint256 = max_value(uint256)
     zone: uint256 = 0
-    control: uint256 = 0
+    banned: uint256 = 0
     tier: uint256 = 0
     for line: uint256 in lines:
         place: uint256 = line >> 64
         assert place >= next_place, "escrow: lines not rising"
-        next_place = place + 1
+        next_place = unsafe_add(place, 1)
         position: uint256 = place >> 16
         if position != current:
             assert position < len(mandates), "escrow: line beyond mandates"
             current = position
             zone = mandates[position].mandate.zoneMask
-            control = mandates[position].mandate.parentMask
+            banned = ~mandates[position].mandate.parentMask
             tier = convert(mandates[position].mandate.minTier, uint256)
         at: uint256 = place & 65535
         assert at < len(words), "escrow: line beyond classes"
         word: uint256 = words[at]
         assert (zone >> (word & 255)) & 1 == 1, "escrow: site outside mandate"
-        assert (control >> ((word >> 8) & 255)) & 1 == 1, "escrow: owner outside mandate"
-        assert (control >> ((word >> 16) & 255)) & 1 == 1, "escrow: operator outside mandate"
-        assert (control >> ((word >> 24) & 255)) & 1 == 1, "escrow: keys outside mandate"
+        if needs[at] & banned != 0:
+            self._refuse_control(word, ~banned)
         assert (word >> 32) & 255 >= tier, "escrow: tier below mandate"
         amount: uint256 = line & _M64
-        spends[position] += amount
-        loads[at] += amount
-        total += amount
+        spends[position] = unsafe_add(spends[position], amount)
+        loads[at] = unsafe_add(loads[at], amount)
+        total = unsafe_add(total, amount)
 
     # Mandates: signed, current, within their spend and the buyer's free balance.
     buyers: DynArray[address, 64] = []
@@ -845,6 +851,14 @@ def _field(word: uint256, low_bit: uint256) -> uint64:
 def _hold_since(node_class: uint64, at: uint256):
     if at > self._held_since[node_class]:
         self._held_since[node_class] = at
+
+
+@internal
+@pure
+def _refuse_control(word: uint256, control: uint256):
+    assert (control >> ((word >> 8) & 255)) & 1 == 1, "escrow: owner outside mandate"
+    assert (control >> ((word >> 16) & 255)) & 1 == 1, "escrow: operator outside mandate"
+    raise "escrow: keys outside mandate"
 
 
 @internal
