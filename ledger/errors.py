@@ -21,6 +21,7 @@ LedgerError                code                   when
  +- UnknownJobKind         unknown_job_kind       no handler is registered for this kind of job
  +- EventReused            event_reused           same incoming event, another body
  +- ClockMissing           clock_missing          nobody handed the outbox a clock
+ +- StaleWords             stale_words            the chain was read at another block than the books have reached
 """
 
 from __future__ import annotations
@@ -116,3 +117,7 @@ class EventReused(LedgerError):
 
 class ClockMissing(LedgerError):
     code = "clock_missing"
+
+
+class StaleWords(LedgerError):
+    code = "stale_words"

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
+BOOKED_MARK = "books"  # the ChainMark of the last block that the books have taken in
+
 
 @dataclass(frozen=True)
 class ChainWords:
