@@ -17,7 +17,7 @@ from marketplace.agent import keys
 from marketplace.agent.errors import AgentError
 from pricing.errors import PricingError
 from pricing.proof import PRESETS
-from pricing.transcript import Transcript, transcript_hash, verify_again
+from pricing.transcript import verify_again
 
 HOME_DEFAULT = Path(os.environ.get("GROVE_AGENT_HOME") or Path.home() / ".grove-agent")
 SECRET_BYTES_MAX = 4096
@@ -62,11 +62,10 @@ def verify(arguments: argparse.Namespace) -> dict[str, Any]:
 
         with HttpProver(arguments.prover, token=os.environ.get("GROVE_PROVER_TOKEN", "")) as prover:
             return _prove_before_throw_away_panel(prover, arguments)
-    data = arguments.file.read_bytes()
-    score = verify_again(data, entropy=secrets.token_bytes(32))
+    score = verify_again(arguments.file.read_bytes(), entropy=secrets.token_bytes(32))
     return {
         "verified": True,
-        "transcript_hash": transcript_hash(Transcript.from_bytes(data).light().to_bytes()).hex(),
+        "transcript_hash": score.transcript_hash.hex(),
         "accepted": score.accepted,
         "ops_per_second": score.ops_per_second,
         "elapsed_ns": score.elapsed_ns,

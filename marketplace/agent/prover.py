@@ -65,6 +65,8 @@ class HttpProver:
     """A prover behind a URL. What it answers is material to check, so a wrong shape is MalformedProof."""
 
     def __init__(self, url: str, *, token: str, timeout_seconds: float = 120) -> None:
+        if not token:
+            raise ServerRefused("A served prover asks for a token.", problem_code="token_missing")
         self.backend = "unknown"
         self._client = httpx.Client(
             base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=timeout_seconds, trust_env=False
@@ -131,13 +133,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
+        if not 0 < length <= BODY_BYTES_MAX:
+            return self._answer(413, {"code": "too_large", "title": "The message is empty or too large."})
+        data = self.rfile.read(length)  # before any refusal: an answer over unread bytes may be lost to a reset
         given, wanted = self.headers.get("Authorization", ""), f"Bearer {self.server.token}"
         if not hmac.compare_digest(given.encode(), wanted.encode()):
             return self._answer(401, {"code": "token_wrong", "title": "Another token is needed."})
-        if not 0 < length <= BODY_BYTES_MAX:
-            return self._answer(413, {"code": "too_large", "title": "The message is empty or too large."})
         try:
-            body = json.loads(self.rfile.read(length))
+            body = json.loads(data)
             with self.server.turn:
                 answer = self._act(body)
         except (ProofRefused, OutOfTurn) as error:

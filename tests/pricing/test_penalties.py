@@ -192,7 +192,7 @@ def loss_judged_day_by_day(trajectory: Trajectory) -> int:
 def test_staying_unproven_is_never_cheaper_over_random_trajectories():
     rng = np.random.default_rng(58)
     slashed = 0
-    for _ in range(4000):
+    for _ in range(3000):
         trajectory = drawn_trajectory(rng)
         proven, unproven = loss_proven(trajectory), loss_unproven(trajectory)
         whole = lease_loss(trajectory, 0, len(trajectory.days))
@@ -201,7 +201,7 @@ def test_staying_unproven_is_never_cheaper_over_random_trajectories():
         assert proven >= whole.refund_micros + whole.credit_micros
         slashed += proven > whole.refund_micros + whole.credit_micros
 
-    assert slashed > 300  # or the trial would have compared credits only
+    assert slashed > 200  # or the trial would have compared credits only
 
 
 def test_judging_day_by_day_would_make_it_cheaper():
