@@ -287,7 +287,7 @@ def _check_class(value: object, line: str) -> None:
 
 
 def _check_country(value: object, line: str) -> None:
-    if not (isinstance(value, str) and len(value) == 2 and value.isascii() and value.isupper()):
+    if not (isinstance(value, str) and len(value) == 2 and value.isascii() and value.isalpha() and value.isupper()):
         raise errors.UnknownCountry("A country is two capitals of ISO 3166.", line=line, got=repr(value))
 
 
