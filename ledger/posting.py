@@ -174,7 +174,7 @@ def _refusal_of(error: DatabaseError, ledger: int, postings: Sequence[Posting]) 
         return None
     if sqlstate == "GL000":
         facts = json.loads(diag.message_detail)
-        return _REFUSALS[facts.pop("code")](diag.message_primary, **facts)
+        return _REFUSALS[facts.pop("refusal")](diag.message_primary, **facts)
     if sqlstate == "22003":
         return AmountOutOfRange("An amount or a sum does not fit 64 bits.", ledger=ledger)
     name, detail = diag.constraint_name, diag.message_detail or ""

@@ -14,6 +14,7 @@ from typing import Literal
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Exists, OuterRef
 
 from ledger.chart import Code, Kind, Origin
 from ledger.errors import PendingNotFound, PendingResolved
@@ -115,14 +116,9 @@ def expire_holds(*, now: datetime) -> int:
     while True:
         with transaction.atomic():
             lock_ledger(USDC6_LEDGER)
-            overdue = Transfer.objects.raw(
-                """select t.* from ledger_transfer t
-                    where t.ledger = %s and t.kind = 'pending' and t.timeout_at <= %s
-                      and not exists (select 1 from ledger_transfer r
-                                       where r.ledger = t.ledger and r.pending_id = t.id)
-                    order by t.timeout_at, t.seq limit %s""",
-                [USDC6_LEDGER, now, EXPIRE_AT_ONCE],
-            )
+            ended = Transfer.objects.filter(ledger=USDC6_LEDGER, pending_id=OuterRef("id"))
+            pending = Transfer.objects.filter(ledger=USDC6_LEDGER, kind=Kind.PENDING.value, timeout_at__lte=now)
+            overdue = pending.filter(~Exists(ended)).order_by("timeout_at", "seq")[:EXPIRE_AT_ONCE]
             postings = [_release(hold, Kind.EXPIRE) for hold in overdue]
             released += post_transfers(ledger=USDC6_LEDGER, postings=postings, now=now)
         if len(postings) < EXPIRE_AT_ONCE:

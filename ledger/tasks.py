@@ -48,8 +48,10 @@ _handlers: dict[str, _Registered] = {}
 _clock: Callable[[], datetime] | None = None
 
 
-def use_clock(function: Callable[[], datetime]) -> None:
-    """Hand in the clock by which jobs fall due; the market's clock, once, when the apps are ready."""
+def use_clock(function: Callable[[], datetime] | None) -> None:
+    """Hand in the clock by which jobs fall due; the market's clock, once, when the apps are ready.
+
+    None takes it away again."""
     global _clock
     _clock = function
 

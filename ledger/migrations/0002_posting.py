@@ -12,7 +12,7 @@ $$;
 create function refuse_posting(p_code text, p_message text, p_facts jsonb) returns void language plpgsql as $$
 begin
     raise exception using errcode = 'GL000', message = p_message,
-        detail = (jsonb_build_object('code', p_code) || p_facts)::text;
+        detail = (p_facts || jsonb_build_object('refusal', p_code))::text;
 end $$;
 
 -- An account id is the ledger in the high bits and a running number below: no sequence, and no id outside its ledger.
@@ -210,7 +210,7 @@ begin
      limit 1;
     if found then
         perform refuse_posting('origin_mismatch', 'Money of a programme keeps its origin.',
-            jsonb_build_object('id', v_bad.id, 'code', v_bad.code, 'origin', v_bad.origin));
+            jsonb_build_object('id', v_bad.id, 'account_code', v_bad.code, 'origin', v_bad.origin));
     end if;
 
     with delta as (
