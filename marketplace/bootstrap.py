@@ -103,17 +103,17 @@ class Environment:
         command = [str(self.python), "-m", "pip", "install", "--require-hashes", "--no-input", "--progress-bar", "off",
                    "--disable-pip-version-check", "-r", str(self.checkout / lock)]  # fmt: skip
         environment = dict(os.environ, PIP_USER="0", PYTHONUNBUFFERED="1")
-        pip = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, errors="replace"
-        )
-        assert pip.stdout is not None
         lines = []
         progress = Progress(pinned_packages(self.checkout / lock))
-        for line in pip.stdout:
-            lines.append(line.rstrip())
-            progress.saw(line)
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, errors="replace"
+        ) as pip:
+            assert pip.stdout is not None
+            for line in pip.stdout:
+                lines.append(line.rstrip())
+                progress.saw(line)
         progress.end()
-        if pip.wait() != 0:
+        if pip.returncode != 0:
             raise CannotPrepare(failure("pip", lines))
 
     def _stamp_of(self, lock: str) -> dict[str, str]:

@@ -65,6 +65,13 @@ class Channel(filesystem.Channel):
         folder = Path(self.data_folder_in)
         return [folder / n for n in names if n.partition(".")[2] == f"{queue}.msg" and not n.startswith(".")]
 
+    def get_table(self, exchange: str) -> list[filesystem.exchange_queue_t]:
+        """Return who gets the messages of an exchange. After the folder was wiped, what this process bound itself."""
+        bound = [key for key in self.state.bindings if key.exchange == exchange]
+        return super().get_table(exchange) or [
+            filesystem.exchange_queue_t(key.routing_key or "", "", key.queue) for key in bound
+        ]
+
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
         bound = filesystem.exchange_queue_t(routing_key or "", pattern or "", queue or "")
         with self._table_changes(exchange) as table:
@@ -85,7 +92,7 @@ class Channel(filesystem.Channel):
         self.control_folder.mkdir(parents=True, exist_ok=True)
         with open(self.control_folder / ".lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            table = self.get_table(exchange)
+            table = super().get_table(exchange)
             before = list(table)
             yield table
             if table != before:

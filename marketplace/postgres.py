@@ -268,7 +268,7 @@ def _start_unless_ready(data_dir: Path) -> None:
     if not (data / "PG_VERSION").exists():
         _make_cluster(binaries, data)
     _make_socket_folder(socket_folder(data_dir))
-    _wait_for_orphans(data)
+    _wait_for_orphans(data, socket_folder(data_dir) / ".s.PGSQL.5432.lock")
     log_path = server_folder(data_dir) / "server.log"
     with open(log_path, "ab") as log:
         server = subprocess.Popen(
@@ -330,10 +330,12 @@ def _stop(data_dir: Path) -> None:
 def _postmaster(data_dir: Path) -> int | None:
     """Return the number of the living server process of this folder, else None."""
     data = server_folder(data_dir) / "data"
+    pid = _pid_in(data / "postmaster.pid")
+    if pid is None:
+        return None
     try:
-        pid = int((data / "postmaster.pid").read_text().split()[0])
         works_here = os.path.samefile(f"/proc/{pid}/cwd", data)  # a number may have been given to a stranger since
-    except (OSError, ValueError, IndexError):
+    except OSError:
         return None
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)  # our own child stays a zombie until asked for
@@ -347,26 +349,45 @@ def _process_state(pid: int) -> str | None:
         return None
 
 
-def _wait_for_orphans(data: Path) -> None:
-    """Let the children of a killed server end, and clear its pid file when its number still stands as a zombie.
+def _wait_for_orphans(data: Path, socket_lock: Path) -> None:
+    """Let the children of a killed server end, and clear the lock files it left when its number is still in use.
 
-    Process 1 of many containers reaps nothing: PostgreSQL then believes its old self alive and refuses to start. The
-    file goes only when no process works in the data folder any more, because two servers on one folder destroy it.
+    Process 1 of many containers reaps nothing, so the number may be that of a zombie; after a power cut it may be that
+    of a stranger. PostgreSQL then believes its old self alive and refuses to start. The files go only when no process
+    works in the data folder any more and nobody holds `users.lock`, because two servers on one folder destroy it.
     """
-    pid_file = data / "postmaster.pid"
-    try:
-        pid = int(pid_file.read_text().split()[0])
-    except (OSError, ValueError, IndexError):
-        return
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
+    pids = {pid for file in (data / "postmaster.pid", socket_lock) if (pid := _pid_in(file)) is not None}
+    for pid in pids:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
     give_up_at = time.monotonic() + START_SECONDS_MAX
     while _somebody_works_in(data):
         if time.monotonic() > give_up_at:
             raise PostgresUnavailable(f"A server that does not answer still works in {data}; end it and try again.")
         time.sleep(0.05)
-    if _process_state(pid) == "Z":
-        pid_file.unlink(missing_ok=True)
+    for pid in pids:
+        if _process_state(pid) == "Z" or (_process_state(pid) is not None and not _is_used(data.parent)):
+            for file in (data / "postmaster.pid", socket_lock):
+                file.unlink(missing_ok=True)
+
+
+def _is_used(folder: Path) -> bool:
+    """Say whether some process is a user of the server, also one in another container on the same folder."""
+    descriptor = os.open(folder / "users.lock", os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _pid_in(file: Path) -> int | None:
+    try:
+        return int(file.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _somebody_works_in(folder: Path) -> bool:

