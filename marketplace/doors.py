@@ -1,0 +1,120 @@
+"""What the doors share: who sits at them, the one 404, paging, and forms that show a typed refusal beside its field.
+
+The party comes from the session, never from the request's body. A stranger's object and a missing one are one 404.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any
+
+from django import forms
+from django.contrib.auth.views import redirect_to_login
+from django.core.paginator import Page, Paginator
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import resolve_url
+
+from marketplace.errors import MarketError
+from marketplace.parties.models import Party, Seat
+
+ROWS_PER_PAGE = 25
+STOP_POLLING = 286  # htmx stops asking when it sees this status
+View = Callable[..., HttpResponse]
+
+
+def seat_of(request: HttpRequest) -> Seat | None:
+    """Return the seat of the signed-in person, or None. One query per request."""
+    if not hasattr(request, "_seat"):
+        user = request.user
+        seats = Seat.objects.select_related("party__parent").filter(user=user) if user.is_authenticated else None
+        request._seat = seats.first() if seats is not None else None  # type: ignore[attr-defined]
+    return request._seat  # type: ignore[attr-defined]
+
+
+def home_of(request: HttpRequest) -> str:
+    """Return the door of whoever asks: console, portal, onboarding, or the public market."""
+    seat = seat_of(request)
+    if seat is None:
+        return "/console/" if request.user.is_authenticated and request.user.is_staff else "/market/"
+    if seat.party.is_buyer:
+        return "/portal/"
+    if seat.party.is_provider:
+        return "/onboarding/"
+    return "/console/" if request.user.is_staff else "/market/"
+
+
+def buyer_only(view: View) -> View:
+    """Let in seats of buyers: `request.party` is theirs. Others get 404, nobody signed in gets the sign-in page."""
+    return _guarded(view, lambda party: party.is_buyer)
+
+
+def provider_only(view: View) -> View:
+    """Let in seats of providers: `request.party` is theirs."""
+    return _guarded(view, lambda party: party.is_provider)
+
+
+def _guarded(view: View, may_enter: Callable[[Party], bool]) -> View:
+    @wraps(view)
+    def entered(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if not request.user.is_authenticated:
+            return _to_login(request)
+        seat = seat_of(request)
+        if seat is None or not may_enter(seat.party):
+            raise Http404("no such page for this seat")
+        request.party = seat.party  # type: ignore[attr-defined]
+        return view(request, *args, **kwargs)
+
+    return entered
+
+
+def _to_login(request: HttpRequest) -> HttpResponse:
+    """Send to the sign-in page; a fragment whose session ended moves the whole page, not one table cell."""
+    if request.headers.get("HX-Request"):
+        return HttpResponse(status=204, headers={"HX-Redirect": resolve_url("login")})
+    return redirect_to_login(request.get_full_path())
+
+
+def found_or_404(thing: Any) -> Any:
+    """Return `thing`, or answer 404 for what is missing and for what is somebody else's alike."""
+    if thing is None:
+        raise Http404("not found")
+    return thing
+
+
+def page_of(request: HttpRequest, rows: Any, per_page: int = ROWS_PER_PAGE) -> Page:
+    """Return the page that `?page=` asks for; a page that does not exist is the nearest one."""
+    return Paginator(rows, per_page).get_page(request.GET.get("page"))
+
+
+class DoorForm(forms.Form):
+    """A form whose fields carry their hints and errors for people who cannot see the layout."""
+
+    error_css_class = "has-error"
+
+    def show(self, error: MarketError, names: Iterable[tuple[str, str]] = ()) -> None:
+        """Put a typed refusal beside the field it names, else above the form. `names` maps facts to form fields."""
+        field = dict(names).get(str(error.facts.get("field")), error.facts.get("field"))
+        refusal = forms.ValidationError(str(error), code=error.code)
+        refusal.is_refusal = True  # pages show the code of a refusal, not those of the form library
+        self.add_error(field if field in self.fields else None, refusal)
+
+
+class UsdPriceField(forms.CharField):
+    """Dollars per unit-hour as people type them, turned into integer micro-USD without a float."""
+
+    def clean(self, value: Any) -> int:
+        return micros_from_text(super().clean(value))
+
+
+def micros_from_text(text: str) -> int:
+    """Return `1.94`, `$1.94` or `1,200.5` as micro-USD. Refuses more than six decimals and anything else."""
+    plain = text.strip().removeprefix("$").replace(",", "").replace(" ", "")
+    whole, _, part = plain.partition(".")
+    if not (whole or part) or not (whole + part).isascii() or not (whole + part).isdigit():
+        raise forms.ValidationError("Write an amount in dollars such as 1.94.", code="number_format")
+    if len(part) > 6:
+        raise forms.ValidationError("At most six decimals: the smallest amount is $0.000001.", code="number_format")
+    if len(whole) > 12:
+        raise forms.ValidationError("This amount is larger than the books can hold.", code="number_format")
+    return int(whole or 0) * 1_000_000 + int(part.ljust(6, "0") or 0)

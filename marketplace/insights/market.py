@@ -1,0 +1,144 @@
+"""Market data as pages draw it: curves, prices, utilisation, and the minutes of a lease.
+
+Public figures are aggregates of at least three parties per side; thinner products show price and volume only. Nothing
+here reads a bid of a window that has not been cleared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from marketplace.catalogue.models import Window
+from marketplace.catalogue.selectors import zone_countries
+from marketplace.clearing import selectors as clearings
+from marketplace.clearing.models import Clearing
+from marketplace.clearing.selectors import ProductPrice
+from marketplace.delivery.selectors import MeteredHour
+from marketplace.demand.selectors import funded_curve
+from marketplace.escrow.models import Lease
+from marketplace.insights.charts import (
+    Chart,
+    Hour,
+    Step,
+    Trade,
+    Use,
+    budget_burn,
+    hour_grid,
+    money_flow,
+    supply_and_demand,
+    utilisation,
+)
+from pricing.sla import threshold_minutes
+
+PARTIES_PER_SIDE = 3
+
+
+@dataclass(frozen=True)
+class PublicMarket:
+    """What the public page shows of the last cleared window."""
+
+    clearing: Clearing
+    products: list[ProductPrice]
+    use: Chart
+    curves: Chart | None
+    curve_class: str
+    classes: list[str]
+    totals: dict[str, int]
+
+
+def curves_of(window: Window, clearing: Clearing | None, resource_class: str, zone_code: str) -> Chart | None:
+    """Return the curves of one resource class and zone: the opened book after clearing, funded demand before it.
+
+    None when there is nothing to draw, or before clearing when fewer than three buyers stand behind it.
+    """
+    where = f"{resource_class}, {zone_code or 'any zone'}, {window.name}"
+    if clearing is None:
+        steps = [Step(s.price_micros, s.unit_hours) for s in funded_curve(window, resource_class, zone_code)]
+        if not steps:
+            return None
+        return supply_and_demand(steps, [], trade=None, title=f"Funded demand: {where}", demand_words="funded demand")
+    countries = zone_countries(zone_code, window.starts_at.date()) if zone_code else None
+    demand = clearings.opened_demand(clearing, resource_class, countries)
+    supply = clearings.opened_supply(clearing, resource_class, countries)
+    if not demand and not supply:
+        return None
+    products = [p for p in clearings.products_of(clearing, countries) if p.resource_class == resource_class]
+    return supply_and_demand(
+        [Step(s.price_micros, s.unit_hours) for s in demand], [Step(s.price_micros, s.unit_hours) for s in supply],
+        trade=trade_of(products), title=f"Supply and demand: {where}",
+    )
+
+
+def trade_of(products: list[ProductPrice]) -> Trade | None:
+    """Return what several products traded together: total volume and the mean price weighted by it."""
+    hours = sum(p.unit_hours for p in products)
+    if not hours:
+        return None
+    money = sum(p.unit_hours * p.mean_micros for p in products)
+    return Trade(hours, (2 * money + hours) // (2 * hours), min(p.low_micros for p in products),
+                 max(p.high_micros for p in products))
+
+
+def public_market(zone_code: str, resource_class: str = "") -> PublicMarket | None:
+    """Return the last cleared window for everybody, or None before the first one."""
+    clearing = clearings.last_clearing()
+    if clearing is None:
+        return None
+    countries = zone_countries(zone_code, clearing.window.starts_at.date()) if zone_code else None
+    products = clearings.products_of(clearing, countries)
+    sides = clearings.parties_per_side(clearing)
+    wide = [code for code, sold, _ in clearings.sold_and_offered(clearing) if sold and _is_wide(sides.get(code))]
+    chosen = resource_class if resource_class in wide else (wide[0] if wide else "")
+    uses = [Use(code, sold, offered) for code, sold, offered in clearings.sold_and_offered(clearing)
+            if _is_wide(sides.get(code))]
+    return PublicMarket(
+        clearing=clearing, products=products,
+        use=utilisation(uses, title=f"Unit-hours sold per resource class, {clearing.window.name}"),
+        curves=_public_curves(clearing, chosen) if chosen else None, curve_class=chosen, classes=wide,
+        totals=clearings.totals_of(clearing),
+    )
+
+
+def _is_wide(sides: tuple[int, int] | None) -> bool:
+    return sides is not None and min(sides) >= PARTIES_PER_SIDE
+
+
+def _public_curves(clearing: Clearing, resource_class: str) -> Chart:
+    return curves_of(clearing.window, clearing, resource_class, "")
+
+
+def lease_hours(lease: Lease, metered: list[MeteredHour]) -> Chart:
+    """Return the grid of a lease's metered hours, one row per day of the window."""
+    days = -(-lease.window.slots // 24)
+    names = [f"{lease.window.slot_at(24 * day):%d %b}" for day in range(days)]
+    return hour_grid(
+        [Hour(m.slot, m.minutes_down, m.minutes_unknown) for m in metered], slots=lease.window.slots, first_day=names,
+        title="Minutes by hour",
+    )
+
+
+def lease_burn(lease: Lease, metered: list[MeteredHour]) -> Chart:
+    """Return how much of the lease's error budget is used, against the credit line and the breach line."""
+    slots = lease.end_slot - lease.start_slot
+    known = 60 * slots - sum(m.minutes_unknown for m in metered)
+    return budget_burn(
+        [m.minutes_down for m in metered], slots=slots, budget_minutes=known * (10_000 - lease.sla_bps) // 10_000,
+        breach_minutes=threshold_minutes(known, lease.sla_bps), is_armed=lease.is_armed, title="Error budget",
+    )
+
+
+def lease_money(lease: Lease) -> Chart | None:
+    """Return where the money of a settled lease went, or None before its settlement."""
+    line = getattr(lease, "settlement_line", None)
+    if line is None:
+        return None
+    parts = [
+        ("paid to the provider", line.payable_micros, "payable"),
+        ("held back until proven", line.holdback_micros, "holdback"),
+        ("platform fee", line.fee_micros, "fee"),
+        ("returned to you, minutes not delivered", line.returned_micros, "returned"),
+        ("credited to you for the broken SLA", line.credit_micros, "credit"),
+    ]
+    return money_flow(lease.fee_micros, parts, title="Where the hold went")
+
+

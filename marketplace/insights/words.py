@@ -1,0 +1,153 @@
+"""What pages say about states and reasons: one sentence each, in the glossary's words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from marketplace.catalogue.models import Window
+from marketplace.insights.charts import usd_text
+
+# state -> (tone of its badge, what it means)
+WINDOW_STATES = {
+    "COLLECTING": ("info", "collecting demand"),
+    "BIDDING": ("info", "taking sealed bids"),
+    "CLEARING": ("warn", "being cleared"),
+    "CLEARED": ("ok", "cleared"),
+    "DELIVERING": ("ok", "delivering"),
+    "SETTLED": ("mute", "settled"),
+    "FAILED": ("bad", "failed at the gate"),
+}
+DEMAND_STATES = {
+    "posted": ("warn", "not funded"),
+    "funded": ("info", "funded"),
+    "awarded": ("ok", "awarded"),
+    "lost": ("mute", "not filled"),
+    "unfunded": ("mute", "never funded"),
+    "withdrawn": ("mute", "withdrawn"),
+    "released": ("mute", "hold released"),
+}
+BID_STATES = {
+    "sealed": ("info", "sealed"),
+    "opened": ("warn", "opened"),
+    "awarded": ("ok", "awarded"),
+    "lost": ("mute", "not filled"),
+    "withdrawn": ("mute", "withdrawn"),
+}
+LEASE_STATES = {
+    "locking": ("warn", "being locked"),
+    "locked": ("info", "locked on chain"),
+    "delivering": ("info", "delivering"),
+    "delivered": ("info", "delivered"),
+    "judged": ("info", "judged"),
+    "settled": ("ok", "settled"),
+}
+STANDINGS = {
+    "REGISTERED": ("warn", "registered"),
+    "PROBATION": ("warn", "in probation"),
+    "PROVEN": ("ok", "proven"),
+    "DEGRADED": ("bad", "degraded"),
+    "SUSPENDED": ("bad", "suspended"),
+    "UNBONDING": ("mute", "unbonding"),
+}
+SLASH_OUTCOMES = {
+    "warned": ("warn", "warned"),
+    "held_back": ("info", "held back: not proven"),
+    "requested": ("warn", "requested"),
+    "disputed": ("warn", "disputed"),
+    "vetoed": ("mute", "vetoed"),
+    "executed": ("bad", "executed"),
+    "lapsed": ("mute", "lapsed"),
+}
+STATES: dict[str, Mapping[str, tuple[str, str]]] = {
+    "window": WINDOW_STATES, "demand": DEMAND_STATES, "bid": BID_STATES, "lease": LEASE_STATES,
+    "standing": STANDINGS, "slash": SLASH_OUTCOMES,
+}
+
+REASONS = {
+    "withdrawn": "It was withdrawn before the window was cleared.",
+    "not_funded": "It was not funded when bidding opened; only funded demand counts.",
+    "not_eligible": "It was not eligible in this window.",
+    "gate_not_met": "The window's gate was not met, so nothing was cleared.",
+    "no_compliant_capacity": "No bid met every rule of this demand.",
+    "no_capacity_in_slots": "No compliant capacity was offered in some of its slots.",
+    "no_matching_demand": "No demand accepted this capacity in its slots.",
+    "budget_bound": "The Foundation's quoting budget was used up.",
+    "cap_bound": "A cap on the provider's share was reached.",
+    "priced_out": "Its price lay on the wrong side of the clearing price.",
+    "marginal": "It stood exactly at the clearing price, where there was not enough for all.",
+    "block_rejected": "As an all-or-none order it did not fit at these prices.",
+    "alternative_won": "Another of its alternatives won.",
+    "minimum_not_met": "Its minimum could not be filled.",
+}
+RULES = {
+    "class": "the resource class", "resource_class": "the resource class", "zone": "the zone",
+    "country": "the zone", "control": "the legal-control zone", "control_zone": "the legal-control zone",
+    "tier": "the tier", "latency": "the latency bound", "sla": "the SLA", "standing": "the provider's standing",
+}
+
+TRANSFERS = {
+    "deposit": "Deposit", "withdrawal": "Withdrawal", "hold": "Hold for a demand", "hold_released": "Hold released",
+    "earned": "Paid to the provider", "held_back": "Held back until proven", "fee": "Platform fee",
+    "returned": "Returned: not delivered", "sla_credit": "Credit for a broken SLA",
+    "holdback_released": "Holdback released", "holdback_forfeited": "From the provider's holdback",
+    "stake": "Stake", "unstake": "Stake taken back", "slash_to_buyer": "Slash, paid to you first",
+    "slash_to_pool": "Slash, to the insurance pool", "paid_out": "Paid out", "correction": "Correction",
+}
+ACCOUNTS = {
+    "buyer.available": "available", "buyer.held": "locked on chain", "buyer.receivable": "owed",
+    "provider.payable": "payable", "provider.holdback": "held back", "stake.mirror": "stake",
+}
+
+
+def badge(kind: str, state: str) -> tuple[str, str]:
+    """Return (tone, words) of a state; an unknown one is shown as it is."""
+    return STATES[kind].get(state, ("mute", state.replace("_", " ").lower()))
+
+
+def reason_sentence(code: str, detail: Mapping[str, Any] | None = None) -> str:
+    """Return why a line was not filled, with the figure that would have filled it where there is one."""
+    detail = detail or {}
+    sentence = REASONS.get(code, "It was not filled.")
+    rule = RULES.get(str(detail.get("rule", "")))
+    if rule and code in ("no_compliant_capacity", "not_eligible"):
+        return f"{sentence} The first rule that left none: {rule}."
+    gap = next((int(v) for k, v in detail.items() if k.endswith("micros") and _is_whole(v)), None)
+    if code == "priced_out" and gap:
+        return f"{sentence} It was off by {usd_text(abs(gap), 4)} per unit-hour."
+    if code == "no_capacity_in_slots" and _is_whole(detail.get("slot")):
+        return f"{sentence} The first such slot: hour {int(detail['slot'])} of the window."
+    return sentence
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def what_happens_next(window: Window) -> str:
+    """Return what happens next in a window, and what a buyer can still do. Times stand beside it on the page."""
+    return {
+        "COLLECTING": "Demand can be posted, changed, funded and withdrawn until demand closes. Providers may bid only "
+        "once funded demand passes the gate; if it does not, the window fails and every hold is released.",
+        "BIDDING": "Demand is frozen. Providers place sealed bids that nobody can read, the Foundation included, "
+        "until bidding closes. In the no-cancel period bids stay.",
+        "CLEARING": "Bidding has closed and the sealed bids are open. The book is being cleared and the certificate "
+        "checked; awards, prices and one reason per unfilled line follow.",
+        "CLEARED": "Awards are made and the certificate is published. Escrow is being locked on chain for each lease; "
+        "holds that won nothing are released.",
+        "DELIVERING": "Leases are running. Every minute is metered by the provider and by independent probes; a broken "
+        "SLA is credited without a claim.",
+        "SETTLED": "All leases are judged and paid out. Credits were posted before any payout.",
+        "FAILED": "Funded demand missed the gate. No bid was asked for and every hold was released.",
+    }[window.state]
+
+
+def next_time(window: Window) -> tuple[str, Any] | None:
+    """Return the next event of a window and when it falls, or None when nothing is left to come."""
+    return {
+        "COLLECTING": ("Demand closes", window.demand_closes_at),
+        "BIDDING": ("Bidding closes", window.bidding_closes_at),
+        "CLEARING": ("Delivery starts", window.starts_at),
+        "CLEARED": ("Delivery starts", window.starts_at),
+        "DELIVERING": ("Delivery ends", window.ends_at),
+    }.get(window.state)

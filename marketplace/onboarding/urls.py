@@ -1,0 +1,19 @@
+"""Addresses of the provider's dashboard."""
+
+from django.urls import path
+
+from marketplace.onboarding import views
+
+app_name = "onboarding"
+urlpatterns = [
+    path("", views.home, name="home"),
+    path("_progress/", views.progress, name="progress"),
+    path("classes/", views.class_list, name="classes"),
+    path("classes/<uuid:node_class_id>/", views.class_page, name="class"),
+    path("arming/", views.arming, name="arming"),
+    path("bids/", views.bid_list, name="bids"),
+    path("bids/new/", views.bid_new, name="bid_new"),
+    path("bids/<uuid:bid_id>/withdraw/", views.bid_withdraw, name="bid_withdraw"),
+    path("leases/", views.lease_list, name="leases"),
+    path("statement/", views.statement, name="statement"),
+]

@@ -1,0 +1,158 @@
+"""Pages of the provider's dashboard. Each view parses, asks services and selectors, and renders."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from marketplace import clock
+from marketplace.catalogue import selectors as catalogue
+from marketplace.clearing import selectors as clearings
+from marketplace.demand.selectors import gates_of
+from marketplace.doors import STOP_POLLING, found_or_404, page_of, provider_only
+from marketplace.errors import MarketError
+from marketplace.escrow import selectors as leases
+from marketplace.insights import onboarding as checklist
+from marketplace.notices import selectors as notices
+from marketplace.onboarding.forms import BidForm
+from marketplace.payout import selectors as payouts
+from marketplace.slashing import selectors as slashing
+from marketplace.supply import selectors as supply
+from marketplace.supply.services import place_bid, withdraw_bid
+
+
+@require_GET
+@provider_only
+def home(request: HttpRequest) -> HttpResponse:
+    """The checklist: what is done, what is missing, what comes next."""
+    now = clock.now()
+    windows = list(catalogue.windows_in(catalogue.OPEN_STATES))
+    gates = gates_of(windows)
+    return render(request, "onboarding/home.html", {
+        "list": checklist.checklist_of(request.party, now), "windows": [(w, gates[w.pk]) for w in windows],
+        "money": checklist.provider_money(request.party), "progress": notices.current_progress(),
+    })  # fmt: skip
+
+
+@require_GET
+@provider_only
+def progress(request: HttpRequest) -> HttpResponse:
+    """The progress of a job as a fragment; the last answer has status 286, which stops the polling."""
+    job = notices.find_progress(request.GET.get("job", "")) or notices.current_progress()
+    status = 200 if job and job.outcome == "running" else STOP_POLLING
+    return render(request, "parts/progress.html", {"progress": job}, status=status)
+
+
+@require_GET
+@provider_only
+def class_list(request: HttpRequest) -> HttpResponse:
+    """The provider's node classes with their proofs."""
+    now = clock.now()
+    classes = list(supply.node_classes_of(request.party))
+    rows = [(c, supply.live_benchmark(c, now)) for c in classes]
+    return render(request, "onboarding/classes.html", {
+        "rows": [(c, b, supply.proofs_of(c, b) if b else []) for c, b in rows],
+    })  # fmt: skip
+
+
+@require_GET
+@provider_only
+def class_page(request: HttpRequest, node_class_id: UUID) -> HttpResponse:
+    """One node class: claim against proof, who attested, and how its standing changed."""
+    node_class = found_or_404(supply.find_node_class(node_class_id, request.party))
+    now = clock.now()
+    benchmarks = list(node_class.benchmarks.all())
+    return render(request, "onboarding/class.html", {
+        "node_class": node_class, "live": supply.live_benchmark(node_class, now), "now": now,
+        "proofs": supply.proofs_of(node_class, benchmarks[0]) if benchmarks else [], "benchmarks": benchmarks,
+    })  # fmt: skip
+
+
+@require_GET
+@provider_only
+def arming(request: HttpRequest) -> HttpResponse:
+    """Slashing held back until proof: now, after proof, and the worst case."""
+    now = clock.now()
+    classes = list(supply.node_classes_of(request.party))
+    chosen = next((c for c in classes if str(c.pk) == request.GET.get("class")), classes[0] if classes else None)
+    return render(request, "onboarding/arming.html", {
+        "classes": classes, "chosen": chosen, "arming": slashing.explain_arming(chosen, now) if chosen else None,
+        "table": slashing.SLASH_TABLE, "caps": slashing.CAPS_BPS, "forfeit_bps": slashing.FORFEIT_BPS,
+        "cases": slashing.slash_cases_of(request.party)[:10],
+    })  # fmt: skip
+
+
+@require_GET
+@provider_only
+def bid_list(request: HttpRequest) -> HttpResponse:
+    """The provider's own bids, and for what was not filled the one reason."""
+    page = page_of(request, supply.bids_of(request.party))
+    reasons = clearings.reasons_of_bids(page.object_list)
+    windows = list(catalogue.windows_in(catalogue.OPEN_STATES))
+    gates = gates_of(windows)
+    return render(request, "onboarding/bids.html", {
+        "page": page, "rows": [(bid, reasons.get(bid.pk)) for bid in page.object_list],
+        "windows": [(w, gates[w.pk]) for w in windows], "now": clock.now(),
+    })  # fmt: skip
+
+
+@require_http_methods(["GET", "POST"])
+@provider_only
+def bid_new(request: HttpRequest) -> HttpResponse:
+    """Place a sealed bid."""
+    windows = sorted(catalogue.windows_in(catalogue.OPEN_STATES), key=lambda w: w.state != "BIDDING")
+    classes = list(supply.node_classes_of(request.party))
+    form = BidForm(
+        request.POST or None, windows=windows, node_classes=classes, initial={"window": request.GET.get("window")}
+    )
+    if request.method == "POST" and form.is_valid():
+        try:
+            place_bid(party=request.party, now=clock.now(), **form.terms())
+        except MarketError as error:
+            form.show(error)
+        else:
+            messages.success(request, "Bid sealed. Nobody but your own seats can read it until bidding closes.")
+            return redirect("onboarding:bids")
+    gates = gates_of(windows)
+    return render(request, "onboarding/bid_new.html", {
+        "form": form, "windows": windows, "classes": classes,
+        "waiting": [(w, gates[w.pk]) for w in windows if w.state == "COLLECTING"],
+    }, status=422 if form.errors else 200)  # fmt: skip
+
+
+@require_POST
+@provider_only
+def bid_withdraw(request: HttpRequest, bid_id: UUID) -> HttpResponse:
+    """Take a sealed bid back, before the no-cancel period."""
+    bid = found_or_404(supply.find_bid(bid_id, request.party))
+    try:
+        withdraw_bid(bid=bid, party=request.party, now=clock.now())
+    except MarketError as error:
+        messages.error(request, str(error), extra_tags=error.code)
+    else:
+        messages.success(request, "Bid withdrawn.")
+    return redirect("onboarding:bids")
+
+
+@require_GET
+@provider_only
+def lease_list(request: HttpRequest) -> HttpResponse:
+    """The provider's awards as leases, with verdicts and credits."""
+    page = page_of(request, leases.leases_sold_by(request.party))
+    return render(request, "onboarding/leases.html", {"page": page})
+
+
+@require_GET
+@provider_only
+def statement(request: HttpRequest) -> HttpResponse:
+    """Gross, fee, holdback, credit, slash and net per lease, and the payouts that followed."""
+    page = page_of(request, payouts.settled_lines_of(request.party))
+    return render(request, "onboarding/statement.html", {
+        "page": page, "lines": [payouts.statement_line(line) for line in page.object_list],
+        "sums": payouts.statement_sums(request.party), "payouts": payouts.payouts_of(request.party)[:20],
+        "money": checklist.provider_money(request.party),
+    })  # fmt: skip

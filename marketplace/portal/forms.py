@@ -1,0 +1,86 @@
+"""Forms of the buyer portal. They parse; whether something is allowed is said by the service."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django import forms
+
+from marketplace.catalogue import selectors as catalogue
+from marketplace.catalogue.models import Window
+from marketplace.doors import DoorForm, UsdPriceField
+
+KINDS = (
+    ("divisible", "Divisible: any part, in any of the hours"),
+    ("window", "Window: the same share in every hour"),
+)
+
+
+class DemandForm(DoorForm):
+    """What a buyer needs, under which rules, at which limit. Fields carry the names of `post_demand`."""
+
+    window = forms.ChoiceField(label="Window", help_text="The span of hours that is cleared together.")
+    reference = forms.CharField(
+        label="Your reference", max_length=60, help_text="Your own name for it. Sent twice, it is one demand."
+    )
+    kind = forms.ChoiceField(label="Kind", choices=KINDS, help_text="How it may be filled.")
+    accepted_classes = forms.MultipleChoiceField(
+        label="Accepted resource classes", widget=forms.CheckboxSelectMultiple, help_text="Any of these will do."
+    )
+    quantity_units = forms.IntegerField(label="Units", min_value=1, help_text="Accelerators, or vCPU bundles.")
+    start_slot = forms.IntegerField(
+        label="First hour", initial=0, min_value=0, help_text="Counted from the window's start."
+    )
+    end_slot = forms.IntegerField(
+        label="End hour", initial=24, min_value=1, help_text="The first hour you no longer need."
+    )
+    price_limit_micros = UsdPriceField(
+        label="Price limit", help_text="The most you pay, fee included. You pay the clearing price, never more."
+    )
+    zone_code = forms.ChoiceField(label="Zone", required=False, help_text="Where the machines must stand.")
+    control_zone_code = forms.ChoiceField(
+        label="Legal control", required=False, help_text="Where owner, operator and keys must sit."
+    )
+    tier_min = forms.TypedChoiceField(label="Lowest tier", coerce=int, help_text="The controls you need.")
+    sla_code = forms.ChoiceField(label="SLA", help_text="Below it you are credited without a claim.")
+    vantage_code = forms.ChoiceField(label="Latency measured from", required=False)
+    latency_ms_max = forms.IntegerField(
+        label="Latency at most", required=False, min_value=1, help_text="Round trip, 95 % of the time."
+    )
+
+    def __init__(self, *args: Any, windows: list[Window], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        names = catalogue.names()
+        zones = [("", "Anywhere"), *((z.code, f"{z.code} · {z.name}") for z in names["zones"])]
+        choices = {
+            "window": [(str(w.pk), f"{w.name} · {w.slots} hours from {w.starts_at:%d %b, %H:%M} UTC") for w in windows],
+            "accepted_classes": [(c.code, c.code) for c in names["classes"]],
+            "zone_code": zones,
+            "control_zone_code": [("", "No rule"), *zones[1:]],
+            "tier_min": [(t.level, f"T{t.level} · {t.name}") for t in names["tiers"]],
+            "sla_code": [(s.code, str(s)) for s in names["presets"]],
+            "vantage_code": [("", "No rule"), *((v.code, str(v)) for v in names["vantages"])],
+        }
+        for name, options in choices.items():
+            self.fields[name].choices = options
+        self._windows = {str(w.pk): w for w in windows}
+
+    def terms(self) -> dict[str, Any]:
+        """Return the arguments of `post_demand`."""
+        data = dict(self.cleaned_data)
+        data["window"] = self._windows[data["window"]]
+        for name in ("zone_code", "control_zone_code", "vantage_code"):
+            data[name] = data[name] or None
+        return data
+
+
+class DepositForm(DoorForm):
+    """Test money into escrow; the hidden key makes a double click one deposit."""
+
+    amount_micros = UsdPriceField(label="Amount", help_text="Test dollars, from the demo's faucet.")
+    key = forms.UUIDField(widget=forms.HiddenInput)
+
+    def deposit_key(self) -> str:
+        key: UUID = self.cleaned_data["key"]
+        return str(key)

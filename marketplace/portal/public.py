@@ -1,0 +1,107 @@
+"""Pages for everybody: the market, its public bundles, signing in, and the small print of the site."""
+
+from __future__ import annotations
+
+from django.contrib.auth.forms import AuthenticationForm
+from django.contrib.auth.views import LoginView
+from django.db import connection
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.http import require_GET, require_POST
+
+from marketplace.catalogue import selectors as catalogue
+from marketplace.clearing import selectors as clearings
+from marketplace.demand.selectors import gates_of
+from marketplace.doors import found_or_404, home_of
+from marketplace.insights import market
+from marketplace.portal import fonts
+
+THEMES = ("auto", "light", "dark")
+YEAR_SECONDS = 365 * 86_400
+
+
+class SignInForm(AuthenticationForm):
+    """E-mail and password. The refusal is the same sentence whether or not the address is known."""
+
+    error_messages = {
+        "invalid_login": "E-mail and password do not match a seat. Check both; capitals count in the password.",
+        "inactive": "E-mail and password do not match a seat. Check both; capitals count in the password.",
+    }
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["username"].label = "E-mail"
+        self.fields["username"].widget.input_type = "email"
+        self.fields["username"].widget.attrs.update({"autocomplete": "username", "autofocus": True})
+
+
+class SignIn(LoginView):
+    """Sign in, and go to the door of one's own party."""
+
+    authentication_form = SignInForm
+    redirect_authenticated_user = True
+
+    def get_default_redirect_url(self) -> str:
+        return home_of(self.request)
+
+
+@require_GET
+def root(request: HttpRequest) -> HttpResponse:
+    """Send everybody to their own door; strangers to the public market."""
+    return redirect(home_of(request))
+
+
+@require_GET
+def market_page(request: HttpRequest) -> HttpResponse:
+    """The last cleared window for everybody, and how to check it."""
+    names = catalogue.names()
+    zone = request.GET.get("zone", "")
+    zone = zone if zone in {z.code for z in names["zones"]} else ""
+    windows = list(catalogue.list_windows()[:8])
+    gates = gates_of(windows)
+    return render(request, "portal/market.html", {
+        "market": market.public_market(zone, request.GET.get("class", "")), "zone": zone, "names": names,
+        "windows": [(w, gates[w.pk]) for w in windows],
+    })  # fmt: skip
+
+
+@require_GET
+def bundle(request: HttpRequest, number: int) -> HttpResponse:
+    """The public bundle of one clearing as a zip."""
+    clearing = found_or_404(clearings.find_clearing_by_number(number))
+    return HttpResponse(
+        clearings.bundle_zip(clearing), content_type="application/zip",
+        headers={"Content-Disposition": f'attachment; filename="grove-window-{number}-bundle.zip"'},
+    )
+
+
+@require_GET
+def font(request: HttpRequest, name: str) -> HttpResponse:
+    """A file of the font that was cut for these pages."""
+    path = found_or_404(fonts.find_font_file(name))
+    headers = {"Cache-Control": f"public, max-age={YEAR_SECONDS}, immutable"}
+    return HttpResponse(path.read_bytes(), content_type=fonts.SERVED[name], headers=headers)
+
+
+@require_POST
+def theme(request: HttpRequest) -> HttpResponse:
+    """Remember light, dark or auto in a cookie and go back to where one was."""
+    back = request.POST.get("next", "/")
+    if not url_has_allowed_host_and_scheme(back, allowed_hosts={request.get_host()}):
+        back = "/"
+    response = redirect(back)
+    chosen = request.POST.get("theme", "auto")
+    response.set_cookie(
+        "theme", chosen if chosen in THEMES else "auto", max_age=YEAR_SECONDS, samesite="Lax", httponly=True,
+        secure=request.is_secure(),
+    )
+    return response
+
+
+@require_GET
+def healthz(request: HttpRequest) -> HttpResponse:
+    """Answer ok when the database answers."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return HttpResponse("ok\n", content_type="text/plain")

@@ -1,0 +1,22 @@
+"""Addresses of the buyer portal. Fragments have their own (`_progress`): a page never answers as half a page."""
+
+from django.urls import path
+
+from marketplace.portal import views
+
+app_name = "portal"
+urlpatterns = [
+    path("", views.home, name="home"),
+    path("_progress/", views.progress, name="progress"),
+    path("windows/", views.window_list, name="windows"),
+    path("windows/<uuid:window_id>/", views.window_page, name="window"),
+    path("demands/", views.demand_list, name="demands"),
+    path("demands/new/", views.demand_new, name="demand_new"),
+    path("demands/<uuid:demand_id>/", views.demand_page, name="demand"),
+    path("demands/<uuid:demand_id>/fund/", views.demand_fund, name="demand_fund"),
+    path("demands/<uuid:demand_id>/withdraw/", views.demand_withdraw, name="demand_withdraw"),
+    path("leases/", views.lease_list, name="leases"),
+    path("leases/<uuid:lease_id>/", views.lease_page, name="lease"),
+    path("escrow/", views.escrow, name="escrow"),
+    path("escrow/deposit/", views.deposit, name="deposit"),
+]

@@ -1,0 +1,213 @@
+"""Pages of the buyer portal. Each view parses, asks services and selectors, and renders."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from ledger import selectors as books
+from ledger.ids import uuid7
+from marketplace import clock
+from marketplace.catalogue import selectors as catalogue
+from marketplace.clearing import selectors as clearings
+from marketplace.delivery.selectors import metered_hours
+from marketplace.demand import selectors as demands
+from marketplace.demand.models import STATES as DEMAND_STATES
+from marketplace.demand.services import fund_demand, post_demand, withdraw_demand
+from marketplace.doors import STOP_POLLING, buyer_only, found_or_404, page_of
+from marketplace.errors import MarketError
+from marketplace.escrow import selectors as leases
+from marketplace.escrow.services import deposit_funds
+from marketplace.insights import market
+from marketplace.notices import selectors as notices
+from marketplace.portal.forms import DemandForm, DepositForm
+
+
+@require_GET
+@buyer_only
+def home(request: HttpRequest) -> HttpResponse:
+    """What needs the buyer now."""
+    windows = list(catalogue.windows_in(("COLLECTING", "BIDDING", "CLEARING", "CLEARED", "DELIVERING")))
+    gates = demands.gates_of(windows)
+    running = leases.leases_bought_by(request.party)
+    return render(request, "portal/home.html", {
+        "windows": [(w, gates[w.pk]) for w in windows], "money": leases.money_of(request.party),
+        "gap_micros": demands.funding_gap_micros(request.party), "counts": demands.count_by_state(request.party),
+        "trouble": leases.leases_in_trouble(request.party)[:5],
+        "running": running.filter(state__in=leases.RUNNING_STATES).count(), "progress": notices.current_progress(),
+    })  # fmt: skip
+
+
+@require_GET
+@buyer_only
+def progress(request: HttpRequest) -> HttpResponse:
+    """The progress of a job as a fragment; the last answer has status 286, which stops the polling."""
+    job = notices.find_progress(request.GET.get("job", "")) or notices.current_progress()
+    status = 200 if job and job.outcome == "running" else STOP_POLLING
+    return render(request, "parts/progress.html", {"progress": job}, status=status)
+
+
+@require_GET
+@buyer_only
+def window_list(request: HttpRequest) -> HttpResponse:
+    """Every window with its gate."""
+    page = page_of(request, catalogue.list_windows())
+    gates = demands.gates_of(page.object_list)
+    return render(request, "portal/windows.html", {
+        "page": page, "rows": [(w, gates[w.pk]) for w in page.object_list],
+    })  # fmt: skip
+
+
+@require_GET
+@buyer_only
+def window_page(request: HttpRequest, window_id: UUID) -> HttpResponse:
+    """One window: its state, gate, curves, prices, certificate and reasons."""
+    window = found_or_404(catalogue.find_window(window_id))
+    clearing = clearings.find_clearing(window)
+    names = catalogue.names()
+    codes = [c.code for c in names["classes"]]
+    products = clearings.products_of(clearing) if clearing else []
+    chosen = request.GET.get("class", "")
+    chosen = chosen if chosen in codes else (products[0].resource_class if products else next(iter(codes), ""))
+    zone = request.GET.get("zone", "")
+    zone = zone if zone in {z.code for z in names["zones"]} else ""
+    return render(request, "portal/window.html", {
+        "window": window, "strip": catalogue.strip_of(window), "gate": demands.gates_of([window])[window.pk],
+        "clearing": clearing, "products": products, "names": names, "chosen": chosen, "zone": zone,
+        "chart": market.curves_of(window, clearing, chosen, zone) if chosen else None,
+        "reasons": clearings.count_reasons(clearing) if clearing else [],
+        "totals": clearings.totals_of(clearing) if clearing else {},
+        "mine": demands.demands_of(request.party, window=window.pk)[:5],
+    })  # fmt: skip
+
+
+@require_GET
+@buyer_only
+def demand_list(request: HttpRequest) -> HttpResponse:
+    """The buyer's own demands."""
+    state = request.GET.get("state", "")
+    state = state if state in DEMAND_STATES else ""
+    counts = demands.count_by_state(request.party)
+    page = page_of(request, demands.demands_of(request.party, state=state))
+    return render(request, "portal/demands.html", {
+        "page": page, "state": state, "shown_counts": [(s, counts[s]) for s in DEMAND_STATES if s in counts],
+    })  # fmt: skip
+
+
+@require_http_methods(["GET", "POST"])
+@buyer_only
+def demand_new(request: HttpRequest) -> HttpResponse:
+    """Post a demand. It moves no money; funding does."""
+    windows = list(catalogue.windows_in(("COLLECTING",)))
+    form = DemandForm(request.POST or None, windows=windows, initial={"window": request.GET.get("window")})
+    if request.method == "POST" and form.is_valid():
+        try:
+            demand = post_demand(party=request.party, now=clock.now(), **form.terms())
+        except MarketError as error:
+            form.show(error)
+        else:
+            messages.success(request, "Demand posted. It counts for the gate once it is funded.")
+            return redirect("portal:demand", demand.pk)
+    status = 422 if form.errors else 200
+    return render(request, "portal/demand_new.html", {"form": form, "windows": windows}, status=status)
+
+
+@require_GET
+@buyer_only
+def demand_page(request: HttpRequest, demand_id: UUID) -> HttpResponse:
+    """One demand with its hold, awards, leases and, for what was not filled, the one reason."""
+    demand = found_or_404(demands.find_demand(demand_id, request.party))
+    awards = list(clearings.awards_of_demand(demand))
+    return render(request, "portal/demand.html", {
+        "demand": demand, "awards": awards, "awarded_micros": sum(a.amount_micros for a in awards),
+        "reason": clearings.reason_of_demand(demand), "money": leases.money_of(request.party),
+        "leases": leases.leases_bought_by(request.party).filter(demand=demand),
+    })  # fmt: skip
+
+
+@require_POST
+@buyer_only
+def demand_fund(request: HttpRequest, demand_id: UUID) -> HttpResponse:
+    """Hold the most a demand can cost."""
+    return _act_on_demand(request, demand_id, fund_demand, "Funded: the hold is in place and counts for the gate.")
+
+
+@require_POST
+@buyer_only
+def demand_withdraw(request: HttpRequest, demand_id: UUID) -> HttpResponse:
+    """Take a demand back and release its hold."""
+    return _act_on_demand(request, demand_id, withdraw_demand, "Withdrawn. What was held is available again.")
+
+
+def _act_on_demand(request: HttpRequest, demand_id: UUID, service: Any, sentence: str) -> HttpResponse:
+    demand = found_or_404(demands.find_demand(demand_id, request.party))
+    try:
+        service(demand=demand, party=request.party, now=clock.now())
+    except MarketError as error:
+        messages.error(request, str(error), extra_tags=error.code)
+    else:
+        messages.success(request, sentence)
+    return redirect("portal:demand", demand.pk)
+
+
+@require_GET
+@buyer_only
+def lease_list(request: HttpRequest) -> HttpResponse:
+    """The buyer's own leases."""
+    page = page_of(request, leases.leases_bought_by(request.party))
+    return render(request, "portal/leases.html", {"page": page})
+
+
+@require_GET
+@buyer_only
+def lease_page(request: HttpRequest, lease_id: UUID) -> HttpResponse:
+    """One lease: minutes, error budget, verdict, credit, slash case and where the money went."""
+    lease = found_or_404(leases.find_lease_of_buyer(lease_id, request.party))
+    metered = metered_hours(lease)
+    return render(request, "portal/lease.html", {
+        "lease": lease, "metered": metered, "transactions": leases.transactions_of(lease),
+        "verdict": getattr(lease, "verdict", None),
+        "hours": market.lease_hours(lease, metered) if metered else None,
+        "burn": market.lease_burn(lease, metered) if metered else None, "flow": market.lease_money(lease),
+    })  # fmt: skip
+
+
+@require_GET
+@buyer_only
+def escrow(request: HttpRequest) -> HttpResponse:
+    """What is available, held and locked, and every line that moved it."""
+    form = DepositForm(initial={"key": uuid7(clock.now())}) if settings.DEMO else None
+    return _escrow(request, form)
+
+
+@require_POST
+@buyer_only
+def deposit(request: HttpRequest) -> HttpResponse:
+    """Deposit test money; it shows as available once the chain has confirmed it."""
+    form = DepositForm(request.POST)
+    if form.is_valid():
+        try:
+            deposit_funds(
+                party=request.party, amount_micros=form.cleaned_data["amount_micros"], key=form.deposit_key(),
+                now=clock.now(),
+            )
+        except MarketError as error:
+            form.show(error)
+        else:
+            messages.success(request, "Deposit sent to the chain. It shows as available once its block is final.")
+            return redirect("portal:escrow")
+    return _escrow(request, form, status=422)
+
+
+def _escrow(request: HttpRequest, form: DepositForm | None, status: int = 200) -> HttpResponse:
+    page = page_of(request, books.statement(request.party.pk))
+    return render(request, "portal/escrow.html", {
+        "money": leases.money_of(request.party), "page": page, "form": form, "chain": leases.chain_facts(request.party),
+    }, status=status)  # fmt: skip
+

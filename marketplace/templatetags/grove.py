@@ -1,0 +1,235 @@
+"""Template tags of every page: money, units, times, state badges, charts. No rule of the market lives here."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from django import template
+from django.conf import settings
+from django.forms import BoundField
+from django.template.context import Context
+from django.utils.html import format_html
+from django.utils.safestring import SafeString, mark_safe
+
+from marketplace import clock, doors
+from marketplace.insights import words
+from marketplace.insights.charts import usd_text
+from marketplace.portal.fonts import is_cut
+
+register = template.Library()
+PREFIXES = ((10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
+
+
+@register.filter
+def usd(micros: int | None, places: int = 2) -> str:
+    """Show integer micro-USD as dollars: 1940000 -> $1.94."""
+    return "–" if micros is None else usd_text(int(micros), places)
+
+
+@register.filter
+def usd_rate(micros: int | None) -> SafeString | str:
+    """Show a price: $1.94 per unit-hour. Below a cent the digits that matter stay."""
+    if micros is None:
+        return "–"
+    places = 2 if micros % 10_000 == 0 else 4
+    return format_html('{} <span class="unit">per unit-hour</span>', usd_text(int(micros), places))
+
+
+@register.filter
+def usd_exact(micros: int | None) -> str:
+    """Show micro-USD with all six decimals."""
+    return "–" if micros is None else usd_text(int(micros), 6)
+
+
+@register.filter
+def usd_signed(micros: int) -> str:
+    """Show a movement with its sign: +$12.00, -$3.50."""
+    return ("+" if micros > 0 else "") + usd_text(int(micros), 2)
+
+
+@register.simple_tag
+def short_of(needed_micros: int, have_micros: int) -> str:
+    """Show how much of an amount is missing."""
+    return usd_text(max(0, needed_micros - have_micros))
+
+
+@register.filter
+def count(number: int | None) -> str:
+    """Show a whole number with thousands separators."""
+    return "–" if number is None else f"{int(number):,}"
+
+
+@register.filter
+def percent_bps(bps: int | None) -> str:
+    """Show basis points as a percentage: 9950 -> 99.50 %."""
+    return "–" if bps is None else f"{int(bps) // 100}.{int(bps) % 100:02d} %"
+
+
+@register.filter
+def percent_ppm(ppm: int | None) -> str:
+    """Show parts per million as a percentage: 998123 -> 99.812 %."""
+    return "–" if ppm is None else f"{int(ppm) // 10_000}.{int(ppm) % 10_000 // 10:03d} %"
+
+
+@register.filter
+def metric(number: int, unit: str = "") -> str:
+    """Show a large figure with a metric prefix and three digits: 987707377000000 -> 987 T."""
+    for size, prefix in PREFIXES:
+        if number >= size:
+            return f"{number // size:,}.{number % size * 10 // size} {prefix}{unit}"
+    return f"{number} {unit}"
+
+
+@register.filter
+def utc(instant: datetime | None) -> SafeString | str:
+    """Show an instant in UTC, readable by machines too."""
+    if instant is None:
+        return "–"
+    at = instant.astimezone(UTC)
+    return format_html('<time datetime="{}">{}</time>', at.isoformat(timespec="seconds"), f"{at:%d %b %Y, %H:%M} UTC")
+
+
+@register.filter
+def day(instant: datetime | None) -> str:
+    """Show the UTC day of an instant."""
+    return "–" if instant is None else f"{instant.astimezone(UTC):%d %b %Y}"
+
+
+@register.filter
+def distance(instant: datetime | None, now: datetime) -> str:
+    """Say how far away an instant is: in 3 h 12 min, 2 days ago."""
+    if instant is None:
+        return ""
+    seconds = int((instant - now).total_seconds())
+    minutes = abs(seconds) // 60
+    if minutes >= 2880:
+        words_ = f"{minutes // 1440} days"
+    elif minutes >= 60:
+        words_ = f"{minutes // 60} h {minutes % 60} min" if minutes < 1440 else f"1 day {minutes % 1440 // 60} h"
+    else:
+        words_ = f"{minutes} min"
+    return f"in {words_}" if seconds >= 0 else f"{words_} ago"
+
+
+@register.filter
+def hexed(raw: bytes | memoryview | str | None) -> str:
+    """Show bytes as 0x hex."""
+    if raw is None:
+        return "–"
+    return raw if isinstance(raw, str) else "0x" + bytes(raw).hex()
+
+
+@register.filter
+def short(text: str, keep: int = 10) -> str:
+    """Shorten a hash or address in the middle."""
+    return text if len(text) <= 2 * keep + 1 else f"{text[:keep]}…{text[-4:]}"
+
+
+@register.filter
+def slot_at(window: Any, slot: int) -> SafeString | str:
+    """Show when an hourly slot of a window starts."""
+    return utc(window.slot_at(slot))
+
+
+@register.simple_tag
+def badge(kind: str, state: str) -> SafeString:
+    """Draw a state as a badge that carries words, never colour alone."""
+    tone, text = words.badge(kind, state)
+    return format_html('<span class="tag tag-{}">{}</span>', tone, text)
+
+
+@register.simple_tag
+def state_words(kind: str, state: str) -> str:
+    """Say a state in words."""
+    return words.badge(kind, state)[1]
+
+
+@register.filter
+def transfer_words(reason_: str) -> str:
+    """Say why money moved."""
+    return words.TRANSFERS.get(reason_, reason_.replace("_", " "))
+
+
+@register.filter
+def account_words(code: str) -> str:
+    """Say what an account of a party is."""
+    return words.ACCOUNTS.get(code, code)
+
+
+@register.simple_tag
+def reason(code: str, detail: dict | None = None) -> str:
+    """Say why a line was not filled."""
+    return words.reason_sentence(code, detail)
+
+
+@register.simple_tag
+def next_words(window: Any) -> str:
+    """Say what happens next in a window."""
+    return words.what_happens_next(window)
+
+
+@register.simple_tag
+def next_time(window: Any) -> tuple[str, datetime] | None:
+    """Return the next event of a window and its time."""
+    return words.next_time(window)
+
+
+@register.inclusion_tag("parts/chart.html")
+def chart(drawn: Any, table_open: bool = False) -> dict[str, Any]:
+    """Place a finished chart: both drawings, the finding, and the table of its figures. Its text is escaped inside."""
+    return {"chart": drawn, "wide": mark_safe(drawn.wide), "narrow": mark_safe(drawn.narrow), "open": table_open}
+
+
+@register.inclusion_tag("parts/field.html")
+def field(bound: BoundField, prefix: str = "", suffix: str = "") -> dict[str, Any]:
+    """Place a form field with its label, hint and errors, tied together for screen readers."""
+    described = []
+    if bound.help_text:
+        described.append(f"{bound.id_for_label}_hint")
+    if bound.errors:
+        described.append(f"{bound.id_for_label}_error")
+    kind = "form-select" if bound.field.widget.__class__.__name__.startswith("Select") else "form-control"
+    attrs = {"class": kind + (" is-invalid" if bound.errors else "")}
+    if described:
+        attrs["aria-describedby"] = " ".join(described)
+    if bound.errors:
+        attrs["aria-invalid"] = "true"
+    return {"field": bound, "widget": bound.as_widget(attrs=attrs), "prefix": prefix, "suffix": suffix}
+
+
+@register.simple_tag(takes_context=True)
+def door(context: Context) -> dict[str, Any]:
+    """Return what the frame of every page needs: seat, party, market time, theme, whether this is a demo."""
+    request = context.get("request")
+    if request is None or not hasattr(request, "user"):
+        return {"theme": "auto", "demo": settings.DEMO}
+    seat = doors.seat_of(request)
+    theme = request.COOKIES.get("theme", "auto")
+    return {
+        "seat": seat, "party": seat.party if seat else None, "now": clock.now(), "demo": settings.DEMO,
+        "theme": theme if theme in ("light", "dark") else "auto", "home": doors.home_of(request),
+    }
+
+
+@register.simple_tag
+def market_now() -> datetime:
+    """Return market time."""
+    return clock.now()
+
+
+@register.simple_tag
+def font_is_cut() -> bool:
+    """Say whether the small font was cut; else the system's font serves and no request is wasted."""
+    return is_cut()
+
+
+@register.simple_tag(takes_context=True)
+def query(context: Context, **changes: Any) -> str:
+    """Return the present query string with some values changed; empty values are dropped."""
+    values = context["request"].GET.copy()
+    for name, value in changes.items():
+        values.pop(name, None)
+        if value not in (None, ""):
+            values[name] = str(value)
+    return "?" + values.urlencode()

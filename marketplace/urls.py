@@ -1,0 +1,21 @@
+"""The site's doors. The API and the console add their own includes."""
+
+from __future__ import annotations
+
+from django.contrib.auth.views import LogoutView
+from django.urls import include, path
+
+from marketplace.portal import public
+
+urlpatterns = [
+    path("", public.root, name="root"),
+    path("healthz", public.healthz, name="healthz"),
+    path("login/", public.SignIn.as_view(), name="login"),
+    path("logout/", LogoutView.as_view(next_page="/market/"), name="logout"),
+    path("fonts/<str:name>", public.font, name="font"),
+    path("theme/", public.theme, name="theme"),
+    path("market/", public.market_page, name="market"),
+    path("market/bundles/<int:number>.zip", public.bundle, name="bundle"),
+    path("portal/", include("marketplace.portal.urls")),
+    path("onboarding/", include("marketplace.onboarding.urls")),
+]
