@@ -155,7 +155,7 @@ class Chain:
     def estimate_gas(self, *, sender: str, to: str, data: bytes) -> int:
         """Gas the call would need. Raises `CallReverted` with the contract's sentence."""
         try:
-            return int(self.w3.eth.estimate_gas({"from": sender, "to": to, "data": encode_hex(data)}))  # type: ignore[typeddict-item]
+            return int(self.w3.eth.estimate_gas({"from": sender, "to": to, "data": encode_hex(data)}))
         except (ContractLogicError, Web3RPCError) as error:
             raise CallReverted(_sentence_of(error), to=to) from None
 
@@ -185,8 +185,8 @@ class Chain:
         if receipt.revert_output is not None:
             return abi.revert_sentence(receipt.revert_output)
         try:
-            self.w3.eth.call({"from": sender, "to": to, "data": encode_hex(data)},  # type: ignore[typeddict-item]
-                             receipt.block_number - 1)  # type: ignore[arg-type]  # fmt: skip
+            self.w3.eth.call({"from": sender, "to": to, "data": encode_hex(data)},
+                             receipt.block_number - 1)  # fmt: skip
         except (ContractLogicError, Web3RPCError) as error:
             return _sentence_of(error)
         return "reverted in its block only: earlier transactions of the block changed the state"

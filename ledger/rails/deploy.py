@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import rlp
 from django.conf import settings
 from eth_utils.address import to_canonical_address, to_checksum_address
 from eth_utils.crypto import keccak
@@ -26,6 +25,7 @@ from ledger import faults
 from ledger.models import ChainContract
 from ledger.rails import abi
 from ledger.rails.base import Chain
+from ledger.rails.embedded import created_address
 from ledger.rails.errors import DeploymentBroken
 from ledger.rails.evm import chain
 from ledger.rails.signer import signer
@@ -89,8 +89,8 @@ def ensure_deployed(now: datetime) -> dict[str, str]:
 
 
 def create_address(sender: str, nonce: int) -> str:
-    """The address of the contract that `sender` creates with that nonce (yellow paper, section 7)."""
-    return to_checksum_address(keccak(rlp.encode([to_canonical_address(sender), nonce]))[12:])
+    """The address of the contract that `sender` creates with that nonce, in checksum form."""
+    return to_checksum_address(created_address(to_canonical_address(sender), nonce))
 
 
 def plan_deployment(here: Chain) -> list[Planned]:

@@ -9,18 +9,19 @@ rewritable as its database.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 import coincurve  # noqa: F401  required: without it eth_keys silently falls back to Python, 4 times slower
-from eth.abc import BlockHeaderAPI, ComputationAPI, ReceiptAPI, SignedTransactionAPI, StateAPI
+import rlp
 from eth.chains.base import MiningChain
-from eth.consensus import ConsensusApplier, NoProofConsensus
+from eth.consensus.applier import ConsensusApplier
+from eth.consensus.noproof import NoProofConsensus
 from eth.db.atomic import AtomicDB
 from eth.exceptions import CanonicalHeadNotFound, HeaderNotFound, TransactionNotFound
-from eth.vm.forks import PragueVM
+from eth.vm.forks.prague import PragueVM
 from eth.vm.spoof import SpoofTransaction
 from eth_utils.crypto import keccak
 from eth_utils.exceptions import ValidationError
@@ -28,10 +29,17 @@ from eth_utils.hexadecimal import encode_hex
 
 from ledger.rails.store import LogRow, Store
 
+# py-evm types its arguments with NewTypes of its own (Hash32, Address, BlockNumber), which no plain bytes or int fits.
+BlockHeaderAPI: TypeAlias = Any
+ComputationAPI: TypeAlias = Any
+ReceiptAPI: TypeAlias = Any
+SignedTransactionAPI: TypeAlias = Any
+StateAPI: TypeAlias = Any
+
 BLOCK_GAS_LIMIT = 10**12
 CALL_GAS = 10**9
 ZERO_ADDRESS = b"\0" * 20
-GENESIS = {
+GENESIS: dict[str, Any] = {
     "difficulty": 0, "gas_limit": BLOCK_GAS_LIMIT, "timestamp": 0, "nonce": b"\0" * 8, "mix_hash": b"\0" * 32,
     "base_fee_per_gas": 0,
 }  # fmt: skip
@@ -102,7 +110,7 @@ class Applied:
 def chain_class(chain_id: int) -> type[MiningChain]:
     """The py-evm chain of one chain id; block time and gas limit are chosen by us, never by py-evm."""
 
-    class GroveChain(MiningChain):  # type: ignore[misc]
+    class GroveChain(MiningChain):
         vm_configuration = ConsensusApplier(NoProofConsensus).amend_vm_configuration(((0, PragueVM),))
 
         def create_header_from_parent(self, parent_header: BlockHeaderAPI, **fields: Any) -> BlockHeaderAPI:
@@ -124,7 +132,8 @@ class EmbeddedChain:
         self._waiting: list[bytes] = []
         self._waiting_lock = threading.Lock()
         self._outcomes: dict[bytes, Mined] = {}
-        kind = chain_class(chain_id)
+        kind: Any = chain_class(chain_id)
+        self._chain: Any
         database = AtomicDB(store)
         try:
             self._chain = kind(database)
@@ -149,35 +158,38 @@ class EmbeddedChain:
             head = self._chain.chaindb.get_canonical_head()
             header = self._chain.create_header_from_parent(head, timestamp=max(head.timestamp + 1, seconds))
             vm = self._chain.get_vm(header)
-            decode = vm.get_transaction_builder().decode
             outcomes: list[Mined] = []
-            applied: list[Applied] = []
-            seen: set[bytes] = set()
+            applied: dict[bytes, Applied] = {}
             for raw in raws:
-                try:
-                    tx = decode(bytes(raw))
-                except Exception as error:  # the rlp layer raises many unrelated classes
-                    outcomes.append(Mined(keccak(bytes(raw)), f"not a transaction: {error}"))
-                    continue
-                tx_hash = tx.hash
-                if tx_hash in seen or self._is_known(tx_hash):
-                    outcomes.append(Mined(tx_hash))
-                    continue
-                refusal = _refusal(vm.state, tx, self.chain_id)
-                if refusal is None:
-                    try:
-                        receipt, computation = vm.apply_transaction(header, tx)
-                    except ValidationError as error:
-                        refusal = str(error)
-                    else:
-                        header = vm.add_receipt_to_header(header, receipt)
-                        applied.append(Applied(tx, tx_hash, receipt, computation))
-                        seen.add(tx_hash)
-                outcomes.append(Mined(tx_hash, refusal))
+                mined, done = self._apply(vm, header, bytes(raw), applied)
+                outcomes.append(mined)
+                if done is not None:
+                    applied[done.tx_hash] = done
+                    header = vm.add_receipt_to_header(header, done.receipt)
             if not applied:
                 return outcomes
-            told = self._seal(vm, header, applied, mix_hash=keccak(head.hash))
+            told = self._seal(vm, header, list(applied.values()), mix_hash=keccak(head.hash))
             return [replace(each, outcome=told.get(each.tx_hash)) for each in outcomes]
+
+    def _apply(
+        self, vm: Any, header: BlockHeaderAPI, raw: bytes, before: Mapping[bytes, Applied]
+    ) -> tuple[Mined, Applied | None]:
+        try:
+            tx = vm.get_transaction_builder().decode(raw)
+            tx_hash, sender = tx.hash, tx.sender
+        except Exception as error:  # the rlp and signature layers raise many unrelated classes
+            return Mined(keccak(raw), f"not a transaction: {error}"), None
+        refusal = _refusal(vm.state, tx, sender, self.chain_id)
+        if refusal is None:
+            try:
+                receipt, computation = vm.apply_transaction(header, tx)
+            except ValidationError as error:
+                refusal = str(error)
+            else:
+                return Mined(tx_hash), Applied(tx, tx_hash, receipt, computation)
+        # What is on the chain has spent its nonce, so the index is asked for refused transactions only.
+        is_known = tx_hash in before or self._is_known(tx_hash)
+        return Mined(tx_hash, None if is_known else refusal), None
 
     def _seal(
         self, vm: Any, header: BlockHeaderAPI, applied: Sequence[Applied], *, mix_hash: bytes
@@ -287,15 +299,21 @@ class EmbeddedChain:
         return tuple(self._chain.get_block_by_header(header).get_receipts(self._chain.chaindb))
 
 
-def _refusal(state: StateAPI, tx: SignedTransactionAPI, chain_id: int) -> str | None:
+def created_address(sender: bytes, nonce: int) -> bytes:
+    """The address of the contract that `sender` creates with that nonce (yellow paper, section 7)."""
+    encoded: bytes = rlp.encode([sender, nonce])  # type: ignore[attr-defined, no-untyped-call]
+    return keccak(encoded)[12:]
+
+
+def _refusal(state: StateAPI, tx: SignedTransactionAPI, sender: bytes, chain_id: int) -> str | None:
     """The nonce and chain rules in the words other nodes use, so that callers can tell them apart."""
     if getattr(tx, "chain_id", None) not in (chain_id, None):
         return f"invalid chain id: {tx.chain_id}, want {chain_id}"
-    expected = state.get_nonce(tx.sender)
+    expected = state.get_nonce(sender)
     if tx.nonce < expected:
-        return f"nonce too low: {tx.nonce}, next is {expected} for {encode_hex(tx.sender)}"
+        return f"nonce too low: {tx.nonce}, next is {expected} for {encode_hex(sender)}"
     if tx.nonce > expected:
-        return f"nonce too high: {tx.nonce}, next is {expected} for {encode_hex(tx.sender)}"
+        return f"nonce too high: {tx.nonce}, next is {expected} for {encode_hex(sender)}"
     return None
 
 

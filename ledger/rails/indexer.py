@@ -58,6 +58,11 @@ class Booking:
     def args(self) -> Mapping[str, Any]:
         return self.event.args  # type: ignore[no-any-return]
 
+    def of_class(self) -> dict[str, Any]:
+        """What every booking of a class says alike: whose class, which event, when."""
+        row = _class(self.args["node_class"])
+        return {"provider": row.provider, "node_class": row.node_class, "reference": self.reference, "now": self.now}
+
 
 def index(*, now: datetime) -> int:
     """Take in every finalized log since the mark, and return how many events were new.
@@ -199,11 +204,11 @@ def _party(address: str) -> UUID:
     return row.party
 
 
-def _class(class_id: int) -> dict[str, UUID]:
+def _class(class_id: int) -> ChainClass:
     row = ChainClass.objects.filter(class_id=class_id).first()
     if row is None:
         raise LogUnknown(f"class {class_id} belongs to nobody we know", class_id=class_id)
-    return {"provider": row.provider, "node_class": row.node_class}
+    return row
 
 
 # -- bookings --------------------------------------------------------------------------------------------------------
@@ -216,50 +221,38 @@ def _book_plan(what: Booking) -> None:
 
 
 def _book_deposited(what: Booking) -> None:
-    book_deposit(
-        party=_party(what.args["buyer"]), amount=what.args["amount"], reference=what.reference, now=what.now
-    )
+    book_deposit(party=_party(what.args["buyer"]), amount=what.args["amount"], reference=what.reference, now=what.now)
 
 
 def _book_withdrawn(what: Booking) -> None:
-    book_withdrawal(
-        party=_party(what.args["buyer"]), amount=what.args["amount"], reference=what.reference, now=what.now
-    )
+    party = _party(what.args["buyer"])
+    book_withdrawal(party=party, amount=what.args["amount"], reference=what.reference, now=what.now)
 
 
 def _book_paid_out(what: Booking) -> None:
-    book_paid_out(
-        **_class(what.args["node_class"]), amount=what.args["amount"], reference=what.reference, now=what.now
-    )
+    book_paid_out(**what.of_class(), amount=what.args["amount"])
 
 
 def _book_released(what: Booking) -> None:
-    book_holdback_released(
-        **_class(what.args["node_class"]), amount=what.args["amount"], reference=what.reference, now=what.now
-    )
+    book_holdback_released(**what.of_class(), amount=what.args["amount"])
 
 
 def _book_forfeited(what: Booking) -> None:
-    book_holdback_forfeited(
-        **_class(what.args["node_class"]), buyer=_party(what.args["buyer"]), amount=what.args["amount"],
-        reference=what.reference, now=what.now,
-    )  # fmt: skip
+    book_holdback_forfeited(**what.of_class(), buyer=_party(what.args["buyer"]), amount=what.args["amount"])
 
 
 def _book_staked(what: Booking) -> None:
-    book_stake(**_class(what.args["node_class"]), amount=what.args["amount"], reference=what.reference, now=what.now)
+    book_stake(**what.of_class(), amount=what.args["amount"])
 
 
 def _book_unstaked(what: Booking) -> None:
-    book_unstake(
-        **_class(what.args["node_class"]), amount=what.args["amount"], reference=what.reference, now=what.now
-    )
+    book_unstake(**what.of_class(), amount=what.args["amount"])
 
 
 def _book_slashed(what: Booking) -> None:
     book_slash(
-        **_class(what.args["node_class"]), buyer=_party(what.args["buyer"]), to_buyer=what.args["to_buyer"],
-        to_pool=what.args["to_pool"], reference=what.reference, now=what.now,
+        **what.of_class(), buyer=_party(what.args["buyer"]), to_buyer=what.args["to_buyer"],
+        to_pool=what.args["to_pool"],
     )  # fmt: skip
 
 

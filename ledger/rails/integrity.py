@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import rlp
 from eth.constants import BLANK_ROOT_HASH, EMPTY_SHA3
@@ -85,7 +86,7 @@ def _missing_state(chain: EmbeddedChain) -> list[str]:
     """Walk the whole state of the head: every account, storage node and code must be there."""
     missing: list[str] = []
     for value in _leaves(chain, chain.head().state_root, missing):
-        account = rlp.decode(value, sedes=Account)
+        account: Any = rlp.decode(value, sedes=Account)  # type: ignore[attr-defined, no-untyped-call]
         for _ in _leaves(chain, account.storage_root, missing):
             pass
         if account.code_hash != EMPTY_SHA3 and account.code_hash not in chain.store:
@@ -94,8 +95,9 @@ def _missing_state(chain: EmbeddedChain) -> list[str]:
 
 
 def _leaves(chain: EmbeddedChain, root: bytes, missing: list[str]) -> Iterator[bytes]:
-    todo: list[object] = [] if root == BLANK_ROOT_HASH else [root]
+    todo: list[Any] = [] if root == BLANK_ROOT_HASH else [root]
     while todo:
+        node: Any
         reference = todo.pop()
         if isinstance(reference, bytes):
             if reference == BLANK_NODE:

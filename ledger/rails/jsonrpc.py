@@ -11,16 +11,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import rlp
-from eth.abc import BlockHeaderAPI, SignedTransactionAPI
 from eth.exceptions import OutOfGas, Revert
 from eth_utils.address import to_canonical_address, to_checksum_address
-from eth_utils.crypto import keccak
 from eth_utils.hexadecimal import decode_hex, encode_hex
 from web3.providers.base import BaseProvider
 from web3.types import RPCEndpoint, RPCResponse
 
-from ledger.rails.embedded import CALL_GAS, ZERO_ADDRESS, EmbeddedChain, Executed, clock_seconds
+from ledger.rails.embedded import (
+    CALL_GAS,
+    ZERO_ADDRESS,
+    BlockHeaderAPI,
+    EmbeddedChain,
+    Executed,
+    SignedTransactionAPI,
+    clock_seconds,
+    created_address,
+)
 from ledger.rails.store import LogRow
 
 NEWEST = ("latest", "safe", "finalized", "pending")
@@ -106,7 +112,7 @@ class JsonRpc:
             "transactionsRoot": encode_hex(header.transaction_root), "stateRoot": encode_hex(header.state_root),
             "receiptsRoot": encode_hex(header.receipt_root), "miner": to_checksum_address(header.coinbase),
             "difficulty": "0x0", "totalDifficulty": "0x0", "extraData": encode_hex(header.extra_data),
-            "size": hex(len(rlp.encode(header))), "gasLimit": hex(header.gas_limit), "gasUsed": hex(header.gas_used),
+            "size": "0x0", "gasLimit": hex(header.gas_limit), "gasUsed": hex(header.gas_used),
             "timestamp": hex(header.timestamp), "baseFeePerGas": hex(header.base_fee_per_gas),
             "mixHash": encode_hex(header.mix_hash), "uncles": [], "withdrawals": [],
             "withdrawalsRoot": encode_hex(header.withdrawals_root),
@@ -167,7 +173,7 @@ class JsonRpc:
 
     def _describe(self, tx: SignedTransactionAPI, header: BlockHeaderAPI, tx_index: int) -> dict[str, Any]:
         type_id = getattr(tx, "type_id", None) or 0
-        described = {
+        described: dict[str, Any] = {
             "hash": encode_hex(tx.hash), "nonce": hex(tx.nonce), "blockHash": encode_hex(header.hash),
             "blockNumber": hex(header.block_number), "transactionIndex": hex(tx_index),
             "from": to_checksum_address(tx.sender), "to": to_checksum_address(tx.to) if tx.to else None,
@@ -244,7 +250,7 @@ def _address(text: str) -> bytes:
 
 def _effective_gas_price(tx: SignedTransactionAPI, header: BlockHeaderAPI) -> int:
     base_fee: int = header.base_fee_per_gas
-    return base_fee + min(tx.max_priority_fee_per_gas, tx.max_fee_per_gas - base_fee)
+    return base_fee + int(min(tx.max_priority_fee_per_gas, tx.max_fee_per_gas - base_fee))
 
 
 def _log_answer(row: LogRow) -> dict[str, Any]:
@@ -268,7 +274,7 @@ def _has_topics(row: LogRow, wanted: Sequence[str | Sequence[str] | None]) -> bo
 
 def _receipt_answer(found: Executed) -> dict[str, Any]:
     tx, header = found.tx, found.header
-    created = None if tx.to else to_checksum_address(keccak(rlp.encode([tx.sender, tx.nonce]))[12:])
+    created = None if tx.to else to_checksum_address(created_address(tx.sender, tx.nonce))
     answer = {
         "transactionHash": encode_hex(tx.hash), "transactionIndex": hex(found.tx_index),
         "blockHash": encode_hex(header.hash), "blockNumber": hex(header.block_number),

@@ -9,6 +9,7 @@ never a second transaction for one intent.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -218,7 +219,7 @@ def _bring_out(here: Chain, batch: Sequence[ChainIntent], now: datetime) -> Pump
             row.state, sent = State.SENT, sent + 1
         if answer.receipt is not None:
             known[answer.tx_hash] = answer.receipt
-    _save(signed)
+    _save([row for row in signed if row.tx_hash not in known])  # a receipt that came at once is saved below
     faults.point("sender.marked_sent")
     ended = _resolve(here, signed, known, now)
     faults.point("sender.resolved")
@@ -283,10 +284,27 @@ def _end(here: Chain, row: ChainIntent, receipt: Receipt, now: datetime) -> None
     )
 
 
+# One statement for a whole batch; Django's bulk_update builds a CASE per row and field, 20 times slower for 200 rows.
+_SAVE = """
+    UPDATE ledger_chainintent AS row
+       SET state = v.state, nonce = v.nonce, tx_hash = v.tx_hash, gas_limit = v.gas_limit,
+           block_number = v.block_number, gas_used = v.gas_used, receipt = v.receipt::jsonb,
+           revert_reason = v.revert_reason, final_at = v.final_at
+      FROM unnest(%s::uuid[], %s::text[], %s::bigint[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[],
+                  %s::text[], %s::text[], %s::timestamptz[])
+        AS v (id, state, nonce, tx_hash, gas_limit, block_number, gas_used, receipt, revert_reason, final_at)
+     WHERE row.id = v.id
+"""
+
+
 def _save(rows: Sequence[ChainIntent]) -> None:
-    if rows:
-        ChainIntent.objects.bulk_update(
-            rows,
-            ["state", "nonce", "tx_hash", "gas_limit", "block_number", "gas_used", "receipt", "revert_reason",
-             "final_at"],
-        )  # fmt: skip
+    if not rows:
+        return
+    columns: list[Any] = [
+        [row.id for row in rows], [str(row.state) for row in rows], [row.nonce for row in rows],
+        [row.tx_hash for row in rows], [row.gas_limit for row in rows], [row.block_number for row in rows],
+        [row.gas_used for row in rows], [None if row.receipt is None else json.dumps(row.receipt) for row in rows],
+        [row.revert_reason for row in rows], [row.final_at for row in rows],
+    ]  # fmt: skip
+    with connection.cursor() as cursor:
+        cursor.execute(_SAVE, columns)

@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from django.conf import settings
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
+from eth_typing import Hash32
 
 from contracts.eip712 import Signature, Struct
 from ledger.rails.errors import KeyfileBroken, KeyfileUnsafe, RoleUnknown
@@ -66,7 +67,7 @@ class Signer:
 
     def sign_typed(self, role: str, typed: Struct, *, chain_id: int, verifying_contract: str) -> Signature:
         """Sign an EIP-712 struct for one contract on one chain (`**chain().domain("escrow")` names both)."""
-        signed = self._account(role).unsafe_sign_hash(typed.digest(chain_id, verifying_contract))
+        signed = self._account(role).unsafe_sign_hash(Hash32(typed.digest(chain_id, verifying_contract)))
         return Signature(signed.v, signed.r.to_bytes(32, "big"), signed.s.to_bytes(32, "big"))
 
     def _account(self, role: str) -> LocalAccount:

@@ -46,7 +46,7 @@ class Pending:
     reverts: dict[bytes, bytes] = field(default_factory=dict)
 
 
-class Store(BaseDB):  # type: ignore[misc]
+class Store(BaseDB):
     """The shared half: reads look at the open block first, then at the cache, then at the table.
 
     The cache holds content-addressed values only, and takes them from a block after its commit: a node of a block
@@ -257,12 +257,12 @@ class PostgresStore(Store):
     def _rows(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Read, on a fresh connection if the server went away between two blocks."""
         try:
-            return self._connection().execute(query, parameters).fetchall()  # type: ignore[arg-type]
+            return self._connection().execute(query, parameters).fetchall()
         except psycopg.OperationalError:
             if self._pending() is not None:
                 raise
             self._connection().close()
-            return self._connection().execute(query, parameters).fetchall()  # type: ignore[arg-type]
+            return self._connection().execute(query, parameters).fetchall()
 
     def _read(self, key: bytes) -> bytes | None:
         rows = self._rows("SELECT value FROM chain.node WHERE key = %s", (key,))
@@ -284,7 +284,7 @@ class PostgresStore(Store):
                 for part in (row.block_number, row.log_index, row.tx_index, row.block_hash, row.tx_hash, row.address,
                              list(row.topics), row.data)
             ]  # fmt: skip
-            connection.execute(f"INSERT INTO chain.log ({LOG_COLUMNS}) VALUES {marks}", values)  # type: ignore[arg-type]
+            connection.execute(f"INSERT INTO chain.log ({LOG_COLUMNS}) VALUES {marks}", values)
         for tx_hash, output in pending.reverts.items():
             connection.execute("INSERT INTO chain.revert VALUES (%s, %s)", (tx_hash, output))
 
@@ -302,7 +302,7 @@ class PostgresStore(Store):
             query += " AND address = ANY(%s)"
             parameters.append(list(addresses))
         rows = self._rows(query + " ORDER BY block_number, log_index", parameters)
-        return [LogRow(*row[:6], topics=tuple(row[6]), data=row[7]) for row in rows]
+        return [LogRow(*front, topics=tuple(topics), data=data) for *front, topics, data in rows]
 
     def revert_of(self, tx_hash: bytes) -> bytes | None:
         rows = self._rows("SELECT output FROM chain.revert WHERE tx_hash = %s", (tx_hash,))
