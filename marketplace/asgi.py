@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from django.core.asgi import get_asgi_application
+from django.urls import get_resolver
 
 from marketplace import postgres
 from marketplace.environment import env_int
@@ -21,4 +22,5 @@ def wait_at_gate() -> None:
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "marketplace.settings")
 postgres.ensure_running()
 application = get_asgi_application()
+_ = get_resolver().url_patterns  # load the pages now: inside the first request their import would stop the event loop
 wait_at_gate()

@@ -24,7 +24,7 @@ from marketplace.management.progress import ProgressPrinter
 from marketplace.supervisor import AlreadyRunning, Supervisor
 
 HOST = "127.0.0.1"  # never another address: the demo's logins are printed
-FIRST_PAGE_SECONDS_MAX = 60
+FIRST_PAGE_SECONDS_MAX = 180  # six seconds on a quiet machine; a site that dies is reported at once
 LOOK_SECONDS = 0.5
 
 
@@ -118,8 +118,8 @@ class Command(BaseCommand):
         """Print one login per role."""
         from marketplace.demo.logins import ensure_logins
 
-        for role, login, password in ensure_logins():
-            self.tell(f"  {role:<12} {login:<28} {password}")
+        for login in ensure_logins():
+            self.tell(f"  {login.role:<20} {login.email:<24} {login.password:<18} {login.path}")
 
     def tell_running(self, record: dict[str, Any]) -> None:
         """Say what the other `up` of this folder runs."""
