@@ -173,6 +173,7 @@ _M40: constant(uint256) = 2**40 - 1
 _DAY: constant(uint256) = 86400
 _JURISDICTIONS: constant(uint8) = 249
 _TIER_MAX: constant(uint8) = 3
+_SLASHES_KEPT: constant(uint256) = 16
 
 # Panels of signers
 VERIFIERS: constant(uint8) = 0
@@ -246,7 +247,7 @@ _slashes: HashMap[uint256, Slash]
 _evidence: HashMap[bytes32, bool]
 _verdict_nonce: HashMap[uint64, HashMap[uint64, bool]]
 _taken_in_period: HashMap[uint64, HashMap[uint32, uint256]]
-_taken: HashMap[uint64, DynArray[uint256, 32]]  # of the last 90 days: at u64 << 64 | amount u64
+_taken: HashMap[uint64, DynArray[uint256, _SLASHES_KEPT]]  # of the last 90 days: at u64 << 64 | amount u64
 
 
 @deploy
@@ -928,12 +929,15 @@ def _room(node_class: uint64, window: uint32, kind: uint8) -> uint256:
 @internal
 def _remember(node_class: uint64, window: uint32, amount: uint256):
     self._taken_in_period[node_class][window] += amount
-    kept: DynArray[uint256, 32] = []
+    kept: DynArray[uint256, _SLASHES_KEPT] = []
     for entry: uint256 in self._taken[node_class]:
         if (entry >> 64) + 90 * _DAY > block.timestamp:
             kept.append(entry)
-    assert len(kept) < 32, "stake: too many slashes"
-    kept.append((block.timestamp << 64) | amount)
+    sum: uint256 = amount
+    if len(kept) == _SLASHES_KEPT:
+        # No room: the newest two count as one of today, so the cap can only become stricter.
+        sum += kept.pop() & _M64
+    kept.append((block.timestamp << 64) | sum)
     self._taken[node_class] = kept
 
 
