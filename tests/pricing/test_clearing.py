@@ -78,10 +78,10 @@ def test_one_buyer_takes_the_cheapest_of_many_and_pays_all_the_same():
 
 def test_the_price_of_divisible_demand_is_halfway_between_the_lowest_and_the_highest_that_clear():
     outcome = clear(book(
-        demand("rich", 5_000), demand("poor", 1_200), bid("cheap", 1_000), bid("dear", 4_000),
+        demand("rich", 5_000), demand("poor", 1_200), bid("cheap", 1_000), bid("dear", 4_100),
     ))
 
-    # Anything from the rejected limit 1,200 to the rejected ask 4,000 clears this market.
+    # Anything from the rejected limit 1,200 to the rejected ask 4,100 clears this market; the half tick goes down.
     assert units(outcome) == {("rich", "cheap", 0, 1): 1}
     assert outcome.price_of("cheap", 0) == 2_600
 
@@ -145,21 +145,19 @@ def test_equal_asks_share_pro_rata_too():
     assert units(outcome) == {("d", "b1", 0, 1): 4, ("d", "b2", 0, 1): 2}
 
 
-def test_a_pair_is_kept_from_slot_to_slot_and_cut_into_as_few_awards_as_that_gives():
+def test_a_pair_is_kept_from_slot_to_slot_when_a_newcomer_stands_before_it():
     outcome = clear(book(
-        demand("d1", 2_000, 1, (0, 4)), demand("d2", 2_000, 1, (1, 3)), bid("b1", 1_000, 1, (0, 4)),
+        demand("d1", 2_000, 1, (1, 4)), demand("d2", 2_000, 1, (0, 4)), bid("b1", 1_000, 1, (0, 4)),
         bid("b2", 1_100, 1, (0, 4)),
     ))
 
-    assert len(outcome.awards) <= 4
-    assert filled_hours(outcome, "d1") == 4
-    assert filled_hours(outcome, "d2") == 2
+    assert units(outcome) == {("d2", "b1", 0, 4): 1, ("d1", "b2", 1, 4): 1}
 
 
 def test_a_window_takes_the_same_units_in_every_slot():
     outcome = clear(book(
         demand("w", 3_000, 4, (0, 3), kind="window"), bid("wide", 1_000, 5, (0, 3)), bid("narrow", 1_000, 9, (1, 3)),
-        bid("hole", 1_000, 9, (0, 1), resource_class="other"), demand("rival", 4_000, 2, (1, 2)),
+        demand("rival", 4_000, 2, (1, 2)),
     ))
 
     got = [sum(a.units for a in outcome.awards if a.demand_id == "w" and a.start_slot <= t < a.end_slot)
@@ -236,13 +234,13 @@ def test_a_cell_without_a_trade_has_no_price_but_shows_the_best_of_both_sides():
 # -- whole windows --------------------------------------------------------------------------------------------------
 
 
-def odd_cycle(limit):
+def odd_cycle(limit, long_limit=None):
     """Three windows over three scarce slots, each needing two of them: the best fill takes half of each."""
     return book(
         bid("scarce", 100, 1, (0, 3), resource_class="A"), bid("other", 100, 5, (1, 2), resource_class="B"),
         demand("x", limit, 1, (0, 2), kind="window", accepted_classes=("A",)),
         demand("y", limit, 1, (1, 3), kind="window", accepted_classes=("A",)),
-        demand("z", limit, 1, (0, 3), kind="window", accepted_classes=("A", "B")), slots=3,
+        demand("z", long_limit or limit, 1, (0, 3), kind="window", accepted_classes=("A", "B")), slots=3,
     )
 
 
@@ -257,6 +255,16 @@ def test_where_no_optimum_is_whole_the_best_whole_one_at_the_prices_is_taken_and
     assert 0 < outcome.gap_micros <= outcome.gap_allowed_micros
     assert reason(outcome, "x") == ("marginal", {"cause": "rounding"})
     assert verify_bundle(public_bundle(cycle, outcome, window="w")).ok
+
+
+def test_where_one_optimum_is_whole_it_is_found_and_nothing_is_rounded():
+    cycle = odd_cycle(1_000, long_limit=1_300)  # z alone is worth as much as half of each, which would trade more hours
+
+    outcome = clear(cycle)
+
+    assert outcome.welfare_micros == best_welfare_micros(cycle, whole=False) == 3_600
+    assert (outcome.gap_micros, outcome.gap_allowed_micros) == (0, 0)
+    assert filled_hours(outcome, "z") == 3
 
 
 # -- proof ----------------------------------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ def books(draw):
     )
 
 
-prove = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+prove = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @prove
