@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -18,3 +20,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     postgres.ensure_running()
     if not hasattr(session.config, "workerinput"):
         postgres.drop_leftovers()
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None) -> Iterator[None]:
+    """The test databases; the embedded chain's own connections are closed before they are dropped."""
+    yield
+    rails = sys.modules.get("ledger.rails.evm")
+    if rails is not None:
+        rails.close_all()

@@ -71,10 +71,11 @@ def use_chain(instead: Chain | None) -> None:
 def close_all() -> None:
     """Close every connection of the embedded chain in this process, so that its database can be dropped."""
     with _opening:
-        for each in _open.values():
-            if each.embedded is not None:
-                each.embedded.store.close()
-        _open.clear()
+        # What a fork inherited stays: dropping it would end the parent's sessions.
+        for key in [key for key in _open if key[-1] == os.getpid()]:
+            embedded = _open.pop(key).embedded
+            if embedded is not None:
+                embedded.store.close()
 
 
 def _connection_fields() -> dict[str, Any]:

@@ -132,7 +132,7 @@ def _only_sender() -> Iterator[None]:
         except OperationalError as error:
             raise SenderBusy("Another sender of this database is still at work.") from error
         finally:
-            cursor.execute("SELECT set_config('lock_timeout', '0', false)")
+            cursor.execute("RESET lock_timeout")
     try:
         yield
     finally:
@@ -156,23 +156,30 @@ def _sign_batch(here: Chain, now: datetime) -> list[ChainIntent]:
     """Give the next queued intents nonces and bytes, and store both; they are committed when this returns."""
     queued = list(ChainIntent.objects.filter(state=State.QUEUED).order_by("created_at", "id")[:BATCH])
     nonces: dict[str, int] = {}
-    attempts = []
+    attempts: list[ChainAttempt] = []
+    touched = []
     for row in queued:
         try:
             row.gas_limit = _gas_limit(here, row)
-        except CallReverted as refusal:  # a node's estimate: nothing was sent, no nonce is used
+        except CallReverted as refusal:
+            # A node's estimate sees only what is mined. While calls ahead of this one are under way (the approval
+            # before the deposit), it and all behind it wait; else it ends here: nothing was sent, no nonce is used.
+            if attempts or ChainIntent.objects.filter(state__in=(State.SIGNED, State.SENT)).exists():
+                break
             row.state, row.revert_reason, row.final_at = State.REVERTED, str(refusal), now
+            touched.append(row)
             continue
+        touched.append(row)
         if row.role not in nonces:
             nonces[row.role] = _next_nonce(here, row.role)
         row.nonce, nonces[row.role] = nonces[row.role], nonces[row.role] + 1
         signed = signer().sign_transaction(row.role, _fields(here, row))
         row.state, row.tx_hash = State.SIGNED, encode_hex(signed.tx_hash)
         attempts.append(ChainAttempt(intent=row, nonce=row.nonce, raw=signed.raw, tx_hash=row.tx_hash, created_at=now))
-    _save(queued)
+    _save(touched)
     ChainAttempt.objects.bulk_create(attempts)
     faults.point("sender.before_commit")
-    return queued
+    return touched
 
 
 def _gas_limit(here: Chain, row: ChainIntent) -> int:

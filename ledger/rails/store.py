@@ -302,7 +302,8 @@ class PostgresStore(Store):
             query += " AND address = ANY(%s)"
             parameters.append(list(addresses))
         rows = self._rows(query + " ORDER BY block_number, log_index", parameters)
-        return [LogRow(*front, topics=tuple(topics), data=data) for *front, topics, data in rows]
+        # psycopg gives arrays as lists; a frozen row holds tuples
+        return [LogRow(*[*row[:6], tuple(row[6]), row[7]]) for row in rows]
 
     def revert_of(self, tx_hash: bytes) -> bytes | None:
         rows = self._rows("SELECT output FROM chain.revert WHERE tx_hash = %s", (tx_hash,))

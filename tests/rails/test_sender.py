@@ -7,15 +7,23 @@ import re
 import time
 from pathlib import Path
 
+import psycopg
 import pytest
 from django.db import connection, transaction
 
 from ledger import faults
 from ledger.faults import FaultInjected
 from ledger.models import ChainAttempt, ChainIntent
-from ledger.rails import deploy, sender
+from ledger.rails import deploy, evm, sender
 from ledger.rails.base import Chain
-from ledger.rails.errors import ContractUnknown, FunctionUnknown, InsideTransaction, IntentReused, RoleUnknown
+from ledger.rails.errors import (
+    ContractUnknown,
+    FunctionUnknown,
+    InsideTransaction,
+    IntentReused,
+    RoleUnknown,
+    SenderBusy,
+)
 from ledger.rails.signer import signer
 from tests.rails.conftest import START, Clock
 
@@ -81,6 +89,16 @@ def test_the_pump_refuses_to_run_inside_a_transaction(rails: Chain) -> None:
     with transaction.atomic(), pytest.raises(InsideTransaction):
         sender.pump(now=START)
     assert sender.pump(now=START).sent == 1
+
+
+def test_a_second_sender_waits_and_then_says_so(rails: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    mint("a")
+    monkeypatch.setattr(sender, "LOCK_SECONDS_MAX", 1)
+    with psycopg.connect(**evm._connection_fields(), autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", [sender.SENDER_LOCK])
+        with pytest.raises(SenderBusy):
+            sender.pump(now=START)
+    assert sender.pump(now=START).final == 1
 
 
 def test_what_cannot_be_encoded_is_refused_at_once(rails: Chain) -> None:

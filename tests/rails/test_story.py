@@ -7,7 +7,16 @@ from uuid import UUID
 
 import pytest
 
-from contracts.eip712 import BenchmarkAttestation, ClassAttestation, Mandate, in_signing_order, machine_id, provider_id
+from contracts.eip712 import (
+    BenchmarkAttestation,
+    ClassAttestation,
+    Mandate,
+    Struct,
+    Verdict,
+    in_signing_order,
+    machine_id,
+    provider_id,
+)
 from contracts.jurisdictions import index_of, mask_of
 from ledger.ids import uuid_from
 from ledger.models import ChainAddress, ChainClass, ChainEvent, ChainIntent, Ledger
@@ -58,7 +67,7 @@ class Market:
         assert_books_are_the_chain()
         return pumped
 
-    def panel(self, kind: str, struct: ClassAttestation | BenchmarkAttestation) -> tuple:  # type: ignore[type-arg]
+    def panel(self, kind: str, struct: Struct) -> tuple:  # type: ignore[type-arg]
         domain = self.chain.domain("stake")
         return in_signing_order({
             signer().address(f"{kind}:{n}"): signer().sign_typed(f"{kind}:{n}", struct, **domain) for n in (1, 2)
@@ -107,15 +116,15 @@ class Market:
             "operator", "escrow", "lock", WINDOW_NUMBER, [(mandate, signature)], [CLASS_ID], [amount], plan=plan
         )
 
-    def settle(self, gross: int = 280 * USD, returned: int = 20 * USD) -> None:
+    def settle(self, gross: int = 280 * USD, returned: int = 20 * USD, holdback: int = 0) -> None:
         fee = gross * self.chain.call("escrow", "fee_bps") // 10_000
         index = self.chain.call("escrow", "account_of", signer().address(self.buyer))[0]
         plan = settle_postings(
-            lease=LEASE, buyer=BUYER, window=WINDOW, provider=PROVIDER, node_class=NODE_CLASS, earned=gross - fee,
-            holdback=0, fee=fee, returned=returned, credit=0,
+            lease=LEASE, buyer=BUYER, window=WINDOW, provider=PROVIDER, node_class=NODE_CLASS,
+            earned=gross - fee - holdback, holdback=holdback, fee=fee, returned=returned, credit=0,
         )  # fmt: skip
         buyer_line = index << 128 | gross << 64 | returned
-        class_line = CLASS_ID << 192 | gross << 128 | 0 << 64 | returned
+        class_line = CLASS_ID << 192 | gross << 128 | holdback << 64 | returned
         self.submit(
             "operator", "escrow", "settle", 1, [buyer_line], [class_line], b"\1" * 32, b"\2" * 32, plan=tuple(plan)
         )
@@ -136,6 +145,7 @@ def assert_books_are_the_chain() -> None:
     assert minor("provider.holdback", party=PROVIDER, scope=NODE_CLASS) == holdback
     assert minor("stake.mirror", party=PROVIDER, scope=NODE_CLASS) == words.stakes[CLASS_ID]
     assert minor("foundation.fees") == words.fees
+    assert minor("insurance.pool") == words.pool
 
 
 def held(window: UUID = WINDOW) -> int:
@@ -190,3 +200,65 @@ def test_reading_the_chain_again_from_its_first_block_moves_nothing(market: Mark
 
     assert minor("buyer.available", party=BUYER) == before
     assert ChainEvent.objects.filter(name="Deposited").count() == 1
+
+
+def test_a_slash_after_proof_reaches_the_harmed_buyer_in_books_and_chain(market: Market, clock: Clock) -> None:
+    market.fund()
+    market.attest()
+    market.prove(1, epoch=1)
+    market.stake()
+    market.turn()
+    clock.forward(days=15)
+    market.prove(2, epoch=2)
+    market.turn()
+    market.lock()
+    market.turn()
+    before = minor("buyer.available", party=BUYER)
+
+    clock.forward(hours=3)
+    verdict = Verdict(
+        evidence=b"e" * 32, node_class=CLASS_ID, batch=1, line=0, amount=10 * USD, kind=1,
+        breach_at=market.seconds - 3_600, nonce=1, expires=market.seconds + DAY,
+    )  # fmt: skip
+    market.submit(
+        "operator", "stake", "request_slash", verdict, [300 * USD], [signer().address(market.buyer)], [CLASS_ID],
+        market.panel("slasher", verdict),
+    )  # fmt: skip
+    market.turn()
+    clock.forward(hours=73)
+    market.submit("operator", "stake", "execute_slash", 1)
+    market.turn()
+
+    assert minor("buyer.available", party=BUYER) == before + 10 * USD
+    assert minor("stake.mirror", PROVIDER, NODE_CLASS) == 190 * USD
+    assert minor("insurance.pool") == read_words().pool == 0
+
+
+def test_an_unproven_breach_is_paid_from_holdback(market: Market, clock: Clock) -> None:
+    market.fund()
+    market.attest()
+    market.prove(1, epoch=1)
+    market.turn()
+    market.lock()
+    market.turn()
+    clock.forward(hours=2)
+    market.settle(gross=280 * USD, returned=20 * USD, holdback=200 * USD)
+    market.turn()
+    assert minor("provider.holdback", PROVIDER, NODE_CLASS) == 200 * USD
+
+    verdict = Verdict(
+        evidence=b"e" * 32, node_class=CLASS_ID, batch=1, line=0, amount=50 * USD, kind=1,
+        breach_at=market.seconds - 3_600, nonce=1, expires=market.seconds + DAY,
+    )  # fmt: skip
+    domain = market.chain.domain("escrow")
+    signatures = in_signing_order({
+        signer().address(f"slasher:{n}"): signer().sign_typed(f"slasher:{n}", verdict, **domain) for n in (1, 2)
+    })  # fmt: skip
+    market.submit(
+        "operator", "escrow", "forfeit_holdback", verdict, [300 * USD], [signer().address(market.buyer)], [CLASS_ID],
+        signatures,
+    )  # fmt: skip
+    market.turn()
+
+    assert minor("provider.holdback", PROVIDER, NODE_CLASS) == 150 * USD
+    assert minor("buyer.available", BUYER) == 770 * USD
