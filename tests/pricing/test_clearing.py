@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from pricing import awards, certificate, clearing
+from pricing import awards, certificate, clearing, highs
 from pricing.book import make_book
 from pricing.bundle import public_bundle
 from pricing.clearing import clear
@@ -355,3 +355,15 @@ def test_a_middling_book_gives_the_same_bytes_from_shuffled_lines():
     other = public_bundle(again, clear(again), window="w")
 
     assert one == other
+
+
+@pytest.mark.parametrize("path", [{"options": {"presolve": False}}, {"method": "highs-ipm"}], ids=str)
+def test_another_path_of_the_solver_gives_the_same_bytes(monkeypatch, path):
+    market = real_sized_book(seed=2, demands=90, bids=20, slots=48)
+    usual = public_bundle(market, clear(market), window="w")
+    solver = highs._linprog
+
+    monkeypatch.setattr(highs, "_linprog", lambda cost, **given: solver(cost, **{**given, **path}))
+    other = public_bundle(market, clear(market), window="w")
+
+    assert usual == other
