@@ -11,8 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from ledger.rails import indexer, sender
-from ledger.services import expire_holds
+from django.db import transaction
+
+from ledger.epochs import close_epoch, record_anchor, unanchored_epochs
+from ledger.models import ChainIntent
+from ledger.rails import indexer, mirror, sender
+from ledger.reconcile import Difference, compare_when_still
+from ledger.services import USDC6_LEDGER, expire_holds
 from marketplace.catalogue.models import Window
 from marketplace.clearing.services import clear_window, close_bidding, judge_gate
 from marketplace.delivery.services import close_delivery
@@ -91,3 +96,34 @@ def run_chain(*, now: datetime) -> StepReport:
     """Send what was asked of the chain and book what became final there."""
     pumped = sender.pump(now=now)
     return StepReport("chain", pumped.sent + pumped.final + pumped.reverted + indexer.index(now=now))
+
+
+def anchor_books(*, now: datetime) -> int:
+    """Seal what was posted since the last epoch and ask the chain to keep its root; returns how many are asked for."""
+    _note_anchors(now)
+    with transaction.atomic():
+        close_epoch(USDC6_LEDGER, now)
+        waiting = unanchored_epochs(USDC6_LEDGER)
+        for epoch in waiting:
+            sender.submit(
+                key=f"anchor:{epoch.no}", role="anchor", contract="anchor", function="post",
+                args=[epoch.no, bytes(epoch.root), bytes(epoch.prev_root), epoch.n, bytes(epoch.totals_hash)], now=now,
+            )  # fmt: skip
+    run_chain(now=now)
+    _note_anchors(now)
+    return len(waiting)
+
+
+def reconcile(*, now: datetime) -> list[Difference]:
+    """Compare books and chain, word by word; any difference halts payouts."""
+    run_chain(now=now)
+    return compare_when_still(mirror.read_words, now=now)
+
+
+def _note_anchors(now: datetime) -> None:
+    for epoch in unanchored_epochs(USDC6_LEDGER):
+        intent = ChainIntent.objects.filter(key=f"anchor:{epoch.no}", state="final").first()
+        if intent is not None:
+            record_anchor(
+                ledger=USDC6_LEDGER, no=epoch.no, tx_hash=intent.tx_hash, block_number=intent.block_number, now=now
+            )

@@ -72,6 +72,14 @@ def entry_stake_of_provider_micros(machines_micros: Sequence[int]) -> int:
     return max(ENTRY_STAKE_MIN_MICROS, sum(machines_micros))
 
 
+def probation_units(capacity_units: int) -> int:
+    """The units a class in PROBATION may sell: 10 % of the measured ones, and one of a class too small for that.
+
+    Without the one unit a small class could never earn the history that ends its probation.
+    """
+    return min(capacity_units, max(1, capacity_units * PROBATION_CAPACITY_BPS // 10_000))
+
+
 def exposure_cap_micros(
     *,
     standing: str,
@@ -102,7 +110,7 @@ def exposure_cap_micros(
         return bonded_micros * price_micros * hours // stake_of_unit(hours)
     if standing != "PROBATION":
         return 0
-    units = capacity_units * PROBATION_CAPACITY_BPS // 10_000
+    units = probation_units(capacity_units)
     if breached_within_90_days:
         units = min(units, holdback_micros * 10_000 // (stake_of_unit(STAKE_HOURS_MAX) * FORFEIT_BPS))
     return units * price_micros * PROBATION_LEASE_HOURS

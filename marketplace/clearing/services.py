@@ -195,12 +195,14 @@ def _write_prices(clearing: Clearing, book: Book, outcome: Outcome) -> None:
     by_signature: dict[str, list[int | None]] = defaultdict(lambda: [None] * book.slots)
     for row in outcome.prices:
         by_signature[row.signature][row.slot] = row.price_micros
+    attributes = {bid.id: bid.attributes for bid in book.bids}
+    known = {signature: attributes[bid_id] for bid_id, signature in outcome.signature_of}
     PriceRow.objects.bulk_create(
         PriceRow(
-            clearing=clearing, signature=signature, resource_class=facts["resource_class"], country=facts["country"],
-            tier=facts["tier"], slot_prices_micros=by_signature[signature],
+            clearing=clearing, signature=signature, resource_class=facts.resource_class, country=facts.country,
+            tier=facts.tier, slot_prices_micros=by_signature[signature],
         )
-        for signature, facts in sorted(outcome.signatures.items())
+        for signature, facts in sorted(known.items())
     )  # fmt: skip
 
 

@@ -72,7 +72,7 @@ def record_slots(*, window: Window, node_class: NodeClass, witnesses: Sequence[S
         raise BadInput("This node class has no machine key.", field="signature")
     ReportChain.objects.get_or_create(node_class=node_class)
     reports = ReportChain.objects.select_for_update().get(node_class=node_class)
-    leases = list(Lease.objects.filter(window=window, node_class=node_class))
+    leases = list(Lease.objects.filter(window=window, node_class=node_class).exclude(state="refused"))
     owed = promises(leases=leases)
     kept = set(bytes(body) for body in Reading.objects.filter(lease__in=leases).values_list("report", flat=True))
     fresh: list[tuple[tuple[UUID, int], SlotWitness, SlotReport]] = []

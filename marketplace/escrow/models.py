@@ -11,7 +11,7 @@ from marketplace.demand.models import Demand
 from marketplace.parties.models import Party
 from marketplace.supply.models import Bid, NodeClass
 
-LEASE_STATES = ("locking", "locked", "delivering", "delivered", "judged", "settled")
+LEASE_STATES = ("locking", "refused", "locked", "delivering", "delivered", "judged", "settled")
 
 
 class Mandate(models.Model):
@@ -71,8 +71,9 @@ class Lease(models.Model):
     provider = models.ForeignKey(Party, on_delete=models.PROTECT, related_name="leases_sold")
     node_class = models.ForeignKey(NodeClass, on_delete=models.PROTECT, related_name="leases")
     mandate = models.ForeignKey(Mandate, on_delete=models.PROTECT, related_name="leases")
-    lock_batch = models.ForeignKey(LockBatch, on_delete=models.PROTECT, related_name="leases")
-    lock_line = models.PositiveIntegerField()
+    lock_batch = models.ForeignKey(LockBatch, null=True, on_delete=models.PROTECT, related_name="leases")
+    lock_line = models.PositiveIntegerField(null=True)
+    refusal = models.CharField(max_length=200, default="", help_text="why its money was not locked")
     start_slot = models.IntegerField()
     end_slot = models.IntegerField()
     unit_hours = models.BigIntegerField()
@@ -88,6 +89,8 @@ class Lease(models.Model):
         constraints = [
             models.UniqueConstraint(name="one_lease_per_demand_and_bid", fields=["demand", "bid"]),
             models.CheckConstraint(name="lease_state_is_known", condition=Q(state__in=LEASE_STATES)),
+            models.CheckConstraint(name="running_lease_is_locked", condition=Q(state="refused") | ~Q(lock_batch=None)),
+            models.CheckConstraint(name="refused_lease_says_why", condition=~Q(state="refused") | ~Q(refusal="")),
             models.CheckConstraint(name="lease_has_a_fee", condition=Q(fee_micros__gte=1)),
             models.CheckConstraint(name="lease_slots_run_forward", condition=Q(start_slot__lt=F("end_slot"))),
         ]

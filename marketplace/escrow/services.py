@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Max
@@ -16,9 +17,9 @@ from ledger.faults import point
 from ledger.ids import uuid7
 from ledger.models import ChainEvent, ChainIntent
 from ledger.rails import sender
-from ledger.rails.base import chain
+from ledger.rails.evm import chain
 from ledger.rails.signer import signer
-from ledger.services import post_hold_posting
+from ledger.services import post_hold_posting, void_hold
 from marketplace.catalogue.models import Window, Zone
 from marketplace.catalogue.services import move_window, zone_countries
 from marketplace.clearing.models import Award
@@ -28,11 +29,13 @@ from marketplace.escrow.models import Lease, LockBatch, Mandate
 from marketplace.governance.services import record
 from marketplace.parties.models import Party
 from marketplace.supply.models import Bid
-from marketplace.supply.onchain import ensure_address
+from marketplace.supply.onchain import ensure_address, exposure_room_micros
 from pricing.penalties import stake_micros
 
 CALL_MANDATES_MAX = CALL_CLASSES_MAX = 64
 CALL_LINES_MAX = 512
+
+Rules = tuple[UUID, str | None, str | None, int]  # buyer, zone, control zone, least tier: what one mandate binds
 
 
 @dataclass(slots=True)
@@ -78,7 +81,7 @@ def lock_window(*, window: Window, now: datetime) -> int:
     when each lock is final. Again returns 0. The contract checks every line against its mandate once more.
     """
     locked = Window.objects.select_for_update().get(pk=window.pk)
-    if locked.state != "CLEARED" or locked.lock_batches.exists():
+    if locked.state != "CLEARED" or locked.leases.exists():
         return 0
     awards = list(
         Award.objects.filter(clearing__window=locked)
@@ -95,7 +98,9 @@ def lock_window(*, window: Window, now: datetime) -> int:
     for award in awards:
         pairs[award.demand, award.bid].append(award)
     mandates = _sign_mandates(locked, {demand for demand, _ in pairs}, now)
-    calls = _plan_calls(pairs, mandates)
+    beyond = _beyond_exposure(pairs)
+    _refuse_pairs(locked, {pair: pairs.pop(pair) for pair in beyond}, mandates, {demand for demand, _ in pairs}, now)
+    calls = _plan_calls(pairs, mandates) if pairs else []
     for ordinal, call in enumerate(calls):
         _submit_call(locked, ordinal, call, pairs, mandates, now)
     point("escrow.lock.before_commit")
@@ -108,23 +113,73 @@ def lock_window(*, window: Window, now: datetime) -> int:
 
 @transaction.atomic
 def confirm_locks(*, window: Window, now: datetime) -> int:
-    """Start delivery once every lock call of the window is final; returns how many leases are locked."""
+    """Start delivery once every lock call of the window has ended; returns how many leases are locked.
+
+    A call that the contract reverted locks nothing: its leases are refused with the contract's own sentence, and their
+    holds are released.
+    """
     locked = Window.objects.select_for_update().get(pk=window.pk)
     if locked.state != "CLEARED":
         return 0
     batches = list(locked.lock_batches.all())
     intents = {row.key: row for row in ChainIntent.objects.filter(key__in=[b.intent_key for b in batches])}
-    if not batches and locked.clearing.awards.exists():
+    if not locked.leases.exists() and locked.clearing.awards.exists():
         return 0
-    if any(intents[batch.intent_key].state != "final" for batch in batches):
+    if any(intents[batch.intent_key].state not in ("final", "reverted") for batch in batches):
         return 0
     for batch in batches:
-        batch.chain_no = chain_batch_no(intents[batch.intent_key])
-        batch.locked_at = now
+        intent = intents[batch.intent_key]
+        if intent.state == "reverted":
+            _release_batch(batch, intent.revert_reason, now)
+            continue
+        batch.chain_no, batch.locked_at = chain_batch_no(intent), now
         batch.save(update_fields=["chain_no", "locked_at"])
     count = Lease.objects.filter(window=locked, state="locking").update(state="locked")
     move_window(window=locked, to_state="DELIVERING", reason="money locked on chain", now=now, leases=count)
     return count
+
+
+def _release_batch(batch: LockBatch, sentence: str, now: datetime) -> None:
+    leases = list(batch.leases.select_related("demand"))
+    for demand in {lease.demand for lease in leases}:
+        void_hold(id=demand.hold_id, now=now)
+    batch.leases.update(state="refused", refusal=sentence[:200])
+    record(actor="chain", action="lock_reverted", subject=batch.intent_key, reason=sentence, now=now, leases=len(leases))
+
+
+def _beyond_exposure(pairs: dict[tuple[Demand, Bid], list[Award]]) -> list[tuple[Demand, Bid]]:
+    """Pairs that would pass the exposure cap of their node class; later demands give way to earlier ones.
+
+    The contract refuses a whole call for one line too many, so what cannot fit is taken out before.
+    """
+    room: dict[UUID, int] = {}
+    beyond = []
+    for (demand, bid), awards in pairs.items():
+        node_class = bid.node_class
+        if node_class.pk not in room:
+            room[node_class.pk] = exposure_room_micros(node_class=node_class)
+        amount = sum(award.amount_micros for award in awards)
+        if amount > room[node_class.pk]:
+            beyond.append((demand, bid))
+        else:
+            room[node_class.pk] -= amount
+    return beyond
+
+
+def _refuse_pairs(
+    window: Window, refused: dict[tuple[Demand, Bid], list[Award]], mandates: dict[Rules, Mandate],
+    served: set[Demand], now: datetime,
+) -> None:  # fmt: skip
+    """Write the leases that cannot be locked, with the reason, and release holds that nothing else needs."""
+    sentence = "The node class has reached the exposure its stake carries."
+    Lease.objects.bulk_create(
+        _lease(window, demand, bid, awards, mandates[_rules(demand)], None, None, now, refusal=sentence)
+        for (demand, bid), awards in refused.items()
+    )
+    for demand in {demand for demand, _ in refused} - served:
+        void_hold(id=demand.hold_id, now=now)
+    if refused:
+        record(actor="market", action="refuse_leases", subject=window.name, reason=sentence, now=now, leases=len(refused))
 
 
 def chain_batch_no(intent: ChainIntent) -> int:
@@ -135,12 +190,12 @@ def chain_batch_no(intent: ChainIntent) -> int:
 
 def _sign_mandates(
     window: Window, demands: Iterable[Demand], now: datetime
-) -> dict[tuple[object, str | None, str | None, int], Mandate]:
+) -> dict[Rules, Mandate]:
     """One mandate per buyer and set of rules, signed by the custody key of that buyer."""
-    groups: dict[tuple[object, str | None, str | None, int], list[Demand]] = defaultdict(list)
+    groups: dict[Rules, list[Demand]] = defaultdict(list)
     for demand in sorted(demands, key=lambda row: row.accepted_rank):
         groups[_rules(demand)].append(demand)
-    nonces: dict[object, int] = {}
+    nonces: dict[UUID, int] = {}
     signed = {}
     for rules, members in groups.items():
         party = members[0].party
@@ -152,7 +207,7 @@ def _sign_mandates(
 
 
 def _sign_mandate(
-    window: Window, party: Party, rules: tuple[object, str | None, str | None, int], members: list[Demand], nonce: int,
+    window: Window, party: Party, rules: Rules, members: list[Demand], nonce: int,
     now: datetime,
 ) -> Mandate:  # fmt: skip
     _, zone, control_zone, tier_min = rules
@@ -162,12 +217,14 @@ def _sign_mandate(
         zone_mask=_mask(zone, window), min_tier=tier_min, parent_mask=_mask(control_zone, window), nonce=nonce,
         expiry=int(expires_at.timestamp()),
     )  # fmt: skip
-    typed = struct.typed(chain().chain_id, chain().address("escrow"))
-    v, r, s = signer().sign_typed(f"buyer:{party.pk}", typed)
+    signature = signer().sign_typed(f"buyer:{party.pk}", struct, **chain().domain("escrow"))
     return Mandate.objects.create(
         id=uuid7(now), window=window, party=party, zone_id=zone, control_zone_id=control_zone, tier_min=tier_min,
         nonce=nonce, max_spend_micros=struct.max_spend, expires_at=expires_at,
-        signed={**{k: str(v) for k, v in vars(struct).items()}, "v": v, "r": r.hex(), "s": s.hex()},
+        signed={
+            **{name: str(part) for name, part in vars(struct).items()},
+            "v": signature.v, "r": signature.r.hex(), "s": signature.s.hex(),
+        },
     )  # fmt: skip
 
 
@@ -182,7 +239,7 @@ def mandate_call(mandate: Mandate) -> tuple[object, object]:
     return struct.abi(), (kept["v"], bytes.fromhex(kept["r"]), bytes.fromhex(kept["s"]))
 
 
-def _rules(demand: Demand) -> tuple[object, str | None, str | None, int]:
+def _rules(demand: Demand) -> Rules:
     return (demand.party_id, demand.zone_id, demand.control_zone_id, demand.tier_min)
 
 
@@ -194,14 +251,14 @@ def _mask(zone_code: str | None, window: Window) -> int:
 
 def _plan_calls(
     pairs: dict[tuple[Demand, Bid], list[Award]],
-    mandates: dict[tuple[object, str | None, str | None, int], Mandate],
+    mandates: dict[Rules, Mandate],
 ) -> list[_Call]:
     """Fill calls with whole mandates up to the contract's bounds, so that one hold is posted by one lock."""
     sums: dict[Mandate, dict[int, int]] = defaultdict(lambda: defaultdict(int))
     for (demand, bid), awards in pairs.items():
         sums[mandates[_rules(demand)]][bid.node_class.chain_class] += sum(a.amount_micros for a in awards)
     calls = [_Call()]
-    for mandate in mandates.values():
+    for mandate in (each for each in mandates.values() if each in sums):
         by_class = sums[mandate]
         if len(by_class) > CALL_CLASSES_MAX:
             raise WindowClosed("One mandate was awarded more node classes than one call holds.", mandate=str(mandate.pk))
@@ -222,7 +279,7 @@ def _plan_calls(
 
 def _submit_call(
     window: Window, ordinal: int, call: _Call, pairs: dict[tuple[Demand, Bid], list[Award]],
-    mandates: dict[tuple[object, str | None, str | None, int], Mandate], now: datetime,
+    mandates: dict[Rules, Mandate], now: datetime,
 ) -> None:  # fmt: skip
     classes = sorted(call.classes)
     ordered = sorted((position, classes.index(number), amount) for (position, number), amount in call.lines.items())
@@ -258,8 +315,8 @@ def _submit_call(
 
 
 def _lease(
-    window: Window, demand: Demand, bid: Bid, awards: list[Award], mandate: Mandate, batch: LockBatch, line: int,
-    now: datetime,
+    window: Window, demand: Demand, bid: Bid, awards: list[Award], mandate: Mandate, batch: LockBatch | None,
+    line: int | None, now: datetime, *, refusal: str = "",
 ) -> Lease:  # fmt: skip
     standing = bid.node_class.standing
     hours = len({slot for award in awards for slot in range(award.start_slot, award.end_slot)})
@@ -270,7 +327,7 @@ def _lease(
         provider=bid.party, node_class=bid.node_class, mandate=mandate, lock_batch=batch, lock_line=line,
         start_slot=min(a.start_slot for a in awards), end_slot=max(a.end_slot for a in awards),
         unit_hours=unit_hours, fee_micros=fee, sla_bps=demand.sla.availability_bps,
-        is_armed=standing.state == "PROVEN", made_at=now,
+        is_armed=standing.state == "PROVEN", made_at=now, state="refused" if refusal else "locking", refusal=refusal,
         # price x units of a lease is its fee by the hour: the stake follows what is really at risk
         stake_micros=stake_micros(
             price_micros=fee // hours, units=1, hours=hours, good_hours=standing.good_hours,

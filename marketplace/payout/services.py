@@ -15,10 +15,10 @@ from eth_utils.crypto import keccak
 
 from ledger.faults import point
 from ledger.ids import uuid7
-from ledger.money import USDC6, Money
 from ledger.models import ChainIntent
+from ledger.money import USDC6, Money
 from ledger.rails import sender
-from ledger.rails.base import chain
+from ledger.rails.evm import chain
 from ledger.selectors import balance
 from ledger.services import settle_postings
 from marketplace.catalogue.models import Window
@@ -63,7 +63,7 @@ def settle_window(*, window: Window, now: datetime) -> int:
     if locked.state != "DELIVERING":
         return 0
     leases = list(
-        Lease.objects.select_for_update(of=("self",)).filter(window=locked, settlement_line=None)
+        Lease.objects.select_for_update(of=("self",)).filter(window=locked, settlement_line=None).exclude(state="refused")
         .select_related("verdict__credit", "node_class", "buyer").order_by("buyer__slug", "node_class__chain_class", "id")
     )  # fmt: skip
     if not leases or any(lease.state != "judged" for lease in leases):
@@ -86,7 +86,7 @@ def confirm_settlements(*, window: Window, now: datetime) -> int:
     final = set(
         ChainIntent.objects.filter(key__in=[row.intent_key for row in rows], state="final").values_list("key", flat=True)
     )
-    unsettled = Lease.objects.filter(window=locked, settlement_line=None).exists()
+    unsettled = Lease.objects.filter(window=locked, settlement_line=None).exclude(state="refused").exists()
     if unsettled or len(final) < len(rows):
         return 0
     locked.settlements.filter(final_at=None).update(final_at=now)

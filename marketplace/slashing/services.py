@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from django.db import transaction
 
 from contracts.eip712 import Verdict as VerdictStruct
-from ledger.models import ChainEvent, ChainIntent
 from ledger.ids import uuid7
+from ledger.models import ChainEvent, ChainIntent
 from ledger.rails import sender
-from ledger.rails.base import chain
+from ledger.rails.evm import chain
 from ledger.selectors import balance
 from marketplace.catalogue.models import Window
 from marketplace.escrow.models import Lease
@@ -190,7 +190,7 @@ def _confirm_request(case: SlashCase, now: datetime) -> int:
     else:
         event = ChainEvent.objects.get(tx_hash=intent.tx_hash, name="SlashRequested")
         case.chain_id_of_request = int(event.args["id"])
-        requested_at = chain().block_time(event.block_number)
+        requested_at = datetime.fromtimestamp(chain().block(event.block_number).timestamp, UTC)
         case.executable_at = requested_at + timedelta(hours=DISPUTE_HOURS)
     case.save()
     return 1

@@ -11,7 +11,7 @@ from contracts.eip712 import BenchmarkAttestation, ClassAttestation, Signature, 
 from contracts.jurisdictions import index_of
 from ledger.models import ChainAddress, ChainClass, ChainIntent
 from ledger.rails import sender
-from ledger.rails.base import chain
+from ledger.rails.evm import chain
 from ledger.rails.signer import signer
 from marketplace.governance.services import record
 from marketplace.parties.models import Party
@@ -19,6 +19,7 @@ from marketplace.supply.models import Benchmark, NodeClass
 
 COMPLIANCE_PANEL = ("compliance:1", "compliance:2", "compliance:3")
 COMPLIANCE_QUORUM = 2
+EXPOSURE_CAP_AT = 128  # bit of the cap in the packed word of a class; see contracts/stake.vy
 
 
 @transaction.atomic
@@ -91,6 +92,17 @@ def deposit_stake(*, node_class: NodeClass, amount_micros: int, key: str, now: d
     )  # fmt: skip
 
 
+def exposure_room_micros(*, node_class: NodeClass) -> int:
+    """What the contract would still let be locked for a node class, by its attested exposure cap."""
+    here = chain()
+    word = int(here.call("stake", "class_info", node_class.chain_class))
+    committed = int(here.call("escrow", "class_of", node_class.chain_class)[0])
+    cap = word >> EXPOSURE_CAP_AT & 2**64 - 1
+    if node_class.standing.state != "PROVEN":
+        cap = min(cap, int(here.call("escrow", "unproven_cap")))
+    return max(0, cap - committed)
+
+
 def attestation_of(benchmark: Benchmark) -> BenchmarkAttestation:
     """The struct as the verifiers signed it."""
     message: dict[str, Any] = {
@@ -109,7 +121,5 @@ def message_of(attestation: BenchmarkAttestation) -> dict[str, Any]:
 
 def sign_by_panel(struct: Any, *, roles: tuple[str, ...], contract: str) -> tuple[tuple[int, bytes, bytes], ...]:
     """Signatures of `roles` under a typed struct for one contract, sorted as the contract wants them."""
-    keys = signer()
-    typed = struct.typed(chain().chain_id, chain().address(contract))
-    signed = {keys.address(role): Signature(*keys.sign_typed(role, typed)) for role in roles}
-    return in_signing_order(signed)
+    keys, domain = signer(), chain().domain(contract)
+    return in_signing_order({keys.address(role): keys.sign_typed(role, struct, **domain) for role in roles})

@@ -37,13 +37,12 @@ from marketplace.supply.models import (
     Standing,
     StandingChange,
 )
+from pricing.penalties import probation_units
 
 ATTEST_QUORUM = 2
 PROBATION_DAYS = 14
 CHECKS_NEEDED = 313
 CHECK_FAILURES_ALLOWED = 2
-PROBATION_SHARE_BPS = 1_000  # of the measured units
-PROBATION_HOURS_MAX = 24
 MAY_BID = ("PROBATION", "PROVEN")
 
 
@@ -296,7 +295,7 @@ def _require_eligible(node_class: NodeClass, window: Window, quantity_units: int
         raise NotEligible(f"A node class that is {state} cannot bid.", rule="standing", standing=state)
     allowed = node_class.units
     if state == "PROBATION":
-        allowed = max(1, node_class.units * PROBATION_SHARE_BPS // 10_000)
+        allowed = probation_units(node_class.units)
     taken = (
         Bid.objects.filter(
             window=window, node_class=node_class, state="sealed", start_slot__lt=end, end_slot__gt=start

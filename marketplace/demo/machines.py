@@ -1,0 +1,127 @@
+"""The machines of the demo's providers: their keys, their simulated proofs, and one proof that is real."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from datetime import datetime, timedelta
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from django.conf import settings
+
+from contracts.eip712 import BenchmarkAttestation, Signature, Struct, machine_id, provider_id
+from ledger.rails.base import Chain
+from ledger.rails.evm import chain
+from ledger.rails.signer import signer
+from marketplace.agent.keys import MachineKey
+from marketplace.agent.panel import prove_here
+from marketplace.demo.world import NodeClass as WorldClass
+from marketplace.errors import ProofRefused
+from marketplace.supply.models import Benchmark, NodeClass
+from marketplace.supply.onchain import ensure_address, message_of
+from marketplace.supply.services import Measured, record_benchmark
+from pricing.transcript import ReferenceRow
+
+VERIFIERS = ("verifier:1", "verifier:2", "verifier:3")
+CHALLENGE, BASELINE = 1, 2
+PROOF_DAYS = 60
+PROVING_SECONDS = 60  # how long a recorded, simulated proof is said to have taken
+TRIES = 20  # a machine that is busy with other work measures below its class; nobody is proven on a bad moment
+
+
+class PanelKey:
+    """A verifier's key as the panel uses it; the private half stays with the signer."""
+
+    def __init__(self, role: str) -> None:
+        self._role = role
+
+    @property
+    def address(self) -> str:
+        return signer().address(self._role)
+
+    def sign(self, struct: Struct, *, chain_id: int, verifying_contract: str) -> Signature:
+        return signer().sign_typed(self._role, struct, chain_id=chain_id, verifying_contract=verifying_contract)
+
+
+def machine_key(code: str) -> MachineKey:
+    """The Ed25519 key of a simulated machine: this installation's own, and never written down."""
+    seed = hmac.digest(settings.SECRET_KEY.encode(), f"demo machine {code}".encode(), "sha256")
+    return MachineKey(Ed25519PrivateKey.from_private_bytes(seed))
+
+
+def prove(*, node_class: NodeClass, world_class: WorldClass, kind: int, epoch: int, at: datetime, now: datetime) -> Benchmark:
+    """Record a benchmark of a node class: measured on this machine, or recorded and marked as simulated."""
+    standing = Benchmark.objects.filter(node_class=node_class, epoch=epoch).first()
+    if standing:
+        return standing
+    if world_class.benchmark_simulated:
+        return _simulated(node_class, world_class, kind, epoch, at, now)
+    return _measured(node_class, kind, epoch, at, now)
+
+
+def _measured(node_class: NodeClass, kind: int, epoch: int, at: datetime, now: datetime) -> Benchmark:
+    """A real chain of exact products on this machine, checked by three verifiers."""
+    reference = node_class.resource_class
+    here: Chain = chain()
+    for attempt in range(1, TRIES + 1):
+        proven = prove_here(
+            preset="demo", keys=[PanelKey(role) for role in VERIFIERS],
+            provider_address=ensure_address(party=node_class.party), node_class_id=node_class.chain_class,
+            # memory and bandwidth are not measured by this preset, so they are not asked for
+            reference_rows=[ReferenceRow(reference.code, reference.ops_per_sec, 0, 0)], epoch=epoch, kind=kind,
+            chain_id=here.chain_id, verifying_contract=here.address("stake"), started_at=int(at.timestamp()),
+            valid_until=int((at + timedelta(days=PROOF_DAYS)).timestamp()),
+        )  # fmt: skip
+        if proven.score.resource_class == reference.code:
+            break
+        if attempt == TRIES:
+            raise ProofRefused(
+                "This machine measures below its resource class.", claimed=reference.code,
+                measured_ops_per_sec=proven.score.ops_per_second, needed_ops_per_sec=reference.ops_per_sec * 85 // 100,
+            )  # fmt: skip
+    signatures = dict(zip(proven.signers, proven.signatures, strict=True))
+    return _keep(node_class, proven.attestation, signatures, at, is_simulated=False, transcript=proven.transcript, now=now)
+
+
+def _simulated(
+    node_class: NodeClass, world_class: WorldClass, kind: int, epoch: int, at: datetime, now: datetime
+) -> Benchmark:
+    """A recorded result with real signatures of the demo panel; every page marks it as simulated."""
+    here = chain()
+    name = f"{world_class.code}/{kind}/{epoch}"
+    struct = BenchmarkAttestation(
+        provider_id=provider_id(ensure_address(party=node_class.party)), machine_id=machine_id(node_class.chain_class),
+        hw_key_hash=bytes(32), kind=kind, seed=_hash("seed", name), challenge_root=_hash("challenge", name),
+        transcript_hash=_hash("simulated transcript", name),
+        params_hash=_hash("params", world_class.resource_class), ops_per_sec=world_class.ops_per_second,
+        mem_bytes=world_class.memory_bytes, mem_bytes_per_sec=world_class.bandwidth_bytes_per_second, rtt_max_km=0,
+        started_at=int(at.timestamp()), finished_at=int(at.timestamp()) + PROVING_SECONDS,
+        valid_until=int((at + timedelta(days=PROOF_DAYS)).timestamp()), epoch=epoch, panel_root=_hash("panel", "demo"),
+    )  # fmt: skip
+    keys = [PanelKey(role) for role in VERIFIERS]
+    signatures = {key.address: key.sign(struct, **here.domain("stake")) for key in keys}
+    return _keep(node_class, struct, signatures, at, is_simulated=True, transcript=None, now=now)
+
+
+def _keep(
+    node_class: NodeClass, struct: BenchmarkAttestation, signatures: dict[str, Signature], at: datetime, *,
+    is_simulated: bool, transcript: bytes | None, now: datetime,
+) -> Benchmark:  # fmt: skip
+    moments: dict[str, Any] = {
+        name: at + timedelta(seconds=getattr(struct, name) - struct.started_at)
+        for name in ("started_at", "finished_at", "valid_until")
+    }
+    return record_benchmark(
+        node_class=node_class, kind=struct.kind, epoch=struct.epoch,
+        measured=Measured(
+            ops_per_sec=struct.ops_per_sec, mem_bytes=struct.mem_bytes, mem_bytes_per_sec=struct.mem_bytes_per_sec,
+            seed=struct.seed, params_hash=struct.params_hash, transcript_hash=struct.transcript_hash, **moments,
+        ),
+        message=message_of(struct), is_simulated=is_simulated, transcript=transcript, now=now,
+        signatures=[(address, each.v, each.r, each.s) for address, each in sorted(signatures.items())],
+    )  # fmt: skip
+
+
+def _hash(*parts: str) -> bytes:
+    return hashlib.sha256("\x00".join(parts).encode()).digest()
