@@ -27,6 +27,7 @@ app.conf.beat_schedule = {
     "send transactions to the chain": every(1, "ledger.tasks.send_task"),
     "book what the chain made final": every(1, "ledger.tasks.index_task"),
     "turn the market": every(60, "marketplace.tasks.cycle_task"),
+    "seal the books and anchor their root": every(3600, "marketplace.tasks.anchor_task"),
     "compare the books with the chain": every(3600, "ledger.tasks.reconcile_task"),
 }
 

@@ -44,6 +44,7 @@ INSTALLED_APPS = [
     "marketplace.apps.MarketplaceConfig",
 ]
 MIDDLEWARE = [
+    "marketplace.api.envelope.EnvelopeMiddleware",  # outermost: the id of a request stands on every answer
     "django.middleware.security.SecurityMiddleware",
     "marketplace.security.ContentPolicyMiddleware",
     "marketplace.security.StaticFilesMiddleware",
@@ -100,6 +101,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {} if BROKER_URL else {
     "control_folder": str(QUEUE_DIR / "control"),
     "polling_interval": 0.05,  # the default of 1 s makes about four tasks a second
 }
+CELERY_IMPORTS = ["marketplace.demo.story"]  # handlers of outbox jobs that stand in no tasks.py
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_PUBLISH_RETRY = False  # with the broker down a retry would block the request that only drops a hint
 CELERY_TASK_IGNORE_RESULT = True
@@ -161,6 +163,8 @@ REST_FRAMEWORK = {
     "DEFAULT_VERSIONING_CLASS": None,
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
+API_PARTY_PER_MINUTE = env_int("API_PARTY_PER_MINUTE", default=600, minimum=1)
+API_ADDRESS_PER_MINUTE = env_int("API_ADDRESS_PER_MINUTE", default=240, minimum=1)
 SPECTACULAR_SETTINGS = {
     "TITLE": "Grove Exchange",
     "DESCRIPTION": "Post demand, bid capacity, follow leases and money. Refusals are RFC 9457 problem documents.",
@@ -169,7 +173,10 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": f"{STATIC_URL}grove/logo.svg",
+    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "defaultModelsExpandDepth": 0, "docExpansion": "list"},
+    "POSTPROCESSING_HOOKS": ["marketplace.api.schema.finish"],
+    "DISABLE_ERRORS_AND_WARNINGS": False,
 }
 UNFOLD = {
     "SITE_TITLE": "Grove Exchange",
