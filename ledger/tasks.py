@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -103,9 +103,7 @@ def enqueue(*, kind: str, payload: Mapping[str, Any], dedupe_key: str, run_at: d
 def pump(now: datetime, *, limit: int = PUMP_AT_ONCE) -> list[UUID]:
     """Lease what is due, publish the ids to the workers, and return them. A broker that is down is only logged."""
     leased = _lease(now, limit)
-    for job_id in leased:
-        if not _publish(run_job_task, str(job_id)):
-            break  # the lease runs out and the job is published again
+    _publish(run_job_task, [[str(job_id)] for job_id in leased])
     return leased
 
 
@@ -209,20 +207,25 @@ def retry_job(*, id: UUID, now: datetime) -> bool:
 # The rails load web3, which takes a second: they are imported when a task runs, not when Celery looks for tasks.
 
 
-def _publish(task: Any, *arguments: str) -> bool:
-    """Send a hint to the workers; never wait for a broker and never fail for it."""
-    if not task.app.conf.broker_url:
-        return False  # no broker is named: whoever calls pump or drain finds the job
+def _publish(task: Any, calls: Sequence[Sequence[str]]) -> None:
+    """Send hints to the workers; never wait for a broker and never fail for it.
+
+    A job whose hint is lost is published again when its lease runs out.
+    """
+    if not calls or not task.app.conf.broker_url:
+        return
     try:
-        task.apply_async(arguments, retry=False, ignore_result=True)
-    except Exception as error:  # the job is committed; the hint may be lost
+        with task.app.connection_for_write() as connection:
+            # `retry=False` alone still lets the connection try for seconds (8 s were seen), inside a web request.
+            connection.transport_options = {**connection.transport_options, "max_retries": 0}
+            for arguments in calls:
+                task.apply_async(arguments, connection=connection, retry=False, ignore_result=True)
+    except Exception as error:
         log.warning("no hint was sent to the workers: %s: %s", type(error).__name__, error)
-        return False
-    return True
 
 
 def _nudge() -> None:
-    _publish(pump_task)
+    _publish(pump_task, [[]])
 
 
 def _task(function: TaskFunction) -> TaskFunction:
