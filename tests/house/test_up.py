@@ -27,7 +27,8 @@ class Up:
 
     def __init__(self, home: Path, port: int) -> None:
         self.port, self.output = port, home / "said.txt"
-        self.process = subprocess.Popen(command(port), cwd="/", stdout=self.output.open("a"), stderr=subprocess.STDOUT)
+        with self.output.open("a") as file:
+            self.process = subprocess.Popen(command(port), cwd="/", stdout=file, stderr=subprocess.STDOUT)
 
     def says(self, words: str) -> bool:
         """Wait until it has printed `words`; False when it ends before."""
