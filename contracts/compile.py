@@ -5,6 +5,7 @@ The output is deterministic: same sources and compiler, same bytes. Needs the de
 
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,14 +20,12 @@ def compiled(name: str) -> str:
 
     Raises ValueError if the runtime code is larger than a chain accepts; compiler errors pass through.
     """
-    import vyper
-    from vyper.compiler import compile_from_file_input
-    from vyper.compiler.input_bundle import FilesystemInputBundle
-
-    bundle = FilesystemInputBundle([SOURCES])
-    file = bundle.load_file(f"{name}.vy")
-    output = compile_from_file_input(
-        file,
+    # Imported here and untyped: the compiler is a development requirement.
+    vyper: Any = import_module("vyper")
+    compiler: Any = import_module("vyper.compiler")
+    bundle: Any = import_module("vyper.compiler.input_bundle").FilesystemInputBundle([SOURCES])
+    output: dict[str, Any] = compiler.compile_from_file_input(
+        bundle.load_file(f"{name}.vy"),
         input_bundle=bundle,
         output_formats=["abi", "bytecode", "bytecode_runtime", "integrity", "layout"],
     )
