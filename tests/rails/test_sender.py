@@ -164,6 +164,18 @@ def test_a_key_that_was_used_elsewhere_keeps_its_nonces_apart(rails: Chain) -> N
     assert minted(rails) == 5
 
 
+def test_a_nonce_that_is_stored_but_not_out_yet_is_not_given_twice(rails: Chain) -> None:
+    mint("a")
+    with faults.armed("sender.signed"), pytest.raises(FaultInjected):
+        sender.pump(now=START)
+    mint("b")
+
+    sender._sign_batch(rails, START)  # as if the chain had not seen the first bytes yet
+
+    assert list(ChainIntent.objects.order_by("key").values_list("nonce", flat=True)) == [0, 1]
+    assert sender.pump(now=START).final == 2
+
+
 def test_bytes_whose_nonce_was_taken_end_as_reverted(rails: Chain) -> None:
     row = mint("a")
     with faults.armed("sender.signed"), pytest.raises(FaultInjected):
