@@ -1,0 +1,181 @@
+"""Fields of bodies: ids with a prefix, whole numbers, money as text, instants in UTC. Nothing is coerced."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from uuid import UUID
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+from rest_framework.fields import empty
+
+from marketplace.api.errors import InvalidBody
+
+ID_SHAPE = re.compile(r"[a-z]{3}_[0-9a-f]{32}")
+DIGITS = re.compile(r"-?[0-9]{1,19}")
+INT64 = range(-(2**63), 2**63)
+WHOLE = {"type": "string", "pattern": "^-?[0-9]{1,19}$"}
+
+
+def id_text(prefix: str, key: UUID | None) -> str | None:
+    """Return an id as the API writes it, such as `dem_` and 32 hex digits."""
+    return None if key is None else f"{prefix}_{key.hex}"
+
+
+def id_schema(prefix: str) -> dict[str, Any]:
+    """Return the OpenAPI schema of an id."""
+    return {"type": "string", "pattern": f"^{prefix}_[0-9a-f]{{32}}$", "example": f"{prefix}_" + "0" * 32}
+
+
+class IdField(serializers.Field):
+    """An id with its prefix. Reads `prefix_` and 32 hex digits as a UUID."""
+
+    default_error_messages = {"bad_id": "An id is {prefix}_ and 32 hex digits."}
+
+    def __init__(self, prefix: str, **options: Any) -> None:
+        self.prefix = prefix
+        super().__init__(**options)
+        self._spectacular_annotation = {"field": id_schema(prefix)}
+
+    def to_internal_value(self, data: Any) -> UUID:
+        if not isinstance(data, str) or not ID_SHAPE.fullmatch(data) or not data.startswith(f"{self.prefix}_"):
+            self.fail("bad_id", prefix=self.prefix)
+        return UUID(data[4:])
+
+    def to_representation(self, value: Any) -> str | None:
+        return id_text(self.prefix, value if isinstance(value, UUID) or value is None else value.pk)
+
+
+@extend_schema_field({"oneOf": [{"type": "integer", "format": "int64"}, WHOLE]})
+class WholeIn(serializers.Field):
+    """A whole number of 64 bits, as a JSON integer or a string of digits. A float or a boolean is `number_format`."""
+
+    default_error_messages = {
+        "number_format": "Write a whole number within 64 bits, as a JSON integer or a string of digits."
+    }
+
+    def to_internal_value(self, data: Any) -> int:
+        if isinstance(data, str) and DIGITS.fullmatch(data):
+            data = int(data)
+        if isinstance(data, bool) or not isinstance(data, int) or data not in INT64:
+            self.fail("number_format")
+        return data
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
+class TextIn(serializers.Field):
+    """A text of at most `length_max` characters; numbers are not turned into texts."""
+
+    default_error_messages = {"bad_text": "Write a text of at most {length_max} characters."}
+
+    def __init__(self, length_max: int, **options: Any) -> None:
+        self.length_max = length_max
+        super().__init__(**options)
+        self._spectacular_annotation = {"field": {"type": "string", "maxLength": length_max}}
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str) or len(data) > self.length_max:
+            self.fail("bad_text", length_max=self.length_max)
+        return data
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
+class TextsIn(serializers.ListField):
+    """A list of 1 to 50 texts."""
+
+    child = TextIn(40)
+    default_error_messages = {
+        "not_a_list": "Write a list of texts.", "empty": "Name at least one.", "max_length": "At most 50."
+    }
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_empty=False, max_length=50, **options)
+
+
+class Body(serializers.Serializer):
+    """A body that is read: every unknown field is refused, and all mistakes are told at once."""
+
+    def read(self) -> dict[str, Any]:
+        """Return the validated fields. Raises InvalidBody with a JSON pointer per mistake."""
+        wrong = [
+            (f"/{_pointed(name)}", "unknown_field", "There is no such field.")
+            for name in self.initial_data
+            if name not in self.fields
+        ]
+        if not self.is_valid():
+            wrong += list(_pointers(self.errors, ""))
+        if wrong:
+            raise InvalidBody(wrong)
+        return dict(self.validated_data)
+
+
+class NoBody(Body):
+    """The body of an act that takes nothing: empty, or `{}`."""
+
+
+FIELD_CODE_OF = {"not_a_list": "bad_list", "empty": "bad_list", "max_length": "bad_list", "invalid": "bad_object"}
+
+
+def _pointers(errors: Any, pointer: str) -> Any:
+    parts = errors.items() if isinstance(errors, dict) else enumerate(errors)
+    for name, found in parts:
+        if isinstance(found, dict):
+            yield from _pointers(found, f"{pointer}/{_pointed(str(name))}")
+        elif isinstance(found, list):
+            for detail in found:
+                yield (f"{pointer}/{_pointed(str(name))}", FIELD_CODE_OF.get(detail.code, detail.code), str(detail))
+        else:
+            yield pointer, FIELD_CODE_OF.get(found.code, found.code), str(found)
+
+
+def _pointed(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+@extend_schema_field({**WHOLE, "description": "micro-USD, a whole number as a string"})
+class Micros(serializers.Field):
+    """Money or a price in micro-USD: a string, because 64 bits pass what JSON readers keep exactly."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(read_only=True, **options)
+
+    def to_representation(self, value: Any) -> str:
+        return str(int(value))
+
+
+@extend_schema_field({"type": "array", "items": {"oneOf": [WHOLE, {"type": "null"}]}})
+class MicrosList(serializers.Field):
+    """One price per hourly slot in micro-USD per unit-hour; null where nothing traded."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(read_only=True, **options)
+
+    def to_representation(self, value: Any) -> list[str | None]:
+        return [None if price is None else str(int(price)) for price in value]
+
+
+@extend_schema_field({"type": "string", "pattern": "^[0-9a-f]*$", "description": "bytes in hex"})
+class HexOut(serializers.Field):
+    """Bytes in hex."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(read_only=True, **options)
+
+    def to_representation(self, value: Any) -> str:
+        return bytes(value).hex()
+
+
+class IdOut(IdField):
+    """An id that is only written."""
+
+    def __init__(self, prefix: str, **options: Any) -> None:
+        super().__init__(prefix, read_only=True, **options)
+
+    def get_attribute(self, instance: Any) -> Any:
+        value = super().get_attribute(instance)
+        return value if value is not empty else None

@@ -1,0 +1,88 @@
+"""One Idempotency-Key, one act. The reply is remembered in the transaction of the act, under an advisory lock.
+
+Only what was done is remembered. A refusal wrote nothing and is remembered nowhere, so the same key may be used again
+once the body is put right, the money is there, or the window has opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connection, transaction
+
+from marketplace.api.errors import IdempotencyKeyBad, IdempotencyKeyMissing
+from marketplace.errors import IdempotencyMismatch, InFlight
+from marketplace.parties.models import Party, RememberedReply
+
+KEPT = timedelta(days=7)
+KEY_SHAPE = re.compile(r"[!-~]{1,120}")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer to an act: its status and body, and whether it was given before."""
+
+    status: int
+    body: dict[str, Any]
+    is_replayed: bool = False
+
+
+def require_key(header: str | None) -> str:
+    """Return the Idempotency-Key of a request. Raises IdempotencyKeyMissing or IdempotencyKeyBad."""
+    if not header:
+        raise IdempotencyKeyMissing("Every POST needs an Idempotency-Key header, so that a retry is one act.")
+    if not KEY_SHAPE.fullmatch(header):
+        raise IdempotencyKeyBad("An Idempotency-Key is 1 to 120 printable ASCII characters without spaces.")
+    return header
+
+
+@transaction.atomic
+def once(
+    *, party: Party, key: str, route: str, raw: bytes, act: Callable[[], tuple[int, dict[str, Any]]], now: datetime
+) -> Reply:
+    """Do `act` and remember its reply, or return the reply of the same act. `raw` is the body as it was sent.
+
+    Raises InFlight while the twin runs, IdempotencyMismatch when the key stands for another act; and whatever the act
+    raises, having written nothing.
+    """
+    if not _lock(f"{party.pk}:{key}"):
+        raise InFlight("The same key is being handled right now.", idempotency_key=key)
+    digest = hashlib.sha256(route.encode() + b"\n" + raw).digest()
+    known = RememberedReply.objects.filter(party=party, key=key).first()
+    if known and known.remembered_at <= now - KEPT:
+        known.delete()
+        known = None
+    if known:
+        if known.route != route or bytes(known.body_sha256) != digest:
+            raise IdempotencyMismatch("This Idempotency-Key stands for another request.", idempotency_key=key)
+        return Reply(known.status, json.loads(known.reply["text"]), is_replayed=True)
+    status, body = act()
+    # As text: jsonb would sort the names, and the replay should be the same bytes.
+    RememberedReply.objects.create(
+        party=party, key=key, route=route, body_sha256=digest, status=status, reply={"text": json.dumps(body)},
+        remembered_at=now,
+    )  # fmt: skip
+    return Reply(status, body)
+
+
+@transaction.atomic
+def rehearsed(act: Callable[[], tuple[int, dict[str, Any]]]) -> dict[str, Any]:
+    """Return the body that `act` would answer with, and undo all it wrote. Raises whatever the act raises."""
+    mark = transaction.savepoint()
+    try:
+        return act()[1]
+    finally:
+        transaction.savepoint_rollback(mark)
+
+
+def _lock(name: str) -> bool:
+    number = int.from_bytes(hashlib.sha256(f"idempotency:{name}".encode()).digest()[:8], signed=True)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [number])
+        return bool(cursor.fetchone()[0])

@@ -1,0 +1,42 @@
+"""Windows: public, as on the market page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.response import Response
+
+from marketplace.api.paging import choice, page_by_time
+from marketplace.api.schema import CURSOR, LIMIT, page_of, parameter
+from marketplace.api.shapes import WindowOut
+from marketplace.api.views import ListMixin, PublicView, found, key_of
+from marketplace.catalogue.models import STATES
+from marketplace.catalogue.selectors import find_window, list_windows
+from marketplace.demand.selectors import gates_of
+
+
+class WindowList(ListMixin, PublicView):
+    shape = WindowOut
+    filters = ("state",)
+
+    @extend_schema(
+        operation_id="list_windows", tags=["windows"], auth=[], responses=page_of(WindowOut),
+        parameters=[parameter("state", "only windows in this state", STATES), LIMIT, CURSOR],
+    )  # fmt: skip
+    def get(self, request: Any) -> Response:
+        """Windows with their gate: funded demand against what opens bidding. Oldest first."""
+        query = self.query(request)
+        windows = list_windows()
+        if state := choice(query, "state", STATES):
+            windows = windows.filter(state=state)
+        page = page_by_time(windows, query, created="opened_at")
+        return self.page(request, page, gates=gates_of(page.rows))
+
+
+class WindowDetail(PublicView):
+    @extend_schema(operation_id="get_window", tags=["windows"], auth=[], responses=WindowOut)
+    def get(self, request: Any, window: str) -> Response:
+        """One window."""
+        row = found(find_window(key_of(window, "win")))
+        return Response(WindowOut(row, context={"gates": gates_of([row])}).data)

@@ -1,0 +1,176 @@
+"""What a clearing came to: own awards; for everybody certificates, bundle files and prices."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from django.http import HttpResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_field
+from rest_framework import serializers
+from rest_framework.response import Response
+
+from marketplace.api.errors import BadParameter
+from marketplace.api.fields import HexOut, IdOut, Micros, MicrosList
+from marketplace.api.paging import page_by_time, parameters
+from marketplace.api.reads import (
+    anchored_hashes,
+    awards_of,
+    bundle_file,
+    clearing_of,
+    clearings,
+    price_rows,
+)
+from marketplace.api.schema import CURSOR, LIMIT, WINDOW, page_of, parameter
+from marketplace.api.shapes import AwardOut
+from marketplace.api.views import ApiView, ListMixin, PublicView, found, key_of, window_filter
+from marketplace.clearing.models import Clearing
+from marketplace.clearing.selectors import last_clearing
+
+FILE_NAME = re.compile(r"[a-z_]{1,30}\.jsonl?")
+CLASS_SHAPE = re.compile(r"[A-Za-z0-9._-]{1,20}")
+COUNTRY_SHAPE = re.compile(r"[A-Z]{2}")
+
+
+class BundleFileOut(serializers.Serializer):
+    """One file of a public bundle."""
+
+    name = serializers.CharField()
+    bytes = serializers.IntegerField(source="size")
+    sha256 = HexOut()
+    url = serializers.SerializerMethodField()
+
+    def get_url(self, file: Any) -> str:
+        return f"/api/v1/certificates/win_{self.context['window'].hex}/files/{file.name}"
+
+
+class CertificateOut(serializers.ModelSerializer):
+    """The proof of a clearing: welfare, the bound nobody can beat, the gap between them, and the files to check it."""
+
+    window = IdOut("win", source="window_id")
+    number = serializers.IntegerField(source="window.number")
+    name = serializers.CharField(source="window.name")
+    welfare_micros = Micros()
+    bound_micros = Micros()
+    gap_micros = Micros()
+    bundle_hash = HexOut()
+    anchored_hash = serializers.SerializerMethodField()
+    files = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Clearing
+        fields = (
+            "window", "number", "name", "rule_version", "welfare_micros", "bound_micros", "gap_micros",
+            "demand_lines", "bid_lines", "bundle_hash", "anchored_hash", "cleared_at", "files",
+        )  # fmt: skip
+
+    @extend_schema_field({"type": ["string", "null"], "description": "what the anchor contract keeps"})
+    def get_anchored_hash(self, clearing: Clearing) -> str | None:
+        return self.context["anchored"].get(clearing.window.number)
+
+    @extend_schema_field(BundleFileOut(many=True))
+    def get_files(self, clearing: Clearing) -> Any:
+        return BundleFileOut(clearing.files.all(), many=True, context={"window": clearing.window_id}).data
+
+
+class PriceOut(serializers.Serializer):
+    """The price of one product signature in each slot of a window."""
+
+    signature = serializers.CharField()
+    resource_class = serializers.CharField()
+    country = serializers.CharField()
+    tier = serializers.IntegerField()
+    slot_prices_micros = MicrosList()
+
+
+class PricePage(serializers.Serializer):
+    """Prices of one cleared window."""
+
+    window = IdOut("win", allow_null=True)
+    starts_at = serializers.DateTimeField(allow_null=True)
+    data = PriceOut(many=True)
+
+
+class AwardList(ListMixin, ApiView):
+    shape = AwardOut
+    filters = ("window",)
+
+    @extend_schema(
+        operation_id="list_awards", tags=["awards"], responses=page_of(AwardOut), parameters=[WINDOW, LIMIT, CURSOR]
+    )
+    def get(self, request: Any) -> Response:
+        """Awards of your demands and bids, oldest first."""
+        query = self.query(request)
+        rows = awards_of(request.party, window=window_filter(query))
+        return self.page(request, page_by_time(rows, query, created="clearing__cleared_at"))
+
+
+class AwardDetail(ApiView):
+    @extend_schema(operation_id="get_award", tags=["awards"], responses=AwardOut)
+    def get(self, request: Any, award: str) -> Response:
+        """One award of yours."""
+        row = found(awards_of(request.party).filter(pk=key_of(award, "awd")).first())
+        return Response(AwardOut(row, context={"party": request.party}).data)
+
+
+class CertificateList(ListMixin, PublicView):
+    shape = CertificateOut
+
+    @extend_schema(
+        operation_id="list_certificates", tags=["market"], auth=[], responses=page_of(CertificateOut),
+        parameters=[LIMIT, CURSOR],
+    )  # fmt: skip
+    def get(self, request: Any) -> Response:
+        """Certificates of every cleared window, oldest first."""
+        page = page_by_time(clearings(), self.query(request), created="cleared_at")
+        return self.page(request, page, anchored=anchored_hashes([row.window.number for row in page.rows]))
+
+
+class CertificateDetail(PublicView):
+    @extend_schema(operation_id="get_certificate", tags=["market"], auth=[], responses=CertificateOut)
+    def get(self, request: Any, window: str) -> Response:
+        """The certificate of one window, with the files of its public bundle."""
+        row = found(clearings().filter(window_id=key_of(window, "win")).first())
+        anchored = anchored_hashes([row.window.number])
+        return Response(CertificateOut(row, context={"anchored": anchored}).data)
+
+
+class CertificateFile(PublicView):
+    @extend_schema(
+        operation_id="get_bundle_file", tags=["market"], auth=[],
+        responses={(200, "application/octet-stream"): OpenApiResponse(OpenApiTypes.BINARY)},
+    )  # fmt: skip
+    def get(self, request: Any, window: str, name: str) -> HttpResponse:
+        """One file of the public bundle, the very bytes that were hashed."""
+        body = found(bundle_file(key_of(window, "win"), name) if FILE_NAME.fullmatch(name) else None)
+        kind = "application/json" if name.endswith(".json") else "application/x-ndjson"
+        disposition = f'attachment; filename="{name}"'
+        return HttpResponse(body, content_type=kind, headers={"Content-Disposition": disposition})
+
+
+class MarketPrices(PublicView):
+    @extend_schema(
+        operation_id="list_prices", tags=["market"], auth=[], responses=PricePage,
+        parameters=[WINDOW, parameter("resource_class", "only this class"), parameter("country", "two capitals")],
+    )  # fmt: skip
+    def get(self, request: Any) -> Response:
+        """Prices of a cleared window, of the last one when none is named; null in slots where nothing traded."""
+        query = parameters(request, ("window", "resource_class", "country"))
+        window = window_filter(query)
+        clearing = found(clearing_of(window)) if window else last_clearing()
+        resource_class = _shaped(query, "resource_class", CLASS_SHAPE)
+        country = _shaped(query, "country", COUNTRY_SHAPE)
+        rows = list(price_rows(clearing, resource_class=resource_class, country=country)) if clearing else []
+        frame = {
+            "window": clearing.window_id if clearing else None,
+            "starts_at": clearing.window.starts_at if clearing else None, "data": rows,
+        }  # fmt: skip
+        return Response(PricePage(frame).data)
+
+
+def _shaped(query: dict[str, str], name: str, shape: re.Pattern[str]) -> str:
+    value = query.get(name, "")
+    if value and not shape.fullmatch(value):
+        raise BadParameter(f"The parameter {name} cannot be read.", parameter=name)
+    return value

@@ -1,0 +1,106 @@
+"""Demands of the asking party: list, read, post, fund, withdraw."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.response import Response
+
+from marketplace.api.fields import Body, IdField, TextIn, TextsIn, WholeIn
+from marketplace.api.paging import choice, page_by_time
+from marketplace.api.schema import CURSOR, DRY_RUN, IDEMPOTENCY_KEY, LIMIT, WINDOW, act_answers, page_of, parameter
+from marketplace.api.shapes import DemandDraft, DemandOut
+from marketplace.api.views import ActView, ApiView, ListMixin, found, key_of, window_filter
+from marketplace.catalogue.selectors import find_window
+from marketplace.demand.models import KINDS, STATES
+from marketplace.demand.selectors import demands_of, find_demand
+from marketplace.demand.services import fund_demand, post_demand, withdraw_demand
+
+
+class DemandIn(Body):
+    """What a buyer needs in one window, at most at `price_limit_micros` per unit-hour, all-in."""
+
+    window = IdField("win")
+    reference = TextIn(60, help_text="your own name for it; used once")
+    kind = TextIn(20, help_text=f"one of {', '.join(KINDS)}; block cannot be cleared yet")
+    accepted_classes = TextsIn(help_text="resource classes, any of which will do")
+    quantity_units = WholeIn(help_text="1 to 2^20")
+    start_slot = WholeIn(help_text="first hourly slot of the window")
+    end_slot = WholeIn(help_text="the slot after the last one")
+    price_limit_micros = WholeIn(help_text="micro-USD per unit-hour, on a tick of 100")
+    sla_code = TextIn(20)
+    zone_code = TextIn(12, required=False, allow_null=True, help_text="where the machines must stand")
+    control_zone_code = TextIn(
+        12, required=False, allow_null=True, help_text="where parent, operator and keys must sit"
+    )
+    tier_min = WholeIn(required=False, help_text="0 to 3; 0 when left out")
+    vantage_code = TextIn(30, required=False, allow_null=True)
+    latency_ms_max = WholeIn(required=False, allow_null=True, help_text="p95 round trip from the vantage")
+
+
+class DemandList(ListMixin, ActView):
+    shape = DemandOut
+    filters = ("state", "window")
+    body = DemandIn
+    may_rehearse = True
+
+    @extend_schema(
+        operation_id="list_demands", tags=["demands"], responses=page_of(DemandOut),
+        parameters=[parameter("state", "only demands in this state", STATES), WINDOW, LIMIT, CURSOR],
+    )  # fmt: skip
+    def get(self, request: Any) -> Response:
+        """Your demands, oldest first. Nobody else's are ever listed."""
+        query = self.query(request)
+        rows = demands_of(request.party, state=choice(query, "state", STATES), window=window_filter(query))
+        return self.page(request, page_by_time(rows.prefetch_related("reasons"), query, created="posted_at"))
+
+    @extend_schema(
+        operation_id="post_demand", tags=["demands"], request=DemandIn, parameters=[IDEMPOTENCY_KEY, DRY_RUN],
+        responses=act_answers(201, DemandOut, draft=DemandDraft),
+    )  # fmt: skip
+    def post(self, request: Any) -> Response:
+        """Post a demand. It moves no money and binds nobody until it is funded."""
+        return self.perform(request)
+
+    def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
+        window = found(find_window(fields.pop("window")))
+        demand = post_demand(party=request.party, window=window, now=request.now, **fields)
+        return 201, dict(DemandOut(demand).data)
+
+
+class DemandDetail(ApiView):
+    @extend_schema(operation_id="get_demand", tags=["demands"], responses=DemandOut)
+    def get(self, request: Any, demand: str) -> Response:
+        """One of your demands; after clearing with the reason for what was not filled."""
+        return Response(DemandOut(found(find_demand(key_of(demand, "dem"), request.party))).data)
+
+
+class DemandFunding(ActView):
+    @extend_schema(
+        operation_id="fund_demand", tags=["demands"], request=None, parameters=[IDEMPOTENCY_KEY],
+        responses=act_answers(200, DemandOut),
+    )  # fmt: skip
+    def post(self, request: Any, demand: str) -> Response:
+        """Fund a demand: limit x units x hours is held out of your available money. Only funded demand counts."""
+        return self.perform(request, demand=demand)
+
+    def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
+        demand = found(find_demand(key_of(ids["demand"], "dem"), request.party))
+        return 200, dict(DemandOut(fund_demand(demand=demand, party=request.party, now=request.now)).data)
+
+
+class DemandWithdrawal(ActView):
+    @extend_schema(
+        operation_id="withdraw_demand", tags=["demands"], request=None, parameters=[IDEMPOTENCY_KEY],
+        responses=act_answers(200, DemandOut),
+    )  # fmt: skip
+    def post(self, request: Any, demand: str) -> Response:
+        """Withdraw a demand while its window collects; its hold is released at once."""
+        return self.perform(request, demand=demand)
+
+    def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
+        demand = found(find_demand(key_of(ids["demand"], "dem"), request.party))
+        return 200, dict(DemandOut(withdraw_demand(demand=demand, party=request.party, now=request.now)).data)
+
+

@@ -1,0 +1,113 @@
+"""Leases and money of the asking party."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema, extend_schema_field
+from rest_framework import serializers
+from rest_framework.response import Response
+
+from ledger.selectors import StatementLine, statement
+from marketplace.api.fields import Micros, id_text
+from marketplace.api.paging import choice, page_by_place, page_by_time, parameters
+from marketplace.api.reads import AccountBalance, balances_of, leases_of
+from marketplace.api.schema import CURSOR, LIMIT, WINDOW, page_of, parameter
+from marketplace.api.shapes import LeaseOut
+from marketplace.api.views import ApiView, ListMixin, found, key_of, window_filter
+from marketplace.escrow.models import LEASE_STATES
+
+# An account is kept for a window or for a node class; which of the two its code says.
+SCOPE_PREFIX = {"buyer.held": "win", "provider.payable": "cls", "provider.holdback": "cls", "stake.mirror": "cls"}
+SCOPE = {"type": ["string", "null"], "description": "win_... or cls_...: what the account is kept for"}
+
+
+class LeaseList(ListMixin, ApiView):
+    shape = LeaseOut
+    filters = ("state", "window")
+
+    @extend_schema(
+        operation_id="list_leases", tags=["leases"], responses=page_of(LeaseOut),
+        parameters=[parameter("state", "only leases in this state", LEASE_STATES), WINDOW, LIMIT, CURSOR],
+    )  # fmt: skip
+    def get(self, request: Any) -> Response:
+        """Leases you buy or provide, oldest first, with verdict, credit and slash case."""
+        query = self.query(request)
+        rows = leases_of(request.party, state=choice(query, "state", LEASE_STATES), window=window_filter(query))
+        return self.page(request, page_by_time(rows, query, created="made_at"))
+
+
+class LeaseDetail(ApiView):
+    @extend_schema(operation_id="get_lease", tags=["leases"], responses=LeaseOut)
+    def get(self, request: Any, lease: str) -> Response:
+        """One lease of yours."""
+        row = found(leases_of(request.party).filter(pk=key_of(lease, "lea")).first())
+        return Response(LeaseOut(row, context={"party": request.party}).data)
+
+
+class BalanceOut(serializers.Serializer):
+    """One account: what is posted, what open holds reserve of it, what is left."""
+
+    account = serializers.CharField(source="code")
+    scope = serializers.SerializerMethodField()
+    balance_micros = Micros()
+    reserved_micros = Micros()
+    free_micros = Micros()
+
+    @extend_schema_field(SCOPE)
+    def get_scope(self, row: AccountBalance) -> str | None:
+        return id_text(SCOPE_PREFIX.get(row.code, "scp"), row.scope)
+
+
+class BalancesOut(serializers.Serializer):
+    """Every account of a party."""
+
+    asset = serializers.CharField()
+    at = serializers.DateTimeField()
+    accounts = BalanceOut(many=True)
+
+
+class Balances(ApiView):
+    @extend_schema(operation_id="get_balances", tags=["money"], responses=BalancesOut)
+    def get(self, request: Any) -> Response:
+        """Your accounts in the books: available, held, payable, held back, stake. They equal the chain's."""
+        parameters(request, ())
+        frame = {"asset": "USDC6", "at": request.now, "accounts": balances_of(request.party)}
+        return Response(BalancesOut(frame).data)
+
+
+class StatementLineOut(serializers.Serializer):
+    """One movement as one of your accounts sees it."""
+
+    seq = serializers.IntegerField()
+    account = serializers.CharField(source="account_code")
+    scope = serializers.SerializerMethodField()
+    other_account = serializers.CharField(source="other_code")
+    kind = serializers.CharField()
+    reason = serializers.CharField()
+    origin = serializers.CharField()
+    change_micros = Micros(source="change")
+    balance_after_micros = Micros(source="balance_after")
+    reserved_change_micros = Micros(source="reserved_change")
+    chain_reference = serializers.SerializerMethodField()
+    effective_at = serializers.DateTimeField()
+    posted_at = serializers.DateTimeField()
+
+    @extend_schema_field(SCOPE)
+    def get_scope(self, line: StatementLine) -> str | None:
+        return id_text(SCOPE_PREFIX.get(line.account_code, "scp"), line.scope)
+
+    @extend_schema_field({"type": ["string", "null"], "description": "block hash and log index in hex"})
+    def get_chain_reference(self, line: StatementLine) -> str | None:
+        return bytes(line.reference).hex() if line.reference is not None else None
+
+
+class StatementList(ListMixin, ApiView):
+    shape = StatementLineOut
+
+    @extend_schema(
+        operation_id="list_statement", tags=["money"], responses=page_of(StatementLineOut), parameters=[LIMIT, CURSOR]
+    )
+    def get(self, request: Any) -> Response:
+        """Every movement on your accounts, newest first, with running balances."""
+        return self.page(request, page_by_place(statement(request.party.pk), self.query(request)))
