@@ -18,4 +18,6 @@ urlpatterns = [
     path("market/bundles/<int:number>.zip", public.bundle, name="bundle"),
     path("portal/", include("marketplace.portal.urls")),
     path("onboarding/", include("marketplace.onboarding.urls")),
+    path("api/", include("marketplace.api.urls")),
+    path("problems/", include("marketplace.api.problem_urls")),
 ]
