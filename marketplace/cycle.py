@@ -7,6 +7,7 @@ given what was asked of it, and the books learn what became true there.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,7 @@ from datetime import datetime
 from django.db import transaction
 
 from ledger.epochs import close_epoch, record_anchor, unanchored_epochs
+from ledger.errors import LedgerError
 from ledger.models import ChainIntent
 from ledger.rails import indexer, mirror, sender
 from ledger.reconcile import Difference, compare_when_still
@@ -21,7 +23,9 @@ from ledger.services import USDC6_LEDGER, expire_holds
 from marketplace.catalogue.models import Window
 from marketplace.clearing.services import clear_window, close_bidding, judge_gate
 from marketplace.delivery.services import close_delivery
+from marketplace.errors import MarketError
 from marketplace.escrow.services import confirm_locks, lock_window
+from marketplace.notices.services import report_progress
 from marketplace.payout.services import (
     confirm_payouts,
     confirm_settlements,
@@ -31,6 +35,9 @@ from marketplace.payout.services import (
 )
 from marketplace.sla.services import judge_window
 from marketplace.slashing.services import confirm_requests, execute_due, open_cases
+from pricing.errors import PricingError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +77,28 @@ def advance(*, now: datetime) -> list[StepReport]:
     for name, states, step in WINDOW_STEPS:
         rows = 0
         for window in Window.objects.filter(state__in=states).order_by("number"):
-            before = window.state
-            outcome = step(window=window, now=now)
-            rows += outcome if isinstance(outcome, int) else Window.objects.get(pk=window.pk).state != before
+            rows += _take(name, window, step, now)
         if rows:
             reports += [StepReport(name, int(rows)), run_chain(now=now)]
     for name, market_step in MARKET_STEPS:
         if rows := market_step(now=now):
             reports += [StepReport(name, rows), run_chain(now=now)]
     return [report for report in reports if report.rows]
+
+
+def _take(name: str, window: Window, step: Callable[..., object], now: datetime) -> int:
+    """Take one step of one window. A window that is refused stays where it is and holds up no other."""
+    before = window.state
+    try:
+        outcome = step(window=window, now=now)
+    except (MarketError, LedgerError, PricingError) as error:
+        logger.exception("%s cannot %s", window.name, name)
+        report_progress(
+            job=f"window:{window.number}", phase=name, done=0, total=1, outcome="failed", now=now,
+            sentence=f"{window.name}: {error}"[:300],
+        )  # fmt: skip
+        return 0
+    return outcome if isinstance(outcome, int) else Window.objects.get(pk=window.pk).state != before
 
 
 def advance_until_quiet(*, now: datetime, rounds_max: int = 20) -> list[StepReport]:

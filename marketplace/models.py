@@ -25,7 +25,7 @@ from marketplace.demo.models import DemoRun
 __all__ = [
     "ApiKey", "Attestation", "AuditLine", "Award", "Benchmark", "Bid", "BundleFile", "Clearing", "Credit", "Demand",
     "DemoRun", "Flag", "Lease", "LineReason", "LockBatch", "Mandate", "MarketClock", "NodeClass", "Party", "Payout",
-    "PriceRow", "Progress", "Reading", "ReportChain", "RememberedReply", "ResourceClass", "Seat", "Settlement", "SettlementLine",
-    "Site", "SiteLatency", "SlaPreset", "SlashCase", "Standing", "StandingChange", "Tier", "User", "Vantage",
-    "Verdict", "Window", "WindowTransition", "Zone", "ZoneMember",
+    "PriceRow", "Progress", "Reading", "RememberedReply", "ReportChain", "ResourceClass", "Seat", "Settlement",
+    "SettlementLine", "Site", "SiteLatency", "SlaPreset", "SlashCase", "Standing", "StandingChange", "Tier", "User",
+    "Vantage", "Verdict", "Window", "WindowTransition", "Zone", "ZoneMember",
 ]  # fmt: skip

@@ -55,12 +55,26 @@ def zone_countries(code: str, on: date) -> set[str]:
     return set(valid.filter(Q(valid_until=None) | Q(valid_until__gt=on)).values_list("country", flat=True))
 
 
-def names() -> dict[str, list]:
-    """Return what a form can choose from: classes, zones, tiers, presets, vantages."""
-    return {
-        "classes": list(ResourceClass.objects.all()),
-        "zones": list(Zone.objects.order_by("code")),
-        "tiers": list(Tier.objects.all()),
-        "presets": list(SlaPreset.objects.all()),
-        "vantages": list(Vantage.objects.all()),
-    }
+def list_classes() -> list[ResourceClass]:
+    """Return every resource class."""
+    return list(ResourceClass.objects.all())
+
+
+def list_zones() -> list[Zone]:
+    """Return every zone."""
+    return list(Zone.objects.order_by("code"))
+
+
+def list_presets() -> list[SlaPreset]:
+    """Return every SLA preset, the loosest first."""
+    return list(SlaPreset.objects.all())
+
+
+def list_tiers() -> list[Tier]:
+    """Return every tier, T0 first."""
+    return list(Tier.objects.all())
+
+
+def list_vantages() -> list[Vantage]:
+    """Return every site that latency is measured from."""
+    return list(Vantage.objects.all())

@@ -80,7 +80,9 @@ def move_window(*, window: Window, to_state: str, reason: str, now: datetime, **
     )
     locked.state = to_state
     locked.save(update_fields=["state"])
-    record(actor="market", action="move_window", subject=locked.name, reason=reason, now=now, to_state=to_state, **facts)
+    record(
+        actor="market", action="move_window", subject=locked.name, reason=reason, now=now, to_state=to_state, **facts
+    )
     window.state = to_state
     return locked
 
@@ -98,7 +100,9 @@ def find_named(model: type, code: str | None, *, field: str):  # type: ignore[no
     row = model.objects.filter(pk=code).first()
     if row is None:
         known = list(model.objects.values_list("pk", flat=True)[:30])
-        raise UnknownName(f"There is no {model._meta.verbose_name} called {str(code)[:40]!r}.", field=field, known=known)
+        raise UnknownName(
+            f"There is no {model._meta.verbose_name} called {str(code)[:40]!r}.", field=field, known=known
+        )
     return row
 
 
@@ -109,6 +113,8 @@ def require_known_classes(codes: Collection[str], known: Collection[str]) -> tup
     unknown = sorted(set(codes) - set(known))
     if unknown:
         raise UnknownName(
-            f"There is no resource class called {str(unknown[0])[:40]!r}.", field="accepted_classes", known=sorted(known)
+            f"There is no resource class called {str(unknown[0])[:40]!r}.",
+            field="accepted_classes",
+            known=sorted(known),
         )
     return tuple(sorted(set(codes)))

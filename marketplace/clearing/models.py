@@ -79,7 +79,9 @@ class Award(models.Model):
         ordering = ["clearing", "demand", "bid", "start_slot"]
         constraints = [
             models.UniqueConstraint(name="award_is_made_once", fields=["demand", "bid", "start_slot"]),
-            models.CheckConstraint(name="award_has_units_and_money", condition=Q(units__gte=1) & Q(amount_micros__gte=1)),
+            models.CheckConstraint(
+                name="award_has_units_and_money", condition=Q(units__gte=1) & Q(amount_micros__gte=1)
+            ),
             models.CheckConstraint(
                 name="award_slots_run_forward", condition=Q(start_slot__gte=0) & Q(start_slot__lt=F("end_slot"))
             ),

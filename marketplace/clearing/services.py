@@ -50,13 +50,13 @@ def judge_gate(*, window: Window, now: datetime) -> str:
     if locked.state != "COLLECTING" or now < locked.demand_closes_at:
         return locked.state
     figures = funded_figures(window=locked)
-    met = (
-        figures["funded_unit_hours"] >= locked.gate_unit_hours and figures["funded_parties"] >= locked.gate_parties
-    )
+    met = figures["funded_unit_hours"] >= locked.gate_unit_hours and figures["funded_parties"] >= locked.gate_parties
     facts = {"gate_unit_hours": locked.gate_unit_hours, "gate_parties": locked.gate_parties, **figures}
     if met:
         freeze_demand(window=locked, now=now)
-        return move_window(window=locked, to_state="BIDDING", reason="funded demand passed the gate", now=now, **facts).state
+        return move_window(
+            window=locked, to_state="BIDDING", reason="funded demand passed the gate", now=now, **facts
+        ).state
     release_holds(window=locked, now=now)
     return move_window(window=locked, to_state="FAILED", reason="funded demand missed the gate", now=now, **facts).state
 

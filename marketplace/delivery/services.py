@@ -74,7 +74,7 @@ def record_slots(*, window: Window, node_class: NodeClass, witnesses: Sequence[S
     reports = ReportChain.objects.select_for_update().get(node_class=node_class)
     leases = list(Lease.objects.filter(window=window, node_class=node_class).exclude(state="refused"))
     owed = promises(leases=leases)
-    kept = set(bytes(body) for body in Reading.objects.filter(lease__in=leases).values_list("report", flat=True))
+    kept = {bytes(body) for body in Reading.objects.filter(lease__in=leases).values_list("report", flat=True)}
     fresh: list[tuple[tuple[UUID, int], SlotWitness, SlotReport]] = []
     head = ChainHead(reports.sequence, reports.head)
     for witness in witnesses:
@@ -111,7 +111,9 @@ def _judged_rows(
 ) -> list[Reading]:
     if not fresh:
         return []
-    valid = unpack(np.array([witness.probe_valid for _, witness, _ in fresh], dtype=np.int64).T)  # [verifiers, slots, 60]
+    valid = unpack(
+        np.array([witness.probe_valid for _, witness, _ in fresh], dtype=np.int64).T
+    )  # [verifiers, slots, 60]
     failed = unpack(np.array([witness.probe_failed for _, witness, _ in fresh], dtype=np.int64).T)
     verdicts = judge_minutes(valid, failed)  # int8 [slots, 60]
     billable = reconcile(

@@ -63,7 +63,8 @@ class Demand(models.Model):
                 name="demand_latency_needs_a_vantage", condition=Q(latency_ms_max=None) | ~Q(vantage=None)
             ),
             models.CheckConstraint(
-                name="funded_demand_has_its_hold", condition=~Q(state="funded") | (~Q(hold_id=None) & ~Q(funded_at=None))
+                name="funded_demand_has_its_hold",
+                condition=~Q(state="funded") | (~Q(hold_id=None) & ~Q(funded_at=None)),
             ),
         ]
 

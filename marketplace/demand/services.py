@@ -125,7 +125,7 @@ def fund_demand(*, demand: Demand, party: Party, now: datetime) -> Demand:
     try:
         reserve_hold(
             id=hold_id, party=party.pk, window=window.pk, amount=standing.hold_micros,
-            timeout_at=window.starts_at, now=now,
+            timeout_at=window.ends_at, now=now,
         )  # fmt: skip
     except InsufficientFunds as error:
         raise NotFunded(
@@ -226,7 +226,10 @@ def _checked_terms(
     tier = find_named(Tier, str(tier_min), field="tier_min") if _is_level(tier_min) else None
     if tier is None:
         raise BadInput("A tier is a whole number from 0 to 3.", field="tier_min")
-    zone, control = find_named(Zone, zone_code, field="zone_code"), find_named(Zone, control_zone_code, field="control_zone_code")
+    zone, control = (
+        find_named(Zone, zone_code, field="zone_code"),
+        find_named(Zone, control_zone_code, field="control_zone_code"),
+    )
     for rule, field in ((zone, "zone_code"), (control, "control_zone_code")):
         if rule and not zone_countries(zone=rule, on=window.starts_at.date()):
             raise ContradictoryRules(f"Zone {rule.code} has no members on that date.", field=field)

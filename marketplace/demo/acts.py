@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from django.db import transaction
 from django.utils.text import slugify
 
 from ledger.models import ChainIntent
@@ -47,14 +49,16 @@ if TYPE_CHECKING:
 EARLY, MAIN = "Opening window", "Main window"
 BUYER_KINDS = {"public": "public_buyer", "research": "research_buyer"}
 PROVIDER_KINDS = {"lab": "enterprise"}
-# A node class is attested for contracts worth up to this many times its reference price: prices move, attestations stay.
+# A node class is attested for this many times its reference price: prices move, attestations stay.
 PRICE_ROOM = 4
 ATTESTED_DAYS = 300
 CHECKS_DAY, CHECKS_PROBATION = 24 * 14, 200  # hourly re-checks in two weeks; those on probation have fewer
 FORCED_GAS = 5_000_000
+AT_ONCE = 64  # demands per import
 
 
-# --- 1, 2: the market and its money ------------------------------------------------------------------------------------
+# --- 1, 2: the market and its money ---
+@transaction.atomic  # one commit for some hundred registrations: a person makes one, an import makes all or none
 def found_the_market(story: Story) -> None:
     """Catalogue, parties, sites, node classes; prosumers knock and are told that their phase is not open."""
     now, world = clock.now(), story.world
@@ -81,8 +85,14 @@ def found_the_market(story: Story) -> None:
 
 def bring_money_and_stake(story: Story) -> None:
     """Deploy, attest where machines stand, deposit stakes and the buyers' money."""
-    now, world = clock.now(), story.world
-    ensure_deployed(now)
+    ensure_deployed(clock.now())
+    _ask_for_money_and_stake(story, clock.now())
+    cycle.run_chain(now=clock.now())
+
+
+@transaction.atomic
+def _ask_for_money_and_stake(story: Story, now: datetime) -> None:
+    world = story.world
     for node_class, world_class in _node_classes(world):
         attest_class(
             node_class=node_class, exposure_cap_micros=_exposure_cap(node_class, "PROBATION"), nonce=1,
@@ -97,28 +107,34 @@ def bring_money_and_stake(story: Story) -> None:
     parties = _buyers(world)
     for code, amount in sorted(needed.items()):
         deposit_funds(party=parties[code], amount_micros=amount, key="demo:1", now=now)
-    cycle.run_chain(now=now)
 
 
-# --- 3, 4: proofs ------------------------------------------------------------------------------------------------------
+# --- 3, 4: proofs ---
 def prove_challenges(story: Story) -> None:
     """Everybody who enrolled proves once and starts on probation."""
     clock.move_to(story.day(0, 2))
     now = clock.now()
-    for node_class, world_class in _node_classes(story.world):
-        if world_class.standing != "REGISTERED":
-            benchmark = prove(node_class=node_class, world_class=world_class, kind=CHALLENGE, epoch=1,
-                              at=story.day(0, 1), now=now)  # fmt: skip
-            submit_proof(benchmark=benchmark, now=now)
+    with transaction.atomic():
+        for node_class, world_class in _node_classes(story.world):
+            if world_class.standing != "REGISTERED":
+                benchmark = prove(node_class=node_class, world_class=world_class, kind=CHALLENGE, epoch=1,
+                                  at=story.day(0, 1), now=now)  # fmt: skip
+                submit_proof(benchmark=benchmark, now=now)
     cycle.run_chain(now=now)
-    for node_class, _ in _node_classes(story.world):
-        advance_standing(node_class=node_class, now=now)
+    _advance_standings(story, now)
 
 
 def prove_baselines(story: Story) -> None:
     """After two weeks of checks the baselines are attested; slashing is armed for those who are proven."""
     clock.move_to(story.day(14, 4))
     now = clock.now()
+    _prove_baselines(story, now)
+    cycle.run_chain(now=now)
+    _advance_standings(story, now)
+
+
+@transaction.atomic
+def _prove_baselines(story: Story, now: datetime) -> None:
     for node_class, world_class in _node_classes(story.world):
         if world_class.standing == "REGISTERED":
             continue
@@ -133,12 +149,15 @@ def prove_baselines(story: Story) -> None:
                 node_class=node_class, exposure_cap_micros=_exposure_cap(node_class, "PROVEN"), nonce=2,
                 expires_at=story.day(ATTESTED_DAYS), now=now,
             )  # fmt: skip
-    cycle.run_chain(now=now)
+
+
+@transaction.atomic
+def _advance_standings(story: Story, now: datetime) -> None:
     for node_class, _ in _node_classes(story.world):
         advance_standing(node_class=node_class, now=now)
 
 
-# --- 5, 6, 7: the early window -----------------------------------------------------------------------------------------
+# --- 5, 6, 7: the early window ---
 def play_early_market(story: Story) -> None:
     """A first, smaller window goes through the same code."""
     world, early = story.world, story.world.early_window
@@ -176,7 +195,7 @@ def restore_star(story: Story) -> None:
         restore(node_class=node_class, clean_hours=54, now=now)
 
 
-# --- 8 to 13: the main window ------------------------------------------------------------------------------------------
+# --- 8 to 13: the main window ---
 def collect_demand(story: Story) -> None:
     """Demand is posted and funded. A provider bids before the gate has opened and is refused."""
     world = story.world
@@ -269,7 +288,7 @@ def close_the_books(story: Story) -> None:
     cycle.reconcile(now=clock.now())
 
 
-# --- the hands behind the acts -----------------------------------------------------------------------------------------
+# --- the hands behind the acts ---
 def _fill_catalogue(world: w.World) -> None:
     for zone in world.zones:
         row, _ = Zone.objects.get_or_create(code=zone.code, defaults={"name": zone.name, "source": zone.source})
@@ -372,17 +391,25 @@ def _post_and_fund(story: Story, window: Window, demands: tuple[w.Demand, ...]) 
         return
     parties = _buyers(story.world)
     presets = {preset.sla_bps: preset.code for preset in story.world.sla_presets}
-    for demand in demands:
-        row = post_demand(
-            party=parties[demand.buyer], window=window, reference=demand.reference, kind=demand.kind,
-            accepted_classes=demand.accepted_classes, quantity_units=demand.quantity_units,
-            start_slot=demand.start_slot, end_slot=demand.end_slot, price_limit_micros=demand.price_limit_micros,
-            sla_code=presets[demand.sla_bps], zone_code=demand.zone, control_zone_code=demand.control_zone,
-            tier_min=demand.tier_min, vantage_code=demand.vantage, latency_ms_max=demand.latency_ms_max,
-            now=clock.now(),
-        )  # fmt: skip
-        if demand.funded and not demand.funded_late:
-            fund_demand(demand=row, party=row.party, now=clock.now())
+    now = clock.now()
+    for some in batched(demands, AT_ONCE):
+        with transaction.atomic():
+            for demand in some:
+                row = post_demand(
+                    party=parties[demand.buyer], window=window, reference=demand.reference, kind=demand.kind,
+                    accepted_classes=demand.accepted_classes, quantity_units=demand.quantity_units,
+                    start_slot=demand.start_slot, end_slot=demand.end_slot,
+                    price_limit_micros=demand.price_limit_micros, sla_code=presets[demand.sla_bps],
+                    zone_code=demand.zone, control_zone_code=demand.control_zone, tier_min=demand.tier_min,
+                    vantage_code=demand.vantage, latency_ms_max=demand.latency_ms_max, now=now,
+                )  # fmt: skip
+                if demand.funded and not demand.funded_late:
+                    fund_demand(demand=row, party=row.party, now=now)
+
+
+def batched(rows: tuple[w.Demand, ...], size: int) -> Iterator[tuple[w.Demand, ...]]:
+    """Rows in runs of `size`, as a buyer's import would send them."""
+    return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
 def _fund(story: Story, demand: w.Demand) -> int:
@@ -419,4 +446,3 @@ def _deliver(story: Story, window: Window, outages: tuple[w.Outage, ...]) -> Non
     if Window.objects.get(pk=window.pk).state == "DELIVERING":
         report_window(window=window, outages=outages, codes=_codes(story.world), seed=story.world.seed, now=clock.now())
     cycle.advance_until_quiet(now=clock.now())
-

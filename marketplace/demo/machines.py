@@ -50,7 +50,9 @@ def machine_key(code: str) -> MachineKey:
     return MachineKey(Ed25519PrivateKey.from_private_bytes(seed))
 
 
-def prove(*, node_class: NodeClass, world_class: WorldClass, kind: int, epoch: int, at: datetime, now: datetime) -> Benchmark:
+def prove(
+    *, node_class: NodeClass, world_class: WorldClass, kind: int, epoch: int, at: datetime, now: datetime
+) -> Benchmark:
     """Record a benchmark of a node class: measured on this machine, or recorded and marked as simulated."""
     standing = Benchmark.objects.filter(node_class=node_class, epoch=epoch).first()
     if standing:
@@ -81,7 +83,9 @@ def _measured(node_class: NodeClass, kind: int, epoch: int, at: datetime, now: d
                 measured_ops_per_sec=proven.score.ops_per_second, needed_ops_per_sec=reference.ops_per_sec * 85 // 100,
             )  # fmt: skip
     signatures = dict(zip(proven.signers, proven.signatures, strict=True))
-    return _keep(node_class, proven.attestation, signatures, at, is_simulated=False, transcript=proven.transcript, now=now)
+    return _keep(
+        node_class, proven.attestation, signatures, at, is_simulated=False, transcript=proven.transcript, now=now
+    )
 
 
 def _simulated(

@@ -101,7 +101,7 @@ def _slashing() -> dict[str, int]:
         "warned": SlashCase.objects.filter(outcome="warned").count(),
         "refused_unproven": SlashCase.objects.filter(outcome="held_back").count(),
         "executed": executed.count(),
-        "chain_reverts": ChainIntent.objects.filter(state="reverted").count(),
+        "chain_reverts": ChainIntent.objects.filter(state="reverted", function="request_slash").count(),
         "to_buyers_minor": _sum(executed, "to_buyer_micros"),
         "to_pool_minor": _sum(executed, "to_pool_micros"),
         "forfeited_minor": _sum(SlashCase, "forfeit_micros"),

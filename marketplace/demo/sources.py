@@ -162,11 +162,12 @@ def _resource_classes(source: Path, prices: pd.DataFrame) -> list[ResourceClass]
             origin = f"mlco2/impact ({row[0]}), memory by vendor data sheet"
         classes.append(ResourceClass(code, name, "GPU", round(tera * 1e12), gib * 2**30, gigabytes * 10**9,
                                      price[code], origin))
-    # A quarter of one core of an 18-core Xeon E5-2699 v3: the class is for shared cores, and a machine that is busy with
-    # other work must still reach it. Memory and bandwidth per core are our round figures.
+    # A quarter of one core of an 18-core Xeon E5-2699 v3: the class is for shared cores, and a machine that is busy
+    # with other work must still reach it. Memory and bandwidth per core are our round figures.
     ops = round(float(listed["Intel Xeon E5-2699"]["TFLOPS32"]) * 1e12) // (4 * 18)
-    classes.append(ResourceClass("CPU-CORE", "One shared x86-64 core", "core", ops, 4 * 2**30, 4 * 10**9, price["CPU-CORE"],
-                                 "mlco2/impact (Intel Xeon E5-2699), a quarter of one of 18 cores; price is our assumption"))
+    origin = "mlco2/impact (Intel Xeon E5-2699), a quarter of one of 18 cores; price is our assumption"
+    classes.append(ResourceClass("CPU-CORE", "One shared x86-64 core", "core", ops, 4 * 2**30, 4 * 10**9,
+                                 price["CPU-CORE"], origin))
     return classes
 
 

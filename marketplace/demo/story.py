@@ -1,7 +1,7 @@
 """The demo's story: the market as its people would use it, one step after another.
 
-Each step goes through the same services as the pages and the API, takes up what a crash left unfinished and does nothing
-twice. `DemoRun.facts` keeps what the steps counted on the way; everything else is read from the tables at the end.
+Each step goes through the same services as the pages and the API, takes up what a crash left unfinished and does
+nothing twice. `DemoRun.facts` keeps what the steps counted on the way; everything else is read from the tables.
 """
 
 from __future__ import annotations
@@ -102,7 +102,9 @@ def play_next(story: Story, *, tell: Callable[[int, Step], None] = lambda no, st
     story.run.steps_done = no + 1
     story.run.save(update_fields=["steps_done"])
     done = no + 1 == len(STEPS)
-    _progress(no + 1, "The demo world stands." if done else STEPS[no + 1].sentence, outcome="done" if done else "running")
+    _progress(
+        no + 1, "The demo world stands." if done else STEPS[no + 1].sentence, outcome="done" if done else "running"
+    )
     return not done
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Max
 
@@ -24,7 +25,7 @@ from marketplace.catalogue.models import Window, Zone
 from marketplace.catalogue.services import move_window, zone_countries
 from marketplace.clearing.models import Award
 from marketplace.demand.models import Demand
-from marketplace.errors import BadInput, WindowClosed
+from marketplace.errors import BadInput, PhaseClosed, WindowClosed
 from marketplace.escrow.models import Lease, LockBatch, Mandate
 from marketplace.governance.services import record
 from marketplace.parties.models import Party
@@ -53,6 +54,8 @@ def deposit_funds(*, party: Party, amount_micros: int, key: str, now: datetime) 
 
     The money is available once the chain has it and the indexer has seen it.
     """
+    if not settings.DEMO:
+        raise PhaseClosed("Test dollars exist only in a demo; deposit your own stablecoin into the escrow contract.")
     if not party.is_buyer:
         raise BadInput("Only buyers deposit into escrow.", field="party")
     if isinstance(amount_micros, bool) or not isinstance(amount_micros, int) or not 1 <= amount_micros < 2**62:
@@ -66,7 +69,9 @@ def deposit_funds(*, party: Party, amount_micros: int, key: str, now: datetime) 
         key="custody:approve:escrow", role="custody", contract="token", function="approve",
         args=[escrow, 2**256 - 1], now=now,
     )  # fmt: skip
-    record(actor=party.slug, action="deposit", subject=party.slug, reason="deposit", now=now, amount_micros=amount_micros)
+    record(
+        actor=party.slug, action="deposit", subject=party.slug, reason="deposit", now=now, amount_micros=amount_micros
+    )
     return sender.submit(
         key=f"deposit:{party.slug}:{key}", role="custody", contract="escrow", function="deposit",
         args=[address, amount_micros], now=now,
@@ -144,7 +149,9 @@ def _release_batch(batch: LockBatch, sentence: str, now: datetime) -> None:
     for demand in {lease.demand for lease in leases}:
         void_hold(id=demand.hold_id, now=now)
     batch.leases.update(state="refused", refusal=sentence[:200])
-    record(actor="chain", action="lock_reverted", subject=batch.intent_key, reason=sentence, now=now, leases=len(leases))
+    record(
+        actor="chain", action="lock_reverted", subject=batch.intent_key, reason=sentence, now=now, leases=len(leases)
+    )
 
 
 def _beyond_exposure(pairs: dict[tuple[Demand, Bid], list[Award]]) -> list[tuple[Demand, Bid]]:
@@ -179,7 +186,9 @@ def _refuse_pairs(
     for demand in {demand for demand, _ in refused} - served:
         void_hold(id=demand.hold_id, now=now)
     if refused:
-        record(actor="market", action="refuse_leases", subject=window.name, reason=sentence, now=now, leases=len(refused))
+        record(
+            actor="market", action="refuse_leases", subject=window.name, reason=sentence, now=now, leases=len(refused)
+        )
 
 
 def chain_batch_no(intent: ChainIntent) -> int:
@@ -188,9 +197,7 @@ def chain_batch_no(intent: ChainIntent) -> int:
     return int(event.args["batch"])
 
 
-def _sign_mandates(
-    window: Window, demands: Iterable[Demand], now: datetime
-) -> dict[Rules, Mandate]:
+def _sign_mandates(window: Window, demands: Iterable[Demand], now: datetime) -> dict[Rules, Mandate]:
     """One mandate per buyer and set of rules, signed by the custody key of that buyer."""
     groups: dict[Rules, list[Demand]] = defaultdict(list)
     for demand in sorted(demands, key=lambda row: row.accepted_rank):
@@ -261,7 +268,9 @@ def _plan_calls(
     for mandate in (each for each in mandates.values() if each in sums):
         by_class = sums[mandate]
         if len(by_class) > CALL_CLASSES_MAX:
-            raise WindowClosed("One mandate was awarded more node classes than one call holds.", mandate=str(mandate.pk))
+            raise WindowClosed(
+                "One mandate was awarded more node classes than one call holds.", mandate=str(mandate.pk)
+            )
         call = calls[-1]
         if (
             len(call.mandates) == CALL_MANDATES_MAX

@@ -8,7 +8,7 @@ from django.db.models import Q
 from marketplace.sla.models import Verdict
 from marketplace.supply.models import NodeClass
 
-OUTCOMES = ("warned", "held_back", "requested", "disputed", "vetoed", "executed", "lapsed")
+OUTCOMES = ("credited", "warned", "held_back", "requested", "disputed", "vetoed", "executed", "lapsed")
 
 
 class SlashCase(models.Model):

@@ -58,7 +58,7 @@ def confirm_requests(*, now: datetime) -> int:
     changed = 0
     for case in SlashCase.objects.select_for_update().filter(outcome="requested"):
         changed += _confirm_request(case, now) or _confirm_execution(case, now)
-    for case in SlashCase.objects.filter(outcome="held_back", verdict__credit__posted_at=None, forfeit_micros__gt=0):
+    for case in SlashCase.objects.filter(verdict__credit__posted_at=None, forfeit_micros__gt=0):
         if ChainIntent.objects.filter(key=case.intent_key, state="final").exists():
             changed += Credit.objects.filter(verdict_id=case.verdict_id, posted_at=None).update(posted_at=now)
     return changed
@@ -115,7 +115,9 @@ def _follow_armed(verdict: Verdict, window: Window, now: datetime) -> int:
     if kind == WARNING:
         _open(verdict, "warned", kind, "First confirmed breach in 90 days: a warning, no stake taken.", now=now)
         return 1
-    in_period = sum(case.amount_micros for case in SlashCase.objects.filter(node_class=node_class, verdict__lease__window=window))
+    in_period = sum(
+        case.amount_micros for case in SlashCase.objects.filter(node_class=node_class, verdict__lease__window=window)
+    )
     recent = SlashCase.objects.filter(node_class=node_class, opened_at__gte=now - timedelta(days=BREACH_MEMORY_DAYS))
     amount = slash_micros(
         kind=kind, lease_stake_micros=lease.stake_micros,
@@ -139,17 +141,18 @@ def _follow_unproven(verdict: Verdict, now: datetime) -> int:
     credit = getattr(verdict, "credit", None)
     held = balance(code="provider.holdback", party=lease.provider_id, scope=lease.node_class_id).minor
     promised = sum(SlashCase.objects.filter(
-        node_class=lease.node_class, outcome="held_back", verdict__credit__posted_at=None
+        node_class=lease.node_class, verdict__credit__posted_at=None
     ).values_list("forfeit_micros", flat=True))  # fmt: skip
     forfeit = forfeit_micros(
         credit_micros=credit.amount_micros if credit else 0, lease_stake_micros=lease.stake_micros,
         breach=verdict.is_breach, holdback_micros=max(0, held - promised),
     )  # fmt: skip
     key = f"forfeit:{lease.pk}"
-    _open(
-        verdict, "held_back", WARNING, "Slashing is held back until the benchmark is proven; the holdback pays.",
-        forfeit=forfeit, key=key, now=now,
-    )  # fmt: skip
+    if verdict.is_breach:
+        outcome, sentence = "held_back", "Slashing is held back until the benchmark is proven; the holdback pays."
+    else:
+        outcome, sentence = "credited", "No breach; the credit of an unproven provider comes out of its holdback."
+    _open(verdict, outcome, WARNING, sentence, forfeit=forfeit, key=key, now=now)
     if verdict.is_breach:
         degrade(
             node_class=lease.node_class, reason="confirmed breach", breach_at=verdict.breach_at,

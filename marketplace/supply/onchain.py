@@ -30,14 +30,14 @@ def ensure_address(*, party: Party) -> str:
     if party.chain_address is None:
         Party.objects.filter(pk=party.pk).update(chain_address=address)
         party.chain_address = address
-        ChainAddress.objects.get_or_create(
-            address=address, defaults={"party": party.pk, "role": role.split(":")[0]}
-        )
+        ChainAddress.objects.get_or_create(address=address, defaults={"party": party.pk, "role": role.split(":")[0]})
     return address
 
 
 @transaction.atomic
-def attest_class(*, node_class: NodeClass, exposure_cap_micros: int, expires_at: datetime, nonce: int, now: datetime) -> ChainIntent:
+def attest_class(
+    *, node_class: NodeClass, exposure_cap_micros: int, expires_at: datetime, nonce: int, now: datetime
+) -> ChainIntent:
     """Bring the compliance panel's attestation of place, control and tier to the contract."""
     site, party = node_class.site, node_class.party
     ensure_address(party=party)
@@ -65,9 +65,7 @@ def attest_class(*, node_class: NodeClass, exposure_cap_micros: int, expires_at:
 def submit_proof(*, benchmark: Benchmark, now: datetime) -> ChainIntent:
     """Bring an attested benchmark to the contract; slashing is armed there, by the proof alone."""
     struct = attestation_of(benchmark)
-    signed = {
-        row.signer: Signature(row.v, bytes(row.r), bytes(row.s)) for row in benchmark.attestations.all()
-    }
+    signed = {row.signer: Signature(row.v, bytes(row.r), bytes(row.s)) for row in benchmark.attestations.all()}
     return sender.submit(
         key=f"prove:{benchmark.node_class.chain_class}:{benchmark.epoch}", role="custody", contract="stake",
         function="prove", args=[struct.abi(), in_signing_order(signed)], now=now,

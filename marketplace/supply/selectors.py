@@ -49,6 +49,11 @@ def node_classes_of(party: Party) -> QuerySet[NodeClass]:
     )
 
 
+def classes_to_offer(party: Party) -> QuerySet[NodeClass]:
+    """Return a provider's node classes with site and standing only, for choosing one."""
+    return NodeClass.objects.filter(party=party).select_related("site", "standing").order_by("chain_class")
+
+
 def find_node_class(node_class_id: UUID, party: Party) -> NodeClass | None:
     """Return the party's own node class, or None."""
     return node_classes_of(party).filter(pk=node_class_id).first()

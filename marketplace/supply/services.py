@@ -43,6 +43,7 @@ ATTEST_QUORUM = 2
 PROBATION_DAYS = 14
 CHECKS_NEEDED = 313
 CHECK_FAILURES_ALLOWED = 2
+BREACH_MEMORY_DAYS = 90
 MAY_BID = ("PROBATION", "PROVEN")
 
 
@@ -192,10 +193,16 @@ def advance_standing(*, node_class: NodeClass, now: datetime) -> str:
 
 @transaction.atomic
 def degrade(*, node_class: NodeClass, reason: str, breach_at: datetime, evidence: bytes, now: datetime) -> None:
-    """Note a confirmed breach. A PROVEN class takes no new orders until 48 clean hours; its leases run on."""
+    """Note a confirmed breach. A PROVEN class takes no new orders until 48 clean hours; its leases run on.
+
+    A second breach in 90 days suspends it.
+    """
     standing = Standing.objects.select_for_update().get(node_class=node_class)
-    standing.last_breach_at = breach_at
-    if standing.state == "PROVEN":
+    earlier, standing.last_breach_at = standing.last_breach_at, breach_at
+    again = earlier is not None and timedelta(0) < breach_at - earlier <= timedelta(days=BREACH_MEMORY_DAYS)
+    if standing.state in ("PROVEN", "DEGRADED") and again:
+        _change(standing, "SUSPENDED", "second breach in 90 days", None, now, evidence=evidence)
+    elif standing.state == "PROVEN":
         _change(standing, "DEGRADED", reason, None, now, evidence=evidence)
     else:
         standing.save(update_fields=["last_breach_at"])
@@ -256,7 +263,9 @@ def place_bid(
 @transaction.atomic
 def withdraw_bid(*, bid: Bid, party: Party, now: datetime) -> Bid:
     """Take a sealed bid back, until the no-cancel period begins."""
-    standing = Bid.objects.select_for_update(of=("self",)).select_related("window").filter(pk=bid.pk, party=party).first()
+    standing = (
+        Bid.objects.select_for_update(of=("self",)).select_related("window").filter(pk=bid.pk, party=party).first()
+    )
     if standing is None:
         raise NotYours("There is no such bid.")
     if standing.state == "withdrawn":
@@ -265,7 +274,8 @@ def withdraw_bid(*, bid: Bid, party: Party, now: datetime) -> Bid:
         raise WindowClosed("This bid can no longer be withdrawn.", state=standing.window.state)
     if now >= standing.window.no_cancel_from:
         raise TooLate(
-            "Bids cannot be withdrawn in the no-cancel period.", no_cancel_from=standing.window.no_cancel_from.isoformat()
+            "Bids cannot be withdrawn in the no-cancel period.",
+            no_cancel_from=standing.window.no_cancel_from.isoformat(),
         )
     standing.state = "withdrawn"
     standing.save(update_fields=["state"])
@@ -311,7 +321,10 @@ def _require_eligible(node_class: NodeClass, window: Window, quantity_units: int
 
 def _baseline(standing: Standing, live: Any) -> Benchmark | None:
     """The first baseline old enough and backed by enough checks."""
-    if standing.checks_passed + standing.checks_failed < CHECKS_NEEDED or standing.checks_failed > CHECK_FAILURES_ALLOWED:
+    if (
+        standing.checks_passed + standing.checks_failed < CHECKS_NEEDED
+        or standing.checks_failed > CHECK_FAILURES_ALLOWED
+    ):
         return None
     if standing.challenged_at is None:
         return None
@@ -320,7 +333,12 @@ def _baseline(standing: Standing, live: Any) -> Benchmark | None:
 
 
 def _change(
-    standing: Standing, to_state: str, reason: str, proof: Benchmark | None, now: datetime, evidence: bytes | None = None
+    standing: Standing,
+    to_state: str,
+    reason: str,
+    proof: Benchmark | None,
+    now: datetime,
+    evidence: bytes | None = None,
 ) -> None:
     evidence = evidence or (bytes(proof.transcript_hash) if proof else None)
     StandingChange.objects.create(
@@ -329,9 +347,7 @@ def _change(
     )  # fmt: skip
     standing.state, standing.changed_at = to_state, now
     standing.save()
-    record(
-        actor="market", action="standing", subject=standing.node_class_id, reason=reason, now=now, to_state=to_state
-    )
+    record(actor="market", action="standing", subject=standing.node_class_id, reason=reason, now=now, to_state=to_state)
 
 
 def _next_rank(window: Window) -> int:

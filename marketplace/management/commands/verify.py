@@ -20,7 +20,7 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("what", nargs="?", choices=("clearing",), help="check only a public bundle: `clearing PATH`")
+        parser.add_argument("what", nargs="?", choices=("clearing",), help="check only a bundle: clearing PATH")
         parser.add_argument("path", nargs="?", type=Path, help="folder of the bundle")
         parser.add_argument("--demo", action="store_true", help="of the last demo instead of the live market")
 
