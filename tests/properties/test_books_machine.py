@@ -202,12 +202,22 @@ class BooksMachine(RuleBasedStateMachine):
         timeout_at = None if minutes is None else self.now + timedelta(minutes=minutes)
         self.send(self.make(debit, credit, amount, kind="pending", timeout_at=timeout_at))
 
-    @rule(pick=picks, kind=st.sampled_from(["post", "post", "void", "expire"]), less=st.sampled_from([0, 0, 0, 1, -1]))
+    @rule(pick=picks, kind=st.sampled_from(["post", "post", "void", "expire"]), less=st.sampled_from([0, 1, -1]))
     def end_a_hold(self, pick: int, kind: str, less: int) -> None:
         hold = self.known(pick, "pending")
         if hold is not None and hold.amount > less:
             end = self.make(0, 0, hold.amount - less, kind=kind, pending_id=hold.id)
             self.send(replace(end, debit=hold.debit, credit=hold.credit))
+
+    @rule(amount=st.integers(2, 60), kind=st.sampled_from(["post", "void", "expire"]), less=st.sampled_from([0, 1]),
+          minutes=st.sampled_from([4, 5]))  # fmt: skip
+    def reserve_wait_and_end(self, amount: int, kind: str, less: int, minutes: int) -> None:
+        hold = self.make(0, 0, amount, kind="pending", timeout_at=self.now + timedelta(minutes=5))
+        self.send(hold)
+        self.now += timedelta(minutes=minutes)
+        less = less if kind == "post" else 0
+        end = self.make(0, 0, amount - less, kind=kind, pending_id=hold.id)
+        self.send(replace(end, debit=hold.debit, credit=hold.credit))
 
     @rule(pick=picks, debit=picks, credit=picks)
     def end_what_is_no_hold_of_these_accounts(self, pick: int, debit: int, credit: int) -> None:
