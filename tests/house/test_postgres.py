@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 import time
@@ -200,3 +201,37 @@ def test_a_warm_start_is_quick(users: Users) -> None:
     users().server()
 
     assert time.monotonic() - began < 10  # 0.5 s on a quiet machine
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as somebody else")
+def test_binaries_that_root_alone_can_read_are_copied_once(
+    monkeypatch: pytest.MonkeyPatch, users: Users, home: Path, tmp_path: Path
+) -> None:
+    private = tmp_path / "private"  # below a folder of mode 0700, as a virtual environment in root's home is
+    shutil.copytree(postgres.find_binaries().parent, private, symlinks=True)
+    monkeypatch.setenv("PG_BIN", str(private / "bin"))
+
+    first = users()
+    server = first.server()
+    copies = list((home / "postgres").glob("binaries-*"))
+
+    assert len(copies) == 1
+    assert Path(f"/proc/{server}/exe").resolve().is_relative_to(copies[0])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as somebody else")
+def test_a_data_folder_the_servers_user_cannot_reach_is_refused(home: Path) -> None:
+    (home / "closed").mkdir(mode=0o700)
+    unreachable = home / "closed" / "data"
+    unreachable.mkdir()
+
+    with pytest.raises(BadSetting, match="cannot reach"):
+        postgres.ensure_running(unreachable)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody else")
+def test_an_unknown_user_for_the_server_is_refused(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    monkeypatch.setenv("POSTGRES_OS_USER", "nobody-of-that-name")
+
+    with pytest.raises(BadSetting, match="POSTGRES_OS_USER"):
+        postgres.ensure_running(home)
