@@ -41,7 +41,7 @@ class ProgressPrinter:
                 self._move_bar(row)
             elif self._is_worth_a_line(row, before):
                 self._printed_at[row.job] = time.monotonic()
-                self.stream.write(line_of(row))
+                self.stream.write(f"{line_of(row)}\n")
                 self.stream.flush()
 
     def _rows(self) -> list[Any]:
