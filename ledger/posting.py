@@ -190,26 +190,40 @@ def _refusal_of(error: DatabaseError, ledger: int, postings: Sequence[Posting]) 
 
 
 def _insufficient(detail: str, constraint: str, postings: Sequence[Posting]) -> InsufficientFunds:
-    """Name the account that fell short; `available_minor` is read after the refusal, so it is what it holds now."""
-    found = re.search(r"contains \((\d+),", detail)  # the first column is the account's id
-    account = Account.objects.filter(pk=int(found.group(1))).first() if found else None
+    """Name the account that fell short, a payer before a payee when both did.
+
+    `available_minor` is read after the refusal, so it is what the account has free now.
+    """
+    in_order = dict.fromkeys([*(posting.debit for posting in postings), *(posting.credit for posting in postings)])
+    rows = Account.objects.in_bulk(list(in_order))
+    named = re.search(r"contains \((\d+),", detail)  # the first column is the account's id
+    refused = rows.get(int(named.group(1))) if named else None
+    short = (rows[id] for id in in_order if id in rows and _falls_short(rows[id], postings))
+    account = next(short, refused)
     if account is None:
         return InsufficientFunds("An account does not hold that much.", constraint=constraint)
-    is_credit = account.floor == "credit"
-    wanted = sum(
-        posting.amount * (((posting.debit == account.pk) - (posting.credit == account.pk)) * (1 if is_credit else -1))
-        for posting in postings
-        if posting.kind in ("posted", "pending")
-    )
     return InsufficientFunds(
         "The account does not hold that much.",
-        constraint=constraint,
         account=account.pk,
         account_code=account.code,
         party=str(account.party) if account.party else None,
-        needed_minor=wanted,
+        needed_minor=_wanted(account, postings),
         available_minor=account.free_minor,
     )
+
+
+def _falls_short(account: Account, postings: Sequence[Posting]) -> bool:
+    return account.floor != "none" and _wanted(account, postings) > account.free_minor
+
+
+def _wanted(account: Account, postings: Sequence[Posting]) -> int:
+    """What these postings together take out of the account."""
+    out_is_debit = account.floor == "credit"
+    taken = 0
+    for posting in postings:
+        if posting.kind in ("posted", "pending"):
+            taken += posting.amount * ((posting.debit == account.pk) - (posting.credit == account.pk))
+    return taken if out_is_debit else -taken
 
 
 def account(*, ledger: int, code: str, party: UUID | None = None, scope: UUID | None = None) -> int:
