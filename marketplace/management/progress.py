@@ -67,9 +67,10 @@ class ProgressPrinter:
         self._bars.update(self._bar_of[row.job], total=row.total or None, completed=row.done, description=words)
         if row.outcome != "running":
             self._bars.remove_task(self._bar_of.pop(row.job))
-            self._bars.console.print(line_of(row), highlight=False, markup=False)
-        if not self._bar_of:
-            self._close_bars()
+            bars = self._bars
+            if not self._bar_of:
+                self._close_bars()
+            bars.console.print(line_of(row), highlight=False, markup=False)
 
     def _close_bars(self) -> None:
         if self._bars is not None:
@@ -90,4 +91,4 @@ def _new_bars() -> Any:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     words = TextColumn("{task.description}", markup=False)
-    return Progress(SpinnerColumn(), words, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(SpinnerColumn(), words, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), transient=True)
