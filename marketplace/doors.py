@@ -6,6 +6,7 @@ The party comes from the session, never from the request's body. A stranger's ob
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from functools import wraps
 from typing import Any
 
@@ -15,6 +16,7 @@ from django.core.paginator import Page, Paginator
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import resolve_url
 
+from marketplace import clock
 from marketplace.errors import MarketError
 from marketplace.parties.models import Party, Seat
 
@@ -30,6 +32,13 @@ def seat_of(request: HttpRequest) -> Seat | None:
         seats = Seat.objects.select_related("party__parent").filter(user=user) if user.is_authenticated else None
         request._seat = seats.first() if seats is not None else None  # type: ignore[attr-defined]
     return request._seat  # type: ignore[attr-defined]
+
+
+def market_time(request: HttpRequest) -> datetime:
+    """Return market time, the same instant for the whole of one request."""
+    if not hasattr(request, "_market_time"):
+        request._market_time = clock.now()  # type: ignore[attr-defined]
+    return request._market_time  # type: ignore[attr-defined]
 
 
 def home_of(request: HttpRequest) -> str:

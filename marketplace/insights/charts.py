@@ -269,8 +269,13 @@ def _draw_burn(
     days = range(0, slots + 1, 24 * max(1, slots // 24 // (7 if size is WIDE else 4)) or 24)
     parts += _x_axis(size, [(x(s), f"{s} h") for s in days], "minutes down, over the hours of the lease")
     parts.append(f'<path class="even" d="M{x(0):.1f} {y(0):.1f}L{x(slots):.1f} {y(budget):.1f}"/>')
-    parts += _limit_line(size, y(budget), "credit above", "warn", "end")
-    parts += _limit_line(size, y(breach), "breach, armed" if is_armed else "breach, holdback pays", "bad", "start")
+    breach_words = "breach (armed)" if is_armed else "breach (holdback pays)"
+    are_close = 0 <= y(budget) - y(breach) < 20
+    parts += _limit_line(size, y(budget), "" if are_close else "credit", "warn", "end")
+    parts += _limit_line(
+        size, y(breach), f"credit, then {breach_words}" if are_close else breach_words,
+        "bad", "start",
+    )  # fmt: skip
     if running:
         path = f"M{x(0):.1f} {y(0):.1f}" + "".join(f"V{y(m):.1f}H{x(i + 1):.1f}" for i, m in enumerate(running))
         parts.append(f'<path class="line-d" d="{path}"/>')
@@ -443,11 +448,12 @@ def _draw_flow(total: int, parts: list[tuple[str, int, str]], wanted: Size, titl
 
 def _legend(size: Size, y: int, name: str, amount: int, total: int, tone: str) -> str:
     share = 1000 * amount // max(total, 1)
+    words = f"{usd_text(amount)} · {share // 10}.{share % 10} %"
     return (
         f'<rect class="flow-{tone}" x="{size.left}" y="{y - 11}" width="12" height="12" rx="2"/>'
         f'<text class="axis" x="{size.left + 20}" y="{y}">{escape(name)}</text>'
         f'<text class="strong" x="{size.width - size.right}" y="{y}" text-anchor="end">'
-        f"{usd_text(amount)} · {share // 10}.{share % 10} %</text>"
+        f"{words}</text>"
     )
 
 

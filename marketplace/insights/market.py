@@ -87,10 +87,10 @@ def public_market(zone_code: str, resource_class: str = "") -> PublicMarket | No
     countries = zone_countries(zone_code, clearing.window.starts_at.date()) if zone_code else None
     products = clearings.products_of(clearing, countries)
     sides = clearings.parties_per_side(clearing)
-    wide = [code for code, sold, _ in clearings.sold_and_offered(clearing) if sold and _is_wide(sides.get(code))]
+    traded = [row for row in clearings.sold_and_offered(clearing) if _is_wide(sides.get(row[0]))]
+    wide = [code for code, sold, _ in traded if sold]
     chosen = resource_class if resource_class in wide else (wide[0] if wide else "")
-    uses = [Use(code, sold, offered) for code, sold, offered in clearings.sold_and_offered(clearing)
-            if _is_wide(sides.get(code))]
+    uses = [Use(*row) for row in traded]
     return PublicMarket(
         clearing=clearing, products=products,
         use=utilisation(uses, title=f"Unit-hours sold per resource class, {clearing.window.name}"),
@@ -136,8 +136,8 @@ def lease_money(lease: Lease) -> Chart | None:
         ("paid to the provider", line.payable_micros, "payable"),
         ("held back until proven", line.holdback_micros, "holdback"),
         ("platform fee", line.fee_micros, "fee"),
-        ("returned to you, minutes not delivered", line.returned_micros, "returned"),
-        ("credited to you for the broken SLA", line.credit_micros, "credit"),
+        ("returned: not delivered", line.returned_micros, "returned"),
+        ("credit: broken SLA", line.credit_micros, "credit"),
     ]
     return money_flow(lease.fee_micros, parts, title="Where the hold went")
 

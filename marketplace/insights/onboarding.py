@@ -52,10 +52,10 @@ def provider_money(party: Party) -> ProviderMoney:
     return ProviderMoney(*sums.values())
 
 
-def checklist_of(party: Party, now: datetime) -> Checklist:
+def checklist_of(party: Party, money: ProviderMoney, now: datetime) -> Checklist:
     """Return the checklist of a provider from live rows; the first item that is not done is the next step."""
     classes, sites = list(node_classes_of(party)), list(sites_of(party))
-    items = [*_items_of_party(party, sites, classes), *_items_of_proof(party, classes, now)]
+    items = [*_items_of_party(party, sites, classes), *_items_of_proof(party, classes, money.stake_micros, now)]
     following = next((i for i, item in enumerate(items) if not item.is_done), None)
     return Checklist([
         Item(i.title, i.sentence, i.is_done, number == following, i.link, i.command) for number, i in enumerate(items)
@@ -71,26 +71,26 @@ def _items_of_party(party: Party, sites: list, classes: list[NodeClass]) -> list
              or "Name where the machines stand, who runs them and who holds the keys.", bool(sites)),
         Item("Node class enrolled", machines or "Enrol the machines that are proven together.", bool(classes),
              link="onboarding:classes", command="python -m marketplace.agent enrol --server URL --token TOKEN"),
-        Item("Controls for a tier", f"Today: {tiers}." if tiers else "The tier follows from your evidence.", bool(classes),
-             link="onboarding:classes"),
+        Item("Controls for a tier", f"Today: {tiers}." if tiers else "The tier follows from your evidence.",
+             bool(classes), link="onboarding:classes"),
         Item("Payout address", "Payouts go to your own address on chain." if party.chain_address
              else "It is set when your first node class goes on chain.", bool(party.chain_address)),
     ]  # fmt: skip
 
 
-def _items_of_proof(party: Party, classes: list[NodeClass], now: datetime) -> list[Item]:
+def _items_of_proof(party: Party, classes: list[NodeClass], stake: int, now: datetime) -> list[Item]:
     challenged = [c for c in classes if c.standing.challenged_at or c.standing.state == "PROVEN"]
     proven = [c for c in classes if c.standing.state == "PROVEN"]
     ends = [b.valid_until for c in proven if (b := live_benchmark(c, now))]
-    stake = provider_money(party).stake_micros
     return [
         Item("Stake bonded", "Your bond; it cannot be slashed before your benchmark is proven." if stake
-             else "Bond the entry stake: 72 unit-hours at the class's reference price.", stake > 0, link="onboarding:arming"),
+             else "Bond the entry stake: 72 unit-hours at the class's reference price.", stake > 0,
+             link="onboarding:arming"),
         Item("Challenge passed", f"{len(challenged)} of {len(classes)} node classes attested by a quorum of verifiers."
              if classes else "A benchmark under the verifiers' clocks admits you to probation.", bool(challenged),
              link="onboarding:classes", command="python -m marketplace.agent benchmark --preset full"),
         Item("Baseline proven", f"Proven until {min(ends):%d %b %Y}." if ends
-             else "After 14 days of passed re-checks the baseline counts: all orders, and payouts are no longer held back.",
+             else "After 14 days of passed re-checks the baseline counts: all orders, nothing held back any more.",
              bool(proven), link="onboarding:arming"),
         Item("First bid", "Sealed bids of yours are read by your own seats only.", bids_of(party).exists(),
              link="onboarding:bids"),

@@ -37,9 +37,10 @@ class BidForm(DoorForm):
             (str(w.pk), f"{w.name} · {w.slots} hours{late.get(w.state, '')}") for w in windows
         ]
         self.fields["node_class"].choices = [
-            (str(c.pk), f"{c.resource_class_id} × {c.units} · {c.site} · {c.standing.state.lower()}") for c in node_classes
+            (str(c.pk), f"{c.resource_class_id} × {c.units} · {c.site} · {c.standing.state.lower()}")
+            for c in node_classes
         ]
-        self.fields["sla_code"].choices = [(s.code, str(s)) for s in catalogue.names()["presets"]]
+        self.fields["sla_code"].choices = [(s.code, str(s)) for s in catalogue.list_presets()]
         self._things = {"window": {str(w.pk): w for w in windows}, "node_class": {str(c.pk): c for c in node_classes}}
 
     def terms(self) -> dict[str, Any]:

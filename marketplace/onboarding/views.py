@@ -9,11 +9,10 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from marketplace import clock
 from marketplace.catalogue import selectors as catalogue
 from marketplace.clearing import selectors as clearings
 from marketplace.demand.selectors import gates_of
-from marketplace.doors import STOP_POLLING, found_or_404, page_of, provider_only
+from marketplace.doors import STOP_POLLING, found_or_404, market_time, page_of, provider_only
 from marketplace.errors import MarketError
 from marketplace.escrow import selectors as leases
 from marketplace.insights import onboarding as checklist
@@ -29,12 +28,11 @@ from marketplace.supply.services import place_bid, withdraw_bid
 @provider_only
 def home(request: HttpRequest) -> HttpResponse:
     """The checklist: what is done, what is missing, what comes next."""
-    now = clock.now()
     windows = list(catalogue.windows_in(catalogue.OPEN_STATES))
-    gates = gates_of(windows)
+    gates, money = gates_of(windows), checklist.provider_money(request.party)
     return render(request, "onboarding/home.html", {
-        "list": checklist.checklist_of(request.party, now), "windows": [(w, gates[w.pk]) for w in windows],
-        "money": checklist.provider_money(request.party), "progress": notices.current_progress(),
+        "list": checklist.checklist_of(request.party, money, market_time(request)),
+        "windows": [(w, gates[w.pk]) for w in windows], "money": money, "progress": notices.current_progress(),
     })  # fmt: skip
 
 
@@ -51,7 +49,7 @@ def progress(request: HttpRequest) -> HttpResponse:
 @provider_only
 def class_list(request: HttpRequest) -> HttpResponse:
     """The provider's node classes with their proofs."""
-    now = clock.now()
+    now = market_time(request)
     classes = list(supply.node_classes_of(request.party))
     rows = [(c, supply.live_benchmark(c, now)) for c in classes]
     return render(request, "onboarding/classes.html", {
@@ -64,7 +62,7 @@ def class_list(request: HttpRequest) -> HttpResponse:
 def class_page(request: HttpRequest, node_class_id: UUID) -> HttpResponse:
     """One node class: claim against proof, who attested, and how its standing changed."""
     node_class = found_or_404(supply.find_node_class(node_class_id, request.party))
-    now = clock.now()
+    now = market_time(request)
     benchmarks = list(node_class.benchmarks.all())
     return render(request, "onboarding/class.html", {
         "node_class": node_class, "live": supply.live_benchmark(node_class, now), "now": now,
@@ -76,7 +74,7 @@ def class_page(request: HttpRequest, node_class_id: UUID) -> HttpResponse:
 @provider_only
 def arming(request: HttpRequest) -> HttpResponse:
     """Slashing held back until proof: now, after proof, and the worst case."""
-    now = clock.now()
+    now = market_time(request)
     classes = list(supply.node_classes_of(request.party))
     chosen = next((c for c in classes if str(c.pk) == request.GET.get("class")), classes[0] if classes else None)
     return render(request, "onboarding/arming.html", {
@@ -96,7 +94,7 @@ def bid_list(request: HttpRequest) -> HttpResponse:
     gates = gates_of(windows)
     return render(request, "onboarding/bids.html", {
         "page": page, "rows": [(bid, reasons.get(bid.pk)) for bid in page.object_list],
-        "windows": [(w, gates[w.pk]) for w in windows], "now": clock.now(),
+        "windows": [(w, gates[w.pk]) for w in windows], "now": market_time(request),
     })  # fmt: skip
 
 
@@ -105,13 +103,12 @@ def bid_list(request: HttpRequest) -> HttpResponse:
 def bid_new(request: HttpRequest) -> HttpResponse:
     """Place a sealed bid."""
     windows = sorted(catalogue.windows_in(catalogue.OPEN_STATES), key=lambda w: w.state != "BIDDING")
-    classes = list(supply.node_classes_of(request.party))
-    form = BidForm(
-        request.POST or None, windows=windows, node_classes=classes, initial={"window": request.GET.get("window")}
-    )
+    classes = list(supply.classes_to_offer(request.party))
+    data = request.POST if request.method == "POST" else None
+    form = BidForm(data, windows=windows, node_classes=classes, initial={"window": request.GET.get("window")})
     if request.method == "POST" and form.is_valid():
         try:
-            place_bid(party=request.party, now=clock.now(), **form.terms())
+            place_bid(party=request.party, now=market_time(request), **form.terms())
         except MarketError as error:
             form.show(error)
         else:
@@ -130,7 +127,7 @@ def bid_withdraw(request: HttpRequest, bid_id: UUID) -> HttpResponse:
     """Take a sealed bid back, before the no-cancel period."""
     bid = found_or_404(supply.find_bid(bid_id, request.party))
     try:
-        withdraw_bid(bid=bid, party=request.party, now=clock.now())
+        withdraw_bid(bid=bid, party=request.party, now=market_time(request))
     except MarketError as error:
         messages.error(request, str(error), extra_tags=error.code)
     else:

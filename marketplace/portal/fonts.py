@@ -18,7 +18,7 @@ from django.conf import settings
 WEIGHTS = {400: "Inter-Regular.woff2", 600: "Inter-SemiBold.woff2"}
 KEPT = [*range(0x20, 0x7F), *range(0xA0, 0x180), 0x2013, 0x2014, 0x2018, 0x2019, 0x201C, 0x201D, 0x2022, 0x2026, 0x2030,
         0x20AC, 0x2190, 0x2192, 0x2212, 0x2264, 0x2265, 0x25CF, 0x00D7, 0x00B7]  # fmt: skip
-FEATURES = ["kern", "liga", "calt", "ccmp", "locl", "mark", "mkmk", "tnum"]
+FEATURES = ["kern", "liga", "ccmp", "locl", "mark", "mkmk", "tnum"]
 FACE = (
     "@font-face{{font-family:Inter;font-style:normal;font-weight:{weight};font-display:swap;"
     'src:url("/fonts/inter-{weight}.woff2") format("woff2")}}\n'
@@ -97,8 +97,9 @@ def _keep_words_proportional(font: Any) -> None:
     for number in tabular:
         for table in gsub.LookupList.Lookup[number].SubTable:
             inner = getattr(table, "ExtSubTable", table)
-            for name in ("hyphen", "space", "parenleft", "parenright", "slash"):
-                getattr(inner, "mapping", {}).pop(name, None)
+            mapping = getattr(inner, "mapping", {})
+            for name in [n for n in mapping if n.startswith(("hyphen", "space", "paren", "slash"))]:
+                del mapping[name]
 
 
 def _write_whole(path: Path, body: bytes) -> None:

@@ -51,16 +51,15 @@ class DemandForm(DoorForm):
 
     def __init__(self, *args: Any, windows: list[Window], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        names = catalogue.names()
-        zones = [("", "Anywhere"), *((z.code, f"{z.code} · {z.name}") for z in names["zones"])]
+        zones = [("", "Anywhere"), *((z.code, f"{z.code} · {z.name}") for z in catalogue.list_zones())]
         choices = {
             "window": [(str(w.pk), f"{w.name} · {w.slots} hours from {w.starts_at:%d %b, %H:%M} UTC") for w in windows],
-            "accepted_classes": [(c.code, c.code) for c in names["classes"]],
+            "accepted_classes": [(c.code, c.code) for c in catalogue.list_classes()],
             "zone_code": zones,
             "control_zone_code": [("", "No rule"), *zones[1:]],
-            "tier_min": [(t.level, f"T{t.level} · {t.name}") for t in names["tiers"]],
-            "sla_code": [(s.code, str(s)) for s in names["presets"]],
-            "vantage_code": [("", "No rule"), *((v.code, str(v)) for v in names["vantages"])],
+            "tier_min": [(t.level, f"T{t.level} · {t.name}") for t in catalogue.list_tiers()],
+            "sla_code": [(s.code, str(s)) for s in catalogue.list_presets()],
+            "vantage_code": [("", "No rule"), *((v.code, str(v)) for v in catalogue.list_vantages())],
         }
         for name, options in choices.items():
             self.fields[name].choices = options

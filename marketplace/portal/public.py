@@ -55,13 +55,13 @@ def root(request: HttpRequest) -> HttpResponse:
 @require_GET
 def market_page(request: HttpRequest) -> HttpResponse:
     """The last cleared window for everybody, and how to check it."""
-    names = catalogue.names()
+    zones = [z.code for z in catalogue.list_zones()]
     zone = request.GET.get("zone", "")
-    zone = zone if zone in {z.code for z in names["zones"]} else ""
+    zone = zone if zone in zones else ""
     windows = list(catalogue.list_windows()[:8])
     gates = gates_of(windows)
     return render(request, "portal/market.html", {
-        "market": market.public_market(zone, request.GET.get("class", "")), "zone": zone, "names": names,
+        "market": market.public_market(zone, request.GET.get("class", "")), "zone": zone, "zones": zones,
         "windows": [(w, gates[w.pk]) for w in windows],
     })  # fmt: skip
 

@@ -13,14 +13,13 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from ledger import selectors as books
 from ledger.ids import uuid7
-from marketplace import clock
 from marketplace.catalogue import selectors as catalogue
 from marketplace.clearing import selectors as clearings
 from marketplace.delivery.selectors import metered_hours
 from marketplace.demand import selectors as demands
 from marketplace.demand.models import STATES as DEMAND_STATES
 from marketplace.demand.services import fund_demand, post_demand, withdraw_demand
-from marketplace.doors import STOP_POLLING, buyer_only, found_or_404, page_of
+from marketplace.doors import STOP_POLLING, buyer_only, found_or_404, market_time, page_of
 from marketplace.errors import MarketError
 from marketplace.escrow import selectors as leases
 from marketplace.escrow.services import deposit_funds
@@ -70,16 +69,15 @@ def window_page(request: HttpRequest, window_id: UUID) -> HttpResponse:
     """One window: its state, gate, curves, prices, certificate and reasons."""
     window = found_or_404(catalogue.find_window(window_id))
     clearing = clearings.find_clearing(window)
-    names = catalogue.names()
-    codes = [c.code for c in names["classes"]]
+    codes, zones = [c.code for c in catalogue.list_classes()], [z.code for z in catalogue.list_zones()]
     products = clearings.products_of(clearing) if clearing else []
     chosen = request.GET.get("class", "")
     chosen = chosen if chosen in codes else (products[0].resource_class if products else next(iter(codes), ""))
     zone = request.GET.get("zone", "")
-    zone = zone if zone in {z.code for z in names["zones"]} else ""
+    zone = zone if zone in zones else ""
     return render(request, "portal/window.html", {
         "window": window, "strip": catalogue.strip_of(window), "gate": demands.gates_of([window])[window.pk],
-        "clearing": clearing, "products": products, "names": names, "chosen": chosen, "zone": zone,
+        "clearing": clearing, "products": products, "codes": codes, "zones": zones, "chosen": chosen, "zone": zone,
         "chart": market.curves_of(window, clearing, chosen, zone) if chosen else None,
         "reasons": clearings.count_reasons(clearing) if clearing else [],
         "totals": clearings.totals_of(clearing) if clearing else {},
@@ -105,10 +103,11 @@ def demand_list(request: HttpRequest) -> HttpResponse:
 def demand_new(request: HttpRequest) -> HttpResponse:
     """Post a demand. It moves no money; funding does."""
     windows = list(catalogue.windows_in(("COLLECTING",)))
-    form = DemandForm(request.POST or None, windows=windows, initial={"window": request.GET.get("window")})
+    data = request.POST if request.method == "POST" else None
+    form = DemandForm(data, windows=windows, initial={"window": request.GET.get("window")})
     if request.method == "POST" and form.is_valid():
         try:
-            demand = post_demand(party=request.party, now=clock.now(), **form.terms())
+            demand = post_demand(party=request.party, now=market_time(request), **form.terms())
         except MarketError as error:
             form.show(error)
         else:
@@ -148,7 +147,7 @@ def demand_withdraw(request: HttpRequest, demand_id: UUID) -> HttpResponse:
 def _act_on_demand(request: HttpRequest, demand_id: UUID, service: Any, sentence: str) -> HttpResponse:
     demand = found_or_404(demands.find_demand(demand_id, request.party))
     try:
-        service(demand=demand, party=request.party, now=clock.now())
+        service(demand=demand, party=request.party, now=market_time(request))
     except MarketError as error:
         messages.error(request, str(error), extra_tags=error.code)
     else:
@@ -182,7 +181,7 @@ def lease_page(request: HttpRequest, lease_id: UUID) -> HttpResponse:
 @buyer_only
 def escrow(request: HttpRequest) -> HttpResponse:
     """What is available, held and locked, and every line that moved it."""
-    form = DepositForm(initial={"key": uuid7(clock.now())}) if settings.DEMO else None
+    form = DepositForm(initial={"key": uuid7(market_time(request))}) if settings.DEMO else None
     return _escrow(request, form)
 
 
@@ -195,7 +194,7 @@ def deposit(request: HttpRequest) -> HttpResponse:
         try:
             deposit_funds(
                 party=request.party, amount_micros=form.cleaned_data["amount_micros"], key=form.deposit_key(),
-                now=clock.now(),
+                now=market_time(request),
             )
         except MarketError as error:
             form.show(error)

@@ -12,7 +12,7 @@ from django.template.context import Context
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
-from marketplace import clock, doors
+from marketplace import doors
 from marketplace.insights import words
 from marketplace.insights.charts import usd_text
 from marketplace.portal.fonts import is_cut
@@ -207,15 +207,15 @@ def door(context: Context) -> dict[str, Any]:
     seat = doors.seat_of(request)
     theme = request.COOKIES.get("theme", "auto")
     return {
-        "seat": seat, "party": seat.party if seat else None, "now": clock.now(), "demo": settings.DEMO,
+        "seat": seat, "party": seat.party if seat else None, "now": doors.market_time(request), "demo": settings.DEMO,
         "theme": theme if theme in ("light", "dark") else "auto", "home": doors.home_of(request),
     }
 
 
-@register.simple_tag
-def market_now() -> datetime:
+@register.simple_tag(takes_context=True)
+def market_now(context: Context) -> datetime:
     """Return market time."""
-    return clock.now()
+    return doors.market_time(context["request"])
 
 
 @register.simple_tag
