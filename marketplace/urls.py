@@ -20,4 +20,5 @@ urlpatterns = [
     path("onboarding/", include("marketplace.onboarding.urls")),
     path("api/", include("marketplace.api.urls")),
     path("problems/", include("marketplace.api.problem_urls")),
+    path("console/", include("marketplace.console.urls")),
 ]

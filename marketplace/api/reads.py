@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.db.models import BinaryField, F, Func, IntegerField, OuterRef, Prefetch, Q, QuerySet, Subquery
 
-from ledger.models import Account, ChainEvent
+from ledger.models import Account
 from ledger.services import USDC6_LEDGER
 from marketplace.clearing.models import Award, BundleFile, Clearing, PriceRow
 from marketplace.escrow.models import Lease
@@ -59,12 +59,6 @@ def bundle_file(window_id: UUID, name: str) -> bytes | None:
     """Return one file of a window's public bundle exactly as it was hashed, or None."""
     row = BundleFile.objects.filter(clearing__window_id=window_id, name=name).first()
     return bytes(row.body) if row else None
-
-
-def anchored_hashes(numbers: list[int]) -> dict[int, str]:
-    """Return the bundle hash (hex) that the anchor contract's final event names, by window number."""
-    events = ChainEvent.objects.filter(contract="anchor", name="Bundled", args__window__in=numbers)
-    return {int(e.args["window"]): str(e.args["bundle_hash"]).removeprefix("0x").lower() for e in events}
 
 
 def price_rows(clearing: Clearing, *, resource_class: str = "", country: str = "") -> QuerySet[PriceRow]:

@@ -343,7 +343,7 @@ def test_a_constraint_met_by_two_requests_is_a_conflict_not_a_crash(market, buye
     twin = m.Demand.objects.get(pk=posted["id"][4:])
     twin.pk, twin._state.adding = UUID(int=1), True
 
-    with pytest.raises(IntegrityError, match="demand_re") as met, transaction.atomic():
+    with pytest.raises(IntegrityError, match="demand_r") as met, transaction.atomic():
         twin.save(force_insert=True)
     answer = exception_handler(met.value, {})
 

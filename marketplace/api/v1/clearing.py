@@ -15,7 +15,6 @@ from marketplace.api.errors import BadParameter
 from marketplace.api.fields import HexOut, IdOut, Micros, MicrosList
 from marketplace.api.paging import page_by_time, parameters
 from marketplace.api.reads import (
-    anchored_hashes,
     awards_of,
     bundle_file,
     clearing_of,
@@ -27,6 +26,7 @@ from marketplace.api.shapes import AwardOut
 from marketplace.api.views import ApiView, ListMixin, PublicView, found, key_of, window_filter
 from marketplace.clearing.models import Clearing
 from marketplace.clearing.selectors import last_clearing
+from marketplace.insights.anchors import anchored_hashes
 
 FILE_NAME = re.compile(r"[a-z_]{1,30}\.jsonl?")
 CLASS_SHAPE = re.compile(r"[A-Za-z0-9._-]{1,20}")

@@ -1,0 +1,156 @@
+"""What the console's own pages show. A bid is read here only when its window is past bidding and it was opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db.models import CharField, Count, F, Q, QuerySet, Sum
+from django.db.models.functions import Cast
+
+from ledger.models import Account, ChainIntent, Epoch, EpochAnchor, Outbox, Reconciliation, Transfer
+from ledger.selectors import TrialBalance, halt_reason, trial_balance
+from ledger.services import USDC6_LEDGER
+from ledger.tasks import dead_jobs
+from marketplace.catalogue.models import Window
+from marketplace.catalogue.selectors import PAST_BIDDING, StripState, list_windows, strip_of
+from marketplace.clearing.models import Clearing
+from marketplace.clearing.selectors import ReasonCount, count_reasons, last_clearing, totals_of
+from marketplace.demand.selectors import GateProgress, gates_of
+from marketplace.governance.models import AuditLine
+from marketplace.insights.anchors import anchored_hashes
+from marketplace.insights.charts import Chart
+from marketplace.insights.market import public_market
+from marketplace.insights.words import next_time
+from marketplace.slashing.models import SlashCase
+from marketplace.supply.models import Bid
+
+OPENED = ("opened", "awarded", "lost")
+ENDED = ("SETTLED", "FAILED")
+IN_QUEUE = ("requested", "disputed")
+
+
+@dataclass(frozen=True)
+class WindowRow:
+    """One window as the control room sees it."""
+
+    window: Window
+    gate: GateProgress
+    strip: list[StripState]
+    next_event: tuple[str, datetime] | None
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The last clearing: its figures, what the anchor keeps, and what was not filled."""
+
+    clearing: Clearing
+    totals: dict[str, int]
+    bundle_hash: str
+    anchored_hash: str
+    reasons: list[ReasonCount]
+    curves: Chart | None
+
+    @property
+    def is_anchored(self) -> bool:
+        return self.bundle_hash == self.anchored_hash
+
+
+@dataclass(frozen=True)
+class Health:
+    """Books against chain, and the jobs and transactions that are on their way. Money in micro-USD."""
+
+    reconciliation: Reconciliation | None
+    halted_because: str
+    jobs_open: int
+    jobs_overdue: int
+    dead: list[Outbox]
+    transactions_open: int
+    transactions_reverted: int
+
+
+@dataclass(frozen=True)
+class Revenue:
+    """Fees by where the money came from; the headline counts organic money only. Micro-USD."""
+
+    organic_micros: int
+    other: list[tuple[str, int]]
+
+
+def control_room() -> list[WindowRow]:
+    """Return the windows that still run, newest first, then the last three that ended."""
+    running = list(list_windows().exclude(state__in=ENDED))
+    windows = running + list(list_windows().filter(state__in=ENDED)[:3])
+    gates = gates_of(windows)
+    return [WindowRow(w, gates[w.pk], strip_of(w), next_time(w)) for w in windows]
+
+
+def certificate_of_last_clearing() -> Certificate | None:
+    """Return the figures of the newest clearing that made an award, or None before it."""
+    clearing = last_clearing()
+    if clearing is None:
+        return None
+    market = public_market("")
+    return Certificate(
+        clearing=clearing, totals=totals_of(clearing), bundle_hash=bytes(clearing.bundle_hash).hex(),
+        anchored_hash=anchored_hashes([clearing.window.number]).get(clearing.window.number, ""),
+        reasons=count_reasons(clearing), curves=market.curves if market else None,
+    )  # fmt: skip
+
+
+def health(now: datetime) -> Health:
+    """Return how books, jobs and transactions stand at `now`."""
+    jobs = Outbox.objects.filter(done_at=None)
+    intents = ChainIntent.objects.aggregate(
+        open=Count("pk", filter=Q(state__in=("queued", "signed", "sent"))),
+        reverted=Count("pk", filter=Q(state="reverted")),
+    )
+    return Health(
+        reconciliation=Reconciliation.objects.order_by("-checked_at", "-pk").first(), halted_because=halt_reason(),
+        jobs_open=jobs.count(), jobs_overdue=jobs.filter(run_at__lt=now).count(), dead=dead_jobs(),
+        transactions_open=intents["open"], transactions_reverted=intents["reverted"],
+    )  # fmt: skip
+
+
+def slash_queue() -> list[SlashCase]:
+    """Return the cases that wait for something, the next to be executable first, then the newest others; ten in all."""
+    cases = SlashCase.objects.select_related("node_class__party", "verdict__lease__buyer", "verdict__lease__window")
+    waiting = list(cases.filter(outcome__in=IN_QUEUE).order_by(F("executable_at").asc(nulls_last=True), "pk")[:10])
+    return waiting + list(cases.exclude(outcome__in=IN_QUEUE).order_by("-opened_at", "pk")[: 10 - len(waiting)])
+
+
+def revenue() -> Revenue:
+    """Return the platform's fees by origin, from the transfers themselves."""
+    fees = Account.objects.filter(ledger_id=USDC6_LEDGER, code="foundation.fees").values("pk")
+    moved = Transfer.objects.filter(ledger=USDC6_LEDGER, credit__in=fees, kind__in=("posted", "post"))
+    sums = {row["origin"]: int(row["total"]) for row in moved.order_by().values("origin").annotate(total=Sum("amount"))}
+    return Revenue(sums.pop("organic", 0), sorted(sums.items()))
+
+
+def opened_bids(window: Window) -> QuerySet[Bid]:
+    """Return the bids of a window that were opened; none while the window can still take or hold sealed ones."""
+    bids = Bid.objects.filter(window=window, window__state__in=PAST_BIDDING, state__in=OPENED)
+    return bids.select_related("party", "node_class__site", "sla").order_by("accepted_rank")
+
+
+def opened_windows() -> QuerySet[Window]:
+    """Return the windows whose bids were opened, newest first."""
+    return list_windows().filter(state__in=PAST_BIDDING)
+
+
+def told_audit_lines(lines: QuerySet[AuditLine]) -> QuerySet[AuditLine]:
+    """Return the audit lines that may be read now: none about a bid that is still sealed."""
+    sealed = Bid.objects.exclude(window__state__in=PAST_BIDDING)
+    return lines.exclude(subject__in=sealed.annotate(name=Cast("pk", CharField())).values("name"))
+
+
+def books_page() -> dict[str, Any]:
+    """Return the trial balance and the last sealed epochs with their anchors."""
+    epochs = list(Epoch.objects.filter(ledger=USDC6_LEDGER).order_by("-no")[:12])
+    anchors = {a.no: a for a in EpochAnchor.objects.filter(ledger=USDC6_LEDGER, no__in=[e.no for e in epochs])}
+    trial: TrialBalance = trial_balance()
+    return {
+        "trial": trial, "epochs": [(epoch, anchors.get(epoch.no)) for epoch in epochs],
+        "last": Reconciliation.objects.order_by("-checked_at", "-pk").first(),
+    }  # fmt: skip

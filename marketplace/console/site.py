@@ -1,0 +1,237 @@
+"""The Foundation's console: every stage in the order of the data path, for staff seats only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import resolve_url
+from django.templatetags.static import static
+from django.urls import path, reverse
+from unfold.sites import UnfoldAdminSite
+
+from ledger import models as books
+from marketplace import clock
+from marketplace import models as m
+from marketplace.console import views
+from marketplace.console.reads import (
+    certificate_of_last_clearing,
+    control_room,
+    health,
+    revenue,
+    slash_queue,
+)
+from marketplace.console.tables import Table, Trail, hexed, table_of
+
+
+class Console(UnfoldAdminSite):
+    """An admin site that shows and does not edit. People sign in by the site's own door."""
+
+    site_title = "Grove Exchange"
+    index_title = "Control room"
+    index_template = "console/index.html"
+
+    def get_urls(self) -> list[Any]:
+        urls = [url for url in super().get_urls() if getattr(url, "name", "") != "view_on_site"]
+        own = [
+            path("opened-bids/", self.admin_view(views.opened), name="opened_bids"),
+            path("books/", self.admin_view(views.books), name="books"),
+            path("certificate/", self.admin_view(views.certificate), name="certificate"),
+            path("acts/<slug:name>/", self.admin_view(views.act), name="act"),
+        ]
+        return own + urls
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        now = clock.now()
+        figures = {
+            "now": now, "rows": control_room(), "certificate": certificate_of_last_clearing(), "health": health(now),
+            "cases": slash_queue(), "revenue": revenue(),
+        }  # fmt: skip
+        return super().index(request, {**figures, **(extra_context or {})})
+
+    def search(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Find a table by its name; rows are searched in their own tables only."""
+        if set(request.GET) - {"s"}:
+            raise Http404("search by name only")
+        return super().search(request)
+
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Send to the site's own sign-in page; whoever is signed in and no staff has no door here."""
+        if request.user.is_authenticated:
+            raise PermissionDenied("The console is for seats of the Foundation.")
+        return redirect_to_login(request.GET.get("next") or reverse("admin:index"), resolve_url(settings.LOGIN_URL))
+
+
+console = Console(name="admin")
+
+# Group, then its tables in data-path order: title, icon, model, how it is shown.
+GROUPS: tuple[tuple[str, tuple[tuple[str, str, Any, type[Table]], ...]], ...] = (
+    ("Parties", (
+        ("Parties", "apartment", m.Party, table_of(
+            m.Party, show=("name", "kind", "country", "parent_country", "parent", "registered_at"),
+            filters=("kind", "country"), search=("name", "slug"), list_select_related=("parent",))),
+        ("Seats", "badge", m.Seat, table_of(
+            m.Seat, show=("user", "party", "role"), filters=("role",), search=("user__email", "party__name"),
+            list_select_related=("user", "party"))),
+        ("API keys", "key", m.ApiKey, table_of(
+            m.ApiKey, show=("label", "party", "prefix", "may_write", "created_at", "expires_at", "revoked_at"),
+            filters=("may_write",), search=("label", "prefix"), list_select_related=("party",))),
+    )),
+    ("Catalogue", (
+        ("Windows", "calendar_month", m.Window, table_of(
+            m.Window, show=("name", "number", "state", "kind", "starts_at", "demand_closes_at", "bidding_closes_at"),
+            filters=("state", "kind"), search=("name",))),
+        ("Window transitions", "timeline", m.WindowTransition, table_of(
+            m.WindowTransition, show=("window", "from_state", "to_state", "reason", "at"), filters=("to_state",),
+            list_select_related=("window",))),
+        ("Resource classes", "memory", m.ResourceClass, table_of(
+            m.ResourceClass, show=("code", "name", "ops_per_sec", "mem_bytes", "reference_price_micros"))),
+        ("Zones", "public", m.Zone, table_of(m.Zone, show=("code", "name", "source"))),
+        ("Tiers", "shield", m.Tier, table_of(m.Tier, show=("level", "name"))),
+        ("SLA presets", "verified", m.SlaPreset, table_of(m.SlaPreset, show=("code", "availability_bps"))),
+        ("Vantages", "cell_tower", m.Vantage, table_of(m.Vantage, show=("code", "city", "country"))),
+    )),
+    ("Demand", (
+        ("Demands", "request_quote", m.Demand, table_of(
+            m.Demand, show=("reference", "party", "window", "kind", "quantity_units", "price_limit_micros", "state"),
+            filters=("state", "kind", "window"), search=("reference", "party__name"),
+            list_select_related=("party", "window"))),
+    )),
+    ("Supply", (
+        ("Sites", "location_on", m.Site, table_of(
+            m.Site, show=("code", "party", "city", "country", "operator_country", "keys_country"),
+            filters=("country",), search=("code", "city", "party__name"), list_select_related=("party",))),
+        ("Node classes", "dns", m.NodeClass, table_of(
+            m.NodeClass, show=("chain_class", "party", "resource_class", "site", "units", "tier", "enrolled_at"),
+            filters=("resource_class", "tier"), search=("party__name", "claimed_name"),
+            list_select_related=("party", "site", "resource_class"))),
+        ("Standings", "trending_up", m.Standing, table_of(
+            m.Standing, show=("node_class", "state", "checks_passed", "checks_failed", "proven_until", "changed_at"),
+            filters=("state",), list_select_related=("node_class__party",))),
+        ("Standing changes", "history", m.StandingChange, table_of(
+            m.StandingChange, show=("node_class", "from_state", "to_state", "reason", "at"), filters=("to_state",),
+            list_select_related=("node_class__party",))),
+        ("Benchmarks", "speed", m.Benchmark, table_of(
+            m.Benchmark, show=("node_class", "kind", "epoch", "is_simulated", "finished_at", "valid_until"),
+            filters=("kind", "is_simulated"), list_select_related=("node_class__party",), exclude=("transcript",))),
+    )),
+    ("Clearing", (
+        ("Clearings", "balance", m.Clearing, table_of(
+            m.Clearing, show=("window", "rule_version", "welfare_micros", "bound_micros", "gap_micros", "cleared_at",
+                              hexed("bundle_hash")), list_select_related=("window",))),
+        ("Prices", "sell", m.PriceRow, table_of(
+            m.PriceRow, show=("clearing", "resource_class", "country", "tier", "signature"),
+            filters=("resource_class", "country", "tier"), list_select_related=("clearing__window",))),
+        ("Awards", "handshake", m.Award, table_of(
+            m.Award, show=("demand", "bid", "start_slot", "end_slot", "units", "amount_micros"),
+            list_select_related=("demand__party", "bid__party"))),
+        ("Reasons", "help", m.LineReason, table_of(
+            m.LineReason, show=("side", "demand", "bid", "code", "unfilled_unit_hours"), filters=("side", "code"),
+            list_select_related=("demand__party", "bid__party"))),
+    )),
+    ("Escrow", (
+        ("Mandates", "draw", m.Mandate, table_of(
+            m.Mandate, show=("window", "party", "nonce", "max_spend_micros", "expires_at"), filters=("window",),
+            list_select_related=("window", "party"))),
+        ("Lock batches", "lock", m.LockBatch, table_of(
+            m.LockBatch, show=("window", "ordinal", "chain_no", "total_micros", "locked_at"), filters=("window",),
+            list_select_related=("window",))),
+        ("Leases", "contract", m.Lease, table_of(
+            m.Lease, show=("demand", "buyer", "provider", "unit_hours", "fee_micros", "is_armed", "state"),
+            filters=("state", "is_armed", "window"), search=("demand__reference", "buyer__name", "provider__name"),
+            list_select_related=("demand__party", "buyer", "provider"))),
+    )),
+    ("Delivery and SLA", (
+        ("Readings", "timer", m.Reading, table_of(
+            m.Reading, show=("lease", "slot", "minutes_down", "minutes_unknown", "minutes_billable", "earned_micros"),
+            list_select_related=("lease__demand", "lease__provider"))),
+        ("Verdicts", "gavel", m.Verdict, table_of(
+            m.Verdict, show=("lease", "availability_ppm", "down_minutes", "is_below_sla", "is_breach", "judged_at"),
+            filters=("is_below_sla", "is_breach"), list_select_related=("lease__demand", "lease__provider"))),
+        ("Credits", "redeem", m.Credit, table_of(
+            m.Credit, show=("verdict", "step_bps", "amount_micros", "source", "posted_at"), filters=("source",))),
+    )),
+    ("Payout and slashing", (
+        ("Settlements", "receipt_long", m.Settlement, table_of(
+            m.Settlement, show=("epoch", "window", "earned_micros", "refunded_micros", "fees_micros", "final_at"),
+            list_select_related=("window",))),
+        ("Settlement lines", "segment", m.SettlementLine, table_of(
+            m.SettlementLine, show=("lease", "earned_micros", "payable_micros", "holdback_micros", "fee_micros",
+                                    "returned_micros", "credit_micros"),
+            list_select_related=("lease__demand", "lease__provider"))),
+        ("Payouts", "payments", m.Payout, table_of(
+            m.Payout, show=("node_class", "window", "amount_micros", "made_at", "final_at"), filters=("window",),
+            list_select_related=("node_class__party", "window"))),
+        ("Slash cases", "content_cut", m.SlashCase, table_of(
+            m.SlashCase, show=("node_class", "outcome", "amount_micros", "forfeit_micros", "to_buyer_micros",
+                               "to_pool_micros", "executable_at"),
+            filters=("outcome",), list_select_related=("node_class__party",))),
+    )),
+    ("Books and chain", (
+        ("Reconciliations", "compare_arrows", books.Reconciliation, table_of(
+            books.Reconciliation, show=("checked_at", "ledger", "block_number", "block_hash"),
+            ordering=("-checked_at",))),
+        ("Accounts", "account_balance", books.Account, table_of(
+            books.Account, show=("id", "code", "party", "scope", "floor"), filters=("code",), ordering=("code", "id"))),
+        ("Jobs", "inbox", books.Outbox, table_of(
+            books.Outbox, show=("kind", "dedupe_key", "run_at", "tries", "done_at"), filters=("kind",),
+            ordering=("-run_at",))),
+        ("Transactions", "link", books.ChainIntent, table_of(
+            books.ChainIntent, show=("key", "role", "contract", "function", "state", "block_number", "revert_reason"),
+            filters=("state", "contract"), search=("key", "tx_hash"), ordering=("-created_at",))),
+        ("Chain events", "event_note", books.ChainEvent, table_of(
+            books.ChainEvent, show=("block_number", "log_index", "contract", "name", "booked"),
+            filters=("contract", "name", "booked"), ordering=("-block_number", "-log_index"))),
+        ("Contracts", "description", books.ChainContract, table_of(
+            books.ChainContract, show=("name", "address", "chain_id"))),
+    )),
+    ("Governance", (
+        ("Flags", "flag", m.Flag, table_of(m.Flag, show=("name", "is_on", "opens_in_phase", "reason"))),
+        ("Audit trail", "fact_check", m.AuditLine, table_of(
+            m.AuditLine, Trail, show=("at", "actor", "action", "subject", "reason"), filters=("action",),
+            search=("subject", "actor"), sortable_by=())),
+        ("Progress", "hourglass_top", m.Progress, table_of(
+            m.Progress, show=("job", "phase", "done", "total", "outcome", "updated_at"), filters=("outcome",))),
+    )),
+)  # fmt: skip
+
+for _, tables in GROUPS:
+    for _, _, model, table in tables:
+        console.register(model, table)
+
+
+# -- what Unfold asks for by name in the settings --------------------------------------------------------------------
+def navigation(request: HttpRequest) -> list[dict[str, Any]]:
+    """The side bar: the control room, then every stage in data-path order."""
+    room = [
+        {"title": "Control room", "icon": "monitoring", "link": reverse("admin:index")},
+        {"title": "Opened bids", "icon": "drafts", "link": reverse("admin:opened_bids")},
+        {"title": "Trial balance", "icon": "account_balance_wallet", "link": reverse("admin:books")},
+    ]
+    groups = [{"title": "", "items": room}]
+    for title, tables in GROUPS:
+        items = [{"title": name, "icon": icon, "link": _list_url(model)} for name, icon, model, _ in tables]
+        groups.append({"title": title, "collapsible": True, "items": items})
+    return groups
+
+
+def _list_url(model: Any) -> str:
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+
+
+def stylesheet(request: HttpRequest) -> str:
+    """Our own style sheet for the console's pages."""
+    return static("grove/console.css")
+
+
+def icon(request: HttpRequest) -> str:
+    """The sign beside the name."""
+    return static("grove/logo.svg")
+
+
+def environment(request: HttpRequest) -> list[str] | None:
+    """The badge that says this is a demo."""
+    return ["Demo world", "warning"] if settings.DEMO else None

@@ -1,0 +1,72 @@
+"""The console's own pages: opened bids, the books, a certificate checked again, the acts with their confirmation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.views.decorators.http import require_http_methods, require_safe
+
+from marketplace import clock
+from marketplace.clearing.selectors import last_clearing
+from marketplace.clearing.services import verify_published
+from marketplace.console.acts import ACTS, run_act
+from marketplace.console.reads import books_page, opened_bids, opened_windows
+from marketplace.doors import found_or_404, page_of
+from marketplace.insights.anchors import anchored_hashes
+
+
+def _page(request: HttpRequest, template: str, **context: Any) -> TemplateResponse:
+    from marketplace.console.site import console
+
+    return TemplateResponse(request, f"console/{template}.html", {**console.each_context(request), **context})
+
+
+@require_safe
+def opened(request: HttpRequest) -> HttpResponse:
+    """The bids of one window, once they are open."""
+    windows = list(opened_windows())
+    asked = request.GET.get("window", "")
+    window = next((w for w in windows if w.name == asked), None) or (windows[0] if windows else None)
+    if asked and (window is None or window.name != asked):
+        raise Http404("no such opened window")
+    page = page_of(request, opened_bids(window), per_page=50) if window else None
+    return _page(request, "opened_bids", title="Opened bids", windows=windows, window=window, page=page)
+
+
+@require_safe
+def books(request: HttpRequest) -> HttpResponse:
+    """Trial balance, epochs and the last comparison with the chain."""
+    return _page(request, "books", title="Trial balance and epochs", **books_page())
+
+
+@require_safe
+def certificate(request: HttpRequest) -> HttpResponse:
+    """Run the published verifier over the last clearing's bundle, now."""
+    clearing = found_or_404(last_clearing())
+    wrong = list(verify_published(clearing=clearing))
+    anchored = anchored_hashes([clearing.window.number]).get(clearing.window.number, "")
+    bundle_hash = bytes(clearing.bundle_hash).hex()
+    if anchored and anchored != bundle_hash:
+        wrong.append("anchor: the chain keeps another bundle hash")
+    return _page(
+        request, "certificate", title=f"Certificate of {clearing.window.name}", clearing=clearing, wrong=wrong,
+        bundle_hash=bundle_hash, anchored=anchored, files=clearing.files.order_by("name").defer("body"),
+    )  # fmt: skip
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def act(request: HttpRequest, name: str) -> HttpResponse:
+    """Ask before an act, naming its effect; then do it and say what it came to."""
+    chosen = ACTS.get(name)
+    if chosen is None:
+        raise Http404("no such act")
+    if request.method != "POST":
+        return _page(request, "act", title=chosen.title, act=chosen)
+    went_well, outcome = run_act(act=chosen, person=request.user.get_username(), now=clock.now())
+    (messages.success if went_well else messages.error)(request, outcome)
+    return redirect("admin:index")
+

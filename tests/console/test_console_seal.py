@@ -1,0 +1,151 @@
+"""Before close no page of the console tells a sealed bid's price, quantity, reference, bidder, or how many there are.
+
+Every address of the console is walked as superuser, with searches, filters, sorting and look-ups, before a marked bid
+is placed and after: each body must stay the same, and none may hold a mark.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from django.test import Client
+from django.urls import URLPattern, URLResolver
+
+from marketplace import models as m
+from marketplace.console.site import console
+from marketplace.supply.services import place_bid, withdraw_bid
+from tests.doors.factories import NOW
+
+PRICE_MICROS, QUANTITY, REFERENCE = 1_777_700, 29, "MARKED-BID-REFERENCE"
+MARKS = (REFERENCE, "1777700", "1,777,700", "1.7777", "MARKED")
+MASKS = re.compile(r'csrfmiddlewaretoken" value="[^"]+"|"X-CSRFToken": "[^"]+"|\([0-9.]+ seconds?\)')
+# Addresses without an object that are not asked for by GET, or that leave the console.
+LEFT_OUT = {"logout", "jsi18n"}
+
+
+def addresses() -> Iterator[str]:
+    """Every address of the console: its own pages, and per table its list, its look-ups and its objects."""
+    for entry in console.get_urls():
+        if isinstance(entry, URLPattern) and entry.name not in LEFT_OUT and "<" not in str(entry.pattern):
+            yield f"/console/{entry.pattern}"
+    yield from ("/console/acts/reconcile/", "/console/acts/advance/", "/console/marketplace/", "/console/ledger/")
+    yield from ("/console/search/?s=bid", "/console/search/?s=mark", f"/console/search/?s={REFERENCE}&extended=1")
+    yield "/console/opened-bids/?window=2026-W48"
+    for model, table in console._registry.items():
+        base = f"/console/{model._meta.app_label}/{model._meta.model_name}/"
+        yield base
+        if table.search_fields:
+            yield f"{base}?q={REFERENCE}&all=&o=-1.2&_facets=True"
+        row = model._default_manager.order_by("pk").last()
+        if row is not None:
+            yield f"{base}{row.pk}/change/"
+    last = m.Window.objects.last()
+    yield from (f"/console/marketplace/window/{last.pk}/{page}/" for page in ("history", "delete"))
+
+
+def look_ups(bid_id: str) -> Iterator[str]:
+    """Questions that would answer with more or fewer rows for a bid that is there."""
+    party, window = "/console/marketplace/party/", "/console/marketplace/window/"
+    for base in (party, window, "/console/marketplace/nodeclass/"):
+        yield from (f"{base}?bids__isnull=0", f"{base}?bids__price_ask_micros__gt=1777600", f"{base}?bids={bid_id}",
+                    f"{base}?bids__reference={REFERENCE}", f"{base}?bids__id__exact={bid_id}")  # fmt: skip
+    trail = "/console/marketplace/auditline/"
+    yield from (f"{trail}?subject={bid_id}", f"{trail}?action=place_bid", f"{trail}?action__exact=place_bid",
+                f"{trail}?q={bid_id}", f"{party}?node_classes__bids__isnull=0",
+                "/console/marketplace/demand/?window__bids__isnull=0",
+                "/console/marketplace/demand/?window__id__exact=x", f"/console/marketplace/bid/{bid_id}/change/",
+                "/console/marketplace/bid/", "/console/marketplace/rememberedreply/",
+                "/console/autocomplete/?app_label=marketplace&model_name=award&field_name=bid&term=MARKED",
+                f"/console/r/1/{bid_id}/")  # fmt: skip
+    for number in range(1, 4):
+        yield f"/console/marketplace/auditline/{number}/change/"
+
+
+def walk(client: Client, paths: list[str]) -> dict[str, tuple[int, str]]:
+    client.raise_request_exception = False
+    found = {}
+    for path in paths:
+        answer = client.get(path)
+        body = "" if answer.streaming else answer.content.decode()
+        found[path] = answer.status_code, MASKS.sub("", body)
+    return found
+
+
+@pytest.fixture
+def provider_class(market):
+    node_class = next(c for c in market.classes if c.party_id == market.providers[0].pk)
+    m.Bid.objects.filter(window=market.bidding, node_class=node_class).delete()
+    return node_class
+
+
+def marked_bid(market, node_class, reference=REFERENCE) -> m.Bid:
+    return place_bid(
+        party=node_class.party, node_class=node_class, window=market.bidding, reference=reference, start_slot=0,
+        end_slot=24, quantity_units=QUANTITY if reference == REFERENCE else 1, price_ask_micros=PRICE_MICROS,
+        sla_code="99.5", now=NOW,
+    )  # fmt: skip
+
+
+def test_bid_is_not_registered_and_the_walk_sees_every_table(market):
+    assert m.Bid not in console._registry
+    assert not [model for model in console._registry if issubclass(model, m.Bid)]
+    names = {str(e.pattern) for e in console.get_urls() if isinstance(e, URLResolver)}
+    assert {f"{k._meta.app_label}/{k._meta.model_name}/" for k in console._registry} <= names
+    assert len(set(addresses())) > 90
+
+
+def test_no_page_of_the_console_changes_when_a_sealed_bid_arrives(market, staff, provider_class):
+    paths = sorted(set(addresses()))
+    before = walk(staff, paths)
+    bid = marked_bid(market, provider_class)
+    m.RememberedReply.objects.create(
+        party=bid.party, key="k", route="POST /api/v1/bids", body_sha256=bytes(32), status=201, remembered_at=NOW,
+        reply={"text": f'{{"reference": "{REFERENCE}", "price_ask_micros": "{PRICE_MICROS}"}}'},
+    )  # fmt: skip
+    withdraw_bid(bid=marked_bid(market, provider_class, "MARKED-2"), party=bid.party, now=NOW)
+    after = walk(staff, paths)
+
+    assert [p for p in paths if before[p] != after[p]] == []
+    for path, (status, body) in after.items():
+        asked = (path.partition("?")[2], f'value="{REFERENCE}"', f"q={REFERENCE}")  # the question is repeated on a page
+        shown = re.sub("|".join(re.escape(part) for part in asked if part), "", body)
+        assert status < 500, path
+        assert not [mark for mark in (*MARKS, bid.pk.hex, str(bid.pk)) if mark in shown], path
+
+
+def test_no_look_up_answers_differently_for_a_sealed_bid(market, staff, provider_class):
+    bid = marked_bid(market, provider_class)
+    bid_id = str(bid.pk)
+    paths = list(look_ups(bid_id))
+    with_bid = walk(staff, paths)
+    bid.delete()
+    without = walk(staff, [p for p in paths if "auditline" not in p])
+
+    assert [p for p in without if without[p] != with_bid[p]] == []
+    for path in (p for p in paths if "bids" in p or "/r/" in p):
+        assert with_bid[path][0] in (302, 400, 404), (path, with_bid[path][0])
+    for path in (p for p in paths if "auditline/?" in p):
+        assert bid_id not in with_bid[path][1].replace(path.partition("?")[2], "").replace(f'value="{bid_id}"', "")
+    for path in (p for p in paths if re.search(r"auditline/\d", p)):
+        assert with_bid[path][0] == 404
+
+
+def test_after_close_the_bid_and_its_audit_line_are_shown(market, staff, provider_class):
+    """The guard against a walk that sees nothing at all: the same marks are found once the window has closed."""
+    bid = marked_bid(market, provider_class)
+    m.Bid.objects.filter(window=market.bidding).update(state="opened")
+    m.Window.objects.filter(pk=market.bidding.pk).update(state="CLEARING")
+
+    assert REFERENCE in staff.get("/console/opened-bids/", {"window": market.bidding.name}).content.decode()
+    assert "$1.7777" in staff.get("/console/opened-bids/", {"window": market.bidding.name}).content.decode()
+    assert str(bid.pk) in staff.get("/console/marketplace/auditline/").content.decode()
+
+
+def test_a_failed_window_keeps_its_bids_sealed(market, staff, provider_class):
+    bid = marked_bid(market, provider_class)
+    m.Window.objects.filter(pk=market.bidding.pk).update(state="FAILED")
+
+    assert staff.get("/console/opened-bids/", {"window": market.bidding.name}).status_code == 404
+    assert str(bid.pk) not in staff.get("/console/marketplace/auditline/").content.decode()
