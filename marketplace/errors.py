@@ -1,27 +1,27 @@
 """MarketError                      code                   when
-  +- BadInput                      bad_input              a value has the wrong shape (fact `field` says which)
-  |   +- UnknownName               unknown_name           no such zone, class, tier, vantage, preset
-  |   +- PriceOffTick              price_off_tick         a price is not a multiple of 100 micro-USD
-  |   +- PriceOutOfRange           price_out_of_range     below 100 or above 1e9 micro-USD
-  |   +- QuantityOutOfRange        quantity_out_of_range  not a whole number from 1 to 2^20
-  |   +- BadSlots                  bad_slots              slots outside the window or running backwards
-  |   +- KindNotSupported          kind_not_supported     an order kind that cannot be cleared yet
-  |   +- ContradictoryRules        contradictory_rules    rules that no country can satisfy together
-  +- DemandFirst                   demand_first           a bid before funded demand opened the window
-  +- WindowClosed                  window_closed          the window no longer (or not yet) takes this
-  +- StateSkipped                  state_skipped          a window cannot move there from where it is
-  +- NotEligible                   not_eligible           the node class may not bid this (fact `rule`)
-  +- PhaseClosed                   phase_closed           the phase flag for this kind of party is off
-  +- ReferenceReused               reference_reused       same reference, another body
-  +- NotYours                      not_found              somebody else's object, or none
-  +- NotFunded                     not_funded             the party's available money does not cover the hold
-  +- TooLate                       too_late               withdrawal in the no-cancel period
-  +- BadKey                        bad_key                unknown, expired or revoked API key
-  +- IdempotencyMismatch           idempotency_mismatch   same Idempotency-Key, another body
-  +- InFlight                      in_flight              the twin of this request is being handled
-  +- ProofRefused                  proof_refused          a benchmark without its quorum, or out of order
-  +- CertificateRefused            certificate_refused    the verifier does not confirm a clearing
-  +- ClockRunsForward              clock_runs_forward     market time cannot be turned back
++- BadInput                      bad_input              a value has the wrong shape (fact `field` says which)
+|   +- UnknownName               unknown_name           no such zone, class, tier, vantage, preset
+|   +- PriceOffTick              price_off_tick         a price is not a multiple of 100 micro-USD
+|   +- PriceOutOfRange           price_out_of_range     below 100 or above 1e9 micro-USD
+|   +- QuantityOutOfRange        quantity_out_of_range  not a whole number from 1 to 2^20
+|   +- BadSlots                  bad_slots              slots outside the window or running backwards
+|   +- KindNotSupported          kind_not_supported     an order kind that cannot be cleared yet
+|   +- ContradictoryRules        contradictory_rules    rules that no country can satisfy together
++- DemandFirst                   demand_first           a bid before funded demand opened the window
++- WindowClosed                  window_closed          the window no longer (or not yet) takes this
++- StateSkipped                  state_skipped          a window cannot move there from where it is
++- NotEligible                   not_eligible           the node class may not bid this (fact `rule`)
++- PhaseClosed                   phase_closed           the phase flag for this kind of party is off
++- ReferenceReused               reference_reused       same reference, another body
++- NotYours                      not_found              somebody else's object, or none
++- NotFunded                     not_funded             the party's available money does not cover the hold
++- TooLate                       too_late               withdrawal in the no-cancel period
++- BadKey                        bad_key                unknown, expired or revoked API key
++- IdempotencyMismatch           idempotency_mismatch   same Idempotency-Key, another body
++- InFlight                      in_flight              the twin of this request is being handled
++- ProofRefused                  proof_refused          a benchmark without its quorum, or out of order
++- CertificateRefused            certificate_refused    the verifier does not confirm a clearing
++- ClockRunsForward              clock_runs_forward     market time cannot be turned back
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def check_everything(*, now: datetime, tell: Callable[[str], None] = lambda part
         tell(part)
         try:
             findings += look(now)
-        except Exception as error:  # damaged data may fail anywhere; that too is a finding, and the rest is still looked at
+        except Exception as error:  # damaged data may fail anywhere: a finding too, and the rest is looked at
             findings.append(Finding(f"{part} can be read", False, f"{type(error).__name__}: {error}"))
     return findings
 
@@ -123,10 +123,10 @@ def _verdicts(now: datetime) -> Iterator[Finding]:
 
 def _trail(now: datetime) -> Iterator[Finding]:
     broken = first_broken_line()
-    yield Finding("the audit trail is whole", broken is None, f"line {broken} is wrong" if broken else "every link holds")
-    jumps = [
-        row for row in WindowTransition.objects.all() if row.to_state not in NEXT_STATES.get(row.from_state, ())
-    ]
+    yield Finding(
+        "the audit trail is whole", broken is None, f"line {broken} is wrong" if broken else "every link holds"
+    )
+    jumps = [row for row in WindowTransition.objects.all() if row.to_state not in NEXT_STATES.get(row.from_state, ())]
     yield Finding("no window skipped a state", not jumps, f"{len(jumps)} jumps")
 
 

@@ -34,7 +34,7 @@ def record(*, actor: str, action: str, subject: object, reason: str, now: dateti
     record_all(deeds=[Deed(actor, action, str(subject), reason, facts)], now=now)
 
 
-@transaction.atomic
+@transaction.atomic(savepoint=False)  # a line that cannot be written must take its deed with it
 def record_all(*, deeds: Sequence[Deed], now: datetime) -> None:
     """Add lines in order. One writer at a time: the chain has no forks, so numbers have no gaps."""
     if not deeds:

@@ -9,8 +9,17 @@ from django.db.models import F, Q
 BUYER_KINDS = ("enterprise_buyer", "public_buyer", "research_buyer")
 PROVIDER_KINDS = ("university", "enterprise", "prosumer")
 ROLES = (
-    "owner", "purchaser", "approver", "finance", "compliance", "operator",
-    "market_maker", "operations", "judge", "auditor", "admin",
+    "owner",
+    "purchaser",
+    "approver",
+    "finance",
+    "compliance",
+    "operator",
+    "market_maker",
+    "operations",
+    "judge",
+    "auditor",
+    "admin",
 )
 KINDS = (*BUYER_KINDS, *PROVIDER_KINDS, "verifier", "foundation")
 

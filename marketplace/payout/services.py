@@ -63,8 +63,10 @@ def settle_window(*, window: Window, now: datetime) -> int:
     if locked.state != "DELIVERING":
         return 0
     leases = list(
-        Lease.objects.select_for_update(of=("self",)).filter(window=locked, settlement_line=None).exclude(state="refused")
-        .select_related("verdict__credit", "node_class", "buyer").order_by("buyer__slug", "node_class__chain_class", "id")
+        Lease.objects.select_for_update(of=("self",))
+        .filter(window=locked, settlement_line=None).exclude(state="refused")
+        .select_related("verdict__credit", "node_class", "buyer")
+        .order_by("buyer__slug", "node_class__chain_class", "id")
     )  # fmt: skip
     if not leases or any(lease.state != "judged" for lease in leases):
         return 0
@@ -84,7 +86,9 @@ def confirm_settlements(*, window: Window, now: datetime) -> int:
         return 0
     rows = list(locked.settlements.all())
     final = set(
-        ChainIntent.objects.filter(key__in=[row.intent_key for row in rows], state="final").values_list("key", flat=True)
+        ChainIntent.objects.filter(key__in=[row.intent_key for row in rows], state="final").values_list(
+            "key", flat=True
+        )
     )
     unsettled = Lease.objects.filter(window=locked, settlement_line=None).exclude(state="refused").exists()
     if unsettled or len(final) < len(rows):

@@ -41,7 +41,13 @@ def judge_window(*, window: Window, now: datetime) -> int:
         if credit:
             credits.append(credit)
         deeds.append(
-            Deed("market", "judge", str(lease.pk), RULE_VERSION, {"down": verdict.down_minutes, "breach": verdict.is_breach})
+            Deed(
+                "market",
+                "judge",
+                str(lease.pk),
+                RULE_VERSION,
+                {"down": verdict.down_minutes, "breach": verdict.is_breach},
+            )
         )
     Verdict.objects.bulk_create(verdicts)
     Credit.objects.bulk_create(credits)
