@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+pytest_plugins = ("tests.journey.stages",)
+
 # A crash of the server may lose the last 200 ms of a test, never of the product: it is asked for by this process only.
 os.environ.setdefault("PGOPTIONS", "-c synchronous_commit=off")
 os.environ["DATABASE_POOL_MAX"] = "0"  # a pool's threads outlive a test database

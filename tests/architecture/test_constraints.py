@@ -1,0 +1,321 @@
+"""Every rule that the market's database keeps is broken here on purpose: one nobody tried to break may not exist."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from importlib import import_module
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.core.management import call_command
+from django.db import IntegrityError, connection, models, transaction
+from django.db.migrations.executor import MigrationExecutor
+from django.db.models import F
+
+from ledger.ids import uuid7
+from marketplace import clock
+from marketplace import models as m
+from marketplace.catalogue.services import open_window
+from marketplace.demand.services import post_demand
+from marketplace.parties.services import make_seat
+from tests.journey import world
+
+walls = import_module("marketplace.migrations.0002_walls")
+
+
+# --- how a rule is broken --------------------------------------------------------------------------------------------
+def again(row: models.Model, **changes: Any) -> None:
+    """Insert the row once more under a new primary key, with some changes."""
+    key = row._meta.pk
+    assert key is not None
+    if isinstance(key, models.UUIDField):
+        row.pk = uuid7(clock.now())
+    elif isinstance(key, models.AutoField):
+        row.pk = None
+    for name, value in changes.items():
+        setattr(row, name, value)
+    row.save(force_insert=True)
+
+
+def first(model: type[models.Model], **where: Any) -> Any:
+    row = model._default_manager.filter(**where).first()
+    assert row is not None, f"the small world has no such {model.__name__}"
+    return row
+
+
+def change(model: type[models.Model], where: dict[str, Any] | None = None, /, **values: Any) -> None:
+    row = first(model, **where or {})
+    model._default_manager.filter(pk=row.pk).update(**values)
+
+
+def fresh_window() -> m.Window:
+    """A window that still collects demand."""
+    now = clock.now()
+    days = [now + timedelta(days=n) for n in range(1, 5)]
+    return open_window(
+        name="Third window", slots=30, starts_at=days[3], demand_closes_at=days[0], no_cancel_from=days[1],
+        bidding_closes_at=days[2], gate_unit_hours=1, gate_parties=1, now=now,
+    )  # fmt: skip
+
+
+def fresh_demand() -> m.Demand:
+    """A demand whose terms may still change."""
+    return post_demand(
+        party=world.party("alder"), window=fresh_window(), reference="breakable", kind="divisible",
+        accepted_classes=["H100"], quantity_units=1, start_slot=0, end_slot=5, price_limit_micros=1_000_000,
+        sla_code="99.0", now=clock.now(),
+    )  # fmt: skip
+
+
+def change_demand(**values: Any) -> None:
+    m.Demand.objects.filter(pk=fresh_demand().pk).update(**values)
+
+
+def award(reference: str, provider: str, name: str = world.MAIN, **changes: Any) -> None:
+    """Write an award that no clearing made."""
+    demand, bid = world.demand(reference), world.bid(provider, name)
+    start = max(demand.start_slot, bid.start_slot)
+    pair = {"demand": demand, "bid": bid, "start_slot": start, "end_slot": start + 1, "units": 1}
+    again(first(m.Award), **pair | changes)
+
+
+def behind_the_triggers(make: Callable[[], None]) -> None:
+    """A CHECK that a trigger covers is seen only when the trigger sleeps."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL session_replication_role = replica")
+    make()
+
+
+def reply() -> None:
+    m.RememberedReply.objects.create(
+        party=world.party("alder"), key="k", route="/", body_sha256=b"", status=200, reply={}, remembered_at=clock.now()
+    )
+
+
+def twice(make: Callable[[], None]) -> None:
+    make()
+    make()
+
+
+def seat_of_nobody() -> None:
+    seat = make_seat(party=world.party("alder"), email="a@b.example", password="correct horse", role="owner",
+                     now=clock.now())  # fmt: skip
+    m.Seat.objects.filter(pk=seat.pk).update(role="king")
+
+
+CONSTRAINTS: dict[str, Callable[[], None]] = {
+    "audit_line_names_actor_and_reason": lambda: again(first(m.AuditLine), no=10**6, reason=""),
+    "audit_numbers_start_at_one": lambda: again(first(m.AuditLine), no=0),
+    "there_is_one_market_clock": lambda: again(first(m.MarketClock), id=2),
+    "market_time_never_runs_behind": lambda: change(m.MarketClock, offset_seconds=-1),
+    "progress_stays_within_its_total": lambda: (
+        m.Progress.objects.create(job="j", phase="p", done=2, total=1, updated_at=clock.now()), None)[1],
+    "party_kind_is_known": lambda: change(m.Party, kind="reseller"),
+    "party_country_is_two_capitals": lambda: change(m.Party, country="de"),
+    "party_is_not_its_own_parent": lambda: change(m.Party, parent=F("id")),
+    "seat_role_is_known": seat_of_nobody,
+    "one_reply_per_idempotency_key": lambda: twice(reply),
+    "zone_member_starts_once": lambda: again(first(m.ZoneMember)),
+    "zone_member_ends_after_it_starts": lambda: change(m.ZoneMember, valid_until=F("valid_from")),
+    "tier_is_zero_to_three": lambda: again(first(m.Tier), level=4),
+    "sla_is_a_share_below_one": lambda: change(m.SlaPreset, availability_bps=10_000),
+    "window_state_is_known": lambda: behind_the_triggers(lambda: change(m.Window, state="PAUSED")),
+    "window_has_1_to_744_slots": lambda: change(m.Window, slots=745),
+    "window_times_follow_each_other": lambda: change(m.Window, bidding_closes_at=F("starts_at") + timedelta(hours=1)),
+    "window_gate_asks_for_something": lambda: change(m.Window, gate_parties=0),
+    "window_enters_a_state_once": lambda: again(first(m.WindowTransition)),
+    "window_transition_has_a_reason": lambda: again(first(m.WindowTransition), reason=""),
+    "demand_reference_is_used_once": lambda: again(fresh_demand(), accepted_rank=99),
+    "demand_rank_is_unique_in_window": lambda: again(fresh_demand(), reference="another"),
+    "demand_kind_is_known": lambda: change_demand(kind="spot"),
+    "demand_state_is_known": lambda: change_demand(state="dreamt"),
+    "demand_quantity_is_1_to_2_20": lambda: change_demand(quantity_units=2**20 + 1),
+    "demand_limit_is_a_price": lambda: change_demand(price_limit_micros=0),
+    "demand_limit_lies_on_the_tick": lambda: change_demand(price_limit_micros=150),
+    "demand_slots_run_forward": lambda: change_demand(start_slot=5),
+    "demand_latency_needs_a_vantage": lambda: change_demand(latency_ms_max=5),
+    "funded_demand_has_its_hold": lambda: change_demand(state="funded"),
+    "site_countries_are_two_capitals": lambda: change(m.Site, keys_country="D1"),
+    "one_latency_per_site_and_vantage": lambda: again(first(m.SiteLatency)),
+    "one_node_class_per_site_and_kind": lambda: again(first(m.NodeClass), chain_class=99),
+    "node_class_has_units": lambda: change(m.NodeClass, units=0),
+    "node_class_tier_is_zero_to_three": lambda: change(m.NodeClass, tier=4),
+    "standing_is_known": lambda: change(m.Standing, state="FAMOUS"),
+    "proven_standing_has_its_proof": lambda: change(m.Standing, {"state": "PROVEN"}, proven_until=None),
+    "standing_change_has_a_reason": lambda: again(first(m.StandingChange), reason=""),
+    "benchmark_epoch_rises": lambda: again(first(m.Benchmark)),
+    "benchmark_kind_is_known": lambda: change(m.Benchmark, kind=3),
+    "benchmark_times_follow_each_other": lambda: change(m.Benchmark, valid_until=F("finished_at")),
+    "a_verifier_signs_once": lambda: again(first(m.Attestation)),
+    "bid_reference_is_used_once": lambda: change(
+        m.Bid, {"party__slug": "granite", "window__name": world.MAIN}, reference="granite Early window"),
+    "bid_rank_is_unique_in_window": lambda: change(
+        m.Bid, {"window__name": world.MAIN, "accepted_rank": 1}, accepted_rank=2),
+    "bid_state_is_known": lambda: change(m.Bid, state="hidden"),
+    "bid_quantity_is_1_to_2_20": lambda: change(m.Bid, quantity_units=0),
+    "bid_ask_is_a_price": lambda: change(m.Bid, price_ask_micros=10**9 + 100),
+    "bid_ask_lies_on_the_tick": lambda: change(m.Bid, price_ask_micros=101),
+    "bid_slots_run_forward": lambda: change(m.Bid, start_slot=F("end_slot")),
+    "clearing_gap_is_bound_less_welfare": lambda: again(first(m.Clearing), gap_micros=1),
+    "bundle_file_is_written_once": lambda: again(first(m.BundleFile)),
+    "one_price_row_per_signature": lambda: again(first(m.PriceRow)),
+    "award_is_made_once": lambda: again(first(m.Award)),
+    "award_has_units_and_money": lambda: again(first(m.Award), amount_micros=0),
+    "award_slots_run_forward": lambda: again(first(m.Award), start_slot=5, end_slot=5),
+    "one_reason_per_demand": lambda: again(first(m.LineReason, side="demand")),
+    "one_reason_per_bid": lambda: again(first(m.LineReason, side="bid")),
+    "reason_is_about_one_line": lambda: again(first(m.LineReason, side="bid"), side="demand"),
+    "mandate_nonce_is_used_once": lambda: again(first(m.Mandate)),
+    "mandate_allows_some_spend": lambda: again(first(m.Mandate), max_spend_micros=0),
+    "lock_batch_is_numbered_once": lambda: again(first(m.LockBatch), intent_key="another"),
+    "lock_batch_moves_money": lambda: change(m.LockBatch, total_micros=0),
+    "one_lease_per_demand_and_bid": lambda: again(first(m.Lease)),
+    "lease_state_is_known": lambda: change(m.Lease, state="sublet"),
+    "running_lease_is_locked": lambda: change(m.Lease, lock_batch=None),
+    "refused_lease_says_why": lambda: change(m.Lease, state="refused"),
+    "lease_has_a_fee": lambda: change(m.Lease, fee_micros=0),
+    "lease_slots_run_forward": lambda: change(m.Lease, start_slot=F("end_slot")),
+    "report_sequence_counts_up": lambda: change(m.ReportChain, sequence=-1),
+    "one_reading_per_lease_and_slot": lambda: again(first(m.Reading)),
+    "reading_minutes_fit_the_hour": lambda: again(first(m.Reading), slot=999, minutes_billable=61),
+    "reading_earns_at_most_its_fee": lambda: again(first(m.Reading), slot=999, amount_micros=0, earned_micros=1),
+    "breach_has_its_instant": lambda: again(first(m.Verdict), is_breach=True, breach_at=None),
+    "verdict_money_is_not_negative": lambda: again(first(m.Verdict), unpaid_micros=-1),
+    "credit_is_positive": lambda: change(m.Credit, amount_micros=0),
+    "credit_source_is_known": lambda: change(m.Credit, source="goodwill"),
+    "settlement_epochs_start_at_one": lambda: change(m.Settlement, epoch=0),
+    "settlement_line_splits_what_was_earned": lambda: again(first(m.SettlementLine), earned_micros=1),
+    "settlement_line_has_no_negative_part": lambda: again(first(m.SettlementLine), credit_micros=-1),
+    "one_payout_per_class_and_window": lambda: again(first(m.Payout), intent_key="another"),
+    "payout_is_positive": lambda: change(m.Payout, amount_micros=0),
+    "slash_outcome_is_known": lambda: change(m.SlashCase, {"outcome": "warned"}, outcome="forgiven"),
+    "only_an_executed_slash_pays": lambda: change(m.SlashCase, {"outcome": "warned"}, to_pool_micros=1),
+    "a_held_back_slash_asks_no_stake": lambda: change(m.SlashCase, {"outcome": "held_back"}, to_buyer_micros=1),
+    "there_is_one_demo_story": lambda: again(first(m.DemoRun), id=2),
+}  # fmt: skip
+
+RULES: dict[str, Callable[[], None]] = {
+    "window_starts_by_collecting": lambda: again(first(m.Window), number=99, name="born old"),
+    "window_skips_no_state": lambda: m.Window.objects.filter(pk=fresh_window().pk).update(state="CLEARED") and None,
+    "bid_only_while_bidding": lambda: again(first(m.Bid), reference="early bird", accepted_rank=99,
+                                            window=fresh_window()),
+    "demand_is_frozen_after_collecting": lambda: change(m.Demand, price_limit_micros=100),
+    "award_stays_inside_one_window": lambda: award("climate-0", "harbour"),
+    "award_needs_funded_demand": lambda: award("hope", "harbour"),
+    "award_is_of_an_accepted_class": lambda: award("bargain", "harbour"),
+    "award_keeps_residency": lambda: award("climate", "prairie"),
+    "award_keeps_legal_control": lambda: award("sovereign", "prairie"),
+    "award_keeps_the_tier": lambda: award("genome", "harbour"),
+    "award_keeps_the_latency_bound": lambda: award("imaging", "harbour"),
+    "award_lies_inside_both_lines": lambda: award("imaging", "basalt", start_slot=0),
+    "award_is_no_larger_than_its_lines": lambda: award("climate", "harbour", units=7),
+    "slash_only_what_was_signed_while_proven": lambda: change(
+        m.SlashCase, {"outcome": "held_back"}, outcome="requested"),
+}  # fmt: skip
+
+
+def _truth(table: str, statement: str) -> Callable[[], None]:
+    def rewrite() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(statement.format(table=f"marketplace_{table}"))
+
+    return rewrite
+
+
+REWRITES = {
+    f"{table} by {name}": (table, _truth(table, statement))
+    for table in walls.APPEND_ONLY
+    for name, statement in {
+        "UPDATE": "UPDATE {table} SET {column} = {column}", "DELETE": "DELETE FROM {table}",
+        "TRUNCATE": "TRUNCATE {table} CASCADE",
+    }.items()
+    for statement in [statement.replace("{column}", "no" if table == "auditline" else "id")]
+}  # fmt: skip
+
+
+# --- the tests -------------------------------------------------------------------------------------------------------
+def declared() -> set[str]:
+    tables = apps.get_app_config("marketplace").get_models()
+    return {constraint.name for table in tables for constraint in table._meta.constraints}
+
+
+def rules_of_the_triggers() -> set[str]:
+    """Every name that a function of the walls may raise."""
+    return set(re.findall(r"(?:CONSTRAINT = |THEN )'([a-z_]+)'", walls.FUNCTIONS))
+
+
+def refused_by(attempt: Callable[[], None]) -> str:
+    """The name under which the database refuses, or "" when it accepts."""
+    try:
+        with transaction.atomic():
+            attempt()
+    except IntegrityError as refusal:
+        return str(refusal.__cause__.diag.constraint_name)  # type: ignore[union-attr]
+    return ""
+
+
+def test_every_declared_constraint_has_a_way_to_break_it() -> None:
+    assert declared() == set(CONSTRAINTS)
+
+
+def test_every_rule_of_the_triggers_has_a_way_to_break_it() -> None:
+    assert rules_of_the_triggers() == set(RULES)
+    assert len(RULES) >= 14  # the pattern still finds them
+
+
+@pytest.mark.stage("closed")
+@pytest.mark.parametrize("name", [*CONSTRAINTS, *RULES])
+def test_the_database_refuses_each_break_by_its_name(name: str) -> None:
+    assert refused_by((CONSTRAINTS | RULES)[name]) == name
+
+
+@pytest.mark.stage("closed")
+@pytest.mark.parametrize("how", REWRITES)
+def test_what_is_written_once_is_never_rewritten(how: str) -> None:
+    table, rewrite = REWRITES[how]
+
+    assert refused_by(rewrite) == f"marketplace_{table}_is_append_only"
+
+
+@pytest.mark.stage("closed")
+def test_a_window_still_walks_its_path_and_a_demand_still_changes_in_time() -> None:
+    window = fresh_window()
+
+    assert refused_by(lambda: change_demand(quantity_units=2)) == ""
+    for state in ("BIDDING", "CLEARING", "CLEARED", "DELIVERING", "SETTLED"):
+        assert m.Window.objects.filter(pk=window.pk).update(state=state) == 1
+
+
+@pytest.mark.django_db
+def test_the_models_and_the_migrations_say_the_same() -> None:
+    call_command("makemigrations", check=True, dry_run=True, verbosity=0)
+
+
+def test_the_walls_come_down_and_go_up_again(own_world: Callable[[str], str]) -> None:
+    own_world("closed")
+    head = [("marketplace", "0002_walls")]
+    assert refused_by(forget_standing) == "marketplace_standingchange_is_append_only"
+
+    MigrationExecutor(connection).migrate([("marketplace", "0001_initial")])
+    assert own_triggers() == set()
+    assert refused_by(forget_standing) == ""
+
+    MigrationExecutor(connection).migrate(head)
+    assert len(own_triggers()) == len(walls.APPEND_ONLY) + 5
+    assert refused_by(RULES["window_skips_no_state"]) == "window_skips_no_state"
+
+
+def forget_standing() -> None:
+    m.StandingChange.objects.all().delete()
+
+
+def own_triggers() -> set[str]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "
+            "WHERE NOT tgisinternal AND c.relname LIKE 'marketplace\\_%'"
+        )
+        return {row[0] for row in cursor.fetchall()}
