@@ -18,6 +18,7 @@ from ledger.faults import point
 from ledger.ids import uuid7
 from ledger.models import ChainEvent, ChainIntent
 from ledger.rails import sender
+from ledger.rails.errors import IntentReused
 from ledger.rails.evm import chain
 from ledger.rails.signer import signer
 from ledger.services import post_hold_posting, void_hold
@@ -25,7 +26,7 @@ from marketplace.catalogue.models import Window, Zone
 from marketplace.catalogue.services import move_window, zone_countries
 from marketplace.clearing.models import Award
 from marketplace.demand.models import Demand
-from marketplace.errors import BadInput, PhaseClosed, WindowClosed
+from marketplace.errors import BadInput, PhaseClosed, ReferenceReused, WindowClosed
 from marketplace.escrow.models import Lease, LockBatch, Mandate
 from marketplace.governance.services import record
 from marketplace.parties.models import Party
@@ -61,21 +62,26 @@ def deposit_funds(*, party: Party, amount_micros: int, key: str, now: datetime) 
     if isinstance(amount_micros, bool) or not isinstance(amount_micros, int) or not 1 <= amount_micros < 2**62:
         raise BadInput("Deposit a whole, positive number of micro-USD.", field="amount_micros")
     address, escrow = ensure_address(party=party), chain().address("escrow")
-    sender.submit(
-        key=f"deposit:{party.slug}:{key}:mint", role="faucet", contract="token", function="mint",
-        args=[signer().address("custody"), amount_micros], now=now,
-    )  # fmt: skip
+    intent_key = f"deposit:{party.slug}:{key}"
+    is_new = not ChainIntent.objects.filter(key=intent_key).exists()
+    try:
+        sender.submit(
+            key=f"{intent_key}:mint", role="faucet", contract="token", function="mint",
+            args=[signer().address("custody"), amount_micros], now=now,
+        )  # fmt: skip
+    except IntentReused as error:
+        raise ReferenceReused("This key names another deposit of yours.", field="key") from error
     sender.submit(
         key="custody:approve:escrow", role="custody", contract="token", function="approve",
         args=[escrow, 2**256 - 1], now=now,
     )  # fmt: skip
-    record(
-        actor=party.slug, action="deposit", subject=party.slug, reason="deposit", now=now, amount_micros=amount_micros
+    intent = sender.submit(
+        key=intent_key, role="custody", contract="escrow", function="deposit", args=[address, amount_micros], now=now
     )
-    return sender.submit(
-        key=f"deposit:{party.slug}:{key}", role="custody", contract="escrow", function="deposit",
-        args=[address, amount_micros], now=now,
-    )  # fmt: skip
+    if is_new:
+        record(actor=party.slug, action="deposit", subject=party.slug, reason="deposit", now=now,
+               amount_micros=amount_micros)  # fmt: skip
+    return intent
 
 
 @transaction.atomic

@@ -51,13 +51,15 @@ def attest_class(
         expires=int(expires_at.timestamp()), nonce=nonce,
     )  # fmt: skip
     signatures = sign_by_panel(attestation, roles=COMPLIANCE_PANEL[:COMPLIANCE_QUORUM], contract="stake")
-    record(
-        actor="compliance", action="attest_class", subject=node_class.pk, reason="place, control and tier attested",
-        now=now, country=site.country, tier=node_class.tier, exposure_cap_micros=exposure_cap_micros,
-    )  # fmt: skip
+    key = f"attest:{node_class.chain_class}:{nonce}"
+    if not ChainIntent.objects.filter(key=key).exists():
+        record(
+            actor="compliance", action="attest_class", subject=node_class.pk, reason="place, control and tier attested",
+            now=now, country=site.country, tier=node_class.tier, exposure_cap_micros=exposure_cap_micros,
+        )  # fmt: skip
     return sender.submit(
-        key=f"attest:{node_class.chain_class}:{nonce}", role="custody", contract="stake", function="attest_class",
-        args=[attestation.abi(), signatures], now=now,
+        key=key, role="custody", contract="stake", function="attest_class", args=[attestation.abi(), signatures],
+        now=now,
     )  # fmt: skip
 
 
