@@ -144,6 +144,21 @@ def _price_spans(rows: QuerySet[PriceRow]) -> dict[tuple[str, int], tuple[int, i
     return spans
 
 
+def middle_half_micros(clearing: Clearing, resource_class: str, countries: set[str] | None) -> tuple[int, int] | None:
+    """Return the award prices between which the middle half of a class's volume traded; None without a trade."""
+    awards = clearing.awards.filter(bid__node_class__resource_class_id=resource_class)
+    if countries is not None:
+        awards = awards.filter(bid__node_class__site__country__in=countries)
+    rows = sorted((money // int(hours), int(hours)) for money, hours in
+                  awards.annotate(hours=AWARD_HOURS).values_list("amount_micros", "hours"))  # fmt: skip
+    total, seen, marks = sum(hours for _, hours in rows), 0, []
+    for price, hours in rows:
+        seen += hours
+        while len(marks) < 2 and 4 * seen >= total * (1, 3)[len(marks)]:
+            marks.append(price)
+    return (marks[0], marks[1]) if marks else None
+
+
 def opened_demand(clearing: Clearing, resource_class: str, countries: set[str] | None) -> list[CurveStep]:
     """Return the funded demand of a cleared window that accepts a class; with countries: that may be served there."""
     lines = Demand.objects.filter(

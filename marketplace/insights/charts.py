@@ -59,7 +59,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Trade:
-    """What a clearing came to: volume, mean price, and the lowest and highest price paid in any slot."""
+    """What a clearing came to: volume, mean price, and the span in which the middle half of the volume traded."""
 
     unit_hours: int
     price_micros: int
@@ -118,7 +118,9 @@ def _curves_finding(falling: list[Step], rising: list[Step], trade: Trade | None
         words.append(f"{offered:,} offered")
     if trade and trade.unit_hours:
         words.append(f"{trade.unit_hours:,} traded at a mean of {usd_text(trade.price_micros)} per unit-hour")
-    return ", ".join(words) + "."
+    hidden = [s for s in (*falling, *rising) if s.price_micros > _top_price(falling, rising, trade)]
+    more = f" {len(hidden)} lines lie above the chart." if hidden else ""
+    return ", ".join(words) + "." + more
 
 
 def _curve_rows(falling: list[Step], rising: list[Step], demand_words: str) -> tuple[tuple[str, ...], ...]:
@@ -192,7 +194,7 @@ def _top_price(falling: list[Step], rising: list[Step], trade: Trade | None) -> 
     """Return the highest price to draw: a few extreme limits must not flatten everything else."""
     highest = max([s.price_micros for s in (*falling, *rising)] + [trade.high_micros if trade else 0, 10_000])
     if trade and trade.unit_hours:
-        return min(highest, max(3 * trade.price_micros, trade.high_micros))
+        return min(highest, max(5 * trade.price_micros // 2, trade.high_micros * 5 // 4))
     return highest
 
 

@@ -63,20 +63,20 @@ def curves_of(window: Window, clearing: Clearing | None, resource_class: str, zo
     if not demand and not supply:
         return None
     products = [p for p in clearings.products_of(clearing, countries) if p.resource_class == resource_class]
+    span = clearings.middle_half_micros(clearing, resource_class, countries)
     return supply_and_demand(
         [Step(s.price_micros, s.unit_hours) for s in demand], [Step(s.price_micros, s.unit_hours) for s in supply],
-        trade=trade_of(products), title=f"Supply and demand: {where}",
+        trade=trade_of(products, span), title=f"Supply and demand: {where}",
     )
 
 
-def trade_of(products: list[ProductPrice]) -> Trade | None:
+def trade_of(products: list[ProductPrice], span_micros: tuple[int, int] | None) -> Trade | None:
     """Return what several products traded together: total volume and the mean price weighted by it."""
     hours = sum(p.unit_hours for p in products)
-    if not hours:
+    if not hours or span_micros is None:
         return None
     money = sum(p.unit_hours * p.mean_micros for p in products)
-    return Trade(hours, (2 * money + hours) // (2 * hours), min(p.low_micros for p in products),
-                 max(p.high_micros for p in products))
+    return Trade(hours, (2 * money + hours) // (2 * hours), *span_micros)
 
 
 def public_market(zone_code: str, resource_class: str = "") -> PublicMarket | None:

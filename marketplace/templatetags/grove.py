@@ -113,6 +113,14 @@ def distance(instant: datetime | None, now: datetime) -> str:
 
 
 @register.filter
+def some(names: list[str]) -> str:
+    """Name up to three things, then say how many more there are."""
+    if len(names) <= 3:
+        return " or ".join(names)
+    return f"{', '.join(names[:2])} or {len(names) - 2} more"
+
+
+@register.filter
 def hexed(raw: bytes | memoryview | str | None) -> str:
     """Show bytes as 0x hex."""
     if raw is None:

@@ -63,7 +63,9 @@ class Site:
 
 
 @pytest.fixture(scope="package")
-def site(django_db_setup: None, django_db_blocker) -> Iterator[Site]:
+def site(django_db_setup: None, django_db_blocker, browser) -> Iterator[Site]:
+    # The browser's driver keeps an event loop in this thread, and Django then keeps connections per context: the one
+    # used here is another than the session's, so it is closed here. Hence `browser` comes first.
     with django_db_blocker.unblock(), pytest.MonkeyPatch.context() as patch:
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")  # the browser's driver runs an event loop in this thread
         assert "test" in str(connections["default"].settings_dict["NAME"]), "this would write into a live database"
@@ -72,6 +74,7 @@ def site(django_db_setup: None, django_db_blocker) -> Iterator[Site]:
             seat(market.buyers[0], "buyer@doors.example")
             seat(market.providers[0], "provider@doors.example")
             seat(market.providers[1], "newcomer@doors.example")
+            Client().get("/login/")  # the first page loads the whole site; that must not count against a time-out
             own = connections["default"]
             own.inc_thread_sharing()
             for signal in (request_started, request_finished):
@@ -82,7 +85,6 @@ def site(django_db_setup: None, django_db_blocker) -> Iterator[Site]:
             )  # fmt: skip
             application = OneAtATime(StaticFilesHandler(get_wsgi_application()))
             server.set_app(application)
-            Client().get("/login/")  # the first page loads the whole site; that must not count against a time-out
             threading.Thread(target=server.serve_forever, daemon=True).start()
             yield Site(f"http://127.0.0.1:{server.server_port}", market)
             application.end()
@@ -92,6 +94,7 @@ def site(django_db_setup: None, django_db_blocker) -> Iterator[Site]:
                 signal.connect(close_old_connections)
             own.dec_thread_sharing()
             transaction.set_rollback(True)
+        own.close()
 
 
 @pytest.fixture(scope="package")
