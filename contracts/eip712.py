@@ -14,9 +14,9 @@ is the order of the signature and of the ABI tuple.
 """
 
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any, ClassVar, Final
 
-from eth_account.messages import encode_typed_data
 from eth_utils.crypto import keccak
 
 DOMAIN_NAME: Final = "GroveExchange"
@@ -80,8 +80,12 @@ class Struct:
 
     def digest(self, chain_id: int, verifying_contract: str) -> bytes:
         """Return the 32 bytes that are signed: keccak(0x1901, domain separator, struct hash)."""
-        message = encode_typed_data(full_message=self.typed(chain_id, verifying_contract))
-        return keccak(b"\x19" + message.version + message.header + message.body)
+        # Our structs are flat and of one word a field, so the general encoder (100 times slower) is not needed here;
+        # a test compares the two.
+        body = keccak(self.type_string().encode()) + b"".join(
+            _word(kind, part) for kind, part in zip(self.solidity_types, self.abi(), strict=True)
+        )
+        return keccak(b"\x19\x01" + _separator(self.domain_name, chain_id, verifying_contract) + keccak(body))
 
     @classmethod
     def type_string(cls) -> str:
@@ -201,6 +205,32 @@ class Permit(Struct):
     value: int
     nonce: int
     deadline: int
+
+
+@lru_cache(maxsize=64)
+def _separator(name: str, chain_id: int, verifying_contract: str) -> bytes:
+    """The domain separator of EIP-712."""
+    type_string = b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
+    return keccak(
+        keccak(type_string)
+        + keccak(name.encode())
+        + keccak(DOMAIN_VERSION.encode())
+        + _word("uint256", chain_id)
+        + _word("address", verifying_contract)
+    )
+
+
+def _word(kind: str, part: int | bytes | str) -> bytes:
+    """One static value as its 32 bytes; raises ValueError for a value that its type cannot hold."""
+    if kind == "address" and isinstance(part, str):
+        raw = bytes.fromhex(part.removeprefix("0x"))
+        if len(raw) == 20:
+            return bytes(12) + raw
+    elif kind == "bytes32" and isinstance(part, bytes) and len(part) == 32:
+        return part
+    elif kind.startswith("uint") and isinstance(part, int) and 0 <= part < 1 << int(kind.removeprefix("uint")):
+        return part.to_bytes(32, "big")
+    raise ValueError(f"{part!r} is no {kind}")
 
 
 def provider_id(address: str) -> bytes:

@@ -231,7 +231,7 @@ def _write_reasons(clearing: Clearing, outcome: Outcome, lines: Lines) -> None:
     rows += [
         LineReason(
             clearing=clearing, side="bid", code="withdrawn", bid=row,
-            unfilled_unit_hours=row.quantity_units * (row.end_slot - row.start_slot),
+            unfilled_unit_hours=row.unit_hours,
         )
         for row in Bid.objects.filter(window=clearing.window, state="withdrawn")
     ]  # fmt: skip

@@ -47,8 +47,8 @@ def promises(*, leases: Sequence[Lease]) -> dict[tuple[UUID, int], Promise]:
     """What each lease owes in each of its slots, from its awards."""
     by_pair = {(lease.demand_id, lease.bid_id): lease.pk for lease in leases}
     owed: dict[tuple[UUID, int], list[int]] = defaultdict(lambda: [0, 0])
-    awards = Award.objects.filter(clearing_id__in={lease.clearing_id for lease in leases})
-    for award in awards:
+    awards = Award.objects.filter(bid_id__in={lease.bid_id for lease in leases})
+    for award in awards.only("demand_id", "bid_id", "start_slot", "units", "slot_prices_micros"):
         lease_id = by_pair.get((award.demand_id, award.bid_id))
         if lease_id is None:
             continue

@@ -14,7 +14,7 @@ from ledger.faults import point
 from ledger.ids import uuid7
 from ledger.services import reserve_hold, void_hold
 from marketplace.catalogue.limits import MONEY_MAX_MICROS, require_price, require_quantity, require_slots
-from marketplace.catalogue.models import ResourceClass, SlaPreset, Tier, Vantage, Window, Zone
+from marketplace.catalogue.models import ResourceClass, SlaPreset, Vantage, Window, Zone
 from marketplace.catalogue.services import find_named, require_known_classes, zone_countries
 from marketplace.demand.models import KINDS, Demand
 from marketplace.errors import (
@@ -223,8 +223,7 @@ def _checked_terms(
     sla = find_named(SlaPreset, sla_code, field="sla_code")
     if sla is None:
         raise BadInput("Choose an SLA preset.", field="sla_code")
-    tier = find_named(Tier, str(tier_min), field="tier_min") if _is_level(tier_min) else None
-    if tier is None:
+    if not _is_level(tier_min):
         raise BadInput("A tier is a whole number from 0 to 3.", field="tier_min")
     zone, control = (
         find_named(Zone, zone_code, field="zone_code"),
@@ -245,7 +244,7 @@ def _checked_terms(
             require_known_classes(accepted_classes, ResourceClass.objects.values_list("pk", flat=True))
         ),
         "sla_id": sla.pk, "zone_id": zone.pk if zone else None, "control_zone_id": control.pk if control else None,
-        "tier_min": tier.level, "vantage_id": vantage.pk if vantage else None, "latency_ms_max": latency_ms_max,
+        "tier_min": tier_min, "vantage_id": vantage.pk if vantage else None, "latency_ms_max": latency_ms_max,
     }  # fmt: skip
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from typing import Any
+from uuid import UUID
 
 from django.db.models import Sum
 
 from ledger.models import ChainEvent, ChainIntent
-from ledger.rails.mirror import read_words
+from ledger.rails.evm import chain
 from ledger.selectors import total, trial_balance
 from marketplace import clock
 from marketplace.catalogue.models import Window
-from marketplace.clearing.models import Award, LineReason
+from marketplace.clearing.models import LineReason
 from marketplace.delivery.models import Reading
 from marketplace.demand.models import Demand
 from marketplace.demo.story import Story
@@ -29,8 +31,8 @@ def report(story: Story, *, seconds: float) -> dict[str, Any]:
     """Every figure of the demo; the same seed gives the same figures, `seconds` aside. Money in micro-USD."""
     window = Window.objects.get(name="Main window")
     findings = check_everything(now=clock.now())
-    words = read_words()
-    escrow = words.escrow_balance
+    here = chain()
+    escrow = int(here.call("token", "balanceOf", here.address("escrow")))
     paid_on_chain = _paid_on_chain()
     return {
         "seed": story.run.seed,
@@ -71,8 +73,12 @@ def _clearing(window: Window) -> dict[str, Any]:
     clearing = window.clearing
     verified = verify_bundle({row.name: bytes(row.body) for row in clearing.files.all()})
     explained = set(LineReason.objects.filter(clearing=clearing).values_list("demand_id", "bid_id"))
-    unfilled = [(row.pk, None) for row in Demand.objects.filter(window=window) if _unfilled(row)]
-    unfilled += [(None, row.pk) for row in Bid.objects.filter(window=window) if _unsold(row)]
+    got: dict[UUID, int] = defaultdict(int)  # unit-hours by demand and by bid
+    for award in clearing.awards.all():
+        for line in (award.demand_id, award.bid_id):
+            got[line] += award.units * (award.end_slot - award.start_slot)
+    unfilled = [(row.pk, None) for row in Demand.objects.filter(window=window) if got[row.pk] < row.unit_hours]
+    unfilled += [(None, row.pk) for row in Bid.objects.filter(window=window) if got[row.pk] < row.unit_hours]
     return {
         "welfare_micros": clearing.welfare_micros,
         "bound_micros": clearing.bound_micros,
@@ -83,16 +89,6 @@ def _clearing(window: Window) -> dict[str, Any]:
         "noncompliant_awards": verified.noncompliant_awards,
         "verifier_ok": verified.ok,
     }
-
-
-def _unfilled(demand: Demand) -> bool:
-    got = sum(a.units * (a.end_slot - a.start_slot) for a in Award.objects.filter(demand=demand))
-    return got < demand.unit_hours
-
-
-def _unsold(bid: Bid) -> bool:
-    sold = sum(a.units * (a.end_slot - a.start_slot) for a in Award.objects.filter(bid=bid))
-    return sold < bid.quantity_units * (bid.end_slot - bid.start_slot)
 
 
 def _slashing() -> dict[str, int]:

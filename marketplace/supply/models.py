@@ -206,3 +206,7 @@ class Bid(models.Model):
 
     def __str__(self) -> str:
         return f"{self.reference} ({self.party.slug})"
+
+    @property
+    def unit_hours(self) -> int:
+        return self.quantity_units * (self.end_slot - self.start_slot)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from eth_account.messages import encode_typed_data
 from eth_utils import keccak
 
 from contracts import compile as compiler
@@ -101,6 +102,34 @@ def test_a_digest_is_the_one_of_the_standard(world: World) -> None:
     expected = keccak(b"\x19\x01" + world.call("token", "DOMAIN_SEPARATOR") + body)
 
     assert permit.digest(TestChain.chain_id, world.address("token")) == expected
+
+
+@pytest.mark.parametrize(
+    "struct",
+    [
+        eip712.Mandate("0x" + "Ab" * 20, 7, 2**64 - 1, 2**255 + 1, 3, 5, 9, 1_800_000_000),
+        eip712.ClassAttestation("0x" + "11" * 20, 2, 57, 58, 59, 60, 2, 10**12, 1_800_000_000, 4),
+        eip712.BenchmarkAttestation(
+            *(bytes([n]) * 32 for n in (1, 2, 3)), 2, *(bytes([n]) * 32 for n in (4, 5, 6, 7)),
+            121_000_000_000, 80 << 30, 3 * 10**12, 400, 1, 61, 99, 3, bytes([8]) * 32,
+        ),
+        eip712.Verdict(bytes([9]) * 32, 2, 3, 511, 10**9, 3, 1_700_000_000, 4, 1_800_000_000),
+        eip712.Resumption(2, 5, 1_800_000_000),
+        eip712.Permit("0x" + "11" * 20, "0x" + "22" * 20, 3, 4, 5),
+    ],
+    ids=lambda struct: struct.primary_type,
+)  # fmt: skip
+def test_every_struct_is_hashed_as_wallets_hash_it(struct: eip712.Struct) -> None:
+    message = encode_typed_data(full_message=struct.typed(31338, "0x" + "CD" * 20))
+    expected = keccak(b"\x19" + message.version + message.header + message.body)
+
+    assert struct.digest(31338, "0x" + "CD" * 20) == expected
+    assert struct.digest(31339, "0x" + "CD" * 20) != expected
+
+
+def test_a_value_that_its_type_cannot_hold_is_not_hashed() -> None:
+    with pytest.raises(ValueError, match="is no uint8"):
+        eip712.ClassAttestation("0x" + "11" * 20, 2, 256, 58, 59, 60, 2, 1, 1, 4).digest(1, "0x" + "22" * 20)
 
 
 def test_signatures_are_put_in_the_order_of_the_signers() -> None:
