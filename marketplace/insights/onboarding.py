@@ -70,7 +70,7 @@ def _items_of_party(party: Party, sites: list, classes: list[NodeClass]) -> list
         Item("Site with its jurisdictions", ", ".join(f"{s.city} ({s.country})" for s in sites)
              or "Name where the machines stand, who runs them and who holds the keys.", bool(sites)),
         Item("Node class enrolled", machines or "Enrol the machines that are proven together.", bool(classes),
-             link="onboarding:classes", command="python -m marketplace.agent enrol --server URL --token TOKEN"),
+             link="onboarding:classes", command="python -m marketplace.agent enrol --token TOKEN"),
         Item("Controls for a tier", f"Today: {tiers}." if tiers else "The tier follows from your evidence.",
              bool(classes), link="onboarding:classes"),
         Item("Payout address", "Payouts go to your own address on chain." if party.chain_address
