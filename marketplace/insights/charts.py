@@ -212,7 +212,8 @@ def _end_labels(ends: list[tuple[str, str, float, float]], size: Size) -> list[s
     parts = []
     for side, words, end_x, end_y in ends:
         anchor_x = min(max(end_x, size.left + 110), size.width - size.right) - 4
-        wanted = end_y + 19 if side == "d" else end_y - 9
+        is_low = end_y > size.height - size.bottom - 26
+        wanted = end_y + 19 if side == "d" and not is_low else end_y - 9
         text_y = max(size.top + 14, min(wanted, size.height - size.bottom - 6))
         parts.append(f'<text class="name-{side} halo" x="{anchor_x:.1f}" y="{text_y:.1f}" text-anchor="end">'
                      f"{escape(words)}</text>")
@@ -222,9 +223,9 @@ def _end_labels(ends: list[tuple[str, str, float, float]], size: Size) -> list[s
 def _trade_mark(trade: Trade, at_x: float, at_y: float, size: Size) -> list[str]:
     words = f"{usd_text(trade.price_micros)} · {short_count(trade.unit_hours)} unit-hours"
     to_left = at_x > size.left + size.inner_width * 0.55
-    text_y = at_y - 14 if at_y > size.top + 34 else at_y + 24
+    floor, text_y = size.height - size.bottom, size.top + 12  # up there demand has already fallen away
     return [
-        f'<path class="guide" d="M{size.left} {at_y:.1f}H{at_x:.1f}V{size.height - size.bottom}"/>',
+        f'<path class="guide" d="M{size.left} {at_y:.1f}H{at_x:.1f}M{at_x:.1f} {size.top}V{floor}"/>',
         f'<circle class="point" cx="{at_x:.1f}" cy="{at_y:.1f}" r="5"/>',
         f'<text class="strong halo" x="{at_x + (-10 if to_left else 10):.1f}" y="{text_y:.1f}" '
         f'text-anchor="{"end" if to_left else "start"}">{escape(words)}</text>',
