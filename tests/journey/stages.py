@@ -199,3 +199,12 @@ def own_world(request: pytest.FixtureRequest) -> Iterator[Any]:
         evm.close_all()
         for name in made:
             postgres.drop_database(name)
+
+
+@pytest.fixture
+def figures_at_the_end(stages: Stages, django_db_blocker: Any) -> dict[str, Any]:
+    """The figures of the world that was played step by step, without a crash."""
+    from tests.journey.world import figures
+
+    with django_db_blocker.unblock(), inside(stages.copy_of("closed"), stages.home):
+        return figures()
