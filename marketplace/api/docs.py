@@ -37,4 +37,5 @@ def refusals(request: HttpRequest, code: str = "") -> HttpResponse:
     lines = [line for line in list_refusals() if not code or line.code == code]
     if not lines:
         raise Http404("no such refusal")
-    return render(request, "api/problems.html", {"lines": lines, "code": code})
+    rows = [(line.code, line.status, line.meaning.replace("`", "")) for line in lines]
+    return render(request, "api/problems.html", {"rows": rows, "code": code})

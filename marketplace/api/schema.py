@@ -55,6 +55,17 @@ IDEMPOTENCY_KEY = OpenApiParameter(
 )  # fmt: skip
 
 
+TAGS = {  # in data-path order
+    "windows": "The spans of hourly slots that are cleared together, with their gate.",
+    "demands": "What a buyer needs: post, fund, withdraw.",
+    "bids": "What a provider offers, sealed until the window closes.",
+    "awards": "Who serves whom, in which slots, at which price.",
+    "leases": "Running contracts with verdict, credit and slash case.",
+    "money": "Balances and movements of the asking party.",
+    "market": "For everybody: certificates, public bundles, prices.",
+}
+
+
 class KeyScheme(OpenApiAuthenticationExtension):
     """The key in the schema."""
 
@@ -132,24 +143,26 @@ PROBLEM = {
 def finish(result: dict[str, Any], generator: Any, request: Any, public: bool) -> dict[str, Any]:
     """Put the guide at the top, the problem document into the components, and refusals under every operation."""
     result["info"]["description"] = GUIDE.strip() + "\n\n" + markdown_table() + "\n"
+    result["tags"] = [{"name": name, "description": words} for name, words in TAGS.items()]
     schemas = result["components"]["schemas"]
     schemas["Problem"] = PROBLEM
     for path, operations in result["paths"].items():
         for method, operation in operations.items():
-            statuses = ["400", "429", "500"]
-            statuses += ["404"] if "{" in path else []
-            statuses += ["401"] if operation.get("security") else []
+            operation["summary"] = operation["description"].partition(". ")[0].rstrip(".")
+            statuses = [400, 429]
+            statuses += [404] if "{" in path else []
+            statuses += [401] if operation.get("security") else []
             if method == "post":
-                statuses += ["402", "403", "404", "409", "413", "415", "422", "503"]
-            for status in sorted(set(statuses)):
-                operation["responses"].setdefault(status, {"$ref": "#/components/responses/Problem"})
-    result["components"]["responses"] = {
-        "Problem": {
-            "description": "A refusal; nothing was written.",
-            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-        }
-    }
+                statuses += [402, 403, 404, 409, 413, 415, 422]
+            told = ", ".join(map(str, sorted(set(statuses))))
+            operation["responses"]["4XX"] = _refusal(f"A refusal ({told}); nothing was written.")
+            operation["responses"]["5XX"] = _refusal("Our fault, or busy; nothing was written. Send the same again.")
     return _without_suffix(result)
+
+
+def _refusal(words: str) -> dict[str, Any]:
+    problem = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {"description": words, "content": problem}
 
 
 def _without_suffix(result: dict[str, Any]) -> dict[str, Any]:

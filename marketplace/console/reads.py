@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -95,8 +95,14 @@ def certificate_of_last_clearing() -> Certificate | None:
     return Certificate(
         clearing=clearing, totals=totals_of(clearing), bundle_hash=bytes(clearing.bundle_hash).hex(),
         anchored_hash=anchored_hashes([clearing.window.number]).get(clearing.window.number, ""),
-        reasons=count_reasons(clearing), curves=market.curves if market else None,
+        reasons=count_reasons(clearing), curves=_for_unfold(market.curves) if market and market.curves else None,
     )  # fmt: skip
+
+
+def _for_unfold(chart: Chart) -> Chart:
+    """Rename the class of the drawings: Unfold's script takes every `.chart` for a canvas of its own and fails."""
+    wide, narrow = (svg.replace('<svg class="chart"', '<svg class="gx-chart"', 1) for svg in (chart.wide, chart.narrow))
+    return replace(chart, wide=wide, narrow=narrow)
 
 
 def health(now: datetime) -> Health:

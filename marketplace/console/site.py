@@ -152,7 +152,8 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, Any, type[Table]], ...]], ...] = 
             m.Verdict, show=("lease", "availability_ppm", "down_minutes", "is_below_sla", "is_breach", "judged_at"),
             filters=("is_below_sla", "is_breach"), list_select_related=("lease__demand", "lease__provider"))),
         ("Credits", "redeem", m.Credit, table_of(
-            m.Credit, show=("verdict", "step_bps", "amount_micros", "source", "posted_at"), filters=("source",))),
+            m.Credit, show=("verdict__lease", "step_bps", "amount_micros", "source", "posted_at"), filters=("source",),
+            list_select_related=("verdict__lease__demand", "verdict__lease__provider"))),
     )),
     ("Payout and slashing", (
         ("Settlements", "receipt_long", m.Settlement, table_of(

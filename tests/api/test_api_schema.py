@@ -44,7 +44,8 @@ def test_every_operation_names_its_refusals(made):
     for path, operations in yaml.safe_load(made)["paths"].items():
         for method, operation in operations.items():
             assert operation["operationId"]
-            assert {"400", "429"} <= set(operation["responses"]), path
+            assert {"4XX", "5XX"} <= set(operation["responses"]), path
+            assert operation["summary"]
             if method == "post":
                 header = next(p for p in operation["parameters"] if p["name"] == "Idempotency-Key")
                 assert header["required"] is True

@@ -31,7 +31,7 @@ def addresses() -> Iterator[str]:
         if isinstance(entry, URLPattern) and entry.name not in LEFT_OUT and "<" not in str(entry.pattern):
             yield f"/console/{entry.pattern}"
     yield from ("/console/acts/reconcile/", "/console/acts/advance/", "/console/marketplace/", "/console/ledger/")
-    yield from ("/console/search/?s=bid", "/console/search/?s=mark", f"/console/search/?s={REFERENCE}&extended=1")
+    yield from ("/console/search/?s=bid", "/console/search/?s=mark", f"/console/search/?s={REFERENCE}")
     yield "/console/opened-bids/?window=2026-W48"
     for model, table in console._registry.items():
         base = f"/console/{model._meta.app_label}/{model._meta.model_name}/"
