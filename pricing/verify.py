@@ -27,6 +27,7 @@ FORMAT, RULE_VERSION = "grove-clearing", 1
 TICK, PRICE_MAX, QUANTITY_MAX, SLOTS_MAX, PROBATION_SLOTS = 100, 10**9, 1 << 20, 744, 24
 NO_CAPACITY = 10**12  # above the whole value of any demand
 UNREADABLE = "cannot be read"
+BRACKETS_MAX = 1_000  # in one line; the real ones hold a handful
 MANIFEST = "manifest.json"
 LINE_FILES = ("awards", "bids", "demands", "latency", "masks", "prices", "reasons")
 
@@ -105,6 +106,10 @@ def _no_float(text: str) -> NoReturn:
 
 
 def _parse(text: bytes) -> Any:
+    # A bundle nests three deep. Where some library has raised Python's recursion limit, a text that nests without end
+    # would overrun the C stack, and no exception could be caught.
+    if text.count(b"[") + text.count(b"{") > BRACKETS_MAX:
+        raise ValueError("it nests too deeply")
     return json.loads(text.decode(), parse_float=_no_float, parse_constant=_no_float)
 
 
