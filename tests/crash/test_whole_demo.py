@@ -112,7 +112,7 @@ def test_verify_of_the_demo_exits_with_0_and_with_1_after_each_damage(home: Home
     assert status == 0, said
 
     postgres.ensure_running(home.folder)
-    connect = postgres._maintenance(home.folder) | {"dbname": "grove_demo"}
+    connect = postgres.maintenance_fields(home.folder) | {"dbname": "grove_demo"}
     try:
         for what in ("a transfer of the books", "an award", "a slot of the chain"):
             damage, repair, words = DAMAGES[what]

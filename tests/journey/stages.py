@@ -111,7 +111,7 @@ def make_empty(name: str) -> None:
 
 
 def copy_database(template: str, name: str) -> None:
-    """Copy a whole database, books and chain together, as one file copy."""
+    """Copy a whole database, books and chain together."""
     import psycopg
     from psycopg import sql
 
@@ -122,9 +122,7 @@ def copy_database(template: str, name: str) -> None:
     postgres.drop_database(name)
     with psycopg.connect(**postgres.maintenance_fields(None), autocommit=True) as server:
         server.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
-                sql.Identifier(name), sql.Identifier(template)
-            )
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
         )
 
 
