@@ -21,6 +21,7 @@ ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[:
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-gb"
+FORMAT_MODULE_PATH = "marketplace.formats"
 USE_THOUSAND_SEPARATOR = False
 
 INSTALLED_APPS = [
@@ -180,11 +181,21 @@ SPECTACULAR_SETTINGS = {
 }
 UNFOLD = {
     "SITE_TITLE": "Grove Exchange",
-    "SITE_HEADER": "Foundation console",
-    "SITE_URL": "/",
+    "SITE_HEADER": "Grove Exchange",
+    "SITE_SUBHEADER": "Foundation console",
+    "SITE_URL": "/market/",
+    "SITE_ICON": "marketplace.console.site.icon",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": f"{STATIC_URL}grove/logo.svg"}],
     "SHOW_VIEW_ON_SITE": False,
-    "SHOW_HISTORY": True,
-}
+    "SHOW_HISTORY": False,
+    "ENVIRONMENT": "marketplace.console.site.environment",
+    "STYLES": ["marketplace.console.site.stylesheet"],
+    "SIDEBAR": {"show_search": True, "navigation": "marketplace.console.site.navigation"},
+    "COLORS": {"primary": {  # the site's blue; 600 is its link colour, 6.1 : 1 on white
+        "50": "#eff5fd", "100": "#e5effc", "200": "#c7dcfa", "300": "#9cc4ff", "400": "#6ea8fe", "500": "#3b82f0",
+        "600": "#0a58ca", "700": "#084aab", "800": "#07408f", "900": "#0b3270", "950": "#0a2148",
+    }},
+}  # fmt: skip
 
 # -- logs: to standard error, one line each, secrets cut out -------------------------------------------------------
 LOG_LEVEL = env_str("LOG_LEVEL", default="INFO")

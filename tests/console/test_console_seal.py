@@ -14,6 +14,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver
 
 from marketplace import models as m
+from marketplace.console.reads import opened_bids
 from marketplace.console.site import console
 from marketplace.supply.services import place_bid, withdraw_bid
 from tests.doors.factories import NOW
@@ -141,6 +142,17 @@ def test_after_close_the_bid_and_its_audit_line_are_shown(market, staff, provide
     assert REFERENCE in staff.get("/console/opened-bids/", {"window": market.bidding.name}).content.decode()
     assert "$1.7777" in staff.get("/console/opened-bids/", {"window": market.bidding.name}).content.decode()
     assert str(bid.pk) in staff.get("/console/marketplace/auditline/").content.decode()
+
+
+def test_the_read_behind_the_opened_bids_gives_no_sealed_and_no_withdrawn_one(market, provider_class):
+    """The second wall: the page asks for closed windows only, and the read would give nothing of another."""
+    sealed = marked_bid(market, provider_class)
+    m.Bid.objects.filter(pk=market.settled.bids.first().pk).update(state="withdrawn")
+
+    assert list(opened_bids(market.bidding)) == []
+    assert sealed not in opened_bids(market.bidding)
+    assert {bid.state for bid in opened_bids(market.settled)} <= {"opened", "awarded", "lost"}
+    assert opened_bids(market.settled).count() == market.settled.bids.count() - 1
 
 
 def test_a_failed_window_keeps_its_bids_sealed(market, staff, provider_class):
