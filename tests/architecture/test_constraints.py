@@ -296,7 +296,7 @@ def test_the_models_and_the_migrations_say_the_same() -> None:
 
 def test_the_walls_come_down_and_go_up_again(own_world: Callable[[str], str]) -> None:
     own_world("closed")
-    head = [("marketplace", "0002_walls")]
+    head = MigrationExecutor(connection).loader.graph.leaf_nodes("marketplace")
     assert refused_by(forget_standing) == "marketplace_standingchange_is_append_only"
 
     MigrationExecutor(connection).migrate([("marketplace", "0001_initial")])
