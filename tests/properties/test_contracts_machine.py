@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from functools import cache
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
@@ -292,13 +293,14 @@ class MarketMachine(RuleBasedStateMachine):
             assert held == self.staked_by_class[number] - self.slashed_by_class[number], "S1: stake fell unasked"
 
 
-def test_E1_E2_S1_hold_on_random_markets_and_every_action_was_accepted() -> None:
+@pytest.mark.parametrize("markets", [8, pytest.param(100, marks=pytest.mark.slow)])
+def test_E1_E2_S1_hold_on_random_markets_and_every_action_was_accepted(markets: int) -> None:
     accepted.clear()
 
     run_state_machine_as_test(
         MarketMachine,
         settings=settings(
-            max_examples=16,
+            max_examples=markets,
             stateful_step_count=20,
             deadline=None,
             derandomize=True,
