@@ -46,7 +46,7 @@ from pricing.penalties import exposure_cap_micros, stake_micros
 if TYPE_CHECKING:
     from marketplace.demo.story import Story
 
-EARLY, MAIN = "Opening window", "Main window"
+EARLY, MAIN, NEXT = "Opening window", "Main window", "Next window"
 BUYER_KINDS = {"public": "public_buyer", "research": "research_buyer"}
 PROVIDER_KINDS = {"lab": "enterprise"}
 # A node class is attested for this many times its reference price: prices move, attestations stay.
@@ -281,11 +281,16 @@ def execute_slashes(story: Story) -> None:
 
 
 def close_the_books(story: Story) -> None:
-    """Seal the books, anchor their root, compare books and chain."""
+    """Seal the books, anchor their root, compare books and chain; a next window waits for whoever visits."""
     cycle.advance_until_quiet(now=clock.now())
     cycle.anchor_books(now=clock.now())
     cycle.run_chain(now=clock.now())
     cycle.reconcile(now=clock.now())
+    open_window(
+        name=NEXT, slots=story.world.slots, starts_at=story.day(45), demand_closes_at=story.day(42),
+        no_cancel_from=story.day(43), bidding_closes_at=story.day(44), gate_unit_hours=5_000, gate_parties=10,
+        salt=f"demo {story.world.seed} next", now=clock.now(),
+    )  # fmt: skip
 
 
 # --- the hands behind the acts ---
