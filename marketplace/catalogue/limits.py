@@ -13,7 +13,7 @@ MONEY_MAX_MICROS = 2**62
 
 def require_price(price_micros: object, *, field: str) -> int:
     """A price in micro-USD per unit-hour: a whole number from 100 to 1e9 on the tick of 100."""
-    price = _whole(price_micros, field=field)
+    price = require_whole(price_micros, field=field)
     if not TICK_MICROS <= price <= PRICE_MAX_MICROS:
         raise PriceOutOfRange(
             "A price is between 100 and 1,000,000,000 micro-USD per unit-hour.", field=field, price=price
@@ -25,7 +25,7 @@ def require_price(price_micros: object, *, field: str) -> int:
 
 def require_quantity(quantity_units: object) -> int:
     """Whole units, 1 to 2^20."""
-    quantity = _whole(quantity_units, field="quantity_units")
+    quantity = require_whole(quantity_units, field="quantity_units")
     if not 1 <= quantity <= QUANTITY_MAX_UNITS:
         raise QuantityOutOfRange("A quantity is a whole number of units from 1 to 1,048,576.", field="quantity_units")
     return quantity
@@ -33,7 +33,7 @@ def require_quantity(quantity_units: object) -> int:
 
 def require_slots(start_slot: object, end_slot: object, *, window: Window) -> tuple[int, int]:
     """A half-open range of hourly slots inside the window."""
-    start, end = _whole(start_slot, field="start_slot"), _whole(end_slot, field="end_slot")
+    start, end = require_whole(start_slot, field="start_slot"), require_whole(end_slot, field="end_slot")
     if not 0 <= start < window.slots:
         raise BadSlots(f"The first slot is between 0 and {window.slots - 1}.", field="start_slot", slots=window.slots)
     if not start < end <= window.slots:
@@ -43,8 +43,16 @@ def require_slots(start_slot: object, end_slot: object, *, window: Window) -> tu
     return start, end
 
 
-def _whole(number: object, *, field: str) -> int:
+def require_whole(number: object, *, field: str) -> int:
+    """A whole number, of any size; raises BadInput."""
     # A bool is an int to Python, and a float has already lost money: both are refused, never coerced.
     if isinstance(number, bool) or not isinstance(number, int):
         raise BadInput("Write a whole number.", field=field)
     return number
+
+
+def require_name(name: object, *, field: str, longest: int) -> str:
+    """A printable text of 1 to `longest` characters that is not blank; raises BadInput."""
+    if not isinstance(name, str) or not name.strip() or len(name) > longest or not name.isprintable():
+        raise BadInput(f"Write 1 to {longest} printable characters.", field=field)
+    return name

@@ -10,10 +10,12 @@ from django.db import transaction
 from django.db.models import Max, Q
 
 from ledger.ids import uuid7
+from marketplace.catalogue.limits import require_name, require_whole
 from marketplace.catalogue.models import Window, WindowTransition, Zone, ZoneMember
-from marketplace.errors import BadInput, BadSlots, StateSkipped, UnknownName
+from marketplace.errors import BadInput, BadSlots, ReferenceReused, StateSkipped, UnknownName
 from marketplace.governance.services import record
 
+GATE_MAX = 2**31
 # What may follow what. The database holds the same table in a trigger, for whoever does not come through here.
 NEXT_STATES = {
     "COLLECTING": ("BIDDING", "FAILED"),
@@ -41,26 +43,36 @@ def open_window(
     salt: str = "",
     now: datetime,
 ) -> Window:
-    """Open a window in COLLECTING, or return it when one of this name stands.
+    """Open a window in COLLECTING, or return it when one of this name stands on the same terms.
 
     `gate_unit_hours` and `gate_parties` are what funded demand must reach before any bid is let in.
     `salt` makes the pseudonyms of the public bundle; empty means fresh ones.
     """
+    require_name(name, field="name", longest=60)
+    for field, number in (("slots", slots), ("gate_unit_hours", gate_unit_hours), ("gate_parties", gate_parties)):
+        require_whole(number, field=field)
+    terms = {
+        "slots": slots, "starts_at": starts_at, "demand_closes_at": demand_closes_at, "no_cancel_from": no_cancel_from,
+        "bidding_closes_at": bidding_closes_at, "gate_unit_hours": gate_unit_hours, "gate_parties": gate_parties,
+        "kind": kind,
+    }  # fmt: skip
     standing = Window.objects.filter(name=name).first()
     if standing:
+        if any(getattr(standing, term) != value for term, value in terms.items()):
+            raise ReferenceReused("Another window has this name.", field="name")
         return standing
     if not 1 <= slots <= 744:
         raise BadSlots("A window has 1 to 744 hourly slots.", field="slots")
+    if kind not in Window.KINDS:
+        raise BadInput(f"A window is one of {', '.join(Window.KINDS)}.", field="kind")
     if not now < demand_closes_at <= no_cancel_from <= bidding_closes_at <= starts_at:
         raise BadInput("A window's times must lie ahead and follow each other.", field="demand_closes_at")
-    if gate_unit_hours < 1 or gate_parties < 1:
+    if not (1 <= gate_unit_hours < GATE_MAX and 1 <= gate_parties < GATE_MAX):
         raise BadInput("A gate asks for at least one unit-hour and one party.", field="gate_unit_hours")
     window_id = uuid7(now)
     number = (Window.objects.aggregate(top=Max("number"))["top"] or 0) + 1
     window = Window.objects.create(
-        id=window_id, number=number, name=name, kind=kind, slots=slots, starts_at=starts_at,
-        demand_closes_at=demand_closes_at, no_cancel_from=no_cancel_from, bidding_closes_at=bidding_closes_at,
-        gate_unit_hours=gate_unit_hours, gate_parties=gate_parties, opened_at=now,
+        id=window_id, number=number, name=name, opened_at=now, **terms,
         pseudonym_salt=hashlib.sha256((salt or window_id.hex).encode()).digest(),
     )  # fmt: skip
     record(actor="foundation", action="open_window", subject=name, reason="window opened", now=now, slots=slots)
@@ -97,7 +109,7 @@ def find_named(model: type, code: str | None, *, field: str):  # type: ignore[no
     """The catalogue row called `code`; None for an empty code; UnknownName otherwise."""
     if not code:
         return None
-    row = model.objects.filter(pk=code).first()
+    row = model.objects.filter(pk=code).first() if isinstance(code, str) and code.isprintable() else None
     if row is None:
         known = list(model.objects.values_list("pk", flat=True)[:30])
         raise UnknownName(

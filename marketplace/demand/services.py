@@ -13,7 +13,13 @@ from ledger.errors import InsufficientFunds
 from ledger.faults import point
 from ledger.ids import uuid7
 from ledger.services import reserve_hold, void_hold
-from marketplace.catalogue.limits import MONEY_MAX_MICROS, require_price, require_quantity, require_slots
+from marketplace.catalogue.limits import (
+    MONEY_MAX_MICROS,
+    require_name,
+    require_price,
+    require_quantity,
+    require_slots,
+)
 from marketplace.catalogue.models import ResourceClass, SlaPreset, Vantage, Window, Zone
 from marketplace.catalogue.services import find_named, require_known_classes, zone_countries
 from marketplace.demand.models import KINDS, Demand
@@ -63,8 +69,7 @@ def post_demand(
     """
     if not party.is_buyer:
         raise BadInput("Only buyers post demand.", field="party")
-    if not reference.strip() or len(reference) > 60:
-        raise BadInput("Give the demand a reference of 1 to 60 characters.", field="reference")
+    require_name(reference, field="reference", longest=60)
     terms = _checked_terms(
         window=window, kind=kind, accepted_classes=accepted_classes, quantity_units=quantity_units,
         start_slot=start_slot, end_slot=end_slot, price_limit_micros=price_limit_micros, sla_code=sla_code,

@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import F, Max, Sum
 
 from ledger.ids import uuid7
-from marketplace.catalogue.limits import require_price, require_quantity, require_slots
+from marketplace.catalogue.limits import require_name, require_price, require_quantity, require_slots, require_whole
 from marketplace.catalogue.models import ResourceClass, SlaPreset, Vantage, Window
 from marketplace.catalogue.services import find_named
 from marketplace.demand.services import funded_figures
@@ -27,6 +27,7 @@ from marketplace.errors import (
 )
 from marketplace.governance.services import record
 from marketplace.parties.models import Party
+from marketplace.parties.services import COUNTRY
 from marketplace.supply.models import (
     Attestation,
     Benchmark,
@@ -73,15 +74,23 @@ def register_site(
     """
     if not party.is_provider:
         raise BadInput("Only providers have sites.", field="party")
+    require_name(code, field="code", longest=60)
+    require_name(city, field="city", longest=80)
+    countries = {"country": country, "operator_country": operator_country, "keys_country": keys_country}
+    for field, each in countries.items():
+        if not COUNTRY.fullmatch(each):
+            raise BadInput("A country is two capital letters (ISO 3166).", field=field)
+    for rtt, method in rtt_ms_p95.values():
+        if not 0 <= require_whole(rtt, field="rtt_ms_p95") < 2**31 or method not in SiteLatency.METHODS:
+            raise BadInput("A round trip is whole milliseconds, measured or bounded.", field="rtt_ms_p95")
     standing = Site.objects.filter(code=code).first()
     if standing:
         if standing.party_id != party.pk:
             raise ReferenceReused("Another party has a site of this code.", field="code")
         return standing
     site = Site.objects.create(
-        id=uuid7(now), party=party, code=code, city=city, country=country, operator_country=operator_country,
-        keys_country=keys_country, lat=lat, lon=lon,
-    )  # fmt: skip
+        id=uuid7(now), party=party, code=code, city=city, lat=lat, lon=lon, **countries
+    )
     SiteLatency.objects.bulk_create(
         SiteLatency(site=site, vantage=find_named(Vantage, vantage, field="vantage"), rtt_ms_p95=rtt, method=method)
         for vantage, (rtt, method) in sorted(rtt_ms_p95.items())
@@ -104,6 +113,9 @@ def enrol_node_class(
     if resource_class is None:
         raise BadInput("Choose a resource class.", field="resource_class_code")
     require_quantity(units)
+    require_name(claimed_name, field="claimed_name", longest=80)
+    if machine_key is not None and len(machine_key) != 32:
+        raise BadInput("A machine key is 32 bytes (Ed25519).", field="machine_key")
     standing = NodeClass.objects.filter(site=site, resource_class=resource_class).first()
     if standing:
         return standing
@@ -132,7 +144,14 @@ def record_benchmark(
         if bytes(standing.transcript_hash) != measured.transcript_hash:
             raise ProofRefused("This epoch was proven with another transcript.", epoch=epoch)
         return standing
-    if len({signer for signer, *_ in signatures}) < ATTEST_QUORUM:
+    if kind not in dict(Benchmark.KINDS):
+        raise ProofRefused("A benchmark is a challenge or a baseline.", kind=kind)
+    if not measured.started_at <= measured.finished_at < measured.valid_until:
+        raise ProofRefused("The times of a benchmark follow each other.", finished_at=measured.finished_at.isoformat())
+    signers = {signer for signer, *_ in signatures}
+    if len(signers) < len(signatures):
+        raise ProofRefused("A verifier signs a benchmark once.", signers=len(signers), signatures=len(signatures))
+    if len(signers) < ATTEST_QUORUM:
         raise ProofRefused("A benchmark needs its quorum of verifiers.", needed=ATTEST_QUORUM, got=len(signatures))
     top = Benchmark.objects.filter(node_class=node_class).aggregate(top=Max("epoch"))["top"] or 0
     if epoch <= top:
@@ -234,8 +253,7 @@ def place_bid(
     own = NodeClass.objects.select_related("standing").filter(pk=node_class.pk, party=party).first()
     if own is None:
         raise NotYours("There is no such node class.")
-    if not reference.strip() or len(reference) > 60:
-        raise BadInput("Give the bid a reference of 1 to 60 characters.", field="reference")
+    require_name(reference, field="reference", longest=60)
     start, end = require_slots(start_slot, end_slot, window=window)
     ask, quantity = require_price(price_ask_micros, field="price_ask_micros"), require_quantity(quantity_units)
     sla = find_named(SlaPreset, sla_code, field="sla_code")

@@ -11,15 +11,15 @@ from django.db import connection
 
 
 @contextmanager
-def refused(kind: type[Exception], **facts: Any) -> Iterator[Any]:
+def refused(error_class: type[Exception], /, **facts: Any) -> Iterator[Any]:
     """Expect exactly this class of refusal, with at least these facts, and not one row changed in any table."""
     before = all_rows()
 
-    with pytest.raises(kind) as caught:
+    with pytest.raises(error_class) as caught:
         yield caught
 
     error: Any = caught.value
-    assert type(error) is kind
+    assert type(error) is error_class
     assert str(error).endswith(".")
     assert {name: error.facts.get(name) for name in facts} == facts
     assert {name for name, rows in all_rows().items() if rows != before[name]} == set()

@@ -11,7 +11,7 @@ from django.test import override_settings
 from marketplace import clock
 from marketplace import models as m
 from marketplace.catalogue.services import NEXT_STATES, move_window, open_window, zone_countries
-from marketplace.errors import BadInput, BadSlots, ClockRunsForward, StateSkipped
+from marketplace.errors import BadInput, BadSlots, ClockRunsForward, ReferenceReused, StateSkipped
 from tests.journey import world
 from tests.journey.refusals import refused, untouched
 
@@ -49,18 +49,28 @@ def test_a_window_whose_times_are_past_or_crossed_is_refused(moved: str) -> None
 
 
 def test_a_gate_asks_for_something() -> None:
-    for nothing in ({"gate_unit_hours": 0}, {"gate_parties": 0}, {"gate_unit_hours": -5}):
+    for nothing in ({"gate_unit_hours": 0}, {"gate_parties": 0}, {"gate_unit_hours": -5}, {"gate_unit_hours": 2**63}):
         with refused(BadInput, field="gate_unit_hours"):
             open_one(**nothing)
+    for changes, field in (
+        ({"gate_parties": 1.5}, "gate_parties"), ({"slots": 2.0}, "slots"), ({"slots": True}, "slots"),
+        ({"name": ""}, "name"), ({"name": "x" * 61}, "name"), ({"kind": "auction"}, "kind"),
+    ):  # fmt: skip
+        with refused(BadInput, field=field):
+            open_one(**changes)
 
     assert open_one().gate_unit_hours == 1
 
 
 def test_a_window_is_opened_once() -> None:
     made = open_one()
+    times = ("starts_at", "demand_closes_at", "no_cancel_from", "bidding_closes_at")
+    same_times = {name: getattr(made, name) for name in times}
 
     with untouched():
-        assert open_one() == made
+        assert open_one(**same_times) == made
+    with refused(ReferenceReused, field="name"):
+        open_one(slots=30)
 
 
 def test_a_window_skips_no_state() -> None:

@@ -83,7 +83,10 @@ BAD: list[tuple[dict[str, Any], type[Exception], dict[str, Any]]] = [
     ({"latency_ms_max": 0, "vantage_code": "ams"}, BadInput, {"field": "latency_ms_max"}),
     ({"latency_ms_max": 10_001, "vantage_code": "ams"}, BadInput, {"field": "latency_ms_max"}),
     ({"latency_ms_max": 1.5, "vantage_code": "ams"}, BadInput, {"field": "latency_ms_max"}),
+    ({"zone_code": "EU\x00"}, UnknownName, {"field": "zone_code"}),
     ({"reference": " "}, BadInput, {"field": "reference"}),
+    ({"reference": "nul\x00"}, BadInput, {"field": "reference"}),
+    ({"reference": 5}, BadInput, {"field": "reference"}),
     ({"reference": "x" * 61}, BadInput, {"field": "reference"}),
 ]
 

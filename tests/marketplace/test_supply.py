@@ -67,6 +67,8 @@ BAD: list[tuple[dict[str, Any], type[Exception], dict[str, Any]]] = [
     ({"sla_code": "five nines"}, UnknownName, {"field": "sla_code"}),
     ({"sla_code": ""}, BadInput, {"field": "sla_code"}),
     ({"reference": ""}, BadInput, {"field": "reference"}),
+    ({"reference": "nul\x00"}, BadInput, {"field": "reference"}),
+    ({"sla_code": "99.0\x00"}, UnknownName, {"field": "sla_code"}),
     ({"reference": "x" * 61}, BadInput, {"field": "reference"}),
 ]
 
@@ -170,6 +172,15 @@ def test_a_site_belongs_to_a_provider_and_keeps_its_code() -> None:
         site(code="granite-1")
     with refused(UnknownName, field="vantage"):
         site(rtt_ms_p95={"moon": (1, "measured")})
+    for changes, field in (
+        ({"country": "it"}, "country"), ({"operator_country": "ITA"}, "operator_country"),
+        ({"keys_country": ""}, "keys_country"), ({"code": ""}, "code"), ({"city": "x" * 81}, "city"),
+        ({"rtt_ms_p95": {"ams": (-1, "measured")}}, "rtt_ms_p95"),
+        ({"rtt_ms_p95": {"ams": (1.5, "measured")}}, "rtt_ms_p95"),
+        ({"rtt_ms_p95": {"ams": (1, "guessed")}}, "rtt_ms_p95"),
+    ):  # fmt: skip
+        with refused(BadInput, field=field):
+            site(**changes)
 
     made = site()
     with untouched():
@@ -182,6 +193,7 @@ def test_a_class_is_enrolled_once_as_registered() -> None:
         ({"resource_class_code": "TPU"}, UnknownName, "resource_class_code"),
         ({"resource_class_code": ""}, BadInput, "resource_class_code"),
         ({"units": 0}, QuantityOutOfRange, "quantity_units"), ({"units": 1.0}, BadInput, "quantity_units"),
+        ({"claimed_name": ""}, BadInput, "claimed_name"), ({"machine_key": b"short"}, BadInput, "machine_key"),
     ):  # fmt: skip
         with refused(kind, field=field):
             enrol(**changes)
@@ -202,7 +214,8 @@ def prove(provider: str = "sprout", epoch: int = 1, kind: int = 1, **changes: An
     measured = Measured(
         ops_per_sec=1, mem_bytes=1, mem_bytes_per_sec=1, seed=bytes(32), params_hash=bytes(32),
         transcript_hash=changes.pop("transcript_hash", bytes(32)), started_at=now - timedelta(minutes=2),
-        finished_at=now - timedelta(minutes=1), valid_until=now + timedelta(days=60),
+        finished_at=now - timedelta(minutes=1),
+        valid_until=changes.pop("valid_until", now + timedelta(days=60)),
     )  # fmt: skip
     facts: dict[str, Any] = {
         "node_class": world.node_class(provider), "kind": kind, "epoch": epoch, "measured": measured, "message": {},
@@ -216,10 +229,19 @@ def test_a_benchmark_needs_two_different_verifiers() -> None:
 
     with refused(ProofRefused, needed=2):
         prove(signatures=[one])
-    with refused(ProofRefused, needed=2):
+    with refused(ProofRefused, signers=1, signatures=2):
         prove(signatures=[one, one])
 
     assert prove().attestations.count() == 2
+
+
+def test_a_benchmark_is_of_a_known_kind_and_its_times_follow_each_other() -> None:
+    with refused(ProofRefused, kind=3):
+        prove(kind=3)
+    with refused(ProofRefused):
+        prove(valid_until=clock.now() - timedelta(minutes=1))
+
+    assert prove(kind=2).kind == 2
 
 
 def test_epochs_rise_and_one_epoch_is_one_transcript() -> None:
