@@ -45,7 +45,7 @@ class ApiView(APIView):
     permission_classes: ClassVar[Any] = [IsAuthenticated]
     renderer_classes: ClassVar[Any] = [JSONRenderer]
     content_negotiation_class = OnlyJson
-    metadata_class = None  # OPTIONS is 405: the schema says what there is
+    http_method_names: ClassVar[Any] = ["get", "head", "post", "put", "patch", "delete"]  # OPTIONS: see the schema
     format_kwarg = None
     rate: Rate | None = None
 

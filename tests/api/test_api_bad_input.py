@@ -104,11 +104,20 @@ def test_an_act_without_fields_refuses_fields(market, buyer, demand_body, counts
 
 
 def test_text_of_any_script_is_kept_as_it_was_sent(market, buyer, demand_body):
-    reference = "Prüfung 検査 🌳 \u202e‮"
+    reference = "Prüfung 検査 🌳"
     answer = buyer.post("/demands", demand_body | {"reference": reference})
 
     assert answer.status_code == 201
     assert buyer.get(f"/demands/{answer.json()['id']}").json()["reference"] == reference
+
+
+@pytest.mark.parametrize("reference", ["a\u202eb", "a\nb", "\u0007", "\u2028"])
+def test_a_reference_that_could_mislead_a_reader_is_refused(market, buyer, demand_body, counts, reference):
+    before = counts()
+    answer = buyer.post("/demands", demand_body | {"reference": reference})
+
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/reference")
+    assert counts() == before
 
 
 def test_a_mistake_of_ours_answers_500_without_a_word_about_it(market, buyer, demand_body, counts, settings):

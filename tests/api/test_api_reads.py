@@ -323,6 +323,7 @@ def test_other_methods_are_405(buyer, method, path):
 
     assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
     assert "GET" in answer.headers["Allow"]
+    assert method.upper() not in answer.headers["Allow"]
 
 
 @pytest.mark.parametrize(("path", "most"), [
