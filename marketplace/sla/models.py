@@ -35,6 +35,9 @@ class Verdict(models.Model):
             ),
         ]
 
+    def __str__(self) -> str:
+        return f"{'breach' if self.is_breach else 'verdict'} on {self.lease}"
+
 
 class Credit(models.Model):
     """Money returned for a broken SLA. Nobody has to claim it."""
@@ -52,3 +55,6 @@ class Credit(models.Model):
             models.CheckConstraint(name="credit_is_positive", condition=Q(amount_micros__gte=1)),
             models.CheckConstraint(name="credit_source_is_known", condition=Q(source__in=("escrow", "holdback"))),
         ]
+
+    def __str__(self) -> str:
+        return f"credit of {self.step_bps / 100:g} % on {self.verdict.lease}"

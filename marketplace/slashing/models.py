@@ -43,3 +43,6 @@ class SlashCase(models.Model):
                 name="a_held_back_slash_asks_no_stake", condition=~Q(outcome="held_back") | Q(to_buyer_micros=0)
             ),
         ]
+
+    def __str__(self) -> str:
+        return f"{self.get_outcome_display()}: {self.verdict.lease}"
