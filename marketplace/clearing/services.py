@@ -23,7 +23,16 @@ from marketplace.demand.services import freeze_demand, funded_figures, release_h
 from marketplace.errors import CertificateRefused, WindowClosed
 from marketplace.governance.services import record
 from marketplace.supply.models import Bid, SiteLatency
-from pricing.book import Attributes, BidLine, Book, DemandLine, Requirement, make_book
+from pricing.book import (
+    PRICE_MAX_MICROS,
+    Attributes,
+    BidLine,
+    Book,
+    DemandLine,
+    Requirement,
+    adjusted_ask_micros,
+    make_book,
+)
 from pricing.bundle import bundle_hash, public_bundle
 from pricing.clearing import Outcome, clear
 from pricing.penalties import quality_bps
@@ -110,10 +119,16 @@ def build_book(*, window: Window) -> tuple[Book, Lines]:
         demands={name.of("demand", d.party.slug, d.reference): d for d in demands},
         bids={name.of("bid", b.party.slug, b.reference): b for b in bids},
     )
+    bid_lines = [_bid_line(key, row, name) for key, row in lines.bids.items()]
+    for line in bid_lines:
+        # An ask that a poor quality score lifts above every price could win nothing, and one such line would make the
+        # engine refuse the whole book.
+        if adjusted_ask_micros(line) > PRICE_MAX_MICROS:
+            del lines.bids[line.id]
     book = make_book(
         slots=window.slots,
         demands=[_demand_line(key, row, name, countries) for key, row in lines.demands.items()],
-        bids=[_bid_line(key, row, name) for key, row in lines.bids.items()],
+        bids=[line for line in bid_lines if line.id in lines.bids],
         latency_ms={
             (row.vantage_id, name.of("site", row.site.code)): row.rtt_ms_p95
             for row in SiteLatency.objects.select_related("site")
@@ -234,6 +249,14 @@ def _write_reasons(clearing: Clearing, outcome: Outcome, lines: Lines) -> None:
             unfilled_unit_hours=row.unit_hours,
         )
         for row in Bid.objects.filter(window=clearing.window, state="withdrawn")
+    ]  # fmt: skip
+    left_out = Bid.objects.filter(window=clearing.window, state="opened")
+    rows += [
+        LineReason(
+            clearing=clearing, side="bid", code="not_eligible", detail={"rule": "quality"}, bid=row,
+            unfilled_unit_hours=row.unit_hours,
+        )
+        for row in left_out.exclude(pk__in=[bid.pk for bid in lines.bids.values()])
     ]  # fmt: skip
     LineReason.objects.bulk_create(rows, batch_size=1000)
 

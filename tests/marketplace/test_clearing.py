@@ -76,6 +76,22 @@ def test_a_clearing_that_dies_before_it_is_published_leaves_nothing() -> None:
 
 
 @pytest.mark.stage("bidding")
+def test_an_ask_that_its_quality_lifts_above_every_price_stops_nobody_else() -> None:
+    """Bids are free, so one absurd line must not keep a window from clearing."""
+    window = world.window()
+    absurd = window.bids.order_by("accepted_rank").last()
+    m.Bid.objects.filter(pk=absurd.pk).update(price_ask_micros=1_000_000_000)
+    close_bidding(window=window, now=window.bidding_closes_at)
+
+    clearing = clear_window(window=window, now=clock.now())
+
+    reason = clearing.reasons.get(bid=absurd)
+    assert (reason.code, reason.detail, absurd.awards.count()) == ("not_eligible", {"rule": "quality"}, 0)
+    assert clearing.awards.exists()
+    assert verify_published(clearing=clearing) == []
+
+
+@pytest.mark.stage("bidding")
 def test_no_award_can_be_written_that_breaks_a_rule_even_if_the_engine_erred() -> None:
     """The database is the second refusal: here it is told of a site that has moved since the book was built."""
     window = world.window()
