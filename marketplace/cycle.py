@@ -8,11 +8,12 @@ given what was asked of it, and the books learn what became true there.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from ledger.epochs import close_epoch, record_anchor, unanchored_epochs
 from ledger.errors import LedgerError
@@ -38,6 +39,9 @@ from marketplace.slashing.services import confirm_requests, execute_due, open_ca
 from pricing.errors import PricingError
 
 logger = logging.getLogger(__name__)
+
+
+TURN_LOCK = 31_338_010  # advisory lock of the one turn, per database
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +75,35 @@ MARKET_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
 )
 
 
+@contextmanager
+def only_turn(*, wait: bool = True) -> Iterator[bool]:
+    """Be the only process that turns this market; with `wait=False` the value says whether nobody else does.
+
+    Two turns at once do no harm to the market, but each would find the other's half-done work and call it quiet.
+    A process that is killed lets go at once. The same process may enter again.
+    """
+    with connection.cursor() as cursor:
+        if wait:
+            cursor.execute("SELECT pg_advisory_lock(%s)", [TURN_LOCK])
+            mine = True
+        else:
+            cursor.execute("SELECT pg_try_advisory_lock(%s)", [TURN_LOCK])
+            mine = bool(cursor.fetchone()[0])
+    try:
+        yield mine
+    finally:
+        if mine:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_unlock(%s)", [TURN_LOCK])
+
+
 def advance(*, now: datetime) -> list[StepReport]:
     """Carry every window as far as it can go at `now`; returns what moved, in data-path order."""
+    with only_turn():
+        return _advance(now)
+
+
+def _advance(now: datetime) -> list[StepReport]:
     reports = [run_chain(now=now)]
     for name, states, step in WINDOW_STEPS:
         rows = 0
@@ -104,11 +135,12 @@ def _take(name: str, window: Window, step: Callable[..., object], now: datetime)
 def advance_until_quiet(*, now: datetime, rounds_max: int = 20) -> list[StepReport]:
     """Advance until nothing moves any more."""
     reports: list[StepReport] = []
-    for _ in range(rounds_max):
-        moved = advance(now=now)
-        reports += moved
-        if not moved:
-            break
+    with only_turn():
+        for _ in range(rounds_max):
+            moved = _advance(now)
+            reports += moved
+            if not moved:
+                break
     return reports
 
 

@@ -9,8 +9,9 @@ from marketplace import clock, cycle
 
 @shared_task(acks_late=True)
 def cycle_task() -> int:
-    """Carry every window as far as it can go."""
-    return len(cycle.advance(now=clock.now()))
+    """Carry every window as far as it can go, unless somebody is at it."""
+    with cycle.only_turn(wait=False) as mine:
+        return len(cycle.advance(now=clock.now())) if mine else 0
 
 
 @shared_task(acks_late=True)

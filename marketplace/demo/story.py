@@ -15,8 +15,8 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 
-from ledger.tasks import enqueue, handler
-from marketplace import clock
+from ledger.tasks import enqueue, handler, retry_job
+from marketplace import clock, cycle
 from marketplace.demo import acts
 from marketplace.demo.generate import world_for
 from marketplace.demo.models import DemoRun
@@ -119,14 +119,20 @@ def enqueue_first_step() -> None:
     """Let the worker build the demo world; again does nothing, and a finished story stays finished."""
     story_done = DemoRun.objects.filter(pk=1).values_list("steps_done", flat=True).first() or 0
     if story_done < len(STEPS):
-        enqueue(kind="demo_step", payload={"step": story_done}, dedupe_key=f"demo_step:{story_done}")
+        job = enqueue(kind="demo_step", payload={"step": story_done}, dedupe_key=f"demo_step:{story_done}")
+        retry_job(id=job, now=clock.now())  # one that failed too often gets a new life
 
 
 # atomic=False: the steps move money on chain, which never happens inside an open database transaction
 @handler("demo_step", atomic=False)
 def demo_step(payload: dict[str, Any], now: datetime) -> None:
-    """One step of the story as a job; the next one is asked for when it is done."""
-    story = begin()
-    if story.run.steps_done == payload["step"]:
-        play_next(story)
+    """One step of the story as a job; the next one is asked for when it is done.
+
+    A step outlives the lease of its job, the more so as it moves the market's clock: the job is then handed out again.
+    Whoever gets it waits here, and finds the step done, or goes on with it when its player was killed.
+    """
+    with cycle.only_turn():
+        story = begin()
+        if story.run.steps_done == payload["step"]:
+            play_next(story)
     enqueue_first_step()

@@ -17,9 +17,10 @@ from ledger import faults
 from ledger.models import ChainIntent
 from ledger.rails import evm
 from ledger.reconcile import check_books
-from marketplace import clock
+from marketplace import clock, cycle
 from marketplace import models as m
 from marketplace.invariants import check_everything
+from marketplace.tasks import cycle_task
 from tests.journey import world
 
 # Where the turn is killed, in the order in which it comes to these places.
@@ -41,6 +42,10 @@ def in_a_child(act: Callable[[], None]) -> int:
     """Run `act` in a forked process; returns its exit code, or minus the signal that ended it."""
     connection.close()
     evm.close_all()
+    return os.waitstatus_to_exitcode(os.waitpid(forked(act), 0)[1])
+
+
+def forked(act: Callable[[], None]) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the child leaves by os._exit and uses no inherited thread
         child = os.fork()
@@ -56,7 +61,7 @@ def in_a_child(act: Callable[[], None]) -> int:
         finally:
             sys.stderr.flush()
             os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return child
 
 
 def killed_at(place: str) -> None:
@@ -104,6 +109,33 @@ def test_a_turn_killed_again_and_again_by_the_clock_ends_with_the_same_figures(
     assert kills >= 2
     assert world.figures() == figures_at_the_end
     assert_nothing_is_doubled()
+
+
+def test_one_process_turns_the_market_and_a_killed_one_lets_go(own_world: Callable[[str], str]) -> None:
+    own_world("closed")
+    ready, holding = os.pipe()
+    connection.close()
+    evm.close_all()
+    child = forked(lambda: hold_the_turn(holding))
+    assert os.read(ready, 1) == b"x"
+
+    with cycle.only_turn(wait=False) as mine:
+        assert not mine
+    assert cycle_task() == 0
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+    with cycle.only_turn() as mine, cycle.only_turn() as again:  # the same process may enter twice
+        assert mine
+        assert again
+    with cycle.only_turn(wait=False) as mine:
+        assert mine
+
+
+def hold_the_turn(told: int) -> None:
+    with cycle.only_turn():
+        os.write(told, b"x")
+        time.sleep(600)
 
 
 def assert_nothing_is_doubled() -> None:
