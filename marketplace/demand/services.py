@@ -187,13 +187,12 @@ def release_holds(*, window: Window, now: datetime) -> int:
 
 
 def _own(demand: Demand, party: Party) -> Demand:
-    standing = (
-        Demand.objects.select_for_update(of=("self",)).select_related("window")
-        .filter(pk=demand.pk, party=party).first()
-    )  # fmt: skip
-    if standing is None:
+    found = Demand.objects.filter(pk=demand.pk, party=party).first()
+    if found is None:
         raise NotYours("There is no such demand.")
-    return standing
+    # The window first, as whoever judges its gate does: the other order is a deadlock.
+    Window.objects.select_for_update().get(pk=found.window_id)
+    return Demand.objects.select_for_update(of=("self",)).select_related("window").get(pk=found.pk)
 
 
 def _collecting(window: Window, now: datetime) -> Window:

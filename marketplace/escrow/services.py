@@ -21,7 +21,9 @@ from ledger.rails import sender
 from ledger.rails.errors import IntentReused
 from ledger.rails.evm import chain
 from ledger.rails.signer import signer
+from ledger.selectors import balance
 from ledger.services import post_hold_posting, void_hold
+from marketplace.catalogue.limits import require_whole
 from marketplace.catalogue.models import Window, Zone
 from marketplace.catalogue.services import move_window, zone_countries
 from marketplace.clearing.models import Award
@@ -36,6 +38,8 @@ from pricing.penalties import stake_micros
 
 CALL_MANDATES_MAX = CALL_CLASSES_MAX = 64
 CALL_LINES_MAX = 512
+DEPOSIT_MAX_MICROS = 10**13  # ten million dollars at once,
+PARTY_MAX_MICROS = 10**14  # and a hundred in all: no number of deposits may bring the books to the end of 64 bits
 
 Rules = tuple[UUID, str | None, str | None, int]  # buyer, zone, control zone, least tier: what one mandate binds
 
@@ -59,11 +63,16 @@ def deposit_funds(*, party: Party, amount_micros: int, key: str, now: datetime) 
         raise PhaseClosed("Test dollars exist only in a demo; deposit your own stablecoin into the escrow contract.")
     if not party.is_buyer:
         raise BadInput("Only buyers deposit into escrow.", field="party")
-    if isinstance(amount_micros, bool) or not isinstance(amount_micros, int) or not 1 <= amount_micros < 2**62:
-        raise BadInput("Deposit a whole, positive number of micro-USD.", field="amount_micros")
+    if not 1 <= require_whole(amount_micros, field="amount_micros") <= DEPOSIT_MAX_MICROS:
+        raise BadInput(
+            "Deposit more than nothing and at most ten million dollars at once.", field="amount_micros",
+            most_micros=DEPOSIT_MAX_MICROS,
+        )  # fmt: skip
     address, escrow = ensure_address(party=party), chain().address("escrow")
     intent_key = f"deposit:{party.slug}:{key}"
     is_new = not ChainIntent.objects.filter(key=intent_key).exists()
+    if is_new:
+        _require_room(party, amount_micros)
     try:
         sender.submit(
             key=f"{intent_key}:mint", role="faucet", contract="token", function="mint",
@@ -82,6 +91,20 @@ def deposit_funds(*, party: Party, amount_micros: int, key: str, now: datetime) 
         record(actor=party.slug, action="deposit", subject=party.slug, reason="deposit", now=now,
                amount_micros=amount_micros)  # fmt: skip
     return intent
+
+
+def _require_room(party: Party, amount_micros: int) -> None:
+    """Refuse a deposit that would bring a party beyond its most, counting what is still on its way at its most."""
+    Party.objects.select_for_update().get(pk=party.pk)  # two deposits at once are counted one after the other
+    on_its_way = ChainIntent.objects.filter(
+        key__startswith=f"deposit:{party.slug}:", function="deposit", state__in=("queued", "signed", "sent")
+    ).count()
+    owned = sum(balance(code=code, party=party.pk).minor for code in ("buyer.available", "buyer.held"))
+    if owned + on_its_way * DEPOSIT_MAX_MICROS + amount_micros > PARTY_MAX_MICROS:
+        raise BadInput(
+            "That would be more than one party may keep here.", field="amount_micros", most_micros=PARTY_MAX_MICROS,
+            owned_micros=owned,
+        )  # fmt: skip
 
 
 @transaction.atomic

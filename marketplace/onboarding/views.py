@@ -7,7 +7,7 @@ from uuid import UUID
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from marketplace.catalogue import selectors as catalogue
 from marketplace.clearing import selectors as clearings
@@ -24,7 +24,7 @@ from marketplace.supply import selectors as supply
 from marketplace.supply.services import place_bid, withdraw_bid
 
 
-@require_GET
+@require_safe
 @provider_only
 def home(request: HttpRequest) -> HttpResponse:
     """The checklist: what is done, what is missing, what comes next."""
@@ -36,7 +36,7 @@ def home(request: HttpRequest) -> HttpResponse:
     })  # fmt: skip
 
 
-@require_GET
+@require_safe
 @provider_only
 def progress(request: HttpRequest) -> HttpResponse:
     """The progress of a job as a fragment; the last answer has status 286, which stops the polling."""
@@ -45,7 +45,7 @@ def progress(request: HttpRequest) -> HttpResponse:
     return render(request, "parts/progress.html", {"progress": job}, status=status)
 
 
-@require_GET
+@require_safe
 @provider_only
 def class_list(request: HttpRequest) -> HttpResponse:
     """The provider's node classes with their proofs."""
@@ -57,7 +57,7 @@ def class_list(request: HttpRequest) -> HttpResponse:
     })  # fmt: skip
 
 
-@require_GET
+@require_safe
 @provider_only
 def class_page(request: HttpRequest, node_class_id: UUID) -> HttpResponse:
     """One node class: claim against proof, who attested, and how its standing changed."""
@@ -70,7 +70,7 @@ def class_page(request: HttpRequest, node_class_id: UUID) -> HttpResponse:
     })  # fmt: skip
 
 
-@require_GET
+@require_safe
 @provider_only
 def arming(request: HttpRequest) -> HttpResponse:
     """Slashing held back until proof: now, after proof, and the worst case."""
@@ -84,7 +84,7 @@ def arming(request: HttpRequest) -> HttpResponse:
     })  # fmt: skip
 
 
-@require_GET
+@require_safe
 @provider_only
 def bid_list(request: HttpRequest) -> HttpResponse:
     """The provider's own bids, and for what was not filled the one reason."""
@@ -135,7 +135,7 @@ def bid_withdraw(request: HttpRequest, bid_id: UUID) -> HttpResponse:
     return redirect("onboarding:bids")
 
 
-@require_GET
+@require_safe
 @provider_only
 def lease_list(request: HttpRequest) -> HttpResponse:
     """The provider's awards as leases, with verdicts and credits."""
@@ -143,7 +143,7 @@ def lease_list(request: HttpRequest) -> HttpResponse:
     return render(request, "onboarding/leases.html", {"page": page})
 
 
-@require_GET
+@require_safe
 @provider_only
 def statement(request: HttpRequest) -> HttpResponse:
     """Gross, fee, holdback, credit, slash and net per lease, and the payouts that followed."""

@@ -8,7 +8,7 @@ from django.db import connection
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from marketplace.catalogue import selectors as catalogue
 from marketplace.clearing import selectors as clearings
@@ -46,13 +46,13 @@ class SignIn(LoginView):
         return home_of(self.request)
 
 
-@require_GET
+@require_safe
 def root(request: HttpRequest) -> HttpResponse:
     """Send everybody to their own door; strangers to the public market."""
     return redirect(home_of(request))
 
 
-@require_GET
+@require_safe
 def market_page(request: HttpRequest) -> HttpResponse:
     """The last cleared window for everybody, and how to check it."""
     zones = [z.code for z in catalogue.list_zones()]
@@ -66,7 +66,7 @@ def market_page(request: HttpRequest) -> HttpResponse:
     })  # fmt: skip
 
 
-@require_GET
+@require_safe
 def bundle(request: HttpRequest, number: int) -> HttpResponse:
     """The public bundle of one clearing as a zip."""
     clearing = found_or_404(clearings.find_clearing_by_number(number))
@@ -76,7 +76,7 @@ def bundle(request: HttpRequest, number: int) -> HttpResponse:
     )
 
 
-@require_GET
+@require_safe
 def font(request: HttpRequest, name: str) -> HttpResponse:
     """A file of the font that was cut for these pages."""
     path = found_or_404(fonts.find_font_file(name))
@@ -99,7 +99,7 @@ def theme(request: HttpRequest) -> HttpResponse:
     return response
 
 
-@require_GET
+@require_safe
 def healthz(request: HttpRequest) -> HttpResponse:
     """Answer ok when the database answers."""
     with connection.cursor() as cursor:

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from ledger import selectors as books
 from ledger.ids import uuid7
@@ -28,7 +28,7 @@ from marketplace.notices import selectors as notices
 from marketplace.portal.forms import DemandForm, DepositForm
 
 
-@require_GET
+@require_safe
 @buyer_only
 def home(request: HttpRequest) -> HttpResponse:
     """What needs the buyer now."""
@@ -43,7 +43,7 @@ def home(request: HttpRequest) -> HttpResponse:
     })  # fmt: skip
 
 
-@require_GET
+@require_safe
 @buyer_only
 def progress(request: HttpRequest) -> HttpResponse:
     """The progress of a job as a fragment; the last answer has status 286, which stops the polling."""
@@ -52,7 +52,7 @@ def progress(request: HttpRequest) -> HttpResponse:
     return render(request, "parts/progress.html", {"progress": job}, status=status)
 
 
-@require_GET
+@require_safe
 @buyer_only
 def window_list(request: HttpRequest) -> HttpResponse:
     """Every window with its gate."""
@@ -63,7 +63,7 @@ def window_list(request: HttpRequest) -> HttpResponse:
     })  # fmt: skip
 
 
-@require_GET
+@require_safe
 @buyer_only
 def window_page(request: HttpRequest, window_id: UUID) -> HttpResponse:
     """One window: its state, gate, curves, prices, certificate and reasons."""
@@ -85,7 +85,7 @@ def window_page(request: HttpRequest, window_id: UUID) -> HttpResponse:
     })  # fmt: skip
 
 
-@require_GET
+@require_safe
 @buyer_only
 def demand_list(request: HttpRequest) -> HttpResponse:
     """The buyer's own demands."""
@@ -117,7 +117,7 @@ def demand_new(request: HttpRequest) -> HttpResponse:
     return render(request, "portal/demand_new.html", {"form": form, "windows": windows}, status=status)
 
 
-@require_GET
+@require_safe
 @buyer_only
 def demand_page(request: HttpRequest, demand_id: UUID) -> HttpResponse:
     """One demand with its hold, awards, leases and, for what was not filled, the one reason."""
@@ -155,7 +155,7 @@ def _act_on_demand(request: HttpRequest, demand_id: UUID, service: Any, sentence
     return redirect("portal:demand", demand.pk)
 
 
-@require_GET
+@require_safe
 @buyer_only
 def lease_list(request: HttpRequest) -> HttpResponse:
     """The buyer's own leases."""
@@ -163,7 +163,7 @@ def lease_list(request: HttpRequest) -> HttpResponse:
     return render(request, "portal/leases.html", {"page": page})
 
 
-@require_GET
+@require_safe
 @buyer_only
 def lease_page(request: HttpRequest, lease_id: UUID) -> HttpResponse:
     """One lease: minutes, error budget, verdict, credit, slash case and where the money went."""
@@ -177,7 +177,7 @@ def lease_page(request: HttpRequest, lease_id: UUID) -> HttpResponse:
     })  # fmt: skip
 
 
-@require_GET
+@require_safe
 @buyer_only
 def escrow(request: HttpRequest) -> HttpResponse:
     """What is available, held and locked, and every line that moved it."""

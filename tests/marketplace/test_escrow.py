@@ -14,7 +14,7 @@ from ledger.selectors import balance, hold, spendable
 from marketplace import clock, cycle
 from marketplace import models as m
 from marketplace.errors import BadInput, ReferenceReused
-from marketplace.escrow.services import confirm_locks, deposit_funds, lock_window
+from marketplace.escrow.services import DEPOSIT_MAX_MICROS, confirm_locks, deposit_funds, lock_window
 from marketplace.supply.onchain import attest_class
 from tests.journey import world
 from tests.journey.refusals import refused, untouched
@@ -27,6 +27,19 @@ def test_a_deposit_is_a_whole_positive_number_of_micros(amount: Any) -> None:
         deposit_funds(party=world.party("elm"), amount_micros=amount, key="k", now=clock.now())
 
     assert deposit_funds(party=world.party("elm"), amount_micros=1, key="k", now=clock.now()).state == "queued"
+
+
+@pytest.mark.stage("collecting")
+def test_deposits_stay_far_from_the_end_of_the_books() -> None:
+    """However many deposits are on their way: what cannot be booked must not get onto the chain."""
+    elm, most = world.party("elm"), DEPOSIT_MAX_MICROS
+
+    with refused(BadInput, field="amount_micros"):
+        deposit_funds(party=elm, amount_micros=most + 1, key="too much", now=clock.now())
+    for number in range(9):
+        deposit_funds(party=elm, amount_micros=most, key=f"k{number}", now=clock.now())
+    with refused(BadInput, field="amount_micros"):
+        deposit_funds(party=elm, amount_micros=most, key="one too many", now=clock.now())
 
 
 @pytest.mark.stage("collecting")

@@ -202,8 +202,16 @@ def allow_a_worse_allocation(f):
 
 
 @forgery("gap")
-def allow_any_gap(f):
+def leave_out_what_was_won_and_allow_oneself_the_gap(f):
+    """The manifest may say what it likes: the gap alone decides."""
+    allow_a_worse_allocation(f)
     f.manifest["gap_allowed_micros"] = 10**12
+
+
+@forgery("masks")
+def put_a_false_signature_before_the_true_one(f):
+    true = next(row for row in f.rows["masks.jsonl"] if "signature" in row)
+    f.rows["masks.jsonl"].insert(0, {**true, "bids": ["nobody"]})
 
 
 @forgery("reasons_complete", "balance")

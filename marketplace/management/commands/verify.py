@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import connection
 
 from ledger.rails import evm
 from marketplace import clock
@@ -30,6 +31,8 @@ class Command(BaseCommand):
             return
         if demo:
             use_demo_database(fresh=False)
+        if "marketplace_window" not in connection.introspection.table_names():
+            raise CommandError("There is no market here yet; `manage.py up` or `manage.py demo` makes one.")
         from marketplace.invariants import check_everything
 
         findings = check_everything(now=clock.now())
