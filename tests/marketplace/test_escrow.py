@@ -36,7 +36,7 @@ def test_deposits_stay_far_from_the_end_of_the_books() -> None:
 
     with refused(BadInput, field="amount_micros"):
         deposit_funds(party=elm, amount_micros=most + 1, key="too much", now=clock.now())
-    for number in range(9):
+    for number in range(10):
         deposit_funds(party=elm, amount_micros=most, key=f"k{number}", now=clock.now())
     with refused(BadInput, field="amount_micros"):
         deposit_funds(party=elm, amount_micros=most, key="one too many", now=clock.now())
