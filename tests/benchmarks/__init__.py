@@ -1,0 +1,1 @@
+"""What `manage.py bench` measures, and the books it measures it on."""
