@@ -4,10 +4,10 @@
     first_come_split         in the order of acceptance, from as many bids as it takes
     price_sorted_split       the same, best of several orders by price
 
-They keep every rule that clearing keeps: eligibility, whole units, windows at one number of units throughout, blocks and
-minima, one of a choice, one site. They are as good as this kind can be made: a divisible demand is served slot by slot,
-a window may change bids from slot to slot, its limit binds on the average, and it takes as many units as pay. Welfare is
-counted as clearing counts it, limit less quality-adjusted ask, in micro-USD.
+They keep every rule that clearing keeps: eligibility, whole units, windows at one number of units throughout, blocks
+and minima, one of a choice, one site. They are as good as this kind can be made: a divisible demand is served slot by
+slot, a window may change bids from slot to slot, its limit binds on the average, and it takes as many units as pay.
+Welfare is counted as clearing counts it, limit less quality-adjusted ask, in micro-USD.
 """
 
 from __future__ import annotations

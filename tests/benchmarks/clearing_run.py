@@ -30,9 +30,11 @@ def main() -> None:
         sorts.append(sort())
         warm.append(seconds_of(amended, settled))
 
+    began = time.perf_counter()
     outcome = engine.publish(book, settled, Path(asked["folder"]))
     process.answer({
         "cold": cold, "warm": warm, "sorts": sorts, "peak_rss_mb": peak_rss_mb,
+        "publish_seconds": time.perf_counter() - began,
         "offered_over_demanded": books.offered_over_demanded(book),
         "welfare_micros": outcome.welfare_micros, "bound_micros": outcome.bound_micros,
         "gap_micros": outcome.gap_micros, "rounds": engine.rounds_of(settled), **blocks_of(book, outcome),

@@ -15,6 +15,11 @@ def settle(book: Book, before: Any = None) -> Any:
     return clear(book)
 
 
+def rounds_of(settled: Any) -> int:
+    """How many programmes were solved."""
+    return int(getattr(settled, "rounds", 0))
+
+
 def publish(book: Book, settled: Any, folder: Path) -> Any:
     """Cut the awards, judge the losers, write the public bundle; the outcome."""
     for name, content in public_bundle(book, settled, window="bench").items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import time
 
 from pricing import verify
@@ -11,10 +13,13 @@ from tests.benchmarks import process
 def main() -> None:
     """Run the published verifier on a folder."""
     asked = process.request()
+    told = io.StringIO()
     began = time.perf_counter()
-    status = verify.main([asked["folder"]])
+    with contextlib.redirect_stdout(told):
+        status = verify.main([asked["folder"]])
     process.answer({
         "is_ok": status == 0, "seconds": time.perf_counter() - began, "peak_rss_mb": process.peak_rss_mb(),
+        "complaint": "; ".join(line for line in told.getvalue().splitlines() if line.startswith("BAD")),
     })  # fmt: skip
 
 
