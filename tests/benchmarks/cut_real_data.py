@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-FOLDER = Path(__file__).resolve().parents[2] / "fixtures" / "clearing" / "real"
+from tests.benchmarks.real_book import FOLDER
+
 CLASSES = {  # resource class: key of the price list
     "L4": "l4", "A10": "a10", "RTX4090": "rtx-4090", "A6000": "rtx-a6000", "L40S": "l40s", "A100-40": "a100-sxm-40",
     "A100-80": "a100-sxm-80", "H100": "h100-sxm", "H200": "h200", "B200": "b200",

@@ -22,6 +22,7 @@ import json
 import math
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,8 @@ import numpy as np
 from pricing.book import TICK_MICROS, Book, make_book
 from pricing.eligibility import match_lines
 from pricing.lines import Attributes, BidLine, DemandLine, Requirement
-from tests.benchmarks.cut_real_data import FOLDER
 
+FOLDER = Path(__file__).resolve().parents[2] / "fixtures" / "clearing" / "real"
 DEMANDS = 600
 SLOTS = 24
 SMALL_SHARE = 0.8
