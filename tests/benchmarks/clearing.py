@@ -8,7 +8,7 @@ solvers the same question. Exit 1 only where the verifier refuses. Times on a sh
 from __future__ import annotations
 
 import tempfile
-from argparse import ArgumentParser, BooleanOptionalAction
+from argparse import ArgumentParser, ArgumentTypeError, BooleanOptionalAction
 from collections.abc import Callable, Iterator, Mapping
 from statistics import median
 from typing import Any
@@ -31,12 +31,23 @@ Tell = Callable[[str], None]
 def add_arguments(parser: ArgumentParser) -> None:
     """Which book, how often, and beside whom."""
     parser.add_argument("--book", choices=("scale", "real"), default="scale", help="drawn for scale, or from real data")
-    parser.add_argument("--lines", type=int, default=10_000, help="lines of the scale book (default 10000)")
+    parser.add_argument("--lines", type=at_least(16), default=10_000, help="lines of the scale book (default 10000)")
     parser.add_argument("--providers", type=int, choices=books.PROVIDERS, default=30, help="of the real book")
     parser.add_argument("--kinds", choices=books.KINDS, default="dw", help="dw leaves the block lines out")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--turns", type=int, default=2, help="how often each time is taken (default 2)")
+    parser.add_argument("--seed", type=at_least(0), default=1)
+    parser.add_argument("--turns", type=at_least(1), default=2, help="how often each time is taken (default 2)")
     parser.add_argument("--peers", action=BooleanOptionalAction, help=f"default: up to {PEER_LINES_MAX} lines")
+
+
+def at_least(minimum: int) -> Callable[[str], int]:
+    """Return a reader of whole numbers that refuses smaller ones."""
+
+    def read(text: str) -> int:
+        if not text.isdigit() or int(text) < minimum:
+            raise ArgumentTypeError(f"{text!r} is not a whole number from {minimum}")
+        return int(text)
+
+    return read
 
 
 def run(options: Mapping[str, Any], tell: Tell) -> Report:

@@ -51,7 +51,8 @@ def book_of(case: dict[str, Any]) -> Book:
 
 
 def demand_of(row: dict[str, Any]) -> DemandLine:
-    rule = {name: tuple(value) if isinstance(value, list) else value for name, value in row["requirement"].items()}
+    wanted = row["requirement"].items()
+    rule: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in wanted}
     return DemandLine(**{**row, "requirement": Requirement(**rule)})
 
 

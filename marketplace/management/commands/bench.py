@@ -34,7 +34,11 @@ class Command(BaseCommand):
             module.add_arguments(own)
 
     def handle(self, *args: Any, benchmark: str, json: Path | None, **options: Any) -> None:
-        report = module_of(benchmark).run(options, tell=self.tell)
+        process = importlib.import_module("tests.benchmarks.process")
+        try:
+            report = module_of(benchmark).run(options, tell=self.tell)
+        except process.Failed as error:
+            raise CommandError(f"Nothing was measured: {error}") from error
         if json:
             write_whole(json, report.figures)
         for row in report.rows:
