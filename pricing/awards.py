@@ -297,6 +297,8 @@ def route_units(need: Ints, spare: Ints, keepable: Ints, is_open: Flags) -> Ints
         flow[s, g] += units
         missing[s] -= units
         left[g] -= units
+    if (missing < 0).any() or (left < 0).any():
+        raise errors.SolverFailed("More is kept than the units of the slot.")
     while missing.any():
         _augment(flow, kept, is_cell, missing, left)
     routed = np.zeros_like(keepable)

@@ -265,6 +265,23 @@ def test_routing_fills_every_need_and_keeps_the_most_that_any_routing_keeps(seed
     assert np.minimum(routed, keepable).sum() == _most_kept(need, spare, keepable, is_open)
 
 
+def test_routing_gives_back_what_an_earlier_path_took():
+    need, spare = np.array([2, 7, 3, 1, 6]), np.array([4, 7, 1, 7])
+    keepable = np.array([[0, 2, 0, 0], [0, 1, 1, 3], [0, 0, 0, 0], [0, 0, 0, 0], [2, 3, 0, 0]])
+    is_open = np.array([[0, 1, 1, 1], [0, 1, 1, 1], [0, 1, 0, 0], [0, 0, 1, 0], [1, 1, 0, 0]]) > 0
+
+    assert np.minimum(route_units(need, spare, keepable, is_open), keepable).sum() == 9
+
+
+def test_routing_refuses_what_no_open_cell_can_carry_and_more_kept_than_there_is():
+    one = np.ones(1, dtype=np.int64)
+    assert route_units(one, one, np.zeros((1, 1), dtype=np.int64), np.ones((1, 1), dtype=np.bool_)) == [[1]]
+    with pytest.raises(errors.SolverFailed, match="balance"):
+        route_units(one, one, np.zeros((1, 1), dtype=np.int64), np.zeros((1, 1), dtype=np.bool_))
+    with pytest.raises(errors.SolverFailed, match="More is kept"):
+        route_units(one, one, np.full((1, 1), 2), np.ones((1, 1), dtype=np.bool_))
+
+
 def _most_kept(need, spare, keepable, is_open):
     masks, groups = is_open.shape
     size = masks * groups

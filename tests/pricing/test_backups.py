@@ -116,12 +116,13 @@ def test_one_thing_that_does_not_fit_makes_it_no_backup(unfit):
 
 
 def test_units_that_are_sold_in_some_slot_back_nothing_up_in_it():
-    lines = book(demand("d", 5_000, 2, (0, 3)), demand("e", 5_000, 1, (1, 2)), bid("b", 1_000, 2, (0, 3)),
+    lines = book(demand("d", 5_000, 2, (0, 3)), demand("e", 5_000, 1, (0, 3)), bid("b", 1_000, 2, (0, 3)),
                  other(slots=(0, 3)))
     kept = [Trade("d", "b", t, 2) for t in range(3)]
 
     assert find(case(lines, *kept))["d", "b", 0] == ("x", 1_500)
-    assert find(case(lines, *kept, Trade("e", "x", 1, 1)))["d", "b", 0] == (None, NONE)
+    for t in range(3):
+        assert find(case(lines, *kept, Trade("e", "x", t, 1)))["d", "b", 0] == (None, NONE)
 
 
 def test_several_awards_may_name_the_same_units():
