@@ -3,37 +3,59 @@
 
 This file shares no code with the engine. From the sealed lines, the rules and the published numbers alone it decides:
 are the files the ones that the manifest names; does every award keep every rule, slot, quantity, limit and ask; is each
-amount the price times the units; does welfare equal the dual bound, so that no other allocation could be worth more;
+amount the price times the units; does the dual bound prove that no other allocation could be worth more than the gap;
 and has every line that was not filled exactly one reason, and a true one.
 
-    g = sum q (v - mu)^+  +  sum_windows q (vL - sum mu)^+  +  sum o (dual - ask)^+  >=  welfare of any allocation,
-    mu = the least dual among the signatures that a demand accepts
+For any lam, rho >= 0 and 0 <= s <= 1, with mu = the least lam among the signatures that a demand accepts,
 
-It does not decide whether this is *the* canonical one of several equally good results; that takes a replay.
-Money is micro-USD, prices are per unit-hour, `ask` is quality-adjusted: ask * 10000 / quality, rounded up to the tick.
+    g = sum_divisible q sum_t (v' - mu)^+  +  sum_windows q (v'L - sum mu)^+     a choice counts its best member alone,
+      + sum_bids o sum_t (lam - c - rho)^+                                       a line in one site its best site,
+      + sum_bids_with_minimum o (sum lam - cL - rho L)^+                         v' = v - s v for the Foundation, else v
+      + sum_caps K rho  +  B s        is no less than the welfare of any allocation that keeps the rules.
+
+`bound` is g over the whole book at the duals of the relaxation. `settled_bound` is g at the prices over the book that
+was left once lines that no price can ration were decided: it proves that everybody else got what the prices promise.
+Not decided: whether this is *the* canonical one of several equally good results; that takes a replay.
+
+Money is micro-USD, prices are per unit-hour, an ask is quality-adjusted: ask * 10000 / quality, rounded up to the tick.
+A million lines take about a minute and a gigabyte: the three large files are read line by line into columns.
 """
 
 import hashlib
+import io
+import itertools
 import json
+import operator
+import re
 import sys
+import zipfile
+from array import array
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn, Protocol, TypeAlias
 
-FORMAT, RULE_VERSION = "grove-clearing", 1
+FORMAT, RULE_VERSION = "grove-clearing", 2
 TICK, PRICE_MAX, QUANTITY_MAX, SLOTS_MAX, PROBATION_SLOTS = 100, 10**9, 1 << 20, 744, 24
 NO_CAPACITY = 10**12  # above the whole value of any demand
+MONEY_LIMIT = 1 << 62
+WHOLE_LIMIT = 1 << 53  # any JSON reader keeps whole numbers below it exact
+GAP_SHARE = 10**9  # the gap of a book that prices can ration is at most this part of the welfare
+ONE_MILLION, ONE_BPS = 1_000_000, 10_000
+NESTING_MAX = 200
+CHUNK = 20_000  # lines held as text at a time
 UNREADABLE = "cannot be read"
-BRACKETS_MAX = 1_000  # in one line; the real ones hold a handful
-GAP_SHARE = 10**9  # the gap may be at most this part of the welfare
 MANIFEST = "manifest.json"
-LINE_FILES = ("awards", "bids", "demands", "latency", "masks", "prices", "reasons")
+FILES = ("attributes", "awards", "bids", "demands", "latency", "masks", "prices", "reasons", "requirements")
 
 Row = dict[str, Any]
-Grid = dict[str, list[int | None]]
+Grid = list[list[int]]  # [signatures or masks][slots]
+Ints: TypeAlias = "array[int]"
+
+
+# -- what is reported --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -49,13 +71,16 @@ class Report:
 
     ok: bool
     checks: tuple[Check, ...]
-    welfare_micros: int
-    bound_micros: int
-    gap_micros: int
-    awards: int
-    losers: int  # lines not filled in full
-    losers_without_reason: int
-    noncompliant_awards: int
+    welfare_micros: int = 0
+    bound_micros: int = 0
+    gap_micros: int = 0
+    awards: int = 0
+    losers: int = 0  # lines not filled in full
+    losers_without_reason: int = 0
+    noncompliant_awards: int = 0
+    settled_bound_micros: int = 0
+    rejected_in_the_money: int = 0  # lines that no price can ration, left out although the prices suited them
+    opportunity_cost_micros: int = 0  # what these would have gained at the published prices
 
     def failed(self) -> tuple[str, ...]:
         return tuple(check.name for check in self.checks if not check.ok)
@@ -67,21 +92,34 @@ class Refused(Exception):
 
 READING_CHECKS = ("files", "hashes", "lines", "references")  # the others make sense only where all these pass
 CLEARING_CHECKS = (
-    "input_hash", "masks", "rules", "slots", "quantities", "windows", "balance", "prices", "asks", "limits", "amounts",
-    "welfare", "bound", "gap", "reasons_complete", "reasons_true",
+    "input_hash", "curves", "masks", "rules", "slots", "quantities", "windows", "minimums", "choices", "sites",
+    "balance", "prices", "indicative", "components", "asks", "limits", "amounts", "caps", "budget", "welfare", "bound",
+    "settled_bound", "gap", "reasons_complete", "reasons_true",
 )
 
 
 def verify_bundle(files: Mapping[str, bytes]) -> Report:
     """Run every check. Never raises on a bad bundle: what cannot be read is a failed check."""
+    return _verify(_Memory(files))
+
+
+def verify_path(path: Path) -> Report:
+    """The same for a directory or a .zip, read as a stream. Raises OSError or BadZipFile where there is none."""
+    if path.is_dir():
+        return _verify(_Directory(path))
+    with zipfile.ZipFile(path) as archive:
+        return _verify(_Archive(archive))
+
+
+def _verify(source: "Source") -> Report:
     checks: list[Check] = []
-    bundle = Bundle(files)
+    bundle = Bundle(source)
     if all(_run(checks, name, getattr(bundle, f"check_{name}")) for name in READING_CHECKS):
         for name in CLEARING_CHECKS:
             _run(checks, name, getattr(bundle, f"check_{name}"))
         if all(check.ok or not check.detail.startswith(UNREADABLE) for check in checks):
             return bundle.report(tuple(checks))
-    return Report(False, tuple(checks), 0, 0, 0, 0, 0, 0, 0)
+    return Report(False, tuple(checks))
 
 
 def _run(checks: list[Check], name: str, check: Callable[[], str]) -> bool:
@@ -89,13 +127,167 @@ def _run(checks: list[Check], name: str, check: Callable[[], str]) -> bool:
         checks.append(Check(name, True, check()))
     except Refused as refusal:
         checks.append(Check(name, False, str(refusal)))
-    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as problem:
+    except Exception as problem:  # whatever a hostile bundle provokes is a failed check, never a crash
         checks.append(Check(name, False, f"{UNREADABLE}: {problem!r}"))
     return checks[-1].ok
 
 
 def _refuse(sentence: str) -> NoReturn:
     raise Refused(sentence)
+
+
+# -- where the files come from -----------------------------------------------------------------------------------------
+
+
+class Source(Protocol):
+    def names(self) -> list[str]: ...
+    def open(self, name: str) -> IO[bytes]: ...
+
+
+class _Memory:
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self.files = files
+
+    def names(self) -> list[str]:
+        return list(self.files)
+
+    def open(self, name: str) -> IO[bytes]:
+        return io.BytesIO(self.files[name])
+
+
+class _Directory:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def names(self) -> list[str]:
+        return [entry.name for entry in self.path.iterdir()]
+
+    def open(self, name: str) -> IO[bytes]:
+        return (self.path / name).open("rb")
+
+
+class _Archive:
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self.archive = archive
+
+    def names(self) -> list[str]:
+        return self.archive.namelist()
+
+    def open(self, name: str) -> IO[bytes]:
+        return self.archive.open(name)
+
+
+# -- the form of each file: one canonical text for one content ---------------------------------------------------------
+
+WHOLE, POSITIVE = rb"(0|[1-9][0-9]{0,15})", rb"([1-9][0-9]{0,15})"
+NAME, HEX = rb'"([A-Za-z0-9._:-]{1,120})"', rb'"([0-9a-f]{16})"'
+KIND, TRUE = rb'"(divisible|window|block)"', rb"(true)"
+KINDS = {b"divisible": 0, b"window": 1, b"block": 2}
+DIVISIBLE, WINDOW, BLOCK = range(3)
+STANDINGS = ("REGISTERED", "PROBATION", "PROVEN", "DEGRADED", "SUSPENDED")
+
+# (field, form, column, may be left out at its default) in the order of the text.
+SCHEMAS: dict[str, tuple[tuple[str, bytes, str, bool], ...]] = {
+    "demands": (
+        ("accepted_rank", WHOLE, "rank", False), ("choice", NAME, "choice", True), ("curve", NAME, "curve", True),
+        ("end_slot", WHOLE, "end", False), ("id", NAME, "ids", False), ("is_foundation", TRUE, "is_foundation", True),
+        ("is_one_site", TRUE, "is_one_site", True), ("kind", KIND, "kind", False),
+        ("minimum_units", POSITIVE, "minimum", True), ("parent", NAME, "parent", False),
+        ("price_limit_micros", WHOLE, "price", False), ("quantity_units", WHOLE, "quantity", False),
+        ("requirement", HEX, "requirement", False), ("start_slot", WHOLE, "start", False),
+    ),
+    "bids": (
+        ("accepted_rank", WHOLE, "rank", False), ("attributes", HEX, "attributes", False),
+        ("curve", NAME, "curve", True), ("end_slot", WHOLE, "end", False), ("id", NAME, "ids", False),
+        ("minimum_units", POSITIVE, "minimum", True), ("parent", NAME, "parent", False),
+        ("price_ask_micros", WHOLE, "price", False), ("quality_bps", WHOLE, "quality", False),
+        ("quantity_units", WHOLE, "quantity", False), ("start_slot", WHOLE, "start", False),
+    ),
+    "awards": (
+        ("amount_micros", WHOLE, "amount", False), ("bid_id", NAME, "bid", False), ("demand_id", NAME, "demand", False),
+        ("end_slot", WHOLE, "end", False), ("start_slot", WHOLE, "start", False), ("units", WHOLE, "units", False),
+    ),
+}
+DEMAND_HASHED = (
+    "kind", "quantity", "start", "end", "price", "rank", "minimum", "requirement", "parent", "choice", "curve",
+    "is_one_site", "is_foundation",
+)
+BID_HASHED = ("quantity", "start", "end", "price", "quality", "rank", "minimum", "attributes", "parent", "curve")
+TEXT_COLUMNS = ("parent", "choice", "curve", "requirement", "attributes")  # places in a sorted table, -1 without
+
+
+def _pattern(schema: Sequence[tuple[str, bytes, str, bool]]) -> re.Pattern[bytes]:
+    parts = []
+    for number, (name, form, _, is_optional) in enumerate(schema):
+        part = b'%s"%s":%s' % (b"," if number else b"{", name.encode(), form)
+        parts.append(b"(?:%s)?" % part if is_optional else part)
+    return re.compile(b"".join(parts) + rb"}\n")
+
+
+PATTERNS = {name: _pattern(schema) for name, schema in SCHEMAS.items()}
+FROM_TEXT: dict[bytes, Callable[[bytes], int]] = {
+    WHOLE: int, POSITIVE: lambda text: int(text or b"0"), TRUE: bool, KIND: KINDS.__getitem__,
+}
+
+# Shapes of the small tables: int is a whole number, str a printable text, a tuple means any of, a list any number of.
+ID, KEY = re.compile(r"[A-Za-z0-9._:-]{1,120}"), re.compile(r"[0-9a-f]{16}")
+DIGEST, COUNTRY = re.compile(r"[0-9a-f]{64}"), re.compile(r"[A-Z]{2}")
+COUNTRIES = ([COUNTRY], None)
+PRODUCT = "product"  # [resource class, zone, tier]
+FRACTION = "fraction"  # [numerator, denominator], from 0 to 1
+ATTRIBUTES = {
+    "resource_class": str, "country": COUNTRY, "parent_country": COUNTRY, "operator_country": COUNTRY,
+    "keys_country": COUNTRY, "tier": int, "site": str, "sla_bps": int, "standing": STANDINGS,
+}
+REQUIREMENT = {
+    "accepted_classes": [str], "countries": COUNTRIES, "control_countries": COUNTRIES, "tier_min": int,
+    "vantage": (str, None), "latency_ms_max": (int, None), "sla_bps_min": int,
+}
+MASK_ROW = ({"attributes": ATTRIBUTES, "parent": (ID, None), "signature": KEY},
+            {"accepts": [KEY], "emptied_by": (str, None), "is_long": (True, False), "parent": (ID, None),
+             "requirement": KEY})
+PARTS = ("base_micros", "scarcity_micros", "locality_micros", "tier_micros", "sla_micros")
+PRICE_ROW = {
+    "signature": KEY, "price_micros": [(int, None)], "dual_micros": [int], "relaxed_micros": ([int], None),
+    "best_limit_micros": [(int, None)], "best_ask_micros": [(int, None)], **{part: [(int, None)] for part in PARTS},
+}
+MANIFEST_SHAPE = {
+    "format": str, "rule_version": int, "window": str, "slots": int, "input_hash": DIGEST,
+    "parameters": {str: int}, "rules": {"concentration_ppm": (int, None), "foundation_budget_micros": (int, None)},
+    "home_zones": {str: str},
+    "caps": [{"parent": ID, "product": PRODUCT, "units_max": int, "rho_micros": int, "rho_relaxed_micros": int}],
+    "caps_not_applicable": [PRODUCT], "sigma": FRACTION, "sigma_relaxed": FRACTION, "welfare_micros": int,
+    "bound_micros": int, "gap_micros": int, "settled_bound_micros": int, "paid_micros": int,
+    "counts": {"demands": int, "bids": int, "awards": int, "reasons": int}, "files": {str: DIGEST},
+}
+TABLE_SHAPES: dict[str, object] = {
+    "requirements": {"requirement": KEY, **REQUIREMENT}, "attributes": {"attributes": KEY, **ATTRIBUTES},
+    "latency": {"latency_ms": int, "site": str, "vantage": str}, "masks": MASK_ROW, "prices": PRICE_ROW,
+}
+PARAMETERS = {"tick_micros": TICK, "price_max_micros": PRICE_MAX, "quantity_max_units": QUANTITY_MAX,
+              "probation_slots_max": PROBATION_SLOTS}
+
+
+def _fits(value: object, shape: object) -> bool:
+    if shape is PRODUCT:
+        return type(value) is list and len(value) == 3 and all(map(_fits, value, (str, str, int)))
+    if shape is FRACTION:
+        return _fits(value, [int]) and isinstance(value, list) and len(value) == 2 and value[0] <= value[1] > 0
+    if isinstance(shape, tuple):
+        return any(_fits(value, one) for one in shape)
+    if isinstance(shape, list):
+        return type(value) is list and all(_fits(one, shape[0]) for one in value)
+    if isinstance(shape, dict):
+        if type(value) is not dict or (str not in shape and value.keys() != shape.keys()):
+            return False
+        return all(_fits(one, shape[str] if str in shape else shape[key]) for key, one in value.items())
+    if isinstance(shape, re.Pattern):
+        return type(value) is str and shape.fullmatch(value) is not None
+    if shape is int:
+        return type(value) is int and 0 <= value < WHOLE_LIMIT
+    if shape is str:
+        return type(value) is str and 0 < len(value) <= 120 and value.isprintable()
+    return type(value) is type(shape) and value == shape
 
 
 def _canonical(value: object) -> bytes:
@@ -106,23 +298,176 @@ def _no_float(text: str) -> NoReturn:
     raise ValueError(f"{text} is not an integer")
 
 
-def _parse(text: bytes) -> Any:
-    # A bundle nests three deep. Where some library has raised Python's recursion limit, a text that nests without end
-    # would overrun the C stack, and no exception could be caught.
-    if text.count(b"[") + text.count(b"{") > BRACKETS_MAX:
-        raise ValueError("it nests too deeply")
-    return json.loads(text.decode(), parse_float=_no_float, parse_constant=_no_float)
+def _parse(line: bytes, shape: object, where: str) -> Any:
+    """The value of one line with its line feed. A text that nests without end could overrun the C stack: refused."""
+    depth = itertools.accumulate(1 if bracket in b"[{" else -1 for bracket in re.findall(rb"[\[\]{}]", line))
+    if max(depth, default=0) > NESTING_MAX:
+        _refuse(f"{where} nests too deeply")
+    value = json.loads(line.decode(), parse_float=_no_float, parse_constant=_no_float)
+    if _canonical(value) + b"\n" != line:
+        _refuse(f"{where} is not canonical JSON")
+    if not _fits(value, shape):
+        _refuse(f"{where} has an unknown field, lacks one, or holds what is no value of it")
+    return value
+
+
+# -- lines in columns ------------------------------------------------------------------------------------------------
+
+
+def _longs() -> Ints:
+    return array("q")
+
+
+def _ints() -> Ints:
+    return array("i")
+
+
+@dataclass
+class Side:
+    """All lines of one side, one column per field. Texts are numbered by their place in a sorted table."""
+
+    ids: list[bytes] = field(default_factory=list)
+    rank: Ints = field(default_factory=_longs)
+    quantity: Ints = field(default_factory=_longs)
+    start: Ints = field(default_factory=_longs)
+    end: Ints = field(default_factory=_longs)
+    price: Ints = field(default_factory=_longs)  # limit or ask as handed in
+    minimum: Ints = field(default_factory=_longs)
+    parent: Ints = field(default_factory=_longs)
+    curve: Ints = field(default_factory=_longs)
+    requirement: Ints = field(default_factory=_longs)  # demands only, as the four below
+    kind: Ints = field(default_factory=_longs)
+    choice: Ints = field(default_factory=_longs)
+    is_one_site: Ints = field(default_factory=_longs)
+    is_foundation: Ints = field(default_factory=_longs)
+    attributes: Ints = field(default_factory=_longs)  # bids only, as the one below
+    quality: Ints = field(default_factory=_longs)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def name(self, i: int) -> str:
+        return self.ids[i].decode()
+
+    @cached_property
+    def place(self) -> dict[bytes, int]:
+        return {name: i for i, name in enumerate(self.ids)}
+
+    @cached_property
+    def ask(self) -> Ints:
+        """ask * 10000 / quality, rounded up to the tick: what competes, and what a price never undercuts."""
+        return array("q", [-(-price * ONE_BPS // (quality * TICK)) * TICK
+                           for price, quality in zip(self.price, self.quality, strict=True)])
+
+    @cached_property
+    def offset(self) -> Ints:
+        """Where each line's slots begin in a flat array that keeps one spare place after each line."""
+        lengths = (end - start + 1 for start, end in zip(self.start, self.end, strict=True))
+        return array("q", itertools.accumulate(lengths, initial=0))
+
+    @cached_property
+    def hours(self) -> Ints:
+        return array("q", map(operator.sub, self.end, self.start))
+
+    def ranges(self, units: Ints) -> Iterator[Ints]:
+        """The units of each line in its slots, from a flat array."""
+        for offset, hours in zip(self.offset, self.hours, strict=False):
+            yield units[offset:offset + hours]
+
+    def is_whole(self, i: int) -> bool:
+        """It takes or gives one number of units over all its slots."""
+        return self.kind[i] != DIVISIBLE if self.kind else self.minimum[i] > 0
+
+    def is_indivisible(self, i: int) -> bool:
+        """No price alone can ration it: all or none, from a minimum on, one of several, or in one site."""
+        return self.minimum[i] > 0 or (bool(self.kind) and (self.choice[i] >= 0 or self.is_one_site[i] > 0))
+
+
+@dataclass
+class Awards:
+    """All awards by column; lines by their place."""
+
+    demand: Ints = field(default_factory=_ints)
+    bid: Ints = field(default_factory=_ints)
+    start: Ints = field(default_factory=_ints)
+    end: Ints = field(default_factory=_ints)
+    units: Ints = field(default_factory=_ints)
+    amount: Ints = field(default_factory=_longs)
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    def runs(self) -> Iterator[tuple[int, int, int, int, int]]:
+        return zip(self.demand, self.bid, self.start, self.end, self.units, strict=True)
+
+
+def _within(side: Side, column: Sequence[int], low: int, high: int, what: str) -> None:
+    if column and (min(column) < low or max(column) > high):
+        i = next(i for i, value in enumerate(column) if not low <= value <= high)
+        _refuse(f"{side.name(i)}: {what} is {column[i]}, not {low} to {high}")
+
+
+def _none_of(side: Side, offenders: Iterable[int], sentence: str) -> None:
+    for i in offenders:
+        _refuse(f"{side.name(i)}: {sentence}")
+
+
+def _keyed(rows: list[Row], name: str) -> dict[str, Row]:
+    """Rows by their name, the other fields as facts."""
+    keyed = {row[name]: {key: value for key, value in row.items() if key != name} for row in rows}
+    return keyed if len(keyed) == len(rows) else _refuse(f"a row of {name} stands twice")
+
+
+def _name_of(facts: Row) -> str:
+    """The head of the SHA-256 of the canonical text."""
+    return hashlib.sha256(_canonical(facts)).hexdigest()[:16]
+
+
+# -- the bundle --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Duals:
+    """One point at which the bound is evaluated. part / whole is sigma, what the budget takes from limits."""
+
+    lam: Grid  # [signatures][slots]
+    rho: list[int]  # [caps + 1]; the last is 0 and stands for a bid without a cap, -1
+    part: int
+    whole: int
+
+
+class Cheapest:
+    """For each mask, and for each site inside it, the least of a grid over the signatures that it accepts."""
+
+    def __init__(self, grid: Grid, masks: Sequence[Sequence[int]], site_of: Sequence[str]) -> None:
+        self.grid, self.masks, self.site_of = grid, masks, site_of
+        self.rows: Grid = [self._least(mask) for mask in masks]
+        self._sites: dict[int, Grid] = {}
+
+    def _least(self, members: Sequence[int]) -> list[int]:
+        return [min(column) for column in zip(*(self.grid[a] for a in members), strict=True)]
+
+    def sites(self, s: int) -> Grid:
+        if s not in self._sites:
+            members = defaultdict(list)
+            for a in self.masks[s]:
+                members[self.site_of[a]].append(a)
+            self._sites[s] = [self._least(of_site) for of_site in members.values()]
+        return self._sites[s]
+
+    def at(self, s: int, site: str) -> list[int]:
+        return self._least([a for a in self.masks[s] if self.site_of[a] == site])
 
 
 class Bundle:
     """The parsed files and everything recomputed from them. Each check answers with one sentence or refuses."""
 
-    def __init__(self, files: Mapping[str, bytes]) -> None:
-        self.files = files
+    def __init__(self, source: Source) -> None:
+        self.source = source
 
     @cached_property
     def manifest(self) -> Row:
-        parsed: Row = _parse(self.files[MANIFEST])
+        parsed: Row = _parse(self._text(MANIFEST), MANIFEST_SHAPE, MANIFEST)
         return parsed
 
     @cached_property
@@ -130,569 +475,1136 @@ class Bundle:
         slots: int = self.manifest["slots"]
         return slots
 
-    def _rows(self, name: str) -> list[Row]:
-        return [_parse(line) for line in self.files[f"{name}.jsonl"].split(b"\n")[:-1]]
+    def _text(self, name: str) -> bytes:
+        with self.source.open(name) as handle:
+            return handle.read()
 
-    @cached_property
-    def demand_rows(self) -> list[Row]:
-        return self._rows("demands")
+    def _table(self, name: str) -> list[Row]:
+        shape = TABLE_SHAPES[name]
+        with self.source.open(f"{name}.jsonl") as handle:
+            return [_parse(line, shape, f"{name}.jsonl line {number}") for number, line in enumerate(handle, 1)]
 
-    @cached_property
-    def bid_rows(self) -> list[Row]:
-        return self._rows("bids")
-
-    @cached_property
-    def latency_rows(self) -> list[Row]:
-        return self._rows("latency")
-
-    @cached_property
-    def mask_rows(self) -> list[Row]:
-        return self._rows("masks")
-
-    @cached_property
-    def price_rows(self) -> list[Row]:
-        return self._rows("prices")
-
-    @cached_property
-    def awards(self) -> list[Row]:
-        return self._rows("awards")
-
-    @cached_property
-    def reasons(self) -> list[Row]:
-        return self._rows("reasons")
+    def _columns(self, name: str) -> Iterator[list[tuple[bytes, ...]]]:
+        """The fields of a large file as columns of texts, some thousand lines at a time."""
+        match, number = PATTERNS[name].fullmatch, 0
+        with self.source.open(f"{name}.jsonl") as handle:
+            while lines := list(itertools.islice(handle, CHUNK)):
+                found = [row.groups(b"") for row in map(match, lines) if row]
+                if len(found) < len(lines):
+                    bad = next(n for n, line in enumerate(lines, number + 1) if not match(line))
+                    _refuse(f"{name}.jsonl line {bad} is no canonical line with the fields of its file")
+                number += len(lines)
+                yield list(zip(*found, strict=True))
 
     def report(self, checks: tuple[Check, ...]) -> Report:
-        unfilled = self.unfilled_demands.keys() | self.unfilled_bids.keys()
-        reasoned = {(row["side"], row["line_id"]) for row in self.reasons}
+        """The numbers of the report, each 0 where a failed check left it unknown."""
+        def number(of: Callable[[], int]) -> int:
+            try:
+                return of()
+            except Exception:
+                return 0
+
         return Report(
-            ok=all(check.ok for check in checks), checks=checks, welfare_micros=self.welfare,
-            bound_micros=self.bound, gap_micros=self.bound - self.welfare, awards=len(self.awards),
-            losers=len(unfilled), losers_without_reason=len(unfilled - reasoned),
-            noncompliant_awards=sum(not self.is_eligible(row) for row in self.awards),
+            ok=all(check.ok for check in checks), checks=checks, welfare_micros=number(lambda: self.welfare),
+            bound_micros=number(lambda: self.bound), gap_micros=number(lambda: self.bound - self.welfare),
+            awards=len(self.awards), losers=number(lambda: self.audit.losers),
+            losers_without_reason=number(lambda: self.audit.missing),
+            noncompliant_awards=number(lambda: sum(1 for i, j, *_ in self.awards.runs() if not self.is_eligible(i, j))),
+            settled_bound_micros=number(lambda: self.settled_bound),
+            rejected_in_the_money=number(lambda: self.audit.rejected),
+            opportunity_cost_micros=number(lambda: self.audit.opportunity_cost),
         )
 
     # -- the files --------------------------------------------------------------------------------------------------
 
     def check_files(self) -> str:
-        expected = {MANIFEST, *(f"{name}.jsonl" for name in LINE_FILES)}
-        if set(self.files) != expected:
-            _refuse(f"missing or foreign files: {sorted(set(self.files) ^ expected)}")
-        for name, text in self.files.items():
-            if text and not text.endswith(b"\n"):
-                _refuse(f"{name} does not end its last line")
-            for number, line in enumerate(text.split(b"\n")[:-1], 1):
-                if _canonical(_parse(line)) != line:
-                    _refuse(f"{name} line {number} is not canonical JSON")
+        expected = sorted([MANIFEST, *(f"{name}.jsonl" for name in FILES)])
+        if sorted(self.source.names()) != expected:
+            _refuse(f"missing, foreign or repeated files: {sorted(set(self.source.names()) ^ set(expected))}")
         if (self.manifest["format"], self.manifest["rule_version"]) != (FORMAT, RULE_VERSION):
             _refuse("another format or rule version")
-        parameters = {"tick_micros": TICK, "price_max_micros": PRICE_MAX, "quantity_max_units": QUANTITY_MAX,
-                      "probation_slots_max": PROBATION_SLOTS}
-        if self.manifest["parameters"] != parameters:
+        if self.manifest["parameters"] != PARAMETERS:
             _refuse("other parameters than those of this rule version")
-        return f"{len(self.files)} files, canonical"
+        if not 1 <= self.slots <= SLOTS_MAX:
+            _refuse(f"{self.slots} slots, not 1 to {SLOTS_MAX}")
+        return f"{len(expected)} files of rule version {RULE_VERSION}, window {self.manifest['window']}"
 
     def check_hashes(self) -> str:
-        found = {name: hashlib.sha256(text).hexdigest() for name, text in self.files.items() if name != MANIFEST}
+        found = {}
+        for name in FILES:
+            digest = hashlib.sha256()
+            with self.source.open(f"{name}.jsonl") as handle:
+                while part := handle.read(1 << 20):
+                    digest.update(part)
+            found[f"{name}.jsonl"] = digest.hexdigest()
         named: Row = self.manifest["files"]
         wrong = sorted(name for name in found.keys() | named.keys() if named.get(name) != found.get(name))
         if wrong:
             _refuse(f"the manifest names other hashes than those of {wrong}")
-        return f"bundle hash {hashlib.sha256(self.files[MANIFEST]).hexdigest()}"
+        return f"bundle hash {hashlib.sha256(self._text(MANIFEST)).hexdigest()}"
 
     # -- the sealed lines -------------------------------------------------------------------------------------------
 
-    def check_lines(self) -> str:
-        """Every number is a whole number inside its bounds; ids are unique and in order."""
-        _whole(self.slots, 1, SLOTS_MAX, "slots")
-        for rows, price in ((self.demand_rows, "price_limit_micros"), (self.bid_rows, "price_ask_micros")):
-            for row in rows:
-                _whole(row["quantity_units"], 1, QUANTITY_MAX, row["id"])
-                _whole(row["start_slot"], 0, self.slots - 1, row["id"])
-                _whole(row["end_slot"], row["start_slot"] + 1, self.slots, row["id"])
-                _whole(row["accepted_rank"], 0, None, row["id"])
-                _whole(row[price], TICK, PRICE_MAX, row["id"])
-                if row[price] % TICK:
-                    _refuse(f"{row['id']} has a price off the tick")
-            ids = [row["id"] for row in rows]
-            if ids != sorted(set(ids)):
-                _refuse("ids are not unique and in order")
-        for row in self.bid_rows:
-            _whole(row["quality_bps"], 1, 10_000, row["id"])
-            _whole(row["attributes"]["tier"], 0, 3, row["id"])
-            _whole(row["attributes"]["sla_bps"], 0, 10_000, row["id"])
-        for row in self.demand_rows:
-            _whole(row["requirement"]["tier_min"], 0, 3, row["id"])
-            _whole(row["requirement"]["sla_bps_min"], 0, 10_000, row["id"])
-        if any(row["kind"] not in ("divisible", "window") for row in self.demand_rows):
-            _refuse("a demand of unknown kind")
-        for row in self.latency_rows:
-            _whole(row["latency_ms"], 0, None, "latency")
-        return f"{len(self.demand_rows)} demands, {len(self.bid_rows)} bids"
+    @cached_property
+    def _sealed(self) -> tuple[Side, Side, dict[str, list[str]]]:
+        """Demands, bids, and the sorted tables that their columns point into."""
+        number: dict[str, dict[bytes, int]] = {column: {} for column in TEXT_COLUMNS}
+        sides = self._side("demands", number), self._side("bids", number)
+        for column, known in number.items():
+            place = array("q", [-1]) * (len(known) + 1)  # the last stands for -1, none
+            for index, text in enumerate(sorted(known)):
+                place[known[text]] = index
+            for side in sides:
+                setattr(side, column, array("q", map(place.__getitem__, getattr(side, column))))
+        return *sides, {column: [text.decode() for text in sorted(known)] for column, known in number.items()}
 
-    def check_references(self) -> str:
-        """Awards, reasons and prices speak of lines and cells of this book, in whole numbers; counts agree."""
-        for row in self.awards:
-            _whole(row["units"], 1, QUANTITY_MAX, "award")
-            _whole(row["start_slot"], 0, self.slots - 1, "award")
-            _whole(row["end_slot"], row["start_slot"] + 1, self.slots, "award")
-            _whole(row["amount_micros"], 0, None, "award")
-            if row["demand_id"] not in self.demands or row["bid_id"] not in self.bids:
-                _refuse(f"an award of unknown lines {row['demand_id']} and {row['bid_id']}")
-        for row in self.reasons:
-            _whole(row["unfilled_unit_hours"], 1, None, row["line_id"])
-            if row["line_id"] not in {"demand": self.demands, "bid": self.bids}[row["side"]]:
-                _refuse(f"a reason for an unknown line {row['line_id']}")
-        if [row["signature"] for row in self.price_rows] != sorted(set(self.signature_of.values())):
-            _refuse("the price table does not name every signature once")
-        for row in self.price_rows:
-            for name in ("price_micros", "dual_micros", "best_limit_micros", "best_ask_micros"):
-                if len(row[name]) != self.slots:
-                    _refuse(f"the price table of {row['signature']} does not cover every slot")
-                for value in row[name]:
-                    if value is not None or name == "dual_micros":
-                        _whole(value, 0, None, row["signature"])
-        counts = {"demands": len(self.demand_rows), "bids": len(self.bid_rows), "awards": len(self.awards),
-                  "reasons": len(self.reasons)}
-        if self.manifest["counts"] != counts:
-            _refuse("the manifest counts other numbers of lines")
-        return f"{len(self.awards)} awards, {len(self.reasons)} reasons"
+    def _side(self, name: str, number: Mapping[str, dict[bytes, int]]) -> Side:
+        side = Side()
+        for texts in self._columns(name):
+            for (_, form, column, _), values in zip(SCHEMAS[name], texts, strict=True):
+                if column == "ids":
+                    side.ids.extend(values)
+                elif column in number:
+                    known = number[column]
+                    getattr(side, column).extend([known.setdefault(x, len(known)) if x else -1 for x in values])
+                else:
+                    getattr(side, column).extend(map(FROM_TEXT[form], values))
+        return side
+
+    @cached_property
+    def demands(self) -> Side:
+        return self._sealed[0]
+
+    @cached_property
+    def bids(self) -> Side:
+        return self._sealed[1]
+
+    @cached_property
+    def texts(self) -> dict[str, list[str]]:
+        return self._sealed[2]
+
+    def check_lines(self) -> str:
+        """Every number inside its bounds, ids unique and in order, every table named by its content and in use."""
+        for side in (self.demands, self.bids):
+            if not all(map(operator.lt, side.ids, itertools.islice(side.ids, 1, None))):
+                _refuse("ids are not unique and in order")
+            _within(side, side.quantity, 1, QUANTITY_MAX, "the quantity")
+            _within(side, side.end, 1, self.slots, "the end")
+            _within(side, side.price, TICK, PRICE_MAX, "the price")
+            _within(side, side.rank, 0, WHOLE_LIMIT - 1, "the rank")
+            _none_of(side, (i for i, p in enumerate(side.price) if p % TICK), "a price off the tick")
+            _none_of(side, (i for i, (s, e) in enumerate(zip(side.start, side.end, strict=True)) if s >= e),
+                     "an empty range of slots")
+            _none_of(side, (i for i, (m, q) in enumerate(zip(side.minimum, side.quantity, strict=True)) if m > q),
+                     "a minimum above the quantity")
+        self._check_kinds()
+        _within(self.bids, self.bids.quality, 1, ONE_BPS, "the quality")
+        _within(self.bids, self.bids.ask, TICK, PRICE_MAX, "the adjusted ask")
+        money = sum(map(operator.mul, map(operator.mul, self.demands.quantity, self.demands.hours), self.demands.price))
+        money += sum(map(operator.mul, map(operator.mul, self.bids.quantity, self.bids.hours), self.bids.ask))
+        if money >= MONEY_LIMIT:
+            _refuse("the money of the book does not fit 62 bits")
+        self._check_tables()
+        return f"{len(self.demands)} demands, {len(self.bids)} bids, {self.slots} slots"
+
+    def _check_kinds(self) -> None:
+        demands, bids = self.demands, self.bids
+        for i, kind in enumerate(demands.kind):
+            is_indivisible = demands.is_indivisible(i)
+            if is_indivisible and (kind == DIVISIBLE or demands.curve[i] >= 0 or demands.is_foundation[i]):
+                _refuse(f"{demands.name(i)}: a divisible demand, a price step and a line of the Foundation have no "
+                        "minimum, no choice and no single site")
+            if kind == BLOCK and demands.minimum[i] != demands.quantity[i]:
+                _refuse(f"{demands.name(i)}: a block that is not all or nothing")
+        _none_of(bids, (j for j, m in enumerate(bids.minimum) if m and bids.curve[j] >= 0),
+                 "a price step with a minimum")
+
+    def _check_tables(self) -> None:
+        for name, rows in (("requirement", self.requirements), ("attributes", self.attributes)):
+            if self.texts[name] != list(rows):
+                _refuse(f"the table of {name} does not name exactly what the lines use, in order")
+            for key, facts in rows.items():
+                if _name_of(facts) != key:
+                    _refuse(f"the name {key} is not the hash of its {name}")
+                tier, sla = ("tier_min", "sla_bps_min") if name == "requirement" else ("tier", "sla_bps")
+                if facts[tier] > 3 or facts[sla] > ONE_BPS:
+                    _refuse(f"{key}: no such tier or share")
+        for key, facts in self.requirements.items():
+            for names in (facts["accepted_classes"], facts["countries"], facts["control_countries"]):
+                if names is not None and names != sorted(set(names)):
+                    _refuse(f"the requirement {key} holds a set out of order")
+            if not facts["accepted_classes"] or (facts["latency_ms_max"] is not None and facts["vantage"] is None):
+                _refuse(f"the requirement {key} accepts no class, or bounds latency from nowhere")
+        if list(self.latency) != sorted(set(self.latency)) or len(self.latency) != len(self._latency_rows):
+            _refuse("the measured round trips are not unique and in order")
+
+    @cached_property
+    def requirements(self) -> dict[str, Row]:
+        return _keyed(self._table("requirements"), "requirement")
+
+    @cached_property
+    def attributes(self) -> dict[str, Row]:
+        return _keyed(self._table("attributes"), "attributes")
+
+    @cached_property
+    def _latency_rows(self) -> list[Row]:
+        return self._table("latency")
+
+    @cached_property
+    def latency(self) -> dict[tuple[str, str], int]:
+        return {(row["vantage"], row["site"]): row["latency_ms"] for row in self._latency_rows}
+
+    def check_curves(self) -> str:
+        """The steps of one order, in the order of their ids: limits never rise, asks never fall, all else is alike."""
+        count = 0
+        for side, alike, sign in (
+            (self.demands, ("kind", "start", "end", "requirement", "parent", "is_foundation"), -1),
+            (self.bids, ("start", "end", "attributes", "parent", "quality"), 1),
+        ):
+            last: dict[int, int] = {}
+            for i, curve in enumerate(side.curve):
+                if curve < 0:
+                    continue
+                before, count = last.get(curve, i), count + 1
+                if sign * (side.price[i] - side.price[before]) < 0:
+                    _refuse(f"{side.name(i)}: its curve runs the wrong way")
+                if any(getattr(side, name)[i] != getattr(side, name)[before] for name in alike):
+                    _refuse(f"{side.name(i)}: differs from the step before in more than units and price")
+                last[curve] = i
+        return f"{count} price steps run one way"
 
     def check_input_hash(self) -> str:
-        digests = {f"{name}.jsonl": hashlib.sha256(self.files[f"{name}.jsonl"]).hexdigest()
-                   for name in ("demands", "bids", "latency")}
-        found = hashlib.sha256(_canonical({"slots": self.slots, **digests})).hexdigest()
-        if found != self.manifest["input_hash"]:
+        """SHA-256 over the tables as canonical JSON, then per side the ids and each column as little-endian int64."""
+        digest = hashlib.sha256(_canonical({
+            "slots": self.slots, "rules": self.manifest["rules"], "home_zones": self.manifest["home_zones"],
+            "latency": [[vantage, site, ms] for (vantage, site), ms in self.latency.items()],
+            "requirements": list(self.requirements.values()), "attributes": list(self.attributes.values()),
+            "parents": self.texts["parent"], "choices": self.texts["choice"], "curves": self.texts["curve"],
+        }))
+        for side, columns in ((self.demands, DEMAND_HASHED), (self.bids, BID_HASHED)):
+            digest.update(b"".join(name + b"\n" for name in side.ids))
+            for name in columns:
+                column = array("q", getattr(side, name))
+                if sys.byteorder == "big":
+                    column.byteswap()
+                digest.update(column)
+        if digest.hexdigest() != self.manifest["input_hash"]:
             _refuse("the sealed lines do not give the input hash")
-        return found
-
-    @cached_property
-    def demands(self) -> dict[str, Row]:
-        return {row["id"]: row for row in self.demand_rows}
-
-    @cached_property
-    def bids(self) -> dict[str, Row]:
-        return {row["id"]: row for row in self.bid_rows}
-
-    @cached_property
-    def ask(self) -> dict[str, int]:
-        """The quality-adjusted ask of each bid."""
-        asks = {}
-        for row in self.bid_rows:
-            exact, step = row["price_ask_micros"] * 10_000, row["quality_bps"] * TICK
-            asks[row["id"]] = (exact + step - 1) // step * TICK
-        return asks
+        return digest.hexdigest()
 
     # -- eligibility ------------------------------------------------------------------------------------------------
 
     @cached_property
-    def signature_of(self) -> dict[str, str]:
-        """The signature of each bid: the head of the hash of its attributes, with its parent where a demand has it."""
-        buyers = {row["parent"] for row in self.demand_rows}
-        return {
-            row["id"]: hashlib.sha256(_canonical({
-                "attributes": row["attributes"], "parent": row["parent"] if row["parent"] in buyers else None,
-            })).hexdigest()[:16]
-            for row in self.bid_rows
-        }
+    def _signatures(self) -> tuple[list[str], list[Row], Ints]:
+        """The names of the signatures in order, the facts of each, and the place of the signature of each bid."""
+        buyers = set(self.demands.parent)
+        parents = [parent if parent in buyers else -1 for parent in self.bids.parent]
+        keys = dict.fromkeys(zip(self.bids.attributes, parents, strict=True))
+        rows = list(self.attributes.values())
+        facts = {key: {"attributes": rows[key[0]], "parent": self.texts["parent"][key[1]] if key[1] >= 0 else None}
+                 for key in keys}
+        names = {key: _name_of(row) for key, row in facts.items()}
+        order = sorted(keys, key=names.__getitem__)
+        place = {key: a for a, key in enumerate(order)}
+        of_bid = array("i", [place[key] for key in zip(self.bids.attributes, parents, strict=True)])
+        return [names[key] for key in order], [facts[key] for key in order], of_bid
 
     @cached_property
-    def judged(self) -> dict[str, tuple[frozenset[str], str | None]]:
-        """For each demand the signatures that pass its rules; where none does, the first rule that left none."""
-        latency = {(row["vantage"], row["site"]): row["latency_ms"] for row in self.latency_rows}
-        example = {self.signature_of[row["id"]]: row for row in self.bid_rows}
-        known: dict[bytes, tuple[frozenset[str], str | None]] = {}
-        result = {}
-        for row in self.demand_rows:
-            is_long = row["end_slot"] - row["start_slot"] > PROBATION_SLOTS
-            key = _canonical([row["requirement"], is_long, row["parent"]])
-            if key not in known:
-                furthest = {name: _first_broken_rule(row, bid, latency) for name, bid in example.items()}
-                passed = frozenset(name for name, broken in furthest.items() if broken is None)
-                # The rule that left none is the last of the rules at which the bids dropped out.
-                last = max((RULES.index(broken) for broken in furthest.values() if broken), default=0)
-                known[key] = passed, None if passed else RULES[last]
-            result[row["id"]] = known[key]
-        return result
+    def signatures(self) -> list[str]:
+        return self._signatures[0]
+
+    @cached_property
+    def signature_of(self) -> Ints:
+        return self._signatures[2]
+
+    @cached_property
+    def site_of(self) -> list[str]:
+        return [facts["attributes"]["site"] for facts in self._signatures[1]]
+
+    @cached_property
+    def _needs(self) -> tuple[list[Row], Ints]:
+        """Each distinct need with what it accepts, and the place of each demand's need.
+
+        A need is a requirement, whether the demand is long, and its parent where some bid has the same one.
+        """
+        sellers, demands = set(self.bids.parent), self.demands
+        place: dict[tuple[int, bool, int], int] = {}
+        of_demand = array("i", [
+            place.setdefault((rule, hours > PROBATION_SLOTS, parent if parent in sellers else -1), len(place))
+            for rule, hours, parent in zip(demands.requirement, demands.hours, demands.parent, strict=True)
+        ])
+        rows = list(self.requirements.items())
+        needs = []
+        for rule, is_long, parent in place:
+            name, facts = rows[rule]
+            owner = self.texts["parent"][parent] if parent >= 0 else None
+            accepts, emptied_by = self._judge(facts, is_long, owner)
+            needs.append({"accepts": accepts, "emptied_by": emptied_by, "is_long": is_long, "parent": owner,
+                          "requirement": name})
+        return needs, of_demand
+
+    def _judge(self, need: Row, is_long: bool, owner: str | None) -> tuple[list[int], str | None]:
+        """The signatures that keep every rule; without one, the rule after which none was left."""
+        left = list(range(len(self.signatures)))
+        for rule, keeps in RULES.items():
+            left = [a for a in left if keeps(need, self._signatures[1][a], (is_long, owner, self.latency))]
+            if not left:
+                return [], rule
+        return left, None
+
+    @cached_property
+    def masks(self) -> list[tuple[int, ...]]:
+        return sorted({tuple(need["accepts"]) for need in self._needs[0] if need["accepts"]})
+
+    @cached_property
+    def mask_of(self) -> Ints:
+        """The mask of each demand, -1 where nothing complies."""
+        place = {mask: s for s, mask in enumerate(self.masks)}
+        of_need = [place.get(tuple(need["accepts"]), -1) for need in self._needs[0]]
+        return array("i", map(of_need.__getitem__, self._needs[1]))
+
+    @cached_property
+    def _members(self) -> list[frozenset[int]]:
+        return [*map(frozenset, self.masks), frozenset()]  # the last stands for -1, nothing complies
+
+    def is_eligible(self, demand: int, bid: int) -> bool:
+        return self.signature_of[bid] in self._members[self.mask_of[demand]]
 
     def check_masks(self) -> str:
-        bids_of: dict[str, list[str]] = defaultdict(list)
-        demands_of: dict[frozenset[str], list[str]] = defaultdict(list)
-        for bid, signature in self.signature_of.items():
-            bids_of[signature].append(bid)
-        for demand, (accepts, _) in self.judged.items():
-            demands_of[accepts].append(demand)
-        signatures = [row for row in self.mask_rows if "signature" in row]
-        stated = {row["signature"]: row for row in signatures}
-        if len(stated) != len(signatures) or {name: row["bids"] for name, row in stated.items()} != bids_of:
-            _refuse("the signature table differs from the bids")
-        for name, row in stated.items():
-            facts = {"attributes": row["attributes"], "parent": row["parent"]}
-            if hashlib.sha256(_canonical(facts)).hexdigest()[:16] != name:
-                _refuse(f"the signature {name} is not the hash of its attributes")
-        demands_of.pop(frozenset(), None)
-        masks = [row for row in self.mask_rows if "signature" not in row]
-        if {frozenset(row["accepts"]): row["demands"] for row in masks} != demands_of or len(masks) != len(demands_of):
-            wrong = [row["demands"] for row in masks if demands_of.get(frozenset(row["accepts"])) != row["demands"]]
-            _refuse(f"the mask table differs from the requirements: {wrong[:1]}")
-        return f"{len(stated)} signatures, {len(masks)} masks"
-
-    def is_eligible(self, award: Row) -> bool:
-        return self.signature_of[award["bid_id"]] in self.judged[award["demand_id"]][0]
+        signatures = [{**facts, "signature": name}
+                      for name, facts in zip(self.signatures, self._signatures[1], strict=True)]
+        needs = [{**need, "accepts": sorted(self.signatures[a] for a in need["accepts"])} for need in self._needs[0]]
+        stated = self._table("masks")
+        count = len(signatures)
+        for true, told, what in ((signatures, stated[:count], "signature"), (needs, stated[count:], "mask")):
+            for true_row, row in itertools.zip_longest(sorted(map(_canonical, true)), sorted(map(_canonical, told))):
+                if true_row != row:
+                    _refuse(f"the {what} table differs from the rules: stated {row!r}, true {true_row!r}")
+        return f"{count} signatures, {len(needs)} distinct needs, {len(self.masks)} masks"
 
     def check_rules(self) -> str:
-        for row in self.awards:
-            if not self.is_eligible(row):
-                _refuse(f"{row['bid_id']} may not serve {row['demand_id']}")
-        return "every award keeps every rule"
+        signature, mask, members = self.signature_of, self.mask_of, self._members
+        for i, j in zip(self.awards.demand, self.awards.bid, strict=True):
+            if signature[j] not in members[mask[i]]:
+                _refuse(f"{self.bids.name(j)} may not serve {self.demands.name(i)}")
+        return f"{len(self.awards)} awards keep every rule of their demand"
+
+    # -- awards, prices and reasons speak of this book --------------------------------------------------------------
+
+    @cached_property
+    def awards(self) -> Awards:
+        awards = Awards()
+        for amount, bid, demand, end, start, units in self._columns("awards"):
+            for texts, lines, column in ((demand, self.demands, awards.demand), (bid, self.bids, awards.bid)):
+                try:
+                    column.extend([lines.place[name] for name in texts])
+                except KeyError as unknown:
+                    _refuse(f"an award of the unknown line {unknown}")
+            for texts, column in ((start, awards.start), (end, awards.end), (units, awards.units),
+                                  (amount, awards.amount)):
+                column.extend(map(int, texts))
+        return awards
+
+    @cached_property
+    def price_rows(self) -> list[Row]:
+        return self._table("prices")
+
+    def check_references(self) -> str:
+        """Awards and prices speak of lines and cells of this book, in order and once; counts agree."""
+        last = (-1, -1, 0, 0)
+        for i, j, start, end, units in self.awards.runs():
+            if not 0 <= start < end <= self.slots or not 1 <= units <= QUANTITY_MAX:
+                _refuse(f"an award of {self.demands.name(i)} of {units} units in slots {start} to {end}")
+            if (i, j, start) < last[:3]:
+                _refuse(f"the awards of {self.demands.name(i)} are out of order or overlap")
+            if (i, j, start, units) == last:
+                _refuse(f"two awards of {self.demands.name(i)} that are one")
+            last = (i, j, end, units)
+        if [row["signature"] for row in self.price_rows] != self.signatures:
+            _refuse("the price table does not name every signature once, in order")
+        for row in self.price_rows:
+            if any(isinstance(values, list) and len(values) != self.slots for values in row.values()):
+                _refuse(f"the price table of {row['signature']} does not cover every slot")
+        if len({row["relaxed_micros"] is None for row in self.price_rows}) > 1:
+            _refuse("some signatures have relaxed duals, some have none")
+        with self.source.open("reasons.jsonl") as handle:
+            reasons = sum(1 for _ in handle)
+        counts = {"demands": len(self.demands), "bids": len(self.bids), "awards": len(self.awards), "reasons": reasons}
+        if self.manifest["counts"] != counts:
+            _refuse("the manifest counts other numbers of lines")
+        return f"{len(self.awards)} awards, {len(self.price_rows)} rows of prices, {reasons} reasons"
 
     # -- the allocation ---------------------------------------------------------------------------------------------
 
-    @cached_property
-    def got(self) -> Counter[tuple[str, int]]:
-        return self._units("demand_id")
-
-    @cached_property
-    def gave(self) -> Counter[tuple[str, int]]:
-        return self._units("bid_id")
-
-    def _units(self, side: str) -> Counter[tuple[str, int]]:
-        units: Counter[tuple[str, int]] = Counter()
-        for row in self.awards:
-            for t in range(row["start_slot"], row["end_slot"]):
-                units[row[side], t] += row["units"]
-        return units
-
-    @cached_property
-    def unfilled_demands(self) -> dict[tuple[str, str], int]:
-        return {("demand", k): n for k, n in _unfilled(self.demands, self.got).items() if n}
-
-    @cached_property
-    def unfilled_bids(self) -> dict[tuple[str, str], int]:
-        return {("bid", k): n for k, n in _unfilled(self.bids, self.gave).items() if n}
-
     def check_slots(self) -> str:
-        for row in self.awards:
-            for line in (self.demands[row["demand_id"]], self.bids[row["bid_id"]]):
-                if row["start_slot"] < line["start_slot"] or row["end_slot"] > line["end_slot"]:
-                    _refuse(f"an award of {row['demand_id']} leaves the slots of {line['id']}")
+        return self._inside
+
+    @cached_property
+    def _inside(self) -> str:
+        demands, bids = self.demands, self.bids
+        for i, j, start, end, _ in self.awards.runs():
+            if (start < demands.start[i] or start < bids.start[j] or end > demands.end[i] or end > bids.end[j]):
+                _refuse(f"an award of {bids.name(j)} to {demands.name(i)} leaves the slots of one of them")
         return "every award lies inside both its lines"
 
+    def _fill(self, side: Side, lines: Ints) -> Ints:
+        """The units of every line in each of its slots, one line after the other, each with a spare place behind it."""
+        self.check_slots()  # else one line's awards would run into the places of the next
+        change = array("i", bytes(4 * side.offset[-1]))
+        first = array("q", map(operator.sub, side.offset, side.start))
+        for line, start, end, units in zip(lines, self.awards.start, self.awards.end, self.awards.units, strict=True):
+            change[first[line] + start] += units
+            change[first[line] + end] -= units
+        return array("i", itertools.accumulate(change))  # every line's changes add up to 0 at its spare place
+
+    @cached_property
+    def got(self) -> Ints:
+        return self._fill(self.demands, self.awards.demand)
+
+    @cached_property
+    def gave(self) -> Ints:
+        return self._fill(self.bids, self.awards.bid)
+
+    @cached_property
+    def got_hours(self) -> Ints:
+        return array("q", map(sum, self.demands.ranges(self.got)))
+
+    @cached_property
+    def gave_hours(self) -> Ints:
+        return array("q", map(sum, self.bids.ranges(self.gave)))
+
+    def _sides(self) -> tuple[tuple[Side, Ints], tuple[Side, Ints]]:
+        return (self.demands, self.got), (self.bids, self.gave)
+
     def check_quantities(self) -> str:
-        for units, lines in ((self.got, self.demands), (self.gave, self.bids)):
-            for (name, t), n in units.items():
-                if n > lines[name]["quantity_units"]:
-                    _refuse(f"{name} has {n} units in slot {t}, more than its quantity")
-        return "no line above its quantity"
+        return self._quantities
+
+    @cached_property
+    def _quantities(self) -> str:
+        for side, units in self._sides():
+            for i, (most, quantity) in enumerate(zip(map(max, side.ranges(units)), side.quantity, strict=True)):
+                if most > quantity:
+                    _refuse(f"{side.name(i)} has {most} units in a slot, more than its {quantity}")
+        return "no line is above its quantity in any slot"
 
     def check_windows(self) -> str:
-        for name, row in self.demands.items():
-            if row["kind"] == "window" and len({self.got[name, t] for t in _range(row)}) > 1:
-                _refuse(f"the window {name} differs between its slots")
-        return "every window is equal in all its slots"
+        """Windows, blocks and bids with a minimum: one number of units in all slots."""
+        count = 0
+        for side, units in self._sides():
+            for i, here in enumerate(side.ranges(units)):
+                if side.is_whole(i):
+                    count += 1
+                    if min(here) != max(here):
+                        _refuse(f"{side.name(i)} has not the same units in all its slots")
+        return f"{count} lines that need one number of units in all their slots have it"
+
+    def check_minimums(self) -> str:
+        for side, units in self._sides():
+            for i, minimum in enumerate(side.minimum):
+                if 0 < units[side.offset[i]] < minimum:
+                    _refuse(f"{side.name(i)} has {units[side.offset[i]]} units, less than its minimum {minimum}")
+        return "every minimum is kept, or the line has nothing"
+
+    @cached_property
+    def winners(self) -> dict[int, list[int]]:
+        """The served lines of each choice."""
+        served: dict[int, list[int]] = defaultdict(list)
+        for i, choice in enumerate(self.demands.choice):
+            if choice >= 0 and self.got_hours[i]:
+                served[choice].append(i)
+        return served
+
+    def check_choices(self) -> str:
+        for choice, lines in self.winners.items():
+            if len(lines) > 1:
+                _refuse(f"{len(lines)} lines of the choice {self.texts['choice'][choice]} are served")
+        return f"{len(self.winners)} of {len(self.texts['choice'])} choices are served, each by one line"
+
+    @cached_property
+    def sites(self) -> dict[int, set[str]]:
+        """The sites that serve each one-site demand."""
+        served: dict[int, set[str]] = defaultdict(set)
+        for i, j in zip(self.awards.demand, self.awards.bid, strict=True):
+            if self.demands.is_one_site[i]:
+                served[i].add(self.site_of[self.signature_of[j]])
+        return served
+
+    def check_sites(self) -> str:
+        for i, sites in self.sites.items():
+            if len(sites) > 1:
+                _refuse(f"{self.demands.name(i)} needs one site and has {sorted(sites)}")
+        return f"{len(self.sites)} served demands that need one site have one"
 
     def check_balance(self) -> str:
-        """Per signature and slot what was sold was on offer; per line awarded and unfilled make the whole."""
-        sold: Counter[tuple[str, int]] = Counter()
-        offered: Counter[tuple[str, int]] = Counter()
-        for row in self.awards:
-            for t in range(row["start_slot"], row["end_slot"]):
-                sold[self.signature_of[row["bid_id"]], t] += row["units"]
-        for row in self.bid_rows:
-            for t in _range(row):
-                offered[self.signature_of[row["id"]], t] += row["quantity_units"]
-        for cell, units in sold.items():
-            if units > offered[cell]:
-                _refuse(f"{cell} sells {units} of {offered[cell]} units")
-        stated: Counter[tuple[str, str]] = Counter()
-        for row in self.reasons:
-            stated[row["side"], row["line_id"]] += row["unfilled_unit_hours"]
-        missing = {**self.unfilled_demands, **self.unfilled_bids}
-        for key in missing.keys() | stated.keys():
-            if missing.get(key, 0) != stated[key]:
-                _refuse(f"{key[1]} misses {missing.get(key, 0)} unit-hours, {stated[key]} are stated")
-        return f"{sum(sold.values())} unit-hours"
+        """Awarded and unfilled unit-hours make the whole of each line; what was bought was sold."""
+        if "balance" in self.audit.faults:
+            _refuse(self.audit.faults["balance"])
+        if sum(self.got_hours) != sum(self.gave_hours):
+            _refuse("other unit-hours were bought than sold")
+        return f"{sum(self.got_hours)} unit-hours, and each line's awards and remainder make the whole"
+
+    @cached_property
+    def _sold(self) -> tuple[Grid, dict[str, tuple[list[int], list[int]]]]:
+        """Units sold per signature and slot; per class and slot the units and their asks."""
+        units = [[0] * (self.slots + 1) for _ in self.signatures]
+        money = [[0] * (self.slots + 1) for _ in self.signatures]
+        for _, j, start, end, n in self.awards.runs():
+            a, worth = self.signature_of[j], n * self.bids.ask[j]
+            units[a][start] += n
+            units[a][end] -= n
+            money[a][start] += worth
+            money[a][end] -= worth
+        units, money = ([list(itertools.accumulate(row))[:-1] for row in grid] for grid in (units, money))
+        of_class: dict[str, tuple[list[int], list[int]]] = {}
+        for a, facts in enumerate(self._signatures[1]):
+            known = of_class.setdefault(facts["attributes"]["resource_class"], ([0] * self.slots, [0] * self.slots))
+            of_class[facts["attributes"]["resource_class"]] = (
+                list(map(operator.add, known[0], units[a])), list(map(operator.add, known[1], money[a])))
+        return units, of_class
 
     # -- prices and money -------------------------------------------------------------------------------------------
 
     @cached_property
     def price(self) -> Grid:
-        return {row["signature"]: row["price_micros"] for row in self.price_rows}
-
-    @cached_property
-    def dual(self) -> dict[str, list[int]]:
-        return {row["signature"]: row["dual_micros"] for row in self.price_rows}
+        """The price of each cell, -1 where nothing traded."""
+        return [[-1 if x is None else x for x in row["price_micros"]] for row in self.price_rows]
 
     def check_prices(self) -> str:
-        """A price exactly where something traded, on the tick and equal to the dual; true indicative columns."""
-        traded = {(self.signature_of[row["bid_id"]], t) for row in self.awards
-                  for t in range(row["start_slot"], row["end_slot"])}
-        for row in self.price_rows:
-            name = row["signature"]
-            for t in range(self.slots):
-                price = row["price_micros"][t]
-                if (price is not None) != ((name, t) in traded):
-                    _refuse(f"{name} slot {t}: a price without a trade, or a trade without a price")
-                if price is not None and (price != row["dual_micros"][t] or price % TICK):
-                    _refuse(f"{name} slot {t}: the price is off the tick or not the dual")
-                limit = self.offers[name][t] if price is None else None
-                ask = self.lowest_ask[name][t] if price is None else None
-                if (row["best_limit_micros"][t], row["best_ask_micros"][t]) != (limit, ask):
-                    _refuse(f"{name} slot {t}: the indicative limit or ask is not the best one")
-        return f"{len(traded)} cells with a price"
+        """A price exactly where something traded, on the tick and equal to the dual."""
+        count = 0
+        for row, units in zip(self.price_rows, self._sold[0], strict=True):
+            for t, (price, dual, sold) in enumerate(zip(row["price_micros"], row["dual_micros"], units, strict=True)):
+                if (price is not None) != (sold > 0):
+                    _refuse(f"{row['signature']} slot {t}: a price without a trade, or a trade without a price")
+                if price is not None and (price != dual or price % TICK):
+                    _refuse(f"{row['signature']} slot {t}: the price is off the tick or not the dual")
+                count += price is not None
+        return f"{count} cells traded, each at one price on the tick that is its dual"
+
+    def check_indicative(self) -> str:
+        """Where nothing traded the best waiting limit and the lowest ask stand, elsewhere neither."""
+        for a, row in enumerate(self.price_rows):
+            for t, price in enumerate(self.price[a]):
+                ask, limit = self.lowest_ask[a][t], self.offers[a][t]
+                true = (None if price >= 0 or limit < 0 else limit, None if price >= 0 or ask == NO_CAPACITY else ask)
+                if (row["best_limit_micros"][t], row["best_ask_micros"][t]) != true:
+                    _refuse(f"{row['signature']} slot {t}: the indicative limit and ask are {true}")
+        return "indicative limits and asks are the best ones, and stand only where nothing traded"
+
+    def check_components(self) -> str:
+        """With p0 to p3 the least price of the same class and slot: any, of the zone, and the tier, and the SLA."""
+        keys = [(*self._product(facts["attributes"]), facts["attributes"]["sla_bps"]) for facts in self._signatures[1]]
+        least: dict[tuple[object, ...], list[int]] = {}
+        for key, prices in zip(keys, self.price, strict=True):
+            traded = [NO_CAPACITY if price < 0 else price for price in prices]
+            for depth in range(1, 5):
+                known = least.setdefault(key[:depth], traded)
+                least[key[:depth]] = list(map(min, known, traded))
+        for row, key, prices in zip(self.price_rows, keys, self.price, strict=True):
+            units, money = self._sold[1][key[0]]
+            for t, price in enumerate(prices):
+                true: Sequence[int | None] = (None,) * len(PARTS)
+                if price >= 0:
+                    p0, p1, p2, p3 = (least[key[:depth]][t] for depth in range(1, 5))
+                    base = min(p0, money[t] // max(units[t], 1) // TICK * TICK)  # the mean accepted ask of the class
+                    true = (base, p0 - base, p1 - p0 + price - p3, p2 - p1, p3 - p2)
+                if tuple(row[part][t] for part in PARTS) != tuple(true):
+                    _refuse(f"{row['signature']} slot {t}: the parts of the price are {true}")
+        return "base, scarcity, locality, tier and SLA add up to every price"
+
+    def _product(self, facts: Row) -> tuple[str, str, int]:
+        zones: Mapping[str, str] = self.manifest["home_zones"]
+        return facts["resource_class"], zones.get(facts["country"], facts["country"]), facts["tier"]
+
+    @cached_property
+    def _paid(self) -> tuple[Ints, Ints, Ints]:
+        """Of each award the lowest and the highest price of its slots, and units times their sum."""
+        low, high, due = array("q"), array("q"), array("q")
+        for j, start, end, units in zip(self.awards.bid, self.awards.start, self.awards.end, self.awards.units,
+                                        strict=True):
+            cells = self.price[self.signature_of[j]][start:end]
+            low.append(min(cells))
+            high.append(max(cells))
+            due.append(units * sum(cells))
+        if low and min(low) < 0:
+            _refuse("something traded without a price")
+        return low, high, due
 
     def check_asks(self) -> str:
-        for row, t, price in self._priced_hours():
-            if price < self.ask[row["bid_id"]]:
-                _refuse(f"{row['bid_id']} is paid {price} in slot {t}, less than its adjusted ask")
+        """In each slot; a bid with a minimum over all its slots."""
+        earned = array("q", bytes(8 * len(self.bids)))
+        for j, low, due in zip(self.awards.bid, self._paid[0], self._paid[2], strict=True):
+            if low < self.bids.ask[j] and not self.bids.minimum[j]:
+                _refuse(f"{self.bids.name(j)} is paid {low} in a slot, less than its adjusted ask")
+            earned[j] += due
+        for j, amount in enumerate(earned):
+            if amount < self.gave_hours[j] * self.bids.ask[j]:
+                _refuse(f"{self.bids.name(j)} is paid {amount} in all, less than its adjusted ask")
         return "no seller is paid less than its ask"
 
     def check_limits(self) -> str:
-        paid: Counter[str] = Counter()
-        for row, t, price in self._priced_hours():
-            line = self.demands[row["demand_id"]]
-            paid[line["id"]] += price * row["units"]
-            if line["kind"] == "divisible" and price > line["price_limit_micros"]:
-                _refuse(f"{line['id']} pays {price} in slot {t}, more than its limit")
-        hours: Counter[str] = Counter()
-        for (name, _), units in self.got.items():
-            hours[name] += units
-        for name, amount in paid.items():
-            if amount > hours[name] * self.demands[name]["price_limit_micros"]:
-                _refuse(f"{name} pays {amount} in all, more than its limit")
+        """In each slot; a window or a block over all its slots."""
+        paid = array("q", bytes(8 * len(self.demands)))
+        for i, high, due in zip(self.awards.demand, self._paid[1], self._paid[2], strict=True):
+            if high > self.demands.price[i] and self.demands.kind[i] == DIVISIBLE:
+                _refuse(f"{self.demands.name(i)} pays {high} in a slot, more than its limit")
+            paid[i] += due
+        for i, amount in enumerate(paid):
+            if amount > self.got_hours[i] * self.demands.price[i]:
+                _refuse(f"{self.demands.name(i)} pays {amount} in all, more than its limit")
         return "no buyer pays more than its limit"
 
-    def _priced_hours(self) -> Iterator[tuple[Row, int, int]]:
-        for row in self.awards:
-            for t in range(row["start_slot"], row["end_slot"]):
-                yield row, t, self._price(row, t)
-
-    def _price(self, award: Row, t: int) -> int:
-        price = self.price[self.signature_of[award["bid_id"]]][t]
-        return price if price is not None else _refuse(f"{award['bid_id']} traded in slot {t} without a price")
-
     def check_amounts(self) -> str:
-        total = 0
-        for row in self.awards:
-            due = row["units"] * sum(self._price(row, t) for t in range(row["start_slot"], row["end_slot"]))
-            if row["amount_micros"] != due:
-                _refuse(f"{row['demand_id']} pays {row['bid_id']} {row['amount_micros']}, the price table says {due}")
-            total += due
+        for place, (amount, due) in enumerate(zip(self.awards.amount, self._paid[2], strict=True)):
+            if amount != due:
+                _refuse(f"{self.demands.name(self.awards.demand[place])} pays {self.bids.name(self.awards.bid[place])} "
+                        f"{amount}, the price table says {due}")
+        total = sum(self.awards.amount)
         if self.manifest["paid_micros"] != total:
             _refuse(f"the awards pay {total}, the manifest says {self.manifest['paid_micros']}")
-        return f"{total} micro-USD"
+        return f"{total} micro-USD change hands, each award units times the prices of its slots"
+
+    # -- house rules ------------------------------------------------------------------------------------------------
 
     @cached_property
-    def welfare(self) -> int:
-        return sum(
-            row["units"] * (row["end_slot"] - row["start_slot"])
-            * (self.demands[row["demand_id"]]["price_limit_micros"] - self.ask[row["bid_id"]])
-            for row in self.awards
-        )
+    def products(self) -> list[tuple[str, str, int]]:
+        """The product of each row of attributes."""
+        return [self._product(facts) for facts in self.attributes.values()]
+
+    @cached_property
+    def cap_of(self) -> Ints:
+        """The cap of each bid, -1 without."""
+        place = {(cap["parent"], tuple(cap["product"])): k for k, cap in enumerate(self.manifest["caps"])}
+        parents, products = self.texts["parent"], self.products
+        return array("i", [place.get((parents[parent], products[known]), -1)
+                           for parent, known in zip(self.bids.parent, self.bids.attributes, strict=True)])
+
+    def check_caps(self) -> str:
+        """Units sold stay below each cap; no parent sells more than its share of a product that enough parents bid."""
+        share, caps = self.manifest["rules"]["concentration_ppm"], self.manifest["caps"]
+        keys = [(cap["parent"], tuple(cap["product"])) for cap in caps]
+        exempt = [tuple(product) for product in self.manifest["caps_not_applicable"]]
+        if keys != sorted(set(keys)) or exempt != sorted(set(exempt)) or {p for _, p in keys} & set(exempt):
+            _refuse("the caps are not unique and in order")
+        if share is None:
+            return _refuse("caps without a rule of concentration") if caps or exempt else "no cap on concentration"
+        sold: Counter[tuple[str, tuple[str, str, int]]] = Counter()
+        for place, known, hours in zip(self.bids.parent, self.bids.attributes, self.gave_hours, strict=True):
+            sold[self.texts["parent"][place], self.products[known]] += hours
+        for key, cap in zip(keys, caps, strict=True):
+            if key not in sold or sold[key] > cap["units_max"]:
+                _refuse(f"{key} sells {sold[key]} unit-hours, its cap is {cap['units_max']}")
+        traded: Counter[tuple[str, str, int]] = Counter()
+        bidders = Counter(product for _, product in sold)
+        for (_, of_product), hours in sold.items():
+            traded[of_product] += hours
+        needed = -(-ONE_MILLION // share) + 1  # with fewer parents nobody could keep to the share
+        for name in exempt:
+            if not 0 < bidders[name] < needed:
+                _refuse(f"{name} is bid by {bidders[name]} parents, enough for a cap, or by none")
+        for (parent, product), hours in sold.items():
+            if product not in exempt and hours * ONE_MILLION > share * traded[product]:
+                _refuse(f"{parent} sells {hours} of {traded[product]} unit-hours of {product}, more than its share")
+        return f"{len(caps)} caps kept; no parent has more than {share} ppm of a product, {len(exempt)} products exempt"
+
+    @cached_property
+    def spent(self) -> int:
+        """What the lines of the Foundation may cost at their limits."""
+        lines = zip(self.demands.is_foundation, self.got_hours, self.demands.price, strict=True)
+        return sum(hours * limit for is_foundation, hours, limit in lines if is_foundation)
+
+    @cached_property
+    def budget(self) -> int:
+        budget: int = self.manifest["rules"]["foundation_budget_micros"] or 0
+        return budget
+
+    def check_budget(self) -> str:
+        if self.manifest["rules"]["foundation_budget_micros"] is None:
+            if self.manifest["sigma"][0] or self.manifest["sigma_relaxed"][0]:
+                _refuse("a budget binds, and none is set")
+            return "no budget of the Foundation"
+        if self.spent > self.budget:
+            _refuse(f"the Foundation may pay {self.spent}, its budget is {self.budget}")
+        return f"the Foundation may pay {self.spent} of its budget of {self.budget} micro-USD"
+
+    # -- the certificate --------------------------------------------------------------------------------------------
+
+    @cached_property
+    def at_prices(self) -> Duals:
+        rho = [cap["rho_micros"] for cap in self.manifest["caps"]]
+        return Duals([row["dual_micros"] for row in self.price_rows], [*rho, 0], *self.manifest["sigma"])
+
+    @cached_property
+    def relaxed(self) -> Duals:
+        rho = [cap["rho_relaxed_micros"] for cap in self.manifest["caps"]]
+        lam = [row["relaxed_micros"] or row["dual_micros"] for row in self.price_rows]
+        return Duals(lam, [*rho, 0], *self.manifest["sigma_relaxed"])
+
+    def _demand_surplus(self, duals: Duals) -> list[int]:
+        """What one unit of each demand gains at these duals, times `whole`."""
+        mu = Cheapest([[x * duals.whole for x in row] for row in duals.lam], self.masks, self.site_of)
+        demands, result = self.demands, []
+        for s, start, end, price, kind, is_one_site, is_foundation in zip(
+            self.mask_of, demands.start, demands.end, demands.price, demands.kind, demands.is_one_site,
+            demands.is_foundation, strict=True,
+        ):
+            value = price * (duals.whole - duals.part if is_foundation else duals.whole)
+            if s < 0:
+                result.append(0)  # nothing may serve it, so it adds nothing to any allocation
+            elif kind == DIVISIBLE:
+                result.append(sum([value - x for x in mu.rows[s][start:end] if x < value]))
+            else:
+                rows = mu.sites(s) if is_one_site else (mu.rows[s],)
+                result.append(max(0, value * (end - start) - min(sum(row[start:end]) for row in rows)))
+        return result
+
+    def _bid_surplus(self, duals: Duals) -> list[int]:
+        """What one unit of each bid gains at these duals."""
+        bids, result = self.bids, []
+        for a, start, end, ask, minimum, cap in zip(
+            self.signature_of, bids.start, bids.end, bids.ask, bids.minimum, self.cap_of, strict=True
+        ):
+            cost, cells = ask + duals.rho[cap], duals.lam[a][start:end]
+            if minimum:
+                result.append(max(0, sum(cells) - cost * (end - start)))
+            else:
+                result.append(sum([x - cost for x in cells if x > cost]))
+        return result
+
+    def _g(self, duals: Duals, demand_total: int, bid_total: int) -> int:
+        """g times `whole`, from the sums over the lines."""
+        caps: int = sum(cap["units_max"] * rho for cap, rho in zip(self.manifest["caps"], duals.rho, strict=False))
+        return demand_total + (bid_total + caps) * duals.whole + self.budget * duals.part
+
+    @cached_property
+    def _surplus(self) -> tuple[list[int], list[int]]:
+        return self._demand_surplus(self.at_prices), self._bid_surplus(self.at_prices)
 
     @cached_property
     def bound(self) -> int:
-        total = 0
-        for row in self.demand_rows:
-            accepts = self.judged[row["id"]][0]
-            if not accepts:
-                continue
-            limit = row["price_limit_micros"]
-            surplus = [limit - min(self.dual[a][t] for a in accepts) for t in _range(row)]
-            kept = sum(x for x in surplus if x > 0) if row["kind"] == "divisible" else max(0, sum(surplus))
-            total += row["quantity_units"] * kept
-        for row in self.bid_rows:
-            dual, ask = self.dual[self.signature_of[row["id"]]], self.ask[row["id"]]
-            total += row["quantity_units"] * sum(dual[t] - ask for t in _range(row) if dual[t] > ask)
-        return total
+        """g over the whole book at the relaxed duals, rounded up."""
+        duals = self.relaxed
+        of_demand, of_bid = (
+            self._surplus if duals == self.at_prices else (self._demand_surplus(duals), self._bid_surplus(duals)))
+        total, best = 0, dict[int, int]()
+        for choice, units, gain in zip(self.demands.choice, self.demands.quantity, of_demand, strict=True):
+            if choice < 0:
+                total += units * gain
+            else:
+                best[choice] = max(best.get(choice, 0), units * gain)
+        total += sum(best.values())
+        return -(-self._g(duals, total, sum(map(operator.mul, self.bids.quantity, of_bid))) // duals.whole)
+
+    @cached_property
+    def _settled(self) -> int:
+        """g times `whole` at the prices, over the book that is left once indivisible and rounded lines are decided."""
+        of_demand, of_bid = list(self._surplus[0]), self._surplus[1]
+        for i, sites in self.sites.items():
+            of_demand[i] = self._surplus_at(i, min(sites))
+        units = array("q", self.demands.quantity)
+        for i, hours in enumerate(self.got_hours):
+            if not hours and self.demands.is_indivisible(i):
+                units[i] = 0
+        for i in self.audit.rounded:
+            units[i] = self.got[self.demands.offset[i]]
+        offered = array("q", self.bids.quantity)
+        for j, hours in enumerate(self.gave_hours):
+            if not hours and self.bids.minimum[j]:
+                offered[j] = 0
+        return self._g(self.at_prices, sum(map(operator.mul, units, of_demand)),
+                       sum(map(operator.mul, offered, of_bid)))
+
+    def _surplus_at(self, i: int, site: str) -> int:
+        """What one unit of a line gains at the prices of one site, times `whole`."""
+        demands, duals = self.demands, self.at_prices
+        members = [duals.lam[a] for a in self.masks[self.mask_of[i]] if self.site_of[a] == site]
+        cost = sum(min(row[t] for row in members) for t in range(demands.start[i], demands.end[i]))
+        return max(0, demands.price[i] * demands.hours[i] - cost) * duals.whole
+
+    @cached_property
+    def settled_bound(self) -> int:
+        return -(-self._settled // self.at_prices.whole)
+
+    @cached_property
+    def welfare(self) -> int:
+        """What was served at its limit, less what served it at its adjusted ask."""
+        value: int = sum(map(operator.mul, self.got_hours, self.demands.price))
+        cost: int = sum(map(operator.mul, self.gave_hours, self.bids.ask))
+        return value - cost
 
     def check_welfare(self) -> str:
         if self.welfare != self.manifest["welfare_micros"]:
             _refuse(f"the awards are worth {self.welfare}, the manifest says {self.manifest['welfare_micros']}")
-        return f"{self.welfare} micro-USD"
+        return f"the awards are worth {self.welfare} micro-USD"
 
     def check_bound(self) -> str:
         if self.bound != self.manifest["bound_micros"]:
             _refuse(f"the duals bound welfare by {self.bound}, the manifest says {self.manifest['bound_micros']}")
-        return f"{self.bound} micro-USD"
+        return f"no allocation that keeps the rules is worth more than {self.bound} micro-USD"
+
+    def check_settled_bound(self) -> str:
+        """Equal to the welfare, so that at these prices nobody in the settled book would rather have other units.
+
+        Where a budget binds, what is left of it may be less than one more unit costs; that much is allowed.
+        """
+        if self.settled_bound != self.manifest["settled_bound_micros"]:
+            _refuse(f"the settled bound is {self.settled_bound}, not {self.manifest['settled_bound_micros']}")
+        part, whole = self.at_prices.part, self.at_prices.whole
+        over = self._settled - self.welfare * whole
+        if not 0 <= over <= part * (self.budget - self.spent):
+            _refuse(f"at the prices the settled book is worth {self.settled_bound}, the awards {self.welfare}")
+        if part and self.audit.cheapest_unit <= self.budget - self.spent:
+            _refuse(f"the budget leaves {self.budget - self.spent}, enough for one more unit of a line that it bounds")
+        return "at the prices nobody whom a price can ration would rather have other units"
 
     def check_gap(self) -> str:
-        """At most a billionth of the welfare. Whatever the manifest says it allowed itself is not read.
+        """A billionth of the welfare, and one unit-hour for each hour of a window held down for whole units.
 
-        A wider gap would leave room for a winner that was left out: the duals no longer prove that it was not.
+        Whatever the manifest says it allowed itself is not read. A wider gap would leave room for a winner that was
+        left out. Lines that no price can ration may widen it: each stands in the reasons with its opportunity cost.
         """
         gap = self.bound - self.welfare
         if gap != self.manifest["gap_micros"] or gap < 0:
             _refuse(f"the gap is {gap}, stated {self.manifest['gap_micros']}")
-        if gap * GAP_SHARE > self.welfare:
-            _refuse(f"the gap is {gap}, more than a billionth of the welfare: this result is not proven optimal")
-        return f"{gap} micro-USD"
+        indivisible = (sum(map(self.demands.is_indivisible, range(len(self.demands))))
+                       + sum(map(bool, self.bids.minimum)))
+        duals = self.relaxed
+        allowed = self.audit.rounding + -(-duals.part * (self.budget - self.spent) // duals.whole)
+        if not indivisible and gap > allowed and (gap - allowed) * GAP_SHARE > self.welfare:
+            _refuse(f"the gap is {gap}, {allowed} is explained: this result is not proven optimal")
+        return f"{gap} micro-USD between the awards and the bound, {indivisible} lines are indivisible"
+
+    # -- what a line meets ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def lowest_ask(self) -> Grid:
+        lowest = [[NO_CAPACITY] * self.slots for _ in self.signatures]
+        for a, start, end, ask in zip(self.signature_of, self.bids.start, self.bids.end, self.bids.ask, strict=True):
+            if ask < max(lowest[a][start:end]):
+                lowest[a][start:end] = [min(x, ask) for x in lowest[a][start:end]]
+        return lowest
+
+    @cached_property
+    def asked(self) -> Cheapest:
+        """What serving a mask costs in each slot: the least of prices and, without a trade, of asks."""
+        here = [[ask if price < 0 else price for price, ask in zip(prices, asks, strict=True)]
+                for prices, asks in zip(self.price, self.lowest_ask, strict=True)]
+        return Cheapest(here, self.masks, self.site_of)
+
+    @cached_property
+    def offers(self) -> Grid:
+        """What is on offer to a signature, -1 for nothing: its price; without a trade the best of what masks offer."""
+        best = [[-1] * self.slots for _ in self.signatures]
+        for mask, offers in zip(self.masks, self._offers_of_masks(), strict=True):
+            for a in mask:
+                best[a] = list(map(max, best[a], offers))
+        return [[offer if price < 0 else price for price, offer in zip(prices, offers, strict=True)]
+                for prices, offers in zip(self.price, best, strict=True)]
+
+    def _offers_of_masks(self) -> Iterator[list[int]]:
+        """The most that a demand under each mask pays where it is served, or would pay where it waits.
+
+        A divisible demand would pay its limit; a window, what its limit leaves here when it pays what is asked in all
+        its other slots.
+        """
+        nothing, demands = -NO_CAPACITY * SLOTS_MAX, self.demands
+        limit, spare = ([[nothing] * self.slots for _ in self.masks] for _ in range(2))
+        served = [[0] * (self.slots + 1) for _ in self.masks]
+        lines = zip(self.mask_of, demands.start, demands.end, demands.kind, demands.price, demands.quantity,
+                    demands.ranges(self.got), strict=True)
+        for s, start, end, kind, price, quantity, units in lines:
+            if s < 0:
+                continue
+            if min(units) == quantity:
+                served[s][start] += 1
+                served[s][end] -= 1
+            elif kind != DIVISIBLE:
+                _lift(spare[s], start, end, price * (end - start) - sum(self.asked.rows[s][start:end]))
+            elif max(units) < quantity:
+                _lift(limit[s], start, end, price)
+            else:
+                for t, here in enumerate(units, start):
+                    if here < quantity:
+                        _lift(limit[s], t, t + 1, price)
+                    else:
+                        served[s][t] += 1
+                        served[s][t + 1] -= 1
+        for s, asked in enumerate(self.asked.rows):
+            yield [
+                max(-1, most, asked[t] if some else -1, max(0, left + asked[t]) if left > nothing else -1)
+                for t, (most, left, some) in enumerate(
+                    zip(limit[s], spare[s], itertools.accumulate(served[s][:-1]), strict=True))
+            ]
 
     # -- reasons ----------------------------------------------------------------------------------------------------
 
     @cached_property
-    def lowest_ask(self) -> Grid:
-        lowest: Grid = {name: [None] * self.slots for name in self.price}
-        for row in self.bid_rows:
-            cells, ask = lowest[self.signature_of[row["id"]]], self.ask[row["id"]]
-            for t in _range(row):
-                known = cells[t]
-                cells[t] = ask if known is None or ask < known else known
-        return lowest
-
-    @cached_property
-    def asked(self) -> dict[frozenset[str], list[int]]:
-        """What serving a mask costs in each slot: the least of prices and, without a trade, of asks."""
-        result = {}
-        for accepts in {accepts for accepts, _ in self.judged.values()}:
-            row = []
-            for t in range(self.slots):
-                here = [self.price[a][t] if self.price[a][t] is not None else self.lowest_ask[a][t] for a in accepts]
-                row.append(min((x for x in here if x is not None), default=NO_CAPACITY))
-            result[accepts] = row
-        return result
-
-    @cached_property
-    def offers(self) -> Grid:
-        """What is on offer to a signature: its price; without a trade the most that an accepting demand would pay."""
-        best: Grid = {name: [None] * self.slots for name in self.price}
-        for row in self.demand_rows:
-            accepts = self.judged[row["id"]][0]
-            asked, whole = self.asked[accepts], row["price_limit_micros"] * len(_range(row))
-            everything = sum(asked[t] for t in _range(row))
-            for t in _range(row):
-                if self.got[row["id"], t] == row["quantity_units"]:
-                    most = asked[t]
-                elif row["kind"] == "divisible":
-                    most = row["price_limit_micros"]
+    def audit(self) -> "Audit":
+        """Every true reason beside the stated one, both in order: bids first, then demands, each by id."""
+        self.check_quantities()
+        audit = Audit()
+        with self.source.open("reasons.jsonl") as handle:
+            stated = _Stated(iter(handle))
+            for side, lines, i, missing, code, detail in self._true_reasons(audit):
+                name = lines.name(i)
+                true = (f'{{"code":"{code}","detail":{{{detail}}},"line_id":"{name}","side":"{side}",'
+                        f'"unfilled_unit_hours":{missing}}}\n').encode()
+                audit.losers += 1
+                if stated.line == true:
+                    stated.advance()
+                    continue
+                while stated.line and stated.key < (side, name):
+                    audit.fault(f"{stated.key[1]} has a reason too many")
+                    stated.advance()
+                if stated.line and stated.key == (side, name):
+                    if stated.row["unfilled_unit_hours"] != missing:
+                        audit.faults.setdefault("balance", f"{name} misses {missing} unit-hours, not as stated")
+                    if stated.line != true:
+                        audit.faults.setdefault("reasons_true", f"{name} is told {stated.line!r}, true is {true!r}")
+                    stated.advance()
                 else:
-                    most = max(0, whole - everything + asked[t])
-                for a in accepts:
-                    known = best[a][t]
-                    best[a][t] = most if known is None or most > known else known
-        for name, prices in self.price.items():
-            best[name] = [offer if price is None else price for offer, price in zip(best[name], prices, strict=True)]
-        return best
+                    audit.fault(f"{name} misses {missing} unit-hours without a reason")
+                    audit.missing += 1
+            if stated.line:
+                audit.fault(f"{stated.key[1]} has a reason too many")
+        return audit
+
+    def _true_reasons(self, audit: "Audit") -> Iterator[tuple[str, Side, int, int, str, str]]:
+        """Each line not filled in full: its side, its place, what it misses and why. Takes note of what proofs need."""
+        for side, lines, filled, why in (("bid", self.bids, self.gave_hours, self._why_bid),
+                                         ("demand", self.demands, self.got_hours, self._why_demand)):
+            for i, (quantity, hours, has) in enumerate(zip(lines.quantity, lines.hours, filled, strict=True)):
+                if quantity * hours != has:
+                    code, detail = why(i)
+                    if code in NOTED or detail == CAUSE_ROUNDING:
+                        self._note(audit, side, i, code, detail)
+                    yield side, lines, i, quantity * hours - has, code, detail
+
+    def _note(self, audit: "Audit", side: str, i: int, code: str, detail: str) -> None:
+        if code in ("block_rejected", "minimum_not_met"):
+            audit.rejected += 1
+            audit.opportunity_cost += int(detail.rpartition(":")[2])
+        if side == "demand":
+            demands = self.demands
+            hours = demands.hours[i] if demands.kind[i] != DIVISIBLE else 1
+            if code == "budget_bound":
+                audit.cheapest_unit = min(audit.cheapest_unit, demands.price[i] * hours)
+            elif demands.kind[i] != DIVISIBLE and (self.got_hours[i] or not demands.is_indivisible(i)):
+                audit.rounded.append(i)
+            if detail == CAUSE_ROUNDING:
+                audit.rounding += demands.price[i] * hours
 
     def check_reasons_complete(self) -> str:
-        stated = Counter((row["side"], row["line_id"]) for row in self.reasons)
-        for key in self.unfilled_demands.keys() | self.unfilled_bids.keys():
-            if stated[key] != 1:
-                _refuse(f"{key[1]} has {stated[key]} reasons")
-        for key in stated:
-            if key not in self.unfilled_demands and key not in self.unfilled_bids:
-                _refuse(f"{key[1]} was filled, and a reason is stated")
-        return f"{len(stated)} losers, one reason each"
+        if "reasons_complete" in self.audit.faults:
+            _refuse(self.audit.faults["reasons_complete"])
+        return f"{self.audit.losers} lines not filled in full, one reason each"
 
     def check_reasons_true(self) -> str:
-        for row in self.reasons:
-            side, name = row["side"], row["line_id"]
-            found = self._why_demand(self.demands[name]) if side == "demand" else self._why_bid(self.bids[name])
-            if found is None or (row["code"], row["detail"]) != found:
-                _refuse(f"{name} is told {row['code']} {row['detail']}, true is {found}")
-        return "every reason re-derived"
+        if "reasons_true" in self.audit.faults:
+            _refuse(self.audit.faults["reasons_true"])
+        return "every reason re-derived from the prices, to the micro-USD"
 
-    def _why_demand(self, row: Row) -> tuple[str, Row] | None:
-        accepts, rule = self.judged[row["id"]]
-        if not accepts:
-            return "no_compliant_capacity", {"rule": rule}
-        asked, limit = self.asked[accepts], row["price_limit_micros"]
-        if row["kind"] == "window":
-            empty = [t for t in _range(row) if asked[t] == NO_CAPACITY]
-            if empty:
-                return "no_capacity_in_slots", {"slot": empty[0]}
-            hours = len(_range(row))
-            short = sum(asked[t] for t in _range(row)) - limit * hours
-            if short > 0:
-                return "priced_out", {"short_by_micros": (short + hours - 1) // hours}
-            return _marginal([short])
-        missing = {t: n for t in _range(row) if (n := row["quantity_units"] - self.got[row["id"], t]) > 0}
-        return _why(missing, {t: None if asked[t] == NO_CAPACITY else asked[t] - limit for t in missing},
-                    "no_capacity_in_slots")
+    def _why_demand(self, i: int) -> tuple[str, str]:
+        demands, s = self.demands, self.mask_of[i]
+        start, end, limit = demands.start[i], demands.end[i], demands.price[i]
+        if s < 0:
+            return "no_compliant_capacity", f'"rule":"{self._needs[0][self._needs[1][i]]["emptied_by"]}"'
+        if demands.kind[i] != DIVISIBLE:
+            return self._why_whole_demand(i, s)
+        is_bound = demands.is_foundation[i] and self.at_prices.part > 0
+        offset, quantity = demands.offset[i], demands.quantity[i]
+        missing = [quantity - units for units in self.got[offset:offset + end - start]]
+        asked = self.asked.rows[s][start:end]
+        special = self._sigma_detail if is_bound else ""
+        return _why_slots(start, missing, [None if x == NO_CAPACITY else x - limit for x in asked],
+                          "no_capacity_in_slots", "budget_bound", special)
 
-    def _why_bid(self, row: Row) -> tuple[str, Row] | None:
-        offers, ask = self.offers[self.signature_of[row["id"]]], self.ask[row["id"]]
-        missing = {t: n for t in _range(row) if (n := row["quantity_units"] - self.gave[row["id"], t]) > 0}
-        short: dict[int, int | None] = {}
-        for t in missing:
-            offer = offers[t]
-            short[t] = None if offer is None else ask - offer
-        return _why(missing, short, "no_matching_demand")
+    @cached_property
+    def _sigma_detail(self) -> str:
+        return f'"sigma_ppm":{self.at_prices.part * ONE_MILLION // self.at_prices.whole}'
 
+    def _why_whole_demand(self, i: int, s: int) -> tuple[str, str]:
+        demands = self.demands
+        start, end = demands.start[i], demands.end[i]
+        rows = [row[start:end] for row in (self.asked.sites(s) if demands.is_one_site[i] else (self.asked.rows[s],))]
+        served = [sum(row) for row in rows if NO_CAPACITY not in row]
+        if not served:
+            return "no_capacity_in_slots", f'"slot":{start + max(row.index(NO_CAPACITY) for row in rows)}'
+        short = min(served) - demands.price[i] * (end - start)
+        if short <= 0 and demands.is_foundation[i] and self.at_prices.part:
+            return "budget_bound", self._sigma_detail
+        if short >= 0:
+            return _priced_out_or_at_the_price(short, end - start)
+        rivals = [rival for rival in self.winners.get(demands.choice[i], ()) if rival != i]
+        if rivals:
+            return "alternative_won", f'"winner":"{demands.name(rivals[0])}"'
+        if demands.is_indivisible(i):
+            return "block_rejected", f'"opportunity_cost_micros":{-short * demands.quantity[i]}'
+        return "marginal", CAUSE_ROUNDING
 
-RULES = ("class", "country", "control", "tier", "latency", "sla", "standing", "own_parent")
-
-
-def _first_broken_rule(demand: Row, bid: Row, latency: Mapping[tuple[str, str], int]) -> str | None:
-    need, has = demand["requirement"], bid["attributes"]
-    if has["resource_class"] not in need["accepted_classes"]:
-        return "class"
-    if need["countries"] is not None and has["country"] not in need["countries"]:
-        return "country"
-    control = {has["parent_country"], has["operator_country"], has["keys_country"]}
-    if need["control_countries"] is not None and not control <= set(need["control_countries"]):
-        return "control"
-    if has["tier"] < need["tier_min"]:
-        return "tier"
-    if need["latency_ms_max"] is not None:
-        measured = latency.get((need["vantage"], has["site"]))
-        if measured is None or measured > need["latency_ms_max"]:
-            return "latency"
-    if has["sla_bps"] < need["sla_bps_min"]:
-        return "sla"
-    is_long = demand["end_slot"] - demand["start_slot"] > PROBATION_SLOTS
-    if has["standing"] != "PROVEN" and (is_long or has["standing"] != "PROBATION"):
-        return "standing"
-    return "own_parent" if demand["parent"] == bid["parent"] else None
-
-
-def _why(missing: dict[int, int], short: dict[int, int | None], nothing: str) -> tuple[str, Row] | None:
-    """The code with the most missing units over the slots; `short` is None where there is no opposite side at all."""
-    units: Counter[str] = Counter()
-    for t, n in missing.items():
-        gap = short[t]
-        units[nothing if gap is None else "priced_out" if gap > 0 else "marginal"] += n
-    if not units:
-        return None
-    code = max((nothing, "priced_out", "marginal"), key=lambda code: units[code])
-    if code == nothing:
-        return code, {"slot": min(t for t in missing if short[t] is None)}
-    shortfalls = [(gap, t) for t in missing if (gap := short[t]) is not None]
-    if code == "marginal":
-        return _marginal([gap for gap, _ in shortfalls if gap <= 0])
-    least, slot = min((gap, t) for gap, t in shortfalls if gap > 0)
-    return code, {"short_by_micros": least, "slot": slot}
+    def _why_bid(self, j: int) -> tuple[str, str]:
+        bids, a = self.bids, self.signature_of[j]
+        start, end, ask, rho = bids.start[j], bids.end[j], bids.ask[j], self.at_prices.rho[self.cap_of[j]]
+        offers, special = self.offers[a][start:end], f'"rho_micros":{rho}' if rho else ""
+        if not bids.minimum[j]:
+            offset, quantity = bids.offset[j], bids.quantity[j]
+            missing = [quantity - units for units in self.gave[offset:offset + end - start]]
+            return _why_slots(start, missing, [None if offer < 0 else ask - offer for offer in offers],
+                              "no_matching_demand", "cap_bound", special)
+        if min(offers) < 0:
+            return "no_matching_demand", f'"slot":{start + offers.index(-1)}'
+        short = ask * (end - start) - sum(offers)
+        if short <= 0 and rho:
+            return "cap_bound", special
+        if short >= 0:
+            return _priced_out_or_at_the_price(short, end - start)
+        return "minimum_not_met", f'"opportunity_cost_micros":{-short * bids.quantity[j]}'
 
 
-def _marginal(shortfalls: list[int]) -> tuple[str, Row]:
-    return "marginal", {"cause": "rounding" if min(shortfalls) < 0 else "at_the_price"}
+# -- reasons in words --------------------------------------------------------------------------------------------------
+
+CAUSE_ROUNDING, CAUSE_AT_THE_PRICE = '"cause":"rounding"', '"cause":"at_the_price"'
+NOTED = ("block_rejected", "minimum_not_met", "budget_bound")
+REASON_ROW = {
+    "code": str, "detail": {str: (int, str)}, "line_id": ID, "side": ("bid", "demand"), "unfilled_unit_hours": int,
+}
 
 
-def _unfilled(lines: Mapping[str, Row], units: Mapping[tuple[str, int], int]) -> dict[str, int]:
-    return {
-        name: sum(row["quantity_units"] - units.get((name, t), 0) for t in _range(row)) for name, row in lines.items()
-    }
+@dataclass
+class Audit:
+    """What the comparison of stated with true reasons found, and what the proofs take from the true ones."""
+
+    faults: dict[str, str] = field(default_factory=dict)  # by check
+    losers: int = 0
+    missing: int = 0  # losers without a reason
+    rounded: list[int] = field(default_factory=list)  # windows whose quantity counts as what they were awarded
+    rounding: int = 0  # what one unit of each line that was split off for whole units is worth
+    rejected: int = 0
+    opportunity_cost: int = 0
+    cheapest_unit: int = MONEY_LIMIT  # what the cheapest unit costs that the budget keeps out
+
+    def fault(self, sentence: str) -> None:
+        for check in ("balance", "reasons_complete"):
+            self.faults.setdefault(check, sentence)
 
 
-def _range(row: Row) -> range:
-    return range(row["start_slot"], row["end_slot"])
+class _Stated:
+    """The stated reasons one by one; parsed only where the text is not the expected one."""
+
+    def __init__(self, lines: Iterator[bytes]) -> None:
+        self.lines = lines
+        self.advance()
+
+    def advance(self) -> None:
+        self.line = next(self.lines, b"")
+
+    @property
+    def row(self) -> Row:
+        row: Row = _parse(self.line, REASON_ROW, "a line of reasons.jsonl")
+        return row
+
+    @property
+    def key(self) -> tuple[str, str]:
+        row = self.row
+        return row["side"], row["line_id"]
 
 
-def _whole(value: object, low: int, high: int | None, where: str) -> None:
-    if type(value) is not int or value < low or (high is not None and value > high):
-        _refuse(f"{where}: {value!r} is not a whole number from {low} to {high}")
+def _why_slots(
+    start: int, missing: list[int], short: list[int | None], nothing: str, bound: str, special: str
+) -> tuple[str, str]:
+    """The code with the most missing units over the slots, ties in the order of the list, and its closest miss.
+
+    `short` is by how much the line misses in each slot, None where there is no opposite side at all. `special` is the
+    detail of `bound`, which is told where the line is not short; empty where nothing but the price binds the line.
+    """
+    gap = out = close = 0  # units that miss for want of the other side, for the price, for anything else
+    least, slot, lowest = NO_CAPACITY, 0, 1
+    for t, units in enumerate(missing):
+        if units:
+            by = short[t]
+            if by is None:
+                gap += units
+            elif by > 0:
+                out += units
+                if by < least:
+                    least, slot = by, t
+            else:
+                close += units
+                lowest = min(lowest, by)
+    if gap >= out and gap >= close:
+        return nothing, f'"slot":{start + next(t for t, by in enumerate(short) if by is None and missing[t])}'
+    if special and close >= out:
+        return bound, special
+    if out >= close:
+        return "priced_out", f'"short_by_micros":{least},"slot":{start + slot}'
+    return "marginal", CAUSE_ROUNDING if lowest < 0 else CAUSE_AT_THE_PRICE
+
+
+def _priced_out_or_at_the_price(short: int, hours: int) -> tuple[str, str]:
+    if short:
+        return "priced_out", f'"short_by_micros":{-(-short // hours)}'  # per unit-hour, rounded up
+    return "marginal", CAUSE_AT_THE_PRICE
+
+
+def _lift(cells: list[int], start: int, end: int, level: int) -> None:
+    if level > min(cells[start:end]):
+        cells[start:end] = [max(x, level) for x in cells[start:end]]
+
+
+# -- the rules of eligibility, in the order in which they are judged ---------------------------------------------------
+
+Context = tuple[bool, str | None, Mapping[tuple[str, str], int]]  # is the demand long, its parent, measured round trips
+
+
+def _keeps_control(need: Row, signature: Row, _: Context) -> bool:
+    has, allowed = signature["attributes"], need["control_countries"]
+    return allowed is None or {has["parent_country"], has["operator_country"], has["keys_country"]} <= set(allowed)
+
+
+def _keeps_latency(need: Row, signature: Row, context: Context) -> bool:
+    if need["latency_ms_max"] is None:
+        return True
+    measured = context[2].get((need["vantage"], signature["attributes"]["site"]))
+    return measured is not None and measured <= need["latency_ms_max"]
+
+
+def _keeps_standing(_: Row, signature: Row, context: Context) -> bool:
+    standing = signature["attributes"]["standing"]
+    return standing == "PROVEN" or (standing == "PROBATION" and not context[0])
+
+
+RULES: dict[str, Callable[[Row, Row, Context], bool]] = {
+    "class": lambda need, a, _: a["attributes"]["resource_class"] in need["accepted_classes"],
+    "country": lambda need, a, _: need["countries"] is None or a["attributes"]["country"] in need["countries"],
+    "control": _keeps_control,
+    "tier": lambda need, a, _: a["attributes"]["tier"] >= need["tier_min"],
+    "latency": _keeps_latency,
+    "sla": lambda need, a, _: a["attributes"]["sla_bps"] >= need["sla_bps_min"],
+    "standing": _keeps_standing,
+    "own_parent": lambda need, a, context: context[1] is None or a["parent"] != context[1],
+}
+
+
+# -- the script --------------------------------------------------------------------------------------------------------
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) != 1 or not Path(arguments[0]).is_dir():
-        print("usage: verify.py DIRECTORY", file=sys.stderr)
+    if len(arguments) != 1:
+        print("usage: verify.py DIRECTORY or BUNDLE.zip", file=sys.stderr)
         return 2
-    files = {path.name: path.read_bytes() for path in Path(arguments[0]).iterdir() if path.is_file()}
-    report = verify_bundle(files)
+    try:
+        report = verify_path(Path(arguments[0]))
+    except (OSError, zipfile.BadZipFile) as problem:
+        print(f"no bundle there: {problem}", file=sys.stderr)
+        return 2
     for check in report.checks:
         print(f"{'ok ' if check.ok else 'BAD'} {check.name}: {check.detail}")
     print(f"{report.awards} awards, {report.losers} losers, {report.losers_without_reason} without a reason, "
           f"{report.noncompliant_awards} noncompliant awards; welfare {report.welfare_micros}, "
           f"bound {report.bound_micros}, gap {report.gap_micros} micro-USD")
+    print(f"{report.rejected_in_the_money} lines rejected in the money, "
+          f"{report.opportunity_cost_micros} micro-USD of opportunity cost")
+    print("the bundle proves its result" if report.ok else f"REFUSED: {', '.join(report.failed())}")
     return 0 if report.ok else 1
 
 
