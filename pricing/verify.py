@@ -25,6 +25,7 @@ import hashlib
 import io
 import itertools
 import json
+import math
 import operator
 import re
 import sys
@@ -234,7 +235,7 @@ ID, KEY = re.compile(r"[A-Za-z0-9._:-]{1,120}"), re.compile(r"[0-9a-f]{16}")
 DIGEST, COUNTRY = re.compile(r"[0-9a-f]{64}"), re.compile(r"[A-Z]{2}")
 COUNTRIES = ([COUNTRY], None)
 PRODUCT = "product"  # [resource class, zone, tier]
-FRACTION = "fraction"  # [numerator, denominator], from 0 to 1
+FRACTION = "fraction"  # [numerator, denominator], from 0 to 1, in lowest terms
 ATTRIBUTES = {
     "resource_class": str, "country": COUNTRY, "parent_country": COUNTRY, "operator_country": COUNTRY,
     "keys_country": COUNTRY, "tier": int, "site": str, "sla_bps": int, "standing": STANDINGS,
@@ -272,7 +273,8 @@ def _fits(value: object, shape: object) -> bool:
     if shape is PRODUCT:
         return type(value) is list and len(value) == 3 and all(map(_fits, value, (str, str, int)))
     if shape is FRACTION:
-        return _fits(value, [int]) and isinstance(value, list) and len(value) == 2 and value[0] <= value[1] > 0
+        return (isinstance(value, list) and len(value) == 2 and all(map(_fits, value, (int, int)))
+                and value[0] <= value[1] and math.gcd(*value) == 1)
     if isinstance(shape, tuple):
         return any(_fits(value, one) for one in shape)
     if isinstance(shape, list):
@@ -729,19 +731,20 @@ class Bundle:
         """
         sellers, demands = set(self.bids.parent), self.demands
         place: dict[tuple[int, bool, int], int] = {}
-        of_demand = array("i", [
+        of_demand = [
             place.setdefault((rule, hours > PROBATION_SLOTS, parent if parent in sellers else -1), len(place))
             for rule, hours, parent in zip(demands.requirement, demands.hours, demands.parent, strict=True)
-        ])
+        ]
+        order = {number: index for index, (_, number) in enumerate(sorted(place.items()))}
         rows = list(self.requirements.items())
         needs = []
-        for rule, is_long, parent in place:
+        for rule, is_long, parent in sorted(place):
             name, facts = rows[rule]
             owner = self.texts["parent"][parent] if parent >= 0 else None
             accepts, emptied_by = self._judge(facts, is_long, owner)
             needs.append({"accepts": accepts, "emptied_by": emptied_by, "is_long": is_long, "parent": owner,
                           "requirement": name})
-        return needs, of_demand
+        return needs, array("i", map(order.__getitem__, of_demand))
 
     def _judge(self, need: Row, is_long: bool, owner: str | None) -> tuple[list[int], str | None]:
         """The signatures that keep every rule; without one, the rule after which none was left."""
@@ -771,16 +774,15 @@ class Bundle:
         return self.signature_of[bid] in self._members[self.mask_of[demand]]
 
     def check_masks(self) -> str:
-        signatures = [{**facts, "signature": name}
-                      for name, facts in zip(self.signatures, self._signatures[1], strict=True)]
-        needs = [{**need, "accepts": sorted(self.signatures[a] for a in need["accepts"])} for need in self._needs[0]]
-        stated = self._table("masks")
-        count = len(signatures)
-        for true, told, what in ((signatures, stated[:count], "signature"), (needs, stated[count:], "mask")):
-            for true_row, row in itertools.zip_longest(sorted(map(_canonical, true)), sorted(map(_canonical, told))):
-                if true_row != row:
-                    _refuse(f"the {what} table differs from the rules: stated {row!r}, true {true_row!r}")
-        return f"{count} signatures, {len(needs)} distinct needs, {len(self.masks)} masks"
+        """Signatures in the order of their facts, then needs in the order of requirement, length and parent."""
+        needs, true = self._needs[0], [
+            {**facts, "signature": name} for name, facts in zip(self.signatures, self._signatures[1], strict=True)]
+        true.sort(key=lambda row: _canonical({**row, "signature": ""}))
+        true += [{**need, "accepts": sorted(self.signatures[a] for a in need["accepts"])} for need in needs]
+        for number, (row, stated) in enumerate(itertools.zip_longest(true, self._table("masks")), 1):
+            if row != stated:
+                _refuse(f"masks.jsonl line {number} is {stated}, the rules say {row}")
+        return f"{len(self.signatures)} signatures, {len(needs)} distinct needs, {len(self.masks)} masks"
 
     def check_rules(self) -> str:
         signature, mask, members = self.signature_of, self.mask_of, self._members
@@ -1086,6 +1088,8 @@ class Bundle:
         exempt = [tuple(product) for product in self.manifest["caps_not_applicable"]]
         if keys != sorted(set(keys)) or exempt != sorted(set(exempt)) or {p for _, p in keys} & set(exempt):
             _refuse("the caps are not unique and in order")
+        if len({(tuple(cap["product"]), cap["units_max"]) for cap in caps}) > len({product for _, product in keys}):
+            _refuse("two parents have different caps on one product")
         if share is None:
             return _refuse("caps without a rule of concentration") if caps or exempt else "no cap on concentration"
         sold: Counter[tuple[str, tuple[str, str, int]]] = Counter()
@@ -1266,6 +1270,10 @@ class Bundle:
         gap = self.bound - self.welfare
         if gap != self.manifest["gap_micros"] or gap < 0:
             _refuse(f"the gap is {gap}, stated {self.manifest['gap_micros']}")
+        held = [i for i in self.audit.rounded if not self.demands.is_indivisible(i)]
+        lost = sum((self.demands.quantity[i] - self.got[self.demands.offset[i]]) * self._surplus[0][i] for i in held)
+        if lost > self.audit.rounding * self.at_prices.whole:
+            _refuse(f"{len(held)} windows miss more in the money than one unit each")
         indivisible = (sum(map(self.demands.is_indivisible, range(len(self.demands))))
                        + sum(map(bool, self.bids.minimum)))
         duals = self.relaxed
