@@ -1249,7 +1249,8 @@ class Bundle:
     def check_settled_bound(self) -> str:
         """Equal to the welfare, so that at these prices nobody in the settled book would rather have other units.
 
-        Where a budget binds, what is left of it may be less than one more unit costs; that much is allowed.
+        Where a budget binds, units are whole and some of it may be left: what that could be worth is allowed, as long
+        as it does not pay for one more unit of each line that it keeps out.
         """
         if self.settled_bound != self.manifest["settled_bound_micros"]:
             _refuse(f"the settled bound is {self.settled_bound}, not {self.manifest['settled_bound_micros']}")
@@ -1257,8 +1258,8 @@ class Bundle:
         over = self._settled - self.welfare * whole
         if not 0 <= over <= part * (self.budget - self.spent):
             _refuse(f"at the prices the settled book is worth {self.settled_bound}, the awards {self.welfare}")
-        if part and self.audit.cheapest_unit <= self.budget - self.spent:
-            _refuse(f"the budget leaves {self.budget - self.spent}, enough for one more unit of a line that it bounds")
+        if over and self.audit.dearest_unit <= self.budget - self.spent:
+            _refuse(f"the budget leaves {self.budget - self.spent}, enough for one more unit of any line it keeps out")
         return "at the prices nobody whom a price can ration would rather have other units"
 
     def check_gap(self) -> str:
@@ -1396,7 +1397,7 @@ class Bundle:
             demands = self.demands
             hours = demands.hours[i] if demands.kind[i] != DIVISIBLE else 1
             if code == "budget_bound":
-                audit.cheapest_unit = min(audit.cheapest_unit, demands.price[i] * hours)
+                audit.dearest_unit = max(audit.dearest_unit, demands.price[i] * hours)
             elif demands.kind[i] != DIVISIBLE and (self.got_hours[i] or not demands.is_indivisible(i)):
                 audit.rounded.append(i)
             if detail == CAUSE_ROUNDING:
@@ -1489,7 +1490,7 @@ class Audit:
     rounding: int = 0  # what one unit of each line that was split off for whole units is worth
     rejected: int = 0
     opportunity_cost: int = 0
-    cheapest_unit: int = MONEY_LIMIT  # what the cheapest unit costs that the budget keeps out
+    dearest_unit: int = 0  # what the dearest unit costs that the budget keeps out
 
     def fault(self, sentence: str) -> None:
         for check in ("balance", "reasons_complete"):

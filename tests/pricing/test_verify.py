@@ -383,6 +383,17 @@ def claim_another_relaxed_price_of_the_budget(f):
     f.manifest["sigma_relaxed"] = [1, 2]
 
 
+@forgery("settled_bound")
+def leave_a_binding_budget_unspent(f):
+    """The rest of the budget explains 300 less welfare; but it would buy the unit."""
+    f.rows["awards.jsonl"].remove(f.award("fund"))
+    f.row("reasons", line_id="fund")["unfilled_unit_hours"] += 1
+    f.row("reasons", line_id="b2")["unfilled_unit_hours"] += 1
+    f.manifest["paid_micros"] -= 1_500
+    f.manifest["welfare_micros"] -= 300
+    f.manifest["gap_micros"] += 300
+
+
 # -- the certificate ---------------------------------------------------------------------------------------------------
 
 
