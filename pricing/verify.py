@@ -18,7 +18,7 @@ was left once lines that no price can ration were decided: it proves that everyb
 Not decided: whether this is *the* canonical one of several equally good results; that takes a replay.
 
 Money is micro-USD, prices are per unit-hour, an ask is quality-adjusted: ask * 10000 / quality, rounded up to the tick.
-A million lines take about a minute and a gigabyte: the three large files are read line by line into columns.
+A million lines take under a minute and a gigabyte: the three large files are read line by line into columns.
 """
 
 import hashlib
@@ -456,9 +456,6 @@ class Cheapest:
             self._sites[s] = [self._least(of_site) for of_site in members.values()]
         return self._sites[s]
 
-    def at(self, s: int, site: str) -> list[int]:
-        return self._least([a for a in self.masks[s] if self.site_of[a] == site])
-
 
 class Bundle:
     """The parsed files and everything recomputed from them. Each check answers with one sentence or refuses."""
@@ -486,7 +483,7 @@ class Bundle:
             return [_parse(line, shape, f"{name}.jsonl line {number}") for number, line in enumerate(handle, 1)]
 
     def _columns(self, name: str) -> Iterator[list[tuple[bytes, ...]]]:
-        """The fields of a large file as columns of texts, some thousand lines at a time."""
+        """The fields of a large file as columns of texts, a few hundred lines at a time."""
         match, number = PATTERNS[name].fullmatch, 0
         with self.source.open(f"{name}.jsonl") as handle:
             while lines := list(itertools.islice(handle, CHUNK)):
