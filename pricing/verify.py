@@ -244,7 +244,7 @@ REQUIREMENT = {
     "accepted_classes": [str], "countries": COUNTRIES, "control_countries": COUNTRIES, "tier_min": int,
     "vantage": (str, None), "latency_ms_max": (int, None), "sla_bps_min": int,
 }
-MASK_ROW = ({"attributes": ATTRIBUTES, "parent": (ID, None), "signature": KEY},
+MASK_ROW = ({"attributes": KEY, "parent": (ID, None), "signature": KEY},
             {"accepts": [KEY], "emptied_by": (str, None), "is_long": (True, False), "parent": (ID, None),
              "requirement": KEY})
 PARTS = ("base_micros", "scarcity_micros", "locality_micros", "tier_micros", "sla_micros")
@@ -548,6 +548,11 @@ class Bundle:
         """Demands, bids, and the sorted tables that their columns point into."""
         number: dict[str, dict[bytes, int]] = {column: {} for column in TEXT_COLUMNS}
         sides = self._side("demands", number), self._side("bids", number)
+        for i, kind in enumerate(sides[0].kind):
+            if kind == BLOCK:  # all or nothing: a minimum that goes without saying
+                if sides[0].minimum[i]:
+                    _refuse(f"{sides[0].name(i)}: a block states a minimum")
+                sides[0].minimum[i] = sides[0].quantity[i]
         for column, known in number.items():
             place = array("q", [-1]) * (len(known) + 1)  # the last stands for -1, none
             for index, text in enumerate(sorted(known)):
@@ -612,8 +617,6 @@ class Bundle:
             if is_indivisible and (kind == DIVISIBLE or demands.curve[i] >= 0 or demands.is_foundation[i]):
                 _refuse(f"{demands.name(i)}: a divisible demand, a price step and a line of the Foundation have no "
                         "minimum, no choice and no single site")
-            if kind == BLOCK and demands.minimum[i] != demands.quantity[i]:
-                _refuse(f"{demands.name(i)}: a block that is not all or nothing")
         _none_of(bids, (j for j, m in enumerate(bids.minimum) if m and bids.curve[j] >= 0),
                  "a price step with a minimum")
 
@@ -771,9 +774,10 @@ class Bundle:
 
     def check_masks(self) -> str:
         """Signatures in the order of their facts, then needs in the order of requirement, length and parent."""
-        needs, true = self._needs[0], [
-            {**facts, "signature": name} for name, facts in zip(self.signatures, self._signatures[1], strict=True)]
-        true.sort(key=lambda row: _canonical({**row, "signature": ""}))
+        needs, signatures = self._needs[0], sorted(zip(map(_canonical, self._signatures[1]), self.signatures,
+                                                       self._signatures[1], strict=True))
+        true = [{"attributes": _name_of(facts["attributes"]), "parent": facts["parent"], "signature": name}
+                for _, name, facts in signatures]
         true += [{**need, "accepts": sorted(self.signatures[a] for a in need["accepts"])} for need in needs]
         for number, (row, stated) in enumerate(itertools.zip_longest(true, self._table("masks")), 1):
             if row != stated:

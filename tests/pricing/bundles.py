@@ -74,11 +74,14 @@ def write_bundle(book, eligibility, allocation, *, window="w1", awards=None):
 
 def _line(line, **names):
     facts = {**vars(line), **names}
+    if facts.get("kind") == "block":
+        del facts["minimum_units"]
     return {key: value for key, value in facts.items() if key not in DEFAULTS or value != DEFAULTS[key]}
 
 
 def _mask_rows(book, eligibility):
-    rows = [{"signature": signature.name, **signature.facts()} for signature in eligibility.signatures]
+    rows = [{"signature": signature.name, "attributes": name_of(attributes_facts(signature.attributes)),
+             "parent": signature.parent} for signature in eligibility.signatures]
     for n, need in enumerate(eligibility.needs):
         s = eligibility.mask_of_need[n]
         rows.append({
