@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from pricing import verify
+from pricing.bundle import bundle_hash, public_bundle
+from pricing.clearing import clear
 from pricing.lines import canonical_json
 from pricing.verify import verify_bundle
 from tests.pricing.allocations import random_case
@@ -551,6 +553,29 @@ def test_the_script_and_the_engine_explain_and_split_alike_whatever_was_allocate
     assert set(report.failed()) <= {"asks", "limits", "budget", "welfare", "settled_bound", "gap"}
     assert not [check for check in report.checks if verify.UNREADABLE in check.detail]
     assert not [check for check in report.checks if check.name == "settled_bound" and "is not" in check.detail]
+
+
+@pytest.fixture(scope="module")
+def cleared():
+    return clear(everything().book)
+
+
+def test_the_bundle_of_the_engine_passes_every_check(cleared):
+    files = public_bundle(cleared, window="w1")
+    report = verify_bundle(files)
+
+    assert report.ok, [check for check in report.checks if not check.ok]
+    assert (report.welfare_micros, report.bound_micros, report.gap_micros) == (
+        cleared.welfare_micros, cleared.bound_micros, cleared.gap_micros)
+    assert (report.awards, report.losers) == (len(cleared.awards), len(cleared.reasons))
+    assert bundle_hash(files) == hashlib.sha256(files["manifest.json"]).digest()
+
+
+def test_a_second_writer_writes_the_same_bytes(cleared):
+    """The totals of the certificate among them: summed once over columns, once line by line in fractions."""
+    by_hand = write_bundle(cleared.book, cleared.eligibility, cleared.allocation, awards=cleared.award_columns)
+
+    assert public_bundle(cleared, window="w1") == by_hand
 
 
 def test_a_large_bundle_in_balance_passes():
