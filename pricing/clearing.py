@@ -4,28 +4,37 @@ Let i count demands, j bids, t slots.
 
     maximise    sum_ijt (limit_i - ask_j) x_ijt          [micro-USD]
     subject to  sum_j x_ijt <= want_i                    each demand at most filled   [units in slot t]
-                sum_j x_ijt the same in all t            for a window demand
+                sum_j x_ijt the same in all t            for a window demand, its minimum or more, or nothing
                 sum_i x_ijt <= have_jt                   each bid at most used        [units in slot t]
                 x_ijt = 0 where not eligible_ij          compliance comes before price
+                at most one of several alternatives, one site where one is asked for, caps, the Foundation's budget
 
-`ask` is quality-adjusted (`book.adjusted_ask_micros`). The programme is solved over merged steps (`programme`), its
-optimum made unique (`fill`), priced (`prices`), shared among the lines (`awards`), explained (`reasons`) and proven in
-exact integers (`certificate`). The same lines in any order give the same `Outcome`.
+`ask` is quality-adjusted. The lines become a programme over merged steps (`programme`), solved in parts (`sifting`);
+its optimum is made unique (`settle`) and whole (`wholes`), priced (`prices`), shared among lines (`fill`, `awards`),
+explained (`reasons`) and proven in exact integers (`certificate`). The same lines in any order give the same `Outcome`.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 
-from pricing import awards, certificate, errors, fill, prices, reasons
-from pricing.book import TICK_MICROS, Book
+from pricing import caps, certificate, errors
+from pricing.allocation import UNBOUNDED_MICROS, Allocation, Cap
+from pricing.awards import AwardColumns, cut_awards, traded_units
+from pricing.book import TICK_MICROS, Book, Flags, Ints
+from pricing.cells import bound_micros
+from pricing.components import Components, split_prices
 from pricing.eligibility import Eligibility, match_lines
-from pricing.programme import Floats, Ints, Programme, build_programme
+from pricing.fill import Prices, fill_lines, price_pools
+from pricing.programme import CapRow, Market, make_market
+from pricing.ranges import Lines, cover
+from pricing.reasons import Quotes, ReasonColumns, ReasonLine, judge, quote_cells, reason_lines
+from pricing.sifting import Named, Start, carry_over
+from pricing.wholes import Relaxed, Whole, settle_whole
 
-RULE_VERSION = 1
+RULE_VERSION = 2
+SIGMA_PARTS = 10**9  # the relaxation's sigma is rounded to a billionth: any value gives a bound
 
 
 @dataclass(frozen=True)
@@ -35,7 +44,7 @@ class PriceRow:
     signature: str
     slot: int
     price_micros: int | None  # None: nothing traded here, so there is no price
-    dual_micros: int  # what the bound uses; equals the price where there is one
+    dual_micros: int  # what the settled bound uses; equals the price where there is one
     best_limit_micros: int | None  # indicative, only without a price: the most that waiting demand could pay
     best_ask_micros: int | None  # indicative, only without a price: the lowest ask
 
@@ -52,152 +61,245 @@ class AwardLine:
     amount_micros: int  # units x the sum of the prices of its slots
 
 
-@dataclass(frozen=True)
-class ReasonLine:
-    """Why this much of a line was not filled; exactly one for each line that is not filled in full."""
+@dataclass(frozen=True, eq=False)
+class Priced:
+    """Prices and merged fill of a book, proven optimal, before they are shared among the lines."""
 
-    side: Literal["demand", "bid"]
-    line_id: str
-    code: str
-    detail: dict[str, int | str]
-    unfilled_unit_hours: int
+    book: Book
+    eligibility: Eligibility
+    market: Market  # all lines, before any had to go
+    whole: Whole
+    caps: tuple[Cap, ...]
+    cap_of_bid: Ints
+    caps_not_applicable: tuple[tuple[str, str, int], ...]
+    welfare_micros: int
+    bound_micros: int
+
+    @property
+    def gap_micros(self) -> int:
+        return self.bound_micros - self.welfare_micros
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Outcome:
     """The result of one window. Every number is proven in integers; rows stand in canonical order."""
 
-    input_hash: bytes
-    welfare_micros: int
-    bound_micros: int
-    gap_micros: int
-    gap_allowed_micros: int
-    prices: tuple[PriceRow, ...]  # every signature, every slot
-    awards: tuple[AwardLine, ...]
-    reasons: tuple[ReasonLine, ...]
-    signature_of: tuple[tuple[str, str], ...]  # (bid id, signature)
+    book: Book
+    eligibility: Eligibility
+    priced: Priced
+    allocation: Allocation
+    certificate: certificate.Certificate
+    award_columns: AwardColumns
+    is_traded: Flags  # [A, slots]
+    quotes: Quotes
+    reason_columns: ReasonColumns
+    components: Components
+
+    @property
+    def input_hash(self) -> bytes:
+        return self.book.input_hash
+
+    @property
+    def welfare_micros(self) -> int:
+        return self.certificate.welfare_micros
+
+    @property
+    def bound_micros(self) -> int:
+        return self.certificate.bound_micros
+
+    @property
+    def gap_micros(self) -> int:
+        return self.certificate.gap_micros
+
+    @cached_property
+    def awards(self) -> tuple[AwardLine, ...]:
+        columns, demands, bids = self.award_columns, self.book.demands.ids, self.book.bids.ids
+        rows = zip(*(getattr(columns, name).tolist() for name in (
+            "demand", "bid", "start", "end", "units", "amount_micros")), strict=True)
+        return tuple(AwardLine(demands[i], bids[j], start, end, units, amount)
+                     for i, j, start, end, units, amount in rows)
+
+    @cached_property
+    def reasons(self) -> tuple[ReasonLine, ...]:
+        return tuple(reason_lines(self.book, self.reason_columns))
+
+    @cached_property
+    def prices(self) -> tuple[PriceRow, ...]:
+        """Every signature, every slot."""
+        return tuple(self._price_row(a, t) for a in range(len(self.eligibility.signatures))
+                     for t in range(self.book.slots))
+
+    def _price_row(self, a: int, t: int) -> PriceRow:
+        dual = int(self.allocation.lam_micros[a, t])
+        name = self.eligibility.signatures[a].name
+        if self.is_traded[a, t]:
+            return PriceRow(name, t, dual, dual, None, None)
+        limit, ask = int(self.quotes.bid_up_to[a, t]), int(self.quotes.lowest_ask[a, t])
+        return PriceRow(name, t, None, dual, None if limit < 0 else limit, None if ask < 0 else ask)
+
+    @cached_property
+    def signature_of(self) -> tuple[tuple[str, str], ...]:
+        """(bid id, signature) of every bid."""
+        names = [signature.name for signature in self.eligibility.signatures]
+        return tuple((bid, names[a]) for bid, a in zip(
+            self.book.bids.ids, self.eligibility.signature_of_bid.tolist(), strict=True))
 
     def price_of(self, bid_id: str, slot: int) -> int | None:
         """The price of this bid's capacity in this slot, or None where nothing alike traded. KeyError if unknown."""
-        return self._price_of_cell[self._signature_of_bid[bid_id], slot]
+        a = self._signature_of_bid[bid_id]
+        return int(self.allocation.lam_micros[a, slot]) if self.is_traded[a, slot] else None
 
     @cached_property
-    def _signature_of_bid(self) -> dict[str, str]:
-        return dict(self.signature_of)
-
-    @cached_property
-    def _price_of_cell(self) -> dict[tuple[str, int], int | None]:
-        return {(row.signature, row.slot): row.price_micros for row in self.prices}
+    def _signature_of_bid(self) -> dict[str, int]:
+        return dict(zip(self.book.bids.ids, self.eligibility.signature_of_bid.tolist(), strict=True))
 
 
-def clear(book: Book) -> Outcome:
+def clear(book: Book, *, previous: Outcome | Priced | None = None) -> Outcome:
     """Awards, prices, reasons and certificate of one window.
 
-    An empty side is a valid result with reasons. Raises `SolverFailed` or `CertificateFailed`, and then nothing may be
-    published; there is no retry with looser tolerance.
+    `previous`, the result of nearly the same book, saves time and changes nothing. An empty side is a valid result with
+    reasons. Raises `SolverFailed` or `CertificateFailed`, and then nothing may be published; there is no retry with
+    looser tolerance.
     """
+    priced = price_book(book, previous=previous.priced if isinstance(previous, Outcome) else previous)
+    eligibility = priced.eligibility
+    allocation = _allocate(priced)
+    proof = certificate.certify(book, eligibility, allocation)
+    awards = cut_awards(book, eligibility, allocation)
+    is_traded = traded_units(book, eligibility, awards) > 0
+    quotes = quote_cells(book, eligibility, allocation, is_traded)
+    return Outcome(
+        book=book, eligibility=eligibility, priced=priced, allocation=allocation, certificate=proof,
+        award_columns=awards, is_traded=is_traded, quotes=quotes,
+        reason_columns=judge(book, eligibility, allocation, quotes),
+        components=split_prices(book, eligibility, allocation, awards),
+    )
+
+
+def price_book(book: Book, *, previous: Priced | None = None) -> Priced:
+    """The prices of a book and the proof that its merged fill is optimal. Raises as `clear` does."""
     eligibility = match_lines(book)
-    programme = build_programme(book, eligibility)
-    x, priced, gap_allowed = _solve(programme, book.input_hash)
-    runs = awards.cut_awards(book, eligibility, programme, awards.share_fill(book, programme, x))
-    lam = _spread_duals(book, eligibility, programme, priced.lam_ticks)
-    proof = certificate.certify(book, eligibility, runs, lam, gap_allowed_micros=gap_allowed)
-    return _publish(book, eligibility, runs, lam, proof)
+    budget = _binding_budget(book)
+    market, whole = _solve(book, eligibility, (), budget, previous)
+    known = caps.none(book)
+    while (tighter := caps.tighten(book, known, whole, _sold)) is not None:
+        known = tighter
+        rows = tuple(CapRow(known.of_bid == place, units) for place, units in enumerate(known.units_max))
+        market, whole = _solve(book, eligibility, rows, budget, None)
+    return _prove(book, eligibility, market, whole, known)
 
 
-def _solve(programme: Programme, input_hash: bytes) -> tuple[Ints, prices.Prices, int]:
-    """A whole fill, its prices, and the gap that rounding may leave in micro-USD: 0 unless windows forced it."""
-    if not len(programme.flow_demand):
-        nothing = np.zeros(0, dtype=np.int64)
-        return nothing, prices.Prices(nothing, nothing, False), 0
-    x = fill.canonical_fill(programme, input_hash)
-    priced = prices.canonical_prices(programme, input_hash, x)
-    if fill.is_whole(x) and not priced.is_rounded:
-        return np.rint(x).astype(np.int64), priced, 0
-    settled = fill.settle_at_prices(programme, input_hash, x, priced.lam_ticks, priced.mu_ticks)
-    if not fill.is_whole(settled):
-        raise errors.SolverFailed("The network did not settle in whole units.")
-    return np.rint(settled).astype(np.int64), priced, _rounding_micros(programme, x, priced.is_rounded)
+def _solve(
+    book: Book, eligibility: Eligibility, rows: tuple[CapRow, ...], budget: int | None, previous: Priced | None
+) -> tuple[Market, Whole]:
+    market = make_market(book, eligibility, caps=rows, budget_micros=budget)
+    start: Start | None = None
+    if previous is not None and not rows and not previous.caps:
+        start = carry_over(previous.whole.start, _names(previous.book, previous.eligibility, previous.market),
+                           _names(book, eligibility, market))
+    return market, settle_whole(book, market, start)
 
 
-def _rounding_micros(programme: Programme, x: Floats, is_rounded: bool) -> int:
-    """The most that whole windows can cost, against the bound at the published prices.
-
-    Rounding the windows of the optimum down gives up less than one unit of each fractional one, and loses at most its
-    value: the network that is left is solved again. Rounding prices down to the tick leaves every line as content as
-    before, but for windows not filled, which then miss less than a tick per unit-hour.
-    """
-    windows, fill_of = programme.windows, programme.split(x)[2]
-    is_fractional = np.abs(fill_of - np.rint(fill_of)) > fill.TOLERANCE
-    missing = np.ceil(windows.units - fill_of - fill.TOLERANCE).astype(np.int64) if is_rounded else 0 * windows.units
-    per_hour = is_fractional * windows.price + missing
-    return sum(int(n) * int(hours) for n, hours in zip(per_hour, windows.hours, strict=True)) * TICK_MICROS
+def _binding_budget(book: Book) -> int | None:
+    """The Foundation's budget where its lines, all filled at their limits, would cost more; else it cannot bind."""
+    budget, own = book.rules.foundation_budget_micros, book.demands.is_foundation
+    if budget is None:
+        return None
+    demands = book.demands
+    return budget if sum((demands.price * demands.quantity * demands.hours)[own].tolist()) > budget else None
 
 
-def _spread_duals(book: Book, eligibility: Eligibility, programme: Programme, lam_ticks: Ints) -> list[list[int]]:
+def _sold(book: Book, whole: Whole) -> Ints:
+    """Unit-hours of each bid."""
+    fill = fill_lines(book, whole.settled, whole.worth.prices)
+    return certificate.unit_hours(fill.bid_ptr, fill.bid_units)
+
+
+def _prove(book: Book, eligibility: Eligibility, market: Market, whole: Whole, known: caps.Caps) -> Priced:
+    """The totals that `certificate` will find again over the lines, from the merged fill: nothing unproven goes on."""
+    prices, final = whole.worth.prices, whole.settled.programme.market
+    welfare = whole.worth.welfare_ticks * TICK_MICROS
+    settled = bound_micros(final, prices)
+    bound = settled
+    if whole.relaxed is not None:
+        bound = bound_micros(market, _relaxed_prices(market, whole.relaxed))
+    if settled < welfare or (settled > welfare and not prices.sigma[0]):
+        raise errors.CertificateFailed("The result is not proven optimal.", welfare_micros=welfare,
+                                       settled_bound_micros=settled)
+    return Priced(book, eligibility, market, whole, _caps(known, whole), known.of_bid, known.not_applicable,
+                  welfare, bound)
+
+
+def _relaxed_prices(market: Market, relaxed: Relaxed) -> Prices:
+    """Whole numbers near the relaxation's duals: any give a bound."""
+    lam = np.floor(relaxed.lam + 1e-4).astype(np.int64)
+    sigma = (0, 1) if relaxed.sigma <= 0 else (round(relaxed.sigma * SIGMA_PARTS), SIGMA_PARTS)
+    return price_pools(market, lam, np.rint(relaxed.rho).astype(np.int64), sigma)
+
+
+def _caps(known: caps.Caps, whole: Whole) -> tuple[Cap, ...]:
+    rho = whole.worth.prices.rho
+    relaxed = rho if whole.relaxed is None else np.rint(whole.relaxed.rho).astype(np.int64)
+    return tuple(
+        Cap(parent, known.products[product], units, int(rho[place]) * TICK_MICROS, int(relaxed[place]) * TICK_MICROS)
+        for place, ((product, parent), units) in enumerate(zip(known.pairs, known.units_max, strict=True))
+    )
+
+
+def _allocate(priced: Priced) -> Allocation:
+    book, eligibility, whole = priced.book, priced.eligibility, priced.whole
+    market, prices = whole.settled.programme.market, whole.worth.prices
+    fill = fill_lines(book, whole.settled, prices)
+    relaxed = None if whole.relaxed is None else _relaxed_prices(priced.market, whole.relaxed)
+    won = certificate.unit_hours(fill.demand_ptr, fill.demand_units) > 0
+    sold = certificate.unit_hours(fill.bid_ptr, fill.bid_units) > 0
+    masks = len(eligibility.masks)
+    rounded = np.zeros(len(book.demands), dtype=np.bool_)
+    rounded[whole.rounded] = True
+    return Allocation(
+        lam_micros=_by_signature(book, eligibility, market, prices.lam),
+        relaxed_micros=None if relaxed is None else _by_signature(book, eligibility, market, relaxed.lam),
+        caps=priced.caps, cap_of_bid=priced.cap_of_bid, caps_not_applicable=priced.caps_not_applicable,
+        sigma=prices.sigma, sigma_relaxed=prices.sigma if relaxed is None else relaxed.sigma,
+        demand_ptr=fill.demand_ptr, demand_units=fill.demand_units, bid_ptr=fill.bid_ptr, bid_units=fill.bid_units,
+        served_under=np.where(won, fill.served_under, -1),
+        variant_masks=tuple(_signatures_of(eligibility, market, row) for row in range(masks, len(market.accepts))),
+        group_of_signature=market.group_of_signature,
+        flow_slot=fill.flow_slot, flow_mask=fill.flow_mask, flow_group=fill.flow_group, flow_units=fill.flow_units,
+        is_rejected=book.demands.is_indivisible & ~won, is_rejected_bid=book.bids.is_indivisible & ~sold,
+        is_rounded=rounded, rounds=whole.rounds,
+    )
+
+
+def _signatures_of(eligibility: Eligibility, market: Market, row: int) -> tuple[int, ...]:
+    accepted = market.accepts[row][market.group_of_signature] & (market.group_of_signature >= 0)
+    return tuple(int(a) for a in np.flatnonzero(accepted))
+
+
+def _by_signature(book: Book, eligibility: Eligibility, market: Market, lam: Ints) -> Ints:
     """The dual of every signature in every slot, in micro-USD.
 
     Out of the programme are cells without a bid (no price is high enough) and cells without a demand that could be
     served (any capacity there is worth nothing).
     """
-    group_of = {a: g for g, members in enumerate(programme.groups) for a in members}
-    row = {cell: int(lam) * TICK_MICROS for cell, lam in zip(programme.supply_cells, lam_ticks, strict=True)}
-    has_bid = {
-        (a, t) for bid, a in zip(book.bids, eligibility.signature_of_bid, strict=True)
-        for t in range(bid.start_slot, bid.end_slot)
-    }
-
-    def dual(a: int, t: int) -> int:
-        known = row.get((group_of.get(a, -1), t))
-        if known is not None:
-            return known
-        return 0 if (a, t) in has_bid else certificate.UNBOUNDED_MICROS
-
-    return [[dual(a, t) for t in range(book.slots)] for a in range(len(eligibility.signatures))]
+    group = market.group_of_signature
+    priced = np.where(market.supply_row >= 0, lam * TICK_MICROS, -1)
+    priced = np.concatenate([priced, np.full((1, book.slots), -1)])[group]  # -1 takes the last
+    bids = book.bids
+    own = Lines(eligibility.signature_of_bid, bids.price, bids.quantity, bids.start, bids.end, np.arange(len(bids)))
+    has_bid = cover(own, np.ones(len(bids), dtype=np.int64), len(group), book.slots) > 0
+    return np.where(priced >= 0, priced, np.where(has_bid, 0, UNBOUNDED_MICROS))
 
 
-def _publish(
-    book: Book, eligibility: Eligibility, runs: Sequence[awards.Run], lam: Sequence[Sequence[int]],
-    proof: certificate.Certificate,
-) -> Outcome:
-    traded = {(eligibility.signature_of_bid[run.bid], t) for run in runs for t in range(run.start_slot, run.end_slot)}
-    price = [
-        [micros if (a, t) in traded else None for t, micros in enumerate(row)] for a, row in enumerate(lam)
-    ]
-    quotes = reasons.quote_cells(book, eligibility, runs, price)
+def _names(book: Book, eligibility: Eligibility, market: Market) -> Named:
+    """What stays the same of a market when its book is amended: the names of its products, rules and lines."""
     names = [signature.name for signature in eligibility.signatures]
-    return Outcome(
-        input_hash=book.input_hash, **vars(proof),
-        prices=tuple(
-            PriceRow(
-                names[a], t, price[a][t], lam[a][t],
-                None if (a, t) in traded else quotes.bid_up_to[a][t],
-                None if (a, t) in traded else quotes.lowest_ask[a][t],
-            )
-            for a in range(len(names)) for t in range(book.slots)
-        ),
-        awards=tuple(_award(book, eligibility, run, lam) for run in runs),
-        reasons=_reason_lines(book, eligibility, runs, quotes),
-        signature_of=tuple((b.id, names[a]) for b, a in zip(book.bids, eligibility.signature_of_bid, strict=True)),
-    )
-
-
-def _award(book: Book, eligibility: Eligibility, run: awards.Run, lam: Sequence[Sequence[int]]) -> AwardLine:
-    price = lam[eligibility.signature_of_bid[run.bid]]
-    return AwardLine(
-        demand_id=book.demands[run.demand].id, bid_id=book.bids[run.bid].id,
-        start_slot=run.start_slot, end_slot=run.end_slot, units=run.units,
-        amount_micros=run.units * sum(price[run.start_slot:run.end_slot]),
-    )
-
-
-def _reason_lines(
-    book: Book, eligibility: Eligibility, runs: Sequence[awards.Run], quotes: reasons.Quotes
-) -> tuple[ReasonLine, ...]:
-    demands = reasons.judge_demands(book, eligibility, runs, quotes)
-    bids = reasons.judge_bids(book, eligibility, runs, quotes)
-    return (
-        *(ReasonLine("bid", book.bids[j].id, v.code, v.detail, v.unfilled_unit_hours) for j, v in bids.items()),
-        *(ReasonLine("demand", book.demands[i].id, v.code, v.detail, v.unfilled_unit_hours)
-          for i, v in demands.items()),
-    )
+    groups: list[list[str]] = [[] for _ in range(market.accepts.shape[1])]
+    for name, group in zip(names, market.group_of_signature.tolist(), strict=True):
+        if group >= 0:
+            groups[group].append(name)
+    group_names = [tuple(sorted(group)) for group in groups]
+    masks = [frozenset(group_names[g] for g in np.flatnonzero(row)) for row in market.accepts]
+    return Named(market, tuple(group_names), tuple(masks),
+                 [book.demands.ids[line] for line in market.windows.lines.line.tolist()],
+                 [book.bids.ids[line] for line in market.whole_bids.lines.line.tolist()])

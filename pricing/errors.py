@@ -16,6 +16,8 @@ PricingError                  code                      when
  |   +- UnknownStanding       unknown_standing          a standing that the rules do not name
  |   +- BadLatency            bad_latency               a negative round trip, or a bound without a vantage
  |   +- KindNotSupported      kind_not_supported        a kind that this version cannot clear
+ |   +- CurveNotMonotone      curve_not_monotone        price steps of one order that run both ways or differ otherwise
+ |   +- CapInvalid            cap_invalid               a concentration cap or budget outside its range
  |   +- DuplicateId           duplicate_id              two lines of one side share an id
  |   +- BookOverflow          book_overflow             the book's money does not fit the engine or the bundle
  |   +- SolverFailed          solver_failed             the solver did not report an optimum
@@ -102,6 +104,14 @@ class BadLatency(ClearingError):
 
 class KindNotSupported(ClearingError):
     code = "kind_not_supported"
+
+
+class CurveNotMonotone(ClearingError):
+    code = "curve_not_monotone"
+
+
+class CapInvalid(ClearingError):
+    code = "cap_invalid"
 
 
 class DuplicateId(ClearingError):

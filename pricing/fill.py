@@ -1,127 +1,186 @@
-r"""One allocation, exactly defined: the canonical optimum of the programme.
+"""From the fill of merged steps to the fill of every line in every slot, in whole units.
 
-Among all optimal fills, first the most traded unit-hours, then the greatest `sum weight * x`, with a weight per merged
-step and per flow drawn from the hash of the whole book, so that no party chooses it. Each stage keeps to the face of
-the one before: a column whose reduced cost is not zero stays at its bound.
-
-A network has whole vertices, so divisible books always end here in integers. Window demands can make the vertex
-fractional: then whole windows are sought on the same optimal face. Only where that has none, `settle_at_prices` takes
-the best whole windows that the published prices support and solves the network again, with a stated gap.
-
-Not proven: that the last stage has a single optimum. Two fills tie only if 20-bit weights cancel along a cycle.
+At the published prices a divisible line is full in the slots where it gains, empty where it would lose, and where it
+stands exactly at the price it shares what is left with its like: pro rata by quantity, largest remainder, then time,
+then a hash that no party chooses.
 """
 
 import hashlib
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from pricing import highs
-from pricing.programme import Floats, Ints, Programme
-
-WEIGHT_BITS = 20
-TOLERANCE = 1e-6  # far above the solver's 1e-7, far below the 1 that separates integers
-
-
-def weight(input_hash: bytes, key: str) -> int:
-    """A number between 2^20 and 2^21 that the sealed book as a whole decides.
-
-    Finer than it needs to be for prices: with 10 bits, one in 1,500 exchanges of two flows for two others is a tie.
-    """
-    digest = hashlib.sha256(input_hash + key.encode()).digest()
-    return (1 << WEIGHT_BITS) + (int.from_bytes(digest[:4], "big") >> (32 - WEIGHT_BITS))
+from pricing import errors
+from pricing.awards import share_pro_rata
+from pricing.book import Book, Ints
+from pricing.programme import IN, NEVER, Market, Steps, Wholes
+from pricing.ranges import Lines, slot_by_slot
+from pricing.settle import Settled, Words
+from pricing.sifting import pool_prices
 
 
-def column_weights(programme: Programme, input_hash: bytes) -> Ints:
-    """A weight per column. The slot is not in the key: alike slots then prefer alike pairs.  # int64 [columns]"""
-    known: dict[str, int] = {}
+@dataclass(frozen=True, eq=False)
+class Prices:
+    """The published prices in the terms of each pool, and what binds them. Ticks."""
 
-    def of(key: str) -> int:
-        if key not in known:
-            known[key] = weight(input_hash, key)
-        return known[key]
-
-    demand, supply, windows = programme.demand_cells, programme.supply_cells, programme.windows
-    keys = [f"d|{demand[c][0]}|{p}" for c, p in zip(programme.divisible.cell, programme.divisible.price, strict=True)]
-    keys += [f"z|{supply[c][0]}|{p}" for c, p in zip(programme.offered.cell, programme.offered.price, strict=True)]
-    keys += [f"y|{s}|{start}|{hours}|{p}" for s, start, hours, p in
-             zip(windows.mask, windows.start, windows.hours, windows.price, strict=True)]
-    keys += [f"f|{demand[s][0]}|{supply[g][0]}" for s, g in
-             zip(programme.flow_demand, programme.flow_supply, strict=True)]
-    return np.fromiter((of(key) for key in keys), dtype=np.int64, count=len(keys))
+    lam: Ints  # [G, slots]; NEVER without a bid
+    mu: Ints  # [S + variants, slots]
+    demand: Ints  # [demand pools, slots] a line of the pool gains where its limit is above it
+    supply: Ints  # [supply pools, slots] a line of the pool gains where its ask is below it
+    rho: Ints  # [caps]
+    sigma: tuple[int, int]  # numerator, denominator
 
 
-def canonical_fill(programme: Programme, input_hash: bytes) -> Floats:
-    """The canonical optimal x, whole wherever the optimal face has whole windows.  # float64 [columns] units"""
-    upper = programme.upper()
-    lower = np.zeros_like(upper)
-    face_lower, face_upper, _ = _face(programme, programme.gain_ticks(), lower, upper)
-    x = _prefer(programme, input_hash, face_lower, face_upper)
-    if is_whole(x):
-        return np.rint(x)
-    whole = _whole_windows(programme, input_hash, face_lower, face_upper)
-    return x if whole is None else np.rint(whole)
+@dataclass(frozen=True, eq=False)
+class LineFill:
+    """Units of every line of the book in each of its slots, one line after the other, and the flows between."""
+
+    demand_ptr: Ints  # [demands + 1]
+    demand_units: Ints
+    bid_ptr: Ints  # [bids + 1]
+    bid_units: Ints
+    flow_slot: Ints  # [flows] sorted by slot, mask, group
+    flow_mask: Ints
+    flow_group: Ints
+    flow_units: Ints
+    served_under: Ints  # [demands] the mask whose flows serve the line, -1 for a line that nothing serves
 
 
-def settle_at_prices(programme: Programme, input_hash: bytes, x: Floats, lam_ticks: Ints, mu_ticks: Ints) -> Floats:
-    """The best whole fill that these prices support; at worst the windows of `x` rounded down.
-
-    Only steps that the price leaves no worse off may trade, and only over flows whose two ends have the same price, so
-    every limit and ask is kept and the budget balances.
-    """
-    d, z, y, _ = programme.counts
-    windows, window_columns = programme.windows, slice(d + z, d + z + y)
-    upper, lower = programme.upper(), np.zeros(len(x))
-    upper[:d][programme.divisible.price < mu_ticks[programme.divisible.cell]] = 0
-    upper[d:d + z][programme.offered.price > lam_ticks[programme.offered.cell]] = 0
-    upper[window_columns][windows.total_over(mu_ticks) > windows.price * windows.hours] = 0
-    upper[d + z + y:][lam_ticks[programme.flow_supply] != mu_ticks[programme.flow_demand]] = 0
-    # Ticks count for more than any preference: welfare first, then hours and weights within the network.
-    found = _seek_whole_windows(programme, programme.gain_ticks(), lower, upper)
-    fixed = np.floor(x[window_columns] + TOLERANCE) if found is None else found
-    lower[window_columns] = upper[window_columns] = fixed
-    face_lower, face_upper, _ = _face(programme, programme.gain_ticks(), lower, upper)
-    return _prefer(programme, input_hash, face_lower, face_upper)
+def price_pools(market: Market, lam: Ints, rho: Ints, sigma: tuple[int, int]) -> Prices:
+    lam = np.where(market.is_offered, lam, NEVER)
+    mu = market.mu_of(lam)
+    demand = mu[market.mask_of_pool]
+    if market.is_foundation.any() and sigma[0]:
+        # v (1 - s) > mu  <=>  v > mu / (1 - s); equality can only be where the quotient is whole
+        kept = sigma[1] - sigma[0]
+        scaled = np.array([[_whole_quotient(int(p) * sigma[1], kept) for p in row]
+                           for row in demand[market.is_foundation]], dtype=np.int64)
+        demand = demand.copy()
+        demand[market.is_foundation] = scaled
+    return Prices(lam, mu, demand, pool_prices(market, lam, rho), rho, sigma)
 
 
-def is_whole(values: Floats) -> bool:
-    return bool((np.abs(values - np.rint(values)) <= TOLERANCE).all())
+def _whole_quotient(one: int, other: int) -> int:
+    """The least whole price that is not below the quotient; NEVER beyond it."""
+    return min(NEVER, -(-one // other)) if other else NEVER
 
 
-def _prefer(programme: Programme, input_hash: bytes, lower: Floats, upper: Floats) -> Floats:
-    lower, upper, _ = _face(programme, programme.hours(), lower, upper)
-    return _face(programme, column_weights(programme, input_hash), lower, upper)[2]
+def window_units(settled: Settled, book: Book) -> tuple[Ints, Ints]:
+    """Units of each window and whole bid of the market; merged lines share theirs pro rata."""
+    programme, market = settled.programme, settled.programme.market
+    parts = programme.split(np.rint(settled.x))
+    return (
+        _whole_units(market.windows, programme.window_column, parts[2].astype(np.int64), book.demands.rank,
+                     ties(book, book.demands.ids, market.windows.lines.line)),
+        _whole_units(market.whole_bids, programme.whole_bid_column, parts[3].astype(np.int64), book.bids.rank,
+                     ties(book, book.bids.ids, market.whole_bids.lines.line)),
+    )
 
 
-def _face(programme: Programme, gain: Ints, lower: Floats, upper: Floats) -> tuple[Floats, Floats, Floats]:
-    """The bounds of the face that maximises `gain`, and one point of it."""
-    matrix = programme.matrix()
-    found = highs.solve(-gain.astype(np.float64), matrix, np.zeros(matrix.shape[0]), lower, upper)
-    at_upper = found.reduced_costs < -TOLERANCE
-    at_lower = found.reduced_costs > TOLERANCE
-    return np.where(at_upper, upper, lower), np.where(at_lower, lower, upper), found.x
+def _whole_units(wholes: Wholes, column: Ints, fill: Ints, rank: Ints, tie: Words) -> Ints:
+    units = np.where(column == IN, wholes.lines.units, 0)
+    shown = np.flatnonzero(column >= 0)
+    if len(shown):
+        units[shown] = share_pro_rata(column[shown], wholes.lines.units[shown], fill, rank[wholes.lines.line[shown]],
+                                      tie[shown])
+    return units
 
 
-def _whole_windows(programme: Programme, input_hash: bytes, lower: Floats, upper: Floats) -> Floats | None:
-    """The preferred point of the face with whole windows, or None where the face has none."""
-    # Hours far above weights: one unit-hour outweighs the preference of four columns.
-    gain = programme.hours() * (1 << (WEIGHT_BITS + 3)) + column_weights(programme, input_hash)
-    found = _seek_whole_windows(programme, gain, lower, upper)
-    if found is None:
-        return None
-    d, z, y, _ = programme.counts
-    fixed_lower, fixed_upper = lower.copy(), upper.copy()
-    fixed_lower[d + z:d + z + y] = fixed_upper[d + z:d + z + y] = found
-    x = _prefer(programme, input_hash, fixed_lower, fixed_upper)
-    return x if is_whole(x) else None
+def ties(book: Book, ids: tuple[str, ...], lines: Ints) -> Words:
+    """A number per line that no party chooses, for remainders that quantity and time leave equal."""
+    digests = (hashlib.sha256(book.input_hash + ids[line].encode()).digest()[:8] for line in lines)
+    return np.fromiter((int.from_bytes(digest, "big") for digest in digests), dtype=np.uint64, count=len(lines))
 
 
-def _seek_whole_windows(programme: Programme, gain: Ints, lower: Floats, upper: Floats) -> Floats | None:
-    """The whole window fills of the best `gain` within the bounds, or None where there are none.  # [windows]"""
-    d, z, y, _ = programme.counts
-    columns = np.arange(len(upper))
-    integral: npt.NDArray[np.bool_] = (columns >= d + z) & (columns < d + z + y)
-    matrix = programme.matrix()
-    zero = np.zeros(matrix.shape[0])
-    found = highs.solve_rows(-gain.astype(np.float64), matrix, zero, zero, lower, upper, integral=integral)
-    return None if found is None else np.rint(found[integral])
+def fill_lines(book: Book, settled: Settled, prices: Prices) -> LineFill:
+    """The fill of every line. Raises `CertificateFailed` where cells do not balance to the unit."""
+    programme, market = settled.programme, settled.programme.market
+    parts = [np.rint(part).astype(np.int64) for part in programme.split(settled.x)]
+    windows, whole_bids = window_units(settled, book)
+    demand_ptr = _starts(book.demands.hours)
+    bid_ptr = _starts(book.bids.hours)
+    demand_units, bid_units = np.zeros(demand_ptr[-1], dtype=np.int64), np.zeros(bid_ptr[-1], dtype=np.int64)
+    _fill_divisible(book, market.divisible, programme.demand, parts[0], prices.demand, 1,
+                    market.demand_row[market.mask_of_pool], demand_ptr, demand_units, book.demands.ids,
+                    book.demands.rank, book.demands.start)
+    _fill_divisible(book, market.offered, programme.supply, parts[1], prices.supply, -1,
+                    market.supply_row[market.group_of_pool], bid_ptr, bid_units, book.bids.ids, book.bids.rank,
+                    book.bids.start)
+    served_under = np.full(len(book.demands), -1, dtype=np.int64)
+    served_under[market.divisible.line] = market.mask_of_pool[market.divisible.pool]
+    won = np.flatnonzero(windows)
+    _fill_wholes(market.windows.lines.take(won), windows[won], demand_ptr, demand_units)
+    served_under[market.windows.lines.line[won]] = market.mask_of_pool[market.windows.lines.pool[won]]
+    won = np.flatnonzero(whole_bids)
+    _fill_wholes(market.whole_bids.lines.take(won), whole_bids[won], bid_ptr, bid_units)
+    used = np.flatnonzero(parts[4] > 0)
+    mask, group = market.pair_mask[programme.flow_pair[used]], market.pair_group[programme.flow_pair[used]]
+    slot, units = programme.flow_slot[used], parts[4][used]
+    order = np.lexsort((group, mask, slot))
+    fill = LineFill(demand_ptr, demand_units, bid_ptr, bid_units, slot[order], mask[order], group[order], units[order],
+                    served_under)
+    _check_balance(book, market, fill)
+    return fill
+
+
+def _starts(hours: Ints) -> Ints:
+    starts: Ints = np.concatenate([[0], np.cumsum(hours)]).astype(np.int64)
+    return starts
+
+
+def _fill_wholes(lines: Lines, units: Ints, ptr: Ints, filled: Ints) -> None:
+    for some, owner, slot in slot_by_slot(lines, np.arange(len(lines))):
+        filled[ptr[lines.line[some]][owner] + slot - lines.start[some][owner]] = units[some][owner]
+
+
+def _fill_divisible(
+    book: Book, lines: Lines, steps: Steps, fill: Ints, met: Ints, sign: int, rows: Ints, ptr: Ints, filled: Ints,
+    ids: tuple[str, ...], rank: Ints, start: Ints,
+) -> None:
+    slots = rows.shape[1]
+    at_price = fill.copy()
+    at_price[steps.price != met.ravel()[steps.cell]] = 0
+    to_share = np.bincount(steps.cell, at_price, minlength=met.size).astype(np.int64)
+    cells, marginal, places = [], [], []
+    for some, owner, slot in slot_by_slot(lines, np.arange(len(lines))):
+        pool, line = lines.pool[some][owner], lines.line[some][owner]
+        here = sign * (lines.price[some][owner] - met[pool, slot])
+        here[rows[pool, slot] < 0] = -1
+        place = ptr[line] + slot - start[line]
+        filled[place[here > 0]] = lines.units[some][owner][here > 0]
+        equal = np.flatnonzero(here == 0)
+        cells.append(pool[equal] * slots + slot[equal])
+        marginal.append(line[equal])
+        places.append(place[equal])
+    if cells:
+        cell, line, place = np.concatenate(cells), np.concatenate(marginal), np.concatenate(places)
+        quantity = (book.demands if sign > 0 else book.bids).quantity[line]
+        distinct, of_line = np.unique(line, return_inverse=True)
+        tie = ties(book, ids, distinct)[of_line]
+        known, group = np.unique(cell, return_inverse=True)
+        filled[place] = share_pro_rata(group.astype(np.int64), quantity, to_share[known], rank[line], tie)
+
+
+def _check_balance(book: Book, market: Market, fill: LineFill) -> None:
+    """Per mask and slot, and per group and slot, what lines take is what flows carry."""
+    slots = book.slots
+    for ptr, units, row_of, start, flow_row, count in (
+        (fill.demand_ptr, fill.demand_units, fill.served_under, book.demands.start, fill.flow_mask,
+         len(market.accepts)),
+        (fill.bid_ptr, fill.bid_units, _group_of_bid(book, market), book.bids.start, fill.flow_group,
+         market.accepts.shape[1]),
+    ):
+        carried = np.bincount(flow_row * slots + fill.flow_slot, fill.flow_units, minlength=count * slots)
+        taken = np.zeros(count * slots)
+        used = np.flatnonzero(units)
+        line = np.searchsorted(ptr, used, side="right") - 1
+        np.add.at(taken, row_of[line] * slots + start[line] + used - ptr[line], units[used])
+        if not np.array_equal(np.rint(carried), taken):
+            raise errors.CertificateFailed("What lines take is not what flows carry.", lines=len(row_of))
+
+
+def _group_of_bid(book: Book, market: Market) -> Ints:
+    group = np.full(len(book.bids), -1, dtype=np.int64)
+    for lines in (market.offered, market.whole_bids.lines):
+        group[lines.line] = market.group_of_pool[lines.pool]
+    return group

@@ -1,10 +1,17 @@
-"""The one place that knows a solver: linear and mixed-integer programmes with equality rows, by HiGHS through SciPy.
+"""The one place that knows a solver: linear programmes by HiGHS through SciPy, warm where SciPy's build lets us.
 
 Solver output is float and serves as a proposal only: callers snap it to integers and prove it in integers.
+
+A `Model` is `minimise cost @ x` over `row_lower <= matrix @ x <= row_upper, lower <= x <= upper`. It can be changed and
+solved again, from the basis where it stands. SciPy's public calls cannot do that, so `WarmModel` holds SciPy's own
+HiGHS handle, which is private to SciPy; should a SciPy hide or change it, or the setting PRICING_SOLVER=public ask for
+it, `ColdModel` gives the same optima through `scipy.optimize.linprog`, slower.
 """
 
+import os
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +19,14 @@ import scipy.optimize
 import scipy.sparse
 
 from pricing import errors
+from pricing.book import Flags, Ints
 
 Floats = npt.NDArray[np.float64]
+Statuses = npt.NDArray[np.int8]
+
+AT_LOWER, BASIC, AT_UPPER = range(3)
+PRIMAL = 4  # HiGHS's number of the primal simplex method
+FEASIBILITY = 1e-9  # units: the least that HiGHS tells apart; perturbations stay far above it
 
 # SciPy's stubs do not know that both take sparse matrices.
 _linprog: Any = scipy.optimize.linprog
@@ -23,45 +36,207 @@ _milp: Any = scipy.optimize.milp
 NODE_LIMIT = 20_000
 
 
-@dataclass(frozen=True)
-class Solution:
-    """An optimum of `minimise cost @ x, matrix @ x = right_side, lower <= x <= upper`."""
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """A sparse matrix by columns, with the cost and the bounds of each."""
+
+    cost: Floats  # [columns]
+    lower: Floats  # [columns]
+    upper: Floats  # [columns]
+    starts: Ints  # [columns + 1]
+    rows: Ints  # [entries]
+    values: Floats  # [entries]
+
+    def take(self, chosen: Ints, cost: Floats) -> "Columns":
+        """The chosen columns with another cost."""
+        entries = np.diff(self.starts)[chosen]
+        starts = np.concatenate([[0], np.cumsum(entries)])
+        at = np.repeat(self.starts[chosen] - starts[:-1], entries) + np.arange(starts[-1])
+        return Columns(cost, self.lower[chosen], self.upper[chosen], starts, self.rows[at], self.values[at])
+
+    def matrix(self, rows: int) -> scipy.sparse.csc_array:
+        return scipy.sparse.csc_array((self.values, self.rows, self.starts), shape=(rows, len(self.cost)))
+
+
+class Model(Protocol):
+    """What both solvers offer. Every optimum is read after `run`."""
 
     x: Floats  # [columns]
     row_duals: Floats  # [rows] change of the optimum per unit of right side
     reduced_costs: Floats  # [columns] cost - matrix' @ row_duals; >= 0 at a lower bound, <= 0 at an upper bound
+    iterations: int
+
+    def run(self) -> None: ...
+    def run_from_feasible(self) -> None:
+        """The same where a new cost is all that changed: the point where the model stands is feasible."""
+
+    def set_cost(self, cost: Floats) -> None: ...
+    def set_bounds(self, columns: Ints, lower: Floats, upper: Floats) -> None: ...
+    def set_rows(self, rows: Ints, lower: Floats, upper: Floats) -> None: ...
+    def set_basis(self, columns: Statuses, basic_rows: Flags) -> None: ...
+    def basis(self) -> tuple[Flags, Flags] | None:
+        """Which columns and rows are basic; None from a solver that does not tell."""
 
 
-def solve(
-    cost: Floats, matrix: scipy.sparse.csc_array, right_side: Floats, lower: Floats, upper: Floats,
-) -> Solution:
-    """The optimum by the dual simplex method. Raises `SolverFailed` on any other status."""
-    found: Any = _linprog(
-        cost, A_eq=matrix, b_eq=right_side, bounds=np.column_stack([lower, upper]), method="highs-ds",
-    )
-    if found.status != 0:
-        raise errors.SolverFailed("The solver found no optimum.", status=int(found.status), message=str(found.message))
-    duals = np.asarray(found.eqlin.marginals, dtype=np.float64)
-    return Solution(np.asarray(found.x, dtype=np.float64), duals, cost - matrix.T @ duals)
+def new_model(columns: Columns, row_lower: Floats, row_upper: Floats, *, presolve: bool = False) -> Model:
+    if is_public():
+        return ColdModel(columns, row_lower, row_upper)
+    return WarmModel(columns, row_lower, row_upper, presolve=presolve)
 
 
-def solve_rows(
-    cost: Floats, matrix: scipy.sparse.csc_array, row_lower: Floats, row_upper: Floats, lower: Floats, upper: Floats,
-    *, integral: npt.NDArray[np.bool_] | None = None,
+def is_public() -> bool:
+    return os.environ.get("PRICING_SOLVER") == "public" or not _handle_works()
+
+
+class WarmModel:
+    """SciPy's HiGHS handle: the dual simplex method from any basis."""
+
+    def __init__(self, columns: Columns, row_lower: Floats, row_upper: Floats, *, presolve: bool = False) -> None:
+        core = _core()
+        lp = core.HighsLp()
+        lp.num_col_, lp.num_row_ = len(columns.cost), len(row_lower)
+        lp.col_cost_, lp.col_lower_, lp.col_upper_ = columns.cost, columns.lower, columns.upper
+        lp.row_lower_, lp.row_upper_ = row_lower, row_upper
+        lp.a_matrix_.num_col_, lp.a_matrix_.num_row_ = len(columns.cost), len(row_lower)
+        lp.a_matrix_.format_ = core.MatrixFormat.kColwise
+        lp.a_matrix_.start_ = columns.starts.astype(np.int32)
+        lp.a_matrix_.index_ = columns.rows.astype(np.int32)
+        lp.a_matrix_.value_ = columns.values
+        self._handle = core._Highs()
+        self._core = core
+        for option, value in (("output_flag", False), ("presolve", "on" if presolve else "off"), ("threads", 1),
+                              ("solver", "simplex"), ("primal_feasibility_tolerance", FEASIBILITY),
+                              # perturbed costs would undo a good basis: 12,000 pivots in place of 400
+                              ("dual_simplex_cost_perturbation_multiplier", 0.0),
+                              ("primal_simplex_bound_perturbation_multiplier", 0.0)):
+            self._handle.setOptionValue(option, value)
+        self._handle.passModel(lp)
+        self._count = len(columns.cost)
+        self.iterations = 0
+
+    def run(self) -> None:
+        self._handle.run()
+        status = self._handle.getModelStatus()
+        if status != self._core.HighsModelStatus.kOptimal:
+            raise errors.SolverFailed("The solver found no optimum.", status=str(status))
+        solution = self._handle.getSolution()
+        self.x = np.asarray(solution.col_value)
+        self.row_duals = np.asarray(solution.row_dual)
+        self.reduced_costs = np.asarray(solution.col_dual)
+        self.iterations += int(self._handle.getInfo().simplex_iteration_count)
+
+    def run_from_feasible(self) -> None:
+        self._handle.setOptionValue("simplex_strategy", PRIMAL)
+        self.run()
+
+    def set_cost(self, cost: Floats) -> None:
+        self._handle.changeColsCost(self._count, np.arange(self._count, dtype=np.int32), cost)
+
+    def set_bounds(self, columns: Ints, lower: Floats, upper: Floats) -> None:
+        self._handle.changeColsBounds(len(columns), columns.astype(np.int32), lower, upper)
+
+    def set_rows(self, rows: Ints, lower: Floats, upper: Floats) -> None:
+        for row, low, high in zip(rows.tolist(), lower.tolist(), upper.tolist(), strict=True):
+            self._handle.changeRowBounds(row, low, high)
+
+    def set_basis(self, columns: Statuses, basic_rows: Flags) -> None:
+        status = self._core.HighsBasisStatus
+        table = [status.kLower, status.kBasic, status.kUpper]
+        basis = self._core.HighsBasis()
+        basis.valid = True
+        basis.col_status = [table[one] for one in columns.tolist()]
+        basis.row_status = [status.kBasic if one else status.kLower for one in basic_rows.tolist()]
+        self._handle.setBasis(basis)
+
+    def basis(self) -> tuple[Flags, Flags] | None:
+        basic = np.asarray(self._handle.getBasicVariables()[1])
+        columns, rows = np.zeros(self._count, dtype=np.bool_), np.zeros(len(self.row_duals), dtype=np.bool_)
+        columns[basic[basic >= 0]] = True
+        rows[-basic[basic < 0] - 1] = True
+        return columns, rows
+
+
+class ColdModel:
+    """`scipy.optimize.linprog` from scratch at every run."""
+
+    def __init__(self, columns: Columns, row_lower: Floats, row_upper: Floats) -> None:
+        self._matrix = columns.matrix(len(row_lower)).tocsr()
+        self._cost, self._lower, self._upper = columns.cost.copy(), columns.lower.copy(), columns.upper.copy()
+        self._row_lower, self._row_upper = row_lower.copy(), row_upper.copy()
+        self.iterations = 0
+
+    def run(self) -> None:
+        equal = self._row_lower == self._row_upper
+        below = ~equal  # every other row of ours has an upper side only
+        found: Any = _linprog(
+            self._cost, A_eq=self._matrix[equal], b_eq=self._row_upper[equal],
+            A_ub=self._matrix[below] if below.any() else None, b_ub=self._row_upper[below] if below.any() else None,
+            bounds=np.column_stack([self._lower, self._upper]), method="highs-ds",
+            options={"primal_feasibility_tolerance": FEASIBILITY},
+        )
+        if found.status != 0:
+            raise errors.SolverFailed("The solver found no optimum.", status=str(found.status))
+        self.x = np.asarray(found.x, dtype=np.float64)
+        self.row_duals = np.zeros(len(equal))
+        self.row_duals[equal] = found.eqlin.marginals
+        if below.any():
+            self.row_duals[below] = found.ineqlin.marginals
+        self.reduced_costs = self._cost - self._matrix.T @ self.row_duals
+        self.iterations += int(found.nit)
+
+    def run_from_feasible(self) -> None:
+        self.run()
+
+    def set_cost(self, cost: Floats) -> None:
+        self._cost = cost.copy()
+
+    def set_bounds(self, columns: Ints, lower: Floats, upper: Floats) -> None:
+        self._lower[columns], self._upper[columns] = lower, upper
+
+    def set_rows(self, rows: Ints, lower: Floats, upper: Floats) -> None:
+        self._row_lower[rows], self._row_upper[rows] = lower, upper
+
+    def set_basis(self, columns: Statuses, basic_rows: Flags) -> None:
+        """It starts from scratch whatever it is told."""
+
+    def basis(self) -> tuple[Flags, Flags] | None:
+        return None
+
+
+def solve_whole(
+    columns: Columns, row_lower: Floats, row_upper: Floats, integral: Flags, *, node_limit: int = NODE_LIMIT,
 ) -> Floats | None:
-    """The optimal x of `minimise cost @ x, row_lower <= matrix @ x <= row_upper`, with the `integral` columns whole.
-
-    None where an integral programme has no solution or does not end within the node limit. A linear programme (without
-    `integral`) that does not end at an optimum raises `SolverFailed`.
-    """
+    """The optimal x with the `integral` columns whole; None where there is none, or not within the node limit."""
+    matrix = columns.matrix(len(row_lower))
     found: Any = _milp(
-        cost, bounds=scipy.optimize.Bounds(lower, upper),
+        columns.cost, bounds=scipy.optimize.Bounds(columns.lower, columns.upper),
         constraints=scipy.optimize.LinearConstraint(matrix, row_lower, row_upper),
-        integrality=None if integral is None else integral.astype(np.int64),
-        options={"mip_rel_gap": 0.0, "node_limit": NODE_LIMIT},
+        integrality=integral.astype(np.int64), options={"mip_rel_gap": 0.0, "node_limit": node_limit},
     )
-    if found.status == 0:
-        return np.asarray(found.x, dtype=np.float64)
-    if integral is None:
-        raise errors.SolverFailed("The solver found no optimum.", status=int(found.status), message=str(found.message))
-    return None
+    return np.asarray(found.x, dtype=np.float64) if found.status == 0 else None
+
+
+def _core() -> Any:
+    import scipy.optimize._highspy._core as core  # private to SciPy: `_handle_works` tries it before anybody trusts it
+
+    return core
+
+
+@cache
+def _handle_works() -> bool:
+    """Solve `max 2x + y, x + y <= 1, x <= 3/4` and change it; anything but the known answers means: do not use it."""
+    try:
+        columns = Columns(
+            np.array([-2.0, -1.0]), np.zeros(2), np.array([0.75, 1.0]), np.arange(3), np.zeros(2, dtype=np.int64),
+            np.ones(2),
+        )
+        model = WarmModel(columns, np.array([-np.inf]), np.array([1.0]))
+        model.run()
+        first = np.allclose(model.x, [0.75, 0.25]) and np.allclose(model.row_duals, [-1.0])
+        model.set_bounds(np.array([0]), np.zeros(1), np.array([0.5]))
+        model.set_cost(np.array([-2.0, -3.0]))
+        model.run()
+        basis = model.basis()
+        return first and np.allclose(model.x, [0.0, 1.0]) and basis is not None and int(sum(basis[0])) == 1
+    except Exception:  # a private module may break in any way
+        return False

@@ -1,218 +1,673 @@
-r"""The linear programme of one window, over merged steps.
+r"""The programme of one window as a solver sees it, over merged steps, whole or in a band around known prices.
 
-Let S count the distinct masks, G the groups of signatures that every mask treats alike, t the slots.
+Let S count the distinct masks, G the groups of signatures that every mask treats alike, t the slots. A pool is a part
+of a side whose lines see the same price in every slot: demand of one S (the Foundation's apart, where its budget may
+bind), capacity of one G (that of a capped parent apart). In ticks and units:
 
-    maximise    sum v d  +  sum v L y  -  sum c z                                    [ticks]
-    (S,t)       sum_prices d + sum_{windows over t} y - sum_{G ok S} f[S,G,t] = 0    [units]   dual -mu[S,t]
-    (G,t)       sum_{S ok G} f[S,G,t] - sum_prices z = 0                             [units]   dual -lam[G,t]
-    0 <= d, y, z <= units of the merged step,   0 <= f
+    maximise    sum v d  +  sum v L y  -  sum c z  -  sum c L x
+    (S,t)       sum_prices d + sum_{windows over t} y - sum_{G ok S} f[S,G,t] = 0              dual -mu[S,t]
+    (G,t)       sum_{S ok G} f[S,G,t] - sum_prices z - sum_{whole bids over t} x <= 0          dual -lam[G,t]
+    (p)         sum of z and L x of a capped parent and product   <= K                         dual -rho
+    (B)         sum of v d and v L y of the Foundation            <= budget                    dual -sigma
+    (choice)    sum of y / quantity over alternatives             <= 1
+    0 <= d, y, z, x <= units of the merged step,   0 <= f
 
-A step merges the lines of one (S, t, limit), one (S, range, limit) or one (G, t, ask): they are interchangeable here
-and share the fill pro rata. Only cells with both demand and capacity are rows. Prices are in ticks, so duals are whole
-on every book where the programme is a network. Columns stand in the order d, z, y, f.
+A step merges the lines of one (pool, t, price), one (S, range, price): they are interchangeable here and share the fill
+pro rata. Indivisible lines stand alone, their minimum relaxed. Only cells with both demand and capacity are rows.
+
+A `Focus` says which prices matter: steps within the band around them stand alone or in buckets, the others of a cell
+are one step at their extreme price, windows clearly in are a constant, windows clearly out and flows clearly too dear
+are left out. What that leaves out of sight, the certificate finds.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
-import scipy.sparse
 
-from pricing.book import TICK_MICROS, Book, adjusted_ask_micros
+from pricing.book import DIVISIBLE, TICK_MICROS, Book, Flags, Ints
 from pricing.eligibility import Eligibility
+from pricing.highs import Columns, Floats
+from pricing.ranges import Lines, RangeExtremes, cover, line_slots, range_sums, slot_by_slot
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
-Column = TypeVar("Column", npt.NDArray[np.int64], npt.NDArray[np.float64])
-
-
-@dataclass(frozen=True)
-class Steps:
-    """Merged lines of one side in one cell."""
-
-    cell: Ints  # [steps] row of the side
-    price: Ints  # [steps] ticks
-    units: Ints  # [steps]
-    members: tuple[tuple[int, ...], ...]  # [steps] the lines, ascending
+NEVER = 1 << 50  # ticks: no price reaches it, and sums of a window of it still fit
+NO_CAP = -1
+FLOW_BAND = 0.25  # of a price: a missing flow tears two prices apart
+WIDE = 0.5  # of a price: the band of a cell whose own was too narrow
 
 
-@dataclass(frozen=True)
-class Windows:
-    """Merged window demands. `rows` holds the cells of all of them one after the other, `owner` whose each is."""
+@dataclass(frozen=True, eq=False)
+class Wholes:
+    """Lines with one number of units over all their slots: windows and blocks, or bids with a minimum.
 
-    mask: Ints  # [windows] S
-    start: Ints  # [windows] slot
-    hours: Ints  # [windows]
-    price: Ints  # [windows] ticks per unit-hour
-    units: Ints  # [windows]
-    members: tuple[tuple[int, ...], ...]  # [windows]
-    rows: Ints  # [sum of hours] demand cell
-    owner: Ints  # [sum of hours] window
+    A line that must be in one site stands here once per site.
+    """
 
-    def total_over(self, per_cell: Ints) -> Ints:
-        """The sum of a value per demand cell over each window's slots, exact.  # int64 [windows]"""
-        sums = np.zeros(len(self.hours), dtype=np.int64)
-        np.add.at(sums, self.owner, per_cell[self.rows])
-        return sums
+    lines: Lines  # pool is the pool of the side
+    minimum: Ints  # [wholes] units
+    choice: Ints  # [wholes] place of the row of alternatives, -1 without
 
-
-@dataclass(frozen=True)
-class Programme:
-    groups: tuple[tuple[int, ...], ...]  # [G] signatures with the same column, ascending
-    demand_cells: tuple[tuple[int, int], ...]  # [rows] (S, t), sorted
-    supply_cells: tuple[tuple[int, int], ...]  # [rows] (G, t), sorted
-    divisible: Steps
-    offered: Steps
-    windows: Windows
-    flow_demand: Ints  # [flows] demand cell, ascending
-    flow_supply: Ints  # [flows] supply cell
+    def __len__(self) -> int:
+        return len(self.lines)
 
     @property
-    def counts(self) -> tuple[int, int, int, int]:
-        """Numbers of columns: divisible, offered, windows, flows."""
-        return len(self.divisible.cell), len(self.offered.cell), len(self.windows.mask), len(self.flow_demand)
+    def is_alone(self) -> Flags:
+        """Lines that merge with no other."""
+        flags: Flags = (self.minimum > 0) | (self.choice >= 0)
+        return flags
 
-    def split(self, columns: Column) -> tuple[Column, Column, Column, Column]:
-        """A vector over all columns as its parts d, z, y, f."""
-        d, z, y, _ = self.counts
-        return columns[:d], columns[d:d + z], columns[d + z:d + z + y], columns[d + z + y:]
-
-    def gain_ticks(self) -> Ints:
-        """What one unit of each column adds to welfare.  # int64 [columns] ticks"""
-        flows = np.zeros(len(self.flow_demand), dtype=np.int64)
-        return np.concatenate(
-            [self.divisible.price, -self.offered.price, self.windows.price * self.windows.hours, flows]
-        )
-
-    def hours(self) -> Ints:
-        """The unit-hours traded by one unit of each column, counted once, where capacity is used.  # int64 [columns]"""
-        d, z, y, f = self.counts
-        return np.repeat(np.array([0, 1, 0, 0], dtype=np.int64), [d, z, y, f])
-
-    def upper(self) -> Floats:
-        """The most units each column can hold. A flow has no bound of its own: a dual on it would split the price."""
-        unbounded = np.full(len(self.flow_demand), np.inf)
-        return np.concatenate([self.divisible.units, self.offered.units, self.windows.units, unbounded])
-
-    def matrix(self) -> scipy.sparse.csc_array:
-        """Rows: demand cells, then supply cells. The right side is zero."""
-        d, z, y, f = self.counts
-        below = len(self.demand_cells)
-        flow = np.arange(d + z + y, d + z + y + f)
-        rows = [self.divisible.cell, below + self.offered.cell, self.windows.rows, self.flow_demand,
-                below + self.flow_supply]
-        columns = [np.arange(d), d + np.arange(z), d + z + self.windows.owner, flow, flow]
-        values = [np.ones(d), -np.ones(z), np.ones(len(self.windows.rows)), -np.ones(f), np.ones(f)]
-        shape = (below + len(self.supply_cells), d + z + y + f)
-        return scipy.sparse.csc_array(
-            (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))), shape=shape
-        )
+    def take(self, chosen: Ints | Flags) -> "Wholes":
+        return Wholes(self.lines.take(chosen), self.minimum[chosen], self.choice[chosen])
 
 
-def build_programme(book: Book, eligibility: Eligibility) -> Programme:
-    """The programme over all cells where demand meets capacity; lines that meet nothing have no column."""
-    groups, group_of = _group_signatures(eligibility)
-    groups_of_mask = [sorted({group_of[a] for a in mask}) for mask in eligibility.masks]
-    has_bid = {
-        (group_of[a], slot)
-        for line, a in zip(book.bids, eligibility.signature_of_bid, strict=True) if a in group_of
-        for slot in range(line.start_slot, line.end_slot)
-    }
-    divisible, windows = _merge_demands(book, eligibility, groups_of_mask, has_bid)
-    demand_cells = sorted(
-        {(s, slot) for s, slot, _ in divisible}
-        | {(s, slot) for s, start, end, _ in windows for slot in range(start, end)}
+@dataclass(frozen=True, eq=False)
+class Market:
+    """The lines that can meet anything at all, and what they meet."""
+
+    slots: int
+    group_of_signature: Ints  # [A], -1 where nobody accepts it
+    accepts: Flags  # [S + variants, G]
+    mask_of_pool: Ints  # [demand pools]
+    is_foundation: Flags  # [demand pools]
+    group_of_pool: Ints  # [supply pools]
+    cap_of_pool: Ints  # [supply pools], NO_CAP without
+    divisible: Lines
+    windows: Wholes
+    offered: Lines
+    whole_bids: Wholes
+    is_offered: Flags  # [G, slots] some bid stands there
+    cap_units: Ints  # [caps] unit-hours
+    budget_ticks: int | None
+    choices: int
+    is_wanted: Flags  # [S + variants, slots] cells with demand that something may serve: the rows of demand
+
+    @cached_property
+    def is_served(self) -> Flags:
+        """[S + variants, slots] cells where some accepted bid stands."""
+        served: Flags = (self.accepts.astype(np.int64) @ self.is_offered.astype(np.int64)) > 0
+        return served
+
+    @cached_property
+    def demand_row(self) -> Ints:
+        """[S + variants, slots] row of the cell, -1 without."""
+        return _number(self.is_wanted, 0)
+
+    @cached_property
+    def supply_row(self) -> Ints:
+        """[G, slots] row of the cell, -1 without."""
+        usable = (self.accepts.T.astype(np.int64) @ self.is_wanted.astype(np.int64) > 0) & self.is_offered
+        return _number(usable, int(self.is_wanted.sum()))
+
+    @cached_property
+    def pair_mask(self) -> Ints:
+        return np.nonzero(self.accepts)[0].astype(np.int64)
+
+    @cached_property
+    def pair_group(self) -> Ints:
+        return np.nonzero(self.accepts)[1].astype(np.int64)
+
+    @property
+    def cells(self) -> int:
+        """Rows of demand and supply."""
+        return int(self.is_wanted.sum() + (self.supply_row >= 0).sum())
+
+    @property
+    def rows(self) -> int:
+        return self.cells + len(self.cap_units) + (self.budget_ticks is not None) + self.choices
+
+    def line_slot_count(self) -> int:
+        return sum(int((lines.end - lines.start).sum())
+                   for lines in (self.divisible, self.windows.lines, self.offered, self.whole_bids.lines))
+
+    def mu_of(self, lam: Ints) -> Ints:
+        """The least lam among the groups that each mask accepts.  # int64 [S + variants, slots] ticks"""
+        mu = np.full((len(self.accepts), self.slots), NEVER, dtype=np.int64)
+        for s, accepted in enumerate(self.accepts):
+            if accepted.any():
+                mu[s] = lam[accepted].min(axis=0)
+        return mu
+
+    def without(self, windows: Flags, whole_bids: Flags) -> "Market":
+        """The market without these wholes; its rows stay, so that a basis of it stays one."""
+        return replace(self, windows=self.windows.take(~windows), whole_bids=self.whole_bids.take(~whole_bids))
+
+
+def _number(cells: Flags, first: int) -> Ints:
+    rows = np.full(cells.shape, -1, dtype=np.int64)
+    rows[cells] = first + np.arange(int(cells.sum()))
+    return rows
+
+
+@dataclass(frozen=True, eq=False)
+class CapRow:
+    """A cap of the programme: which bids it counts, and how many unit-hours they may sell together."""
+
+    bids: Flags  # [bids]
+    units_max: int
+
+
+def make_market(
+    book: Book, eligibility: Eligibility, *, caps: tuple[CapRow, ...] = (), budget_micros: int | None = None
+) -> Market:
+    """The book as the programme sees it. `budget_micros` None: the Foundation's budget cannot bind."""
+    demands, bids = book.demands, book.bids
+    variants = _site_variants(book, eligibility)
+    accepts_signature = np.concatenate([eligibility.accepts, variants.accepts])
+    groups, group_of = _group_signatures(accepts_signature)
+    group_of_bid = group_of[eligibility.signature_of_bid]
+    cap_of_bid = np.full(len(bids), NO_CAP, dtype=np.int64)
+    for place, cap in enumerate(caps):
+        cap_of_bid[cap.bids] = place
+    stands = group_of_bid >= 0
+    supply_pools, supply_pool = _pairs(group_of_bid[stands], cap_of_bid[stands])
+    all_bids = Lines(np.full(len(bids), -1), bids.ask // TICK_MICROS, bids.quantity, bids.start, bids.end,
+                     np.arange(len(bids)))
+    all_bids.pool[stands] = supply_pool
+    by_group = Lines(group_of_bid[stands], *_rest(all_bids.take(stands)))
+    is_offered = cover(by_group, np.ones(int(stands.sum()), dtype=np.int64), groups, book.slots) > 0
+
+    foundation = demands.is_foundation if budget_micros is not None else np.zeros(len(demands), dtype=np.bool_)
+    line = np.concatenate([np.flatnonzero((eligibility.mask_of_demand >= 0) & ~demands.is_one_site), variants.line])
+    mask = np.concatenate([eligibility.mask_of_demand[line[:len(line) - len(variants.line)]],
+                           len(eligibility.masks) + np.arange(len(variants.line))])
+    demand_pools, pool = _pairs(mask, foundation[line].astype(np.int64))
+    all_demands = Lines(pool, demands.price[line] // TICK_MICROS, demands.quantity[line], demands.start[line],
+                        demands.end[line], line)
+    is_divisible = demands.kind[line] == DIVISIBLE
+    choice, choices = _number_choices(book, line)
+    market = Market(
+        slots=book.slots, group_of_signature=group_of, accepts=_by_group(accepts_signature, group_of, groups),
+        mask_of_pool=demand_pools[0], is_foundation=demand_pools[1] > 0,
+        group_of_pool=supply_pools[0], cap_of_pool=supply_pools[1],
+        divisible=all_demands.take(is_divisible),
+        windows=Wholes(all_demands, demands.minimum[line], choice).take(~is_divisible),
+        offered=all_bids.take(stands & (bids.minimum == 0)),
+        whole_bids=Wholes(all_bids, bids.minimum, np.full(len(bids), -1)).take(stands & (bids.minimum > 0)),
+        is_offered=is_offered, cap_units=np.array([cap.units_max for cap in caps], dtype=np.int64),
+        budget_ticks=None if budget_micros is None else budget_micros // TICK_MICROS, choices=choices,
+        is_wanted=np.zeros((len(accepts_signature), book.slots), dtype=np.bool_),
     )
-    flows = [((s, t), (g, t)) for s, t in demand_cells for g in groups_of_mask[s] if (g, t) in has_bid]
-    supply_cells = sorted({cell for _, cell in flows})
-    demand_row = {cell: row for row, cell in enumerate(demand_cells)}
-    supply_row = {cell: row for row, cell in enumerate(supply_cells)}
-    offered = _merge_bids(book, eligibility, group_of, supply_row)
-    demand_units = [line.quantity_units for line in book.demands]
+    return _without_unserved(market)
+
+
+def _rest(lines: Lines) -> tuple[Ints, Ints, Ints, Ints, Ints]:
+    return lines.price, lines.units, lines.start, lines.end, lines.line
+
+
+@dataclass(frozen=True, eq=False)
+class _Variants:
+    line: Ints  # [variants] place in the book
+    accepts: Flags  # [variants, A]
+
+
+def _site_variants(book: Book, eligibility: Eligibility) -> _Variants:
+    """A line that must be in one site is one alternative per site; each has a mask of its own."""
+    lines, accepts = [], []
+    sites: dict[str, list[int]] = defaultdict(list)
+    for a, signature in enumerate(eligibility.signatures):
+        sites[signature.attributes.site].append(a)
+    for i in np.flatnonzero(book.demands.is_one_site & (eligibility.mask_of_demand >= 0)):
+        accepted = eligibility.accepts[eligibility.mask_of_demand[i]]
+        for site in sorted(sites):
+            here = np.zeros_like(accepted)
+            here[sites[site]] = accepted[sites[site]]
+            if here.any():
+                lines.append(int(i))
+                accepts.append(here)
+    shape = (len(lines), len(eligibility.signatures))
+    return _Variants(np.array(lines, dtype=np.int64), np.array(accepts, dtype=np.bool_).reshape(shape))
+
+
+def _group_signatures(accepts: Flags) -> tuple[int, Ints]:
+    """Signatures accepted by the same masks are one product to every buyer; one price, copied back to each."""
+    group_of = np.full(accepts.shape[1], -1, dtype=np.int64)
+    known: dict[bytes, int] = {}
+    for a, column in enumerate(accepts.T):
+        if column.any():
+            group_of[a] = known.setdefault(np.packbits(column).tobytes(), len(known))
+    return len(known), group_of
+
+
+def _by_group(accepts: Flags, group_of: Ints, groups: int) -> Flags:
+    merged = np.zeros((len(accepts), groups), dtype=np.bool_)
+    for a in np.flatnonzero(group_of >= 0):
+        merged[:, group_of[a]] = accepts[:, a]
+    return merged
+
+
+def _pairs(one: Ints, other: Ints) -> tuple[Ints, Ints]:
+    """The distinct pairs [2, pools], sorted, and the place of each line's."""
+    width = int(other.max(initial=0)) + 2
+    code, place = np.unique(one * width + other + 1, return_inverse=True)
+    return np.stack([code // width, code % width - 1]), place.astype(np.int64)
+
+
+def _number_choices(book: Book, line: Ints) -> tuple[Ints, int]:
+    """The row of alternatives of each line: its choice, or its own where it is one line in several sites."""
+    demands = book.demands
+    key = np.where(demands.choice[line] >= 0, demands.choice[line],
+                   np.where(demands.is_one_site[line], len(book.tables.choices) + line, -1))
+    known, place = np.unique(key, return_inverse=True)
+    has_none = int(len(known) > 0 and known[0] < 0)
+    return place.astype(np.int64) - has_none, len(known) - has_none
+
+
+def _without_unserved(market: Market) -> Market:
+    """Wholes that meet nothing in one of their slots can never trade; what is left says which cells are rows."""
+    unserved = (~market.is_served).astype(np.int64)
+    windows = market.windows.lines
+    missing = range_sums(unserved, market.mask_of_pool[windows.pool], windows.start, windows.end) > 0
+    market = replace(market, windows=market.windows.take(~missing))
+    wanted = np.zeros((len(market.accepts), market.slots), dtype=np.bool_)
+    for lines in (market.divisible, market.windows.lines):
+        covered = cover(lines, np.ones(len(lines), dtype=np.int64), len(market.mask_of_pool), market.slots) > 0
+        np.logical_or.at(wanted, market.mask_of_pool, covered)
+    market = replace(market, is_wanted=wanted & market.is_served)
+    idle = (market.supply_row < 0).astype(np.int64)
+    bids = market.whole_bids.lines
+    stuck = range_sums(idle, market.group_of_pool[bids.pool], bids.start, bids.end) > 0
+    return replace(market, whole_bids=market.whole_bids.take(~stuck))
+
+
+# -- steps -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Focus:
+    """The prices that matter, in ticks, and how far around them lines stand apart."""
+
+    demand: Ints  # [demand pools, slots] what a demand of the pool is compared with
+    supply: Ints  # [supply pools, slots] what a bid of the pool is compared with
+    lam: Ints  # [G, slots]
+    band: float  # half width, as a part of the price
+    whole_band: float  # the same for the average price of windows and other wholes
+    bucket: float  # width of a bucket, as a part of the price; 0: single ticks
+    hidden: "Hidden | None" = None  # what has to be seen as well
+
+
+@dataclass(frozen=True, eq=False)
+class Hidden:
+    """What a programme left out although it would trade at its prices."""
+
+    demand: Flags  # [demand pools, slots] cells where a step beyond the band trades, or does not, against its price
+    supply: Flags  # [supply pools, slots]
+    windows: Flags  # [windows]
+    whole_bids: Flags  # [whole bids]
+    flows: Flags  # [pairs, slots]
+
+    @property
+    def is_empty(self) -> bool:
+        return not any(flags.any() for flags in vars(self).values())
+
+    def and_(self, other: "Hidden | None") -> "Hidden":
+        if other is None:
+            return self
+        return Hidden(*(one | two for one, two in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """Merged lines of one side in one cell, sorted by cell and price; all beyond the band is one step each way."""
+
+    cell: Ints  # [steps] pool * slots + slot
+    price: Floats  # [steps] ticks; the mean of a bucket; of what lies beyond the band the price nearest to it
+    units: Ints  # [steps]
+    beyond: Ints  # [steps] -1 all below the band, +1 all above it, else 0
+
+    def __len__(self) -> int:
+        return len(self.cell)
+
+
+def merge_steps(
+    lines: Lines, rows: Ints, met: Ints | None, focus: Focus | None, wide: Flags | None
+) -> Steps:
+    """The steps of one side; `rows` is [pools, slots], -1 where the cell is no row. `met` None: every price alone.
+
+    In `wide` cells the band is half the price.
+    """
+    if met is None or focus is None or not len(lines):
+        owner, slot = line_slots(lines.start, lines.end)
+        cell, price = lines.pool[owner] * rows.shape[1] + slot, lines.price[owner]
+        return _merge_prices(cell, price, lines.units[owner], rows)
+    reach = np.maximum(2, (met * (focus.band if wide is None else np.where(wide, WIDE, focus.band))).astype(np.int64))
+    low, high = (met - reach).ravel(), (met + reach).ravel()
+    tails = _Tails(rows, low, high)
+    near = tails.take_clear(lines)
+    shown: list[tuple[Ints, Ints, Ints]] = []
+    for some, owner, slot in slot_by_slot(lines, near):
+        cell = lines.pool[some][owner] * rows.shape[1] + slot
+        shown.append(tails.take(cell, lines.price[some][owner], lines.units[some][owner]))
+    cell, price, units = (np.concatenate([part[k] for part in shown] or [np.zeros(0, dtype=np.int64)])
+                          for k in range(3))
+    if focus.bucket:
+        width = np.maximum(1, (met * focus.bucket).astype(np.int64)).ravel()
+        inner = _merge_buckets(cell, price, units, low, width, rows)
+    else:
+        inner = _merge_prices(cell, price, units, rows)
+    return _in_order(inner, tails.steps())
+
+
+class _Tails:
+    """What lies beyond the band in each cell: units, and the price nearest to the band."""
+
+    def __init__(self, rows: Ints, low: Ints, high: Ints) -> None:
+        self._rows, self._low, self._high = rows, low, high
+        self._units = [np.zeros(rows.size, dtype=np.int64), np.zeros(rows.size, dtype=np.int64)]
+        self._edge = [np.full(rows.size, -NEVER, dtype=np.int64), np.full(rows.size, NEVER, dtype=np.int64)]
+
+    def take_clear(self, lines: Lines) -> Ints:
+        """Take the lines that are beyond the band in all their slots; the places of the others."""
+        shape = self._rows.shape
+        is_below = lines.price < RangeExtremes(self._low.reshape(shape)).least(lines.pool, lines.start, lines.end)
+        is_above = lines.price > RangeExtremes(self._high.reshape(shape)).most(lines.pool, lines.start, lines.end)
+        for place, is_beyond in enumerate((is_below, is_above)):
+            beyond = lines.take(is_beyond)
+            self._units[place] += cover(beyond, beyond.units, *shape).ravel()
+            code = (beyond.pool * (shape[1] + 1) + beyond.start) * (shape[1] + 1) + beyond.end
+            order = np.lexsort((beyond.price if place else -beyond.price, code))
+            nearest = order[np.flatnonzero(np.diff(code[order], prepend=-1))]  # over the same slots only the nearest
+            for some, owner, slot in slot_by_slot(beyond, nearest):
+                self._mark(place, beyond.pool[some][owner] * shape[1] + slot, beyond.price[some][owner])
+        return np.flatnonzero(~is_below & ~is_above)
+
+    def take(self, cell: Ints, price: Ints, units: Ints) -> tuple[Ints, Ints, Ints]:
+        """Take the line-slots beyond the band; the others, as they came."""
+        beyond = (price < self._low[cell], price > self._high[cell])
+        for place, chosen in enumerate(beyond):
+            self._units[place] += np.rint(
+                np.bincount(cell[chosen], units[chosen], minlength=self._rows.size)).astype(np.int64)
+            self._mark(place, cell[chosen], price[chosen])
+        kept = ~(beyond[0] | beyond[1])
+        return cell[kept], price[kept], units[kept]
+
+    def _mark(self, place: int, cell: Ints, price: Ints) -> None:
+        (np.minimum if place else np.maximum).at(self._edge[place], cell, price)
+
+    def steps(self) -> Steps:
+        cells = [np.flatnonzero((units > 0) & (self._rows.ravel() >= 0)) for units in self._units]
+        return Steps(
+            np.concatenate(cells),
+            np.concatenate([edge[cell] for edge, cell in zip(self._edge, cells, strict=True)]).astype(np.float64),
+            np.concatenate([units[cell] for units, cell in zip(self._units, cells, strict=True)]),
+            np.repeat([-1, 1], [len(cell) for cell in cells]),
+        )
+
+
+def _merge_prices(cell: Ints, price: Ints, units: Ints, rows: Ints) -> Steps:
+    kept = rows.ravel()[cell] >= 0
+    key, place = np.unique(cell[kept] << 24 | price[kept], return_inverse=True)
+    merged = np.bincount(place, units[kept], minlength=len(key))
+    return Steps(key >> 24, (key & (1 << 24) - 1).astype(np.float64), np.rint(merged).astype(np.int64),
+                 np.zeros(len(key), dtype=np.int64))
+
+
+def _merge_buckets(cell: Ints, price: Ints, units: Ints, low: Ints, width: Ints, rows: Ints) -> Steps:
+    """Steps of several prices at their mean: good enough to find the neighbourhood of the optimum."""
+    place = (price - low[cell]) // width[cell]
+    places = int(place.max(initial=0)) + 1
+    key = cell * places + place
+    merged = np.bincount(key, units, minlength=rows.size * places)
+    worth = np.bincount(key, units * price, minlength=rows.size * places)
+    merged.reshape(-1, places)[rows.ravel() < 0] = 0
+    used = np.flatnonzero(merged > 0.5)
+    return Steps(used // places, worth[used] / merged[used], np.rint(merged[used]).astype(np.int64),
+                 np.zeros(len(used), dtype=np.int64))
+
+
+def _in_order(inner: Steps, tails: Steps) -> Steps:
+    cell, price = np.concatenate([inner.cell, tails.cell]), np.concatenate([inner.price, tails.price])
+    order = np.lexsort((price, cell))
+    return Steps(cell[order], price[order], np.concatenate([inner.units, tails.units])[order],
+                 np.concatenate([inner.beyond, tails.beyond])[order])
+
+
+# -- the programme -----------------------------------------------------------------------------------------------------
+
+OUT, IN = -1, -2
+
+
+@dataclass(frozen=True, eq=False)
+class Programme:
+    market: Market
+    focus: Focus | None
+    demand: Steps
+    supply: Steps
+    window_column: Ints  # [windows] place among the window columns, OUT or IN
+    whole_bid_column: Ints  # [whole bids] likewise
+    window_units: Ints  # [window columns]
+    whole_bid_units: Ints  # [whole bid columns]
+    window_first: Ints  # [window columns] a window of the column
+    whole_bid_first: Ints  # [whole bid columns]
+    flow_pair: Ints  # [flows] place among the market's pairs of mask and group
+    flow_slot: Ints  # [flows]
+    short_row: Ints  # [shortfalls] demand rows in which clear winners might not fit together
+    columns: Columns
+    row_lower: Floats
+    row_upper: Floats
+
+    @cached_property
+    def counts(self) -> tuple[int, int, int, int, int, int]:
+        """Numbers of columns: divisible, offered, windows, whole bids, flows, shortfalls."""
+        return (len(self.demand), len(self.supply), len(self.window_units), len(self.whole_bid_units),
+                len(self.flow_pair), len(self.short_row))
+
+    def split(self, values: Floats) -> list[Floats]:
+        """A vector over all columns as its parts d, z, y, x, f, u."""
+        return np.split(values, np.cumsum(self.counts)[:-1])
+
+    def hours(self) -> Floats:
+        """The unit-hours sold by one unit of each column, counted where capacity is used.  # float64 [columns]"""
+        d, z, y, _, f, u = self.counts
+        bids = self.market.whole_bids.lines.take(self.whole_bid_first)
+        return np.concatenate([np.zeros(d), np.ones(z), np.zeros(y), bids.end - bids.start, np.zeros(f + u)])
+
+    # Duals of the rows, in the terms of the market. Float, ticks.
+
+    def lam_of(self, row_duals: Floats) -> Floats:
+        """[G, slots]; 0 where the cell is no row."""
+        row = self.market.supply_row
+        return np.where(row >= 0, -row_duals[row], 0.0)
+
+    def mu_of(self, row_duals: Floats) -> Floats:
+        """[S + variants, slots]; 0 where the cell is no row. At most the least lam that the mask accepts."""
+        row = self.market.demand_row
+        return np.where(row >= 0, -row_duals[row], 0.0)
+
+    def rho_of(self, row_duals: Floats) -> Floats:
+        first = self.market.cells
+        return -row_duals[first:first + len(self.market.cap_units)]
+
+    def sigma_of(self, row_duals: Floats) -> float:
+        return 0.0 if self.market.budget_ticks is None else float(-row_duals[self._budget_row])
+
+    @property
+    def _budget_row(self) -> int:
+        return self.market.cells + len(self.market.cap_units)
+
+
+def build_programme(market: Market, focus: Focus | None) -> Programme:
+    """The programme over all steps, or over those that the focus shows."""
+    slots = market.slots
+    demand_rows, supply_rows = market.demand_row[market.mask_of_pool], market.supply_row[market.group_of_pool]
+    hidden = focus.hidden if focus else None
+    met, met_supply = (focus.demand, focus.supply) if focus else (None, None)
+    demand = merge_steps(market.divisible, demand_rows, met, focus, hidden.demand if hidden else None)
+    supply = merge_steps(market.offered, supply_rows, met_supply, focus, hidden.supply if hidden else None)
+    band = focus.whole_band if focus else 0.0
+    window_column, window_first, window_units = _merge_wholes(
+        market.windows, met, band, 1, hidden.windows if hidden else None)
+    bid_column, bid_first, bid_units = _merge_wholes(
+        market.whole_bids, met_supply, band, -1, hidden.whole_bids if hidden else None)
+    flow_pair, flow_slot = _flows(market, focus, hidden.flows if hidden else None)
+    right, short_row = np.zeros(market.rows), np.zeros(0, dtype=np.int64)
+    for wholes, column, rows, sign in ((market.windows, window_column, demand_rows, -1.0),
+                                       (market.whole_bids, bid_column, supply_rows, 1.0)):
+        fixed = wholes.lines.take(column == IN)
+        if len(fixed):
+            units = cover(fixed, fixed.units, len(rows), slots)
+            np.add.at(right, rows[rows >= 0], sign * units[rows >= 0])
+            if sign < 0:
+                short_row = np.unique(rows[(rows >= 0) & (units > 0)])
+    parts = [
+        _step_entries(demand, demand_rows, 1.0, market, _demand_extra(market, demand)),
+        _step_entries(supply, supply_rows, -1.0, market, _supply_extra(market, supply)),
+        _whole_entries(market, market.windows.take(window_first), window_units, demand_rows, 1.0),
+        _whole_entries(market, market.whole_bids.take(bid_first), bid_units, supply_rows, -1.0),
+        _flow_entries(market, flow_pair, flow_slot),
+        # Units from nowhere, dearer than any window is worth: they show where clear winners do not fit together.
+        _Part(np.full(len(short_row), _dearest(market)), np.full(len(short_row), np.inf),
+              np.ones(len(short_row), dtype=np.int64), short_row, np.full(len(short_row), -1.0)),
+    ]
+    lower, upper = _right_sides(market, right, window_column, bid_column)
     return Programme(
-        groups=groups, demand_cells=tuple(demand_cells), supply_cells=tuple(supply_cells),
-        divisible=_steps(divisible, demand_row, demand_units),
-        offered=_steps(offered, supply_row, [line.quantity_units for line in book.bids]),
-        windows=_windows(windows, demand_row, demand_units),
-        flow_demand=_ints(demand_row[cell] for cell, _ in flows),
-        flow_supply=_ints(supply_row[cell] for _, cell in flows),
+        market, focus, demand, supply, window_column, bid_column, window_units, bid_units, window_first, bid_first,
+        flow_pair, flow_slot, short_row, _stack(parts), lower, upper,
     )
 
 
-def _group_signatures(eligibility: Eligibility) -> tuple[tuple[tuple[int, ...], ...], dict[int, int]]:
-    """Signatures accepted by the same masks are one product to every buyer here; one price, copied back to each."""
-    column: dict[int, list[int]] = defaultdict(list)
-    for s, mask in enumerate(eligibility.masks):
-        for a in mask:
-            column[a].append(s)
-    merged: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for a in sorted(column):
-        merged[tuple(column[a])].append(a)
-    groups = tuple(sorted(tuple(members) for members in merged.values()))
-    return groups, {a: g for g, members in enumerate(groups) for a in members}
+def _dearest(market: Market) -> float:
+    lines = market.windows.lines
+    return float((lines.price * (lines.end - lines.start)).max(initial=0)) + 1.0
 
 
-Key = tuple[int, int, int]
-WindowKey = tuple[int, int, int, int]
+def _merge_wholes(
+    wholes: Wholes, met: Ints | None, band: float, sign: int, asked_for: Flags | None
+) -> tuple[Ints, Ints, Ints]:
+    """The column of each whole (or OUT, IN), a whole of each column, and the units of each column."""
+    lines = wholes.lines
+    column = np.zeros(len(lines), dtype=np.int64)
+    if met is not None and len(lines):
+        asked = range_sums(met, lines.pool, lines.start, lines.end)
+        gain = sign * (lines.price * (lines.end - lines.start) - asked)
+        reach = np.maximum(2 * (lines.end - lines.start), (asked * band).astype(np.int64))
+        column[gain < -reach] = OUT
+        column[(gain > reach) & (wholes.choice < 0)] = IN
+        if asked_for is not None:
+            column[asked_for] = 0
+    shown = np.flatnonzero(column == 0)
+    some = lines.take(shown)
+    alone = np.where(wholes.is_alone[shown], shown + 1, 0)
+    order = np.lexsort((alone, some.price, some.end, some.start, some.pool))
+    keys = np.stack([some.pool, some.start, some.end, some.price, alone])[:, order]
+    is_first = np.ones(len(order), dtype=np.bool_)
+    is_first[1:] = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.cumsum(is_first) - 1
+    column[shown] = place
+    units = np.bincount(place, some.units, minlength=int(is_first.sum()))
+    return column, shown[order[is_first]], np.rint(units).astype(np.int64)
 
 
-def _merge_demands(
-    book: Book, eligibility: Eligibility, groups_of_mask: list[list[int]], has_bid: set[tuple[int, int]]
-) -> tuple[dict[Key, list[int]], dict[WindowKey, list[int]]]:
-    divisible: dict[Key, list[int]] = defaultdict(list)
-    windows: dict[WindowKey, list[int]] = defaultdict(list)
-    served = {(s, t) for s, of_mask in enumerate(groups_of_mask) for t in range(book.slots)
-              if any((g, t) in has_bid for g in of_mask)}
-    for index, (line, s) in enumerate(zip(book.demands, eligibility.mask_of_demand, strict=True)):
-        slots = range(line.start_slot, line.end_slot)
-        limit = line.price_limit_micros // TICK_MICROS
-        if line.kind == "divisible":
-            for t in slots:
-                if (s, t) in served:
-                    divisible[s, t, limit].append(index)
-        elif all((s, t) in served for t in slots):
-            windows[s, line.start_slot, line.end_slot, limit].append(index)
-    return divisible, windows
+def _flows(market: Market, focus: Focus | None, wider: Flags | None) -> tuple[Ints, Ints]:
+    mask, group = market.pair_mask, market.pair_group
+    is_there = (market.demand_row[mask] >= 0) & (market.supply_row[group] >= 0)
+    if focus is not None:
+        mu = market.mu_of(np.where(market.supply_row >= 0, focus.lam, NEVER))
+        near = focus.lam[group] - mu[mask] <= np.maximum(2, focus.lam[group] * FLOW_BAND)
+        is_there &= near if wider is None else near | wider
+    pair, slot = np.nonzero(is_there)
+    return pair.astype(np.int64), slot.astype(np.int64)
 
 
-def _merge_bids(
-    book: Book, eligibility: Eligibility, group_of: dict[int, int], supply_row: dict[tuple[int, int], int]
-) -> dict[Key, list[int]]:
-    offered: dict[Key, list[int]] = defaultdict(list)
-    for index, (line, a) in enumerate(zip(book.bids, eligibility.signature_of_bid, strict=True)):
-        ask = adjusted_ask_micros(line) // TICK_MICROS
-        for t in range(line.start_slot, line.end_slot):
-            if a in group_of and (group_of[a], t) in supply_row:
-                offered[group_of[a], t, ask].append(index)
-    return offered
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Some columns: cost, upper bound, and entries in the order of the columns."""
+
+    cost: Floats
+    upper: Floats
+    entries: Ints  # [columns] how many
+    rows: Ints
+    values: Floats
 
 
-def _steps(merged: dict[Key, list[int]], row: dict[tuple[int, int], int], units: list[int]) -> Steps:
-    keys = sorted(merged)
-    return Steps(
-        cell=_ints(row[one, t] for one, t, _ in keys),
-        price=_ints(price for _, _, price in keys),
-        units=_ints(sum(units[line] for line in merged[key]) for key in keys),
-        members=tuple(tuple(merged[key]) for key in keys),
+def _step_entries(steps: Steps, rows: Ints, sign: float, market: Market, extra: tuple[Ints, Ints, Floats]) -> _Part:
+    """One entry a step, and `extra` (steps, row, value) for caps and the budget."""
+    own = rows.ravel()[steps.cell]
+    at, row, value = extra
+    owner = np.concatenate([np.arange(len(steps)), at])
+    order = np.argsort(owner, kind="stable") if len(at) else np.arange(len(owner))
+    return _Part(
+        -sign * steps.price, steps.units.astype(np.float64), np.bincount(owner, minlength=len(steps)).astype(np.int64),
+        np.concatenate([own, row])[order], np.concatenate([np.full(len(steps), sign), value])[order],
     )
 
 
-def _windows(merged: dict[WindowKey, list[int]], row: dict[tuple[int, int], int], units: list[int]) -> Windows:
-    keys = sorted(merged)
-    return Windows(
-        mask=_ints(s for s, _, _, _ in keys),
-        start=_ints(start for _, start, _, _ in keys),
-        hours=_ints(end - start for _, start, end, _ in keys),
-        price=_ints(price for _, _, _, price in keys),
-        units=_ints(sum(units[line] for line in merged[key]) for key in keys),
-        members=tuple(tuple(merged[key]) for key in keys),
-        rows=_ints(row[s, t] for s, start, end, _ in keys for t in range(start, end)),
-        owner=_ints(w for w, (_, start, end, _) in enumerate(keys) for _ in range(start, end)),
+def _demand_extra(market: Market, steps: Steps) -> tuple[Ints, Ints, Floats]:
+    at = np.flatnonzero(market.is_foundation[steps.cell // market.slots])
+    row = np.full(len(at), market.cells + len(market.cap_units), dtype=np.int64)
+    return at, row, steps.price[at]
+
+
+def _supply_extra(market: Market, steps: Steps) -> tuple[Ints, Ints, Floats]:
+    cap = market.cap_of_pool[steps.cell // market.slots]
+    at = np.flatnonzero(cap >= 0)
+    return at, market.cells + cap[at], np.ones(len(at))
+
+
+def _whole_entries(market: Market, wholes: Wholes, units: Ints, rows: Ints, sign: float) -> _Part:
+    """One entry a slot; one more where the whole is capped, of the Foundation, or one of several."""
+    lines = wholes.lines
+    hours = lines.end - lines.start
+    owner, slot = line_slots(lines.start, lines.end)
+    row = rows[lines.pool[owner], slot]
+    value = np.full(len(owner), sign)
+    extra: list[tuple[Ints, Ints, Floats]] = []
+    if sign > 0:
+        first = market.cells + len(market.cap_units)
+        at = np.flatnonzero(market.is_foundation[lines.pool])
+        extra.append((at, np.full(len(at), first), (lines.price * hours)[at].astype(np.float64)))
+        at = np.flatnonzero(wholes.choice >= 0)
+        first += market.budget_ticks is not None
+        extra.append((at, first + wholes.choice[at], 1.0 / lines.units[at]))
+    else:
+        cap = market.cap_of_pool[lines.pool]
+        at = np.flatnonzero(cap >= 0)
+        extra.append((at, market.cells + cap[at], hours[at].astype(np.float64)))
+    owner = np.concatenate([owner, *(at for at, _, _ in extra)])
+    order = np.argsort(owner, kind="stable")
+    return _Part(
+        (-sign * lines.price * hours).astype(np.float64), units.astype(np.float64),
+        np.bincount(owner, minlength=len(lines)).astype(np.int64),
+        np.concatenate([row, *(one for _, one, _ in extra)])[order].astype(np.int64),
+        np.concatenate([value, *(one for _, _, one in extra)])[order],
     )
 
 
-def _ints(values: Iterable[int]) -> Ints:
-    return np.fromiter(values, dtype=np.int64)
+def _flow_entries(market: Market, pair: Ints, slot: Ints) -> _Part:
+    rows = np.column_stack([market.demand_row[market.pair_mask[pair], slot],
+                            market.supply_row[market.pair_group[pair], slot]]).ravel()
+    count = len(pair)
+    return _Part(np.zeros(count), np.full(count, np.inf), np.full(count, 2, dtype=np.int64), rows,
+                 np.tile([-1.0, 1.0], count))
+
+
+def _right_sides(market: Market, right: Floats, windows: Ints, whole_bids: Ints) -> tuple[Floats, Floats]:
+    """Equal in cells of demand, from above in all others: capacity may stay idle, so no price is below zero.
+
+    Caps and the budget have less what clear winners use of them.
+    """
+    lower, upper = right.copy(), right.copy()
+    lower[int(market.is_wanted.sum()):] = -np.inf
+    first = market.cells
+    bids = market.whole_bids.lines.take(whole_bids == IN)
+    cap = market.cap_of_pool[bids.pool]
+    used = np.bincount(cap[cap >= 0], (bids.units * (bids.end - bids.start))[cap >= 0], minlength=len(market.cap_units))
+    first += len(market.cap_units)
+    upper[market.cells:first] = market.cap_units - used
+    if market.budget_ticks is not None:
+        won = market.windows.lines.take(windows == IN)
+        cost = (won.units * won.price * (won.end - won.start))[market.is_foundation[won.pool]]
+        upper[first] = market.budget_ticks - float(cost.sum())
+        first += 1
+    upper[first:] = 1.0
+    return lower, upper
+
+
+def _stack(parts: list[_Part]) -> Columns:
+    cost = np.concatenate([part.cost for part in parts])
+    starts = np.concatenate([[0], np.cumsum(np.concatenate([part.entries for part in parts]))]).astype(np.int64)
+    return Columns(
+        cost, np.zeros(len(cost)), np.concatenate([part.upper for part in parts]), starts,
+        np.concatenate([part.rows for part in parts]), np.concatenate([part.values for part in parts]),
+    )

@@ -1,0 +1,105 @@
+r"""The concentration cap: the most that one ultimate parent may sell of what trades in a product.
+
+A product is a resource class in a home zone at a tier. Let kappa be the cap and Q the unit-hours of the product that
+trade. A row `z_parent <= kappa * sum z` would pay every other bid a subsidy through its dual; so a cap is a number:
+
+1. Clear without caps. Where a parent sold more than kappa Q, give every parent of that product K = floor(kappa Q) and
+   clear again.
+2. Repeat with the new Q; a K only falls, so it ends. After three rounds K jumps to what the parents below their cap
+   allow, kappa / (1 - m kappa) of their sales for m capped parents.
+
+With too few parents bidding to share a product so, no cap can hold: the product is named instead.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+
+from pricing.allocation import Product
+from pricing.book import Book, Ints
+
+MILLION = 1_000_000
+JUMP_AFTER = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Caps:
+    """What is capped so far. A cap is a pair of product and parent."""
+
+    products: tuple[Product, ...]
+    product_of_bid: Ints  # [bids]
+    not_applicable: tuple[Product, ...]
+    units_of_product: dict[int, int]  # K, unit-hours
+    pairs: tuple[tuple[int, int], ...]  # [caps] product, parent
+    of_bid: Ints  # [bids] place in pairs, or -1
+    rounds: int
+
+    @property
+    def units_max(self) -> tuple[int, ...]:
+        return tuple(self.units_of_product[product] for product, _ in self.pairs)
+
+
+def none(book: Book) -> Caps:
+    """No caps yet; which products can have one."""
+    names = [(known.resource_class, book.home_zone(known), known.tier) for known in book.attributes]
+    products = tuple(sorted(set(names)))
+    place = np.array([products.index(name) for name in names], dtype=np.int64)
+    of_bid = place[book.bids.attributes] if len(book.bids) else np.zeros(0, dtype=np.int64)
+    share = book.rules.concentration_ppm
+    few = tuple(product for number, product in enumerate(products)
+                if share is not None and _parents(book, of_bid == number) < -(-MILLION // share) + 1)
+    return Caps(products, of_bid, few, {}, (), np.full(len(book.bids), -1, dtype=np.int64), 0)
+
+
+def _parents(book: Book, chosen: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> int:
+    return len(np.unique(book.bids.parent[chosen]))
+
+
+Result = TypeVar("Result")
+
+
+def tighten(book: Book, known: Caps, last: Result, sold_in: Callable[[Book, Result], Ints]) -> Caps | None:
+    """The caps that the last result calls for; None where it keeps them. `sold_in` gives unit-hours per bid."""
+    share = book.rules.concentration_ppm
+    if share is None or len(known.not_applicable) == len(known.products):
+        return None
+    units = sold_in(book, last)
+    limits = dict(known.units_of_product)
+    for number, product in enumerate(known.products):
+        if product in known.not_applicable:
+            continue
+        own = known.product_of_bid == number
+        by_parent = np.bincount(book.bids.parent[own], units[own])
+        total = int(by_parent.sum())
+        if (by_parent * MILLION <= share * total).all():
+            continue
+        limit = share * total // MILLION
+        if known.rounds >= JUMP_AFTER:
+            limit = min(limit, _jump(by_parent, known.units_of_product.get(number, limit), share))
+        limits[number] = min(limit, limits.get(number, limit + 1) - 1)
+    if limits == known.units_of_product:
+        return None
+    return _with_limits(book, known, limits)
+
+
+def _jump(by_parent: Ints, limit: int, share: int) -> int:
+    """The K at which the capped parents sell just their share beside what the others sell now."""
+    capped = by_parent >= limit
+    left = MILLION - share * int(capped.sum())
+    return limit if left <= 0 else share * int(by_parent[~capped].sum()) // left
+
+
+def _with_limits(book: Book, known: Caps, limits: dict[int, int]) -> Caps:
+    """Only parents that offer more than K of a product need a row."""
+    offered = book.bids.quantity * book.bids.hours
+    pairs: list[tuple[int, int]] = []
+    of_bid = np.full(len(book.bids), -1, dtype=np.int64)
+    for number in sorted(limits):
+        own = known.product_of_bid == number
+        by_parent = np.bincount(book.bids.parent[own], offered[own])
+        for parent in np.flatnonzero(by_parent > limits[number]):
+            of_bid[own & (book.bids.parent == parent)] = len(pairs)
+            pairs.append((number, int(parent)))
+    return replace(known, units_of_product=limits, pairs=tuple(pairs), of_bid=of_bid, rounds=known.rounds + 1)

@@ -1,0 +1,103 @@
+"""What a settled market trades in each cell, added up from lines and merged steps and checked against its flows."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pricing import errors
+from pricing.book import TICK_MICROS, Book, Ints, exact_sum
+from pricing.certificate import line_gains
+from pricing.fill import Prices, price_pools, window_units
+from pricing.prices import midpoint
+from pricing.programme import NEVER, Market, Steps
+from pricing.ranges import Lines, cover, exact_product, range_sums, strictly_filled, surplus
+from pricing.settle import Settled, exact_sigma
+
+
+@dataclass(frozen=True, eq=False)
+class Worth:
+    """The published prices of a settled market, and what it trades at them."""
+
+    prices: Prices
+    window_units: Ints  # [windows]
+    whole_bid_units: Ints  # [whole bids]
+    welfare_ticks: int
+
+
+def add_up(book: Book, settled: Settled) -> Worth:
+    """Price a settled market and add up what it is worth.
+
+    Raises `CertificateFailed` where lines, steps and flows of a cell do not balance to the unit.
+    """
+    programme, market = settled.programme, settled.programme.market
+    lam = midpoint(settled)
+    prices = price_pools(market, lam, settled.rho, exact_sigma(settled, lam))
+    parts = [np.rint(part).astype(np.int64) for part in programme.split(settled.x)]
+    windows, whole_bids = window_units(settled, book)
+    flow_mask, flow_group = market.pair_mask[programme.flow_pair], market.pair_group[programme.flow_pair]
+    bought = _side(market.divisible, programme.demand, parts[0], prices.demand, 1, market.windows.lines, windows)
+    sold = _side(market.offered, programme.supply, parts[1], prices.supply, -1, market.whole_bids.lines, whole_bids)
+    for side, row_of_pool, row_of_flow, rows in (
+        (bought, market.mask_of_pool, flow_mask, len(market.accepts)),
+        (sold, market.group_of_pool, flow_group, market.accepts.shape[1]),
+    ):
+        carried = np.zeros((rows, market.slots), dtype=np.int64)
+        np.add.at(carried, (row_of_flow, programme.flow_slot), parts[4])
+        traded = np.zeros_like(carried)
+        np.add.at(traded, row_of_pool, side.units)
+        if not np.array_equal(carried, traded):
+            raise errors.CertificateFailed("Lines and flows do not balance.", cells=int((carried != traded).sum()))
+    return Worth(prices, windows, whole_bids, bought.worth_ticks - sold.worth_ticks)
+
+
+@dataclass(frozen=True, eq=False)
+class _Side:
+    units: Ints  # [pools, slots]
+    worth_ticks: int
+
+
+def _side(lines: Lines, steps: Steps, fill: Ints, met: Ints, sign: int, wholes: Lines, whole_units: Ints) -> _Side:
+    """Lines that gain are full, steps at their price as far as the programme filled them, wholes in all their slots."""
+    units, worth = strictly_filled(lines, met, sign)
+    at_price = np.flatnonzero((steps.price == met.ravel()[steps.cell]) & (fill > 0))
+    units += np.bincount(steps.cell[at_price], fill[at_price], minlength=met.size).astype(np.int64).reshape(met.shape)
+    worth += exact_sum(fill[at_price] * np.rint(steps.price[at_price]).astype(np.int64))
+    units += cover(wholes, whole_units, *met.shape)
+    worth += exact_sum(whole_units * wholes.price * (wholes.end - wholes.start))
+    return _Side(units, worth)
+
+
+
+def bound_micros(market: Market, prices: Prices) -> int:
+    """The dual bound over the lines of a market, rounded up; the formula stands in `certificate`."""
+    kept, denominator = prices.sigma[1] - prices.sigma[0], prices.sigma[1]
+    mu = prices.mu[market.mask_of_pool]
+    total = 0
+    windows, free = market.windows.lines, market.windows.choice < 0
+    for is_foundation in (False, True):
+        share = kept if is_foundation else denominator
+        for lines, is_divisible in ((market.divisible, True), (windows.take(free), False)):
+            own = lines.take(market.is_foundation[lines.pool] == is_foundation)
+            total += line_gains(own, np.full(len(own), is_divisible), mu, share, denominator)
+    total += denominator * (_best_of_choices(market, mu) + _supply_gains(market, prices))
+    total += denominator * sum(int(units) * int(rho) for units, rho in zip(market.cap_units, prices.rho, strict=True))
+    total += prices.sigma[0] * (market.budget_ticks or 0)
+    return -(-total * TICK_MICROS // denominator)
+
+
+def _best_of_choices(market: Market, mu: Ints) -> int:
+    chosen = np.flatnonzero(market.windows.choice >= 0)
+    lines = market.windows.lines.take(chosen)
+    gain = lines.price * (lines.end - lines.start) - range_sums(mu, lines.pool, lines.start, lines.end)
+    best = np.zeros(market.choices, dtype=np.int64)
+    np.maximum.at(best, market.windows.choice[chosen], np.maximum(gain, 0) * lines.units)
+    return exact_sum(best)
+
+
+def _supply_gains(market: Market, prices: Prices) -> int:
+    whole = market.whole_bids.lines
+    rho = np.append(prices.rho, 0)[market.cap_of_pool[whole.pool]]
+    earned = range_sums(np.minimum(prices.lam, NEVER)[market.group_of_pool], whole.pool, whole.start, whole.end)
+    gain = np.maximum(earned - (whole.price + rho) * (whole.end - whole.start), 0)
+    some = market.offered
+    return exact_product(gain, whole.units) + exact_product(surplus(some, prices.supply, -1), some.units)

@@ -1,0 +1,186 @@
+r"""Out of all optima the one that is published: a unique dual, then a unique fill.
+
+Let w be a number per cell and per column that a hash of the whole sealed book decides, so that no party chooses it.
+
+1. Low point: of all optimal prices those with the least sum of w * lam. They are optimal when each cell of supply is
+   given units for nothing in proportion to w, too few in all to fill a whole unit anywhere: some pivots away.
+2. Canonical fill: of all optimal fills the one with the greatest sum of w * x, where each unit-hour sold counts for
+   more than any single preference. Columns whose reduced cost at the low point is not zero stay at their bound.
+
+Proven after the fact, never assumed: `certificate` evaluates the bound at the published integers. Not proven: that
+either optimum is a single point. Two would have to tie in 20-bit weights; none did over solver paths and machines.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from pricing import highs, sifting
+from pricing.book import Ints
+from pricing.highs import AT_LOWER, AT_UPPER, BASIC, Floats
+from pricing.programme import IN, NEVER, Programme, build_programme
+from pricing.sifting import Point, Solved
+
+WEIGHT_BITS = 20
+HOUR_BONUS = 1 << (WEIGHT_BITS + 3)  # one unit-hour sold outweighs the preference of four columns
+GIFT_TOTAL = 0.25  # units, over all cells: prices answer, quantities cannot
+TOLERANCE = 1e-6
+ROUNDS_MAX = 20
+
+Words = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True, eq=False)
+class Settled:
+    """The one optimum, in whole numbers wherever the programme has whole ones."""
+
+    programme: Programme
+    x: Floats  # [columns] units
+    lam: Ints  # [G, slots] ticks, the low point
+    rho: Ints  # [caps] ticks
+    sigma: float
+    is_off_tick: bool  # the low point is not on the tick; lam is rounded down
+    rounds: int
+    start: sifting.Start  # where a later solve of nearly the same market may begin
+
+    @property
+    def is_whole(self) -> bool:
+        return bool((np.abs(self.x - np.rint(self.x)) <= TOLERANCE).all())
+
+
+def settle(low: "Low", input_hash: bytes) -> Settled:
+    """The published optimum of a market at its low point. Raises `SolverFailed`."""
+    solved, point, start = low.solved, low.point, low.start
+    x = _canonical_fill(solved, input_hash)
+    lam, rho = np.rint(point.lam).astype(np.int64), np.rint(point.rho).astype(np.int64)
+    is_off_tick = bool((np.abs(point.lam - lam) > TOLERANCE * 100).any())
+    if is_off_tick:
+        lam = np.floor(point.lam + TOLERANCE * 100).astype(np.int64)
+    return Settled(solved.programme, x, lam, rho, point.sigma, is_off_tick, solved.rounds, start)
+
+
+@dataclass(frozen=True, eq=False)
+class Low:
+    """A market at the low point of its prices."""
+
+    solved: Solved
+    point: Point
+    start: sifting.Start  # prices and basis of the optimum that was found first
+
+
+def low_point(solved: Solved, input_hash: bytes) -> Low:
+    """The optimum with the least prices, and everything in sight that would trade there. Raises `SolverFailed`."""
+    start, hidden = sifting.next_start(solved), None
+    for _ in range(ROUNDS_MAX):
+        programme = solved.programme
+        rows, gifts = _gifts(programme, input_hash)
+        solved.model.set_rows(rows, programme.row_lower[rows] + gifts, programme.row_upper[rows] + gifts)
+        solved.model.run()
+        point = solved.read()
+        found = sifting.hidden_at(programme, point)
+        solved.model.set_rows(rows, programme.row_lower[rows], programme.row_upper[rows])
+        if found.is_empty:
+            return Low(solved, point, start)
+        hidden = found.and_(hidden)
+        solved = sifting.widen(solved, start, hidden)
+    whole = sifting.run(build_programme(programme.market, None), None, solved.rounds + 1)
+    return low_point(whole, input_hash)
+
+
+def _gifts(programme: Programme, input_hash: bytes) -> tuple[Ints, Floats]:
+    market = programme.market
+    group, slot = np.nonzero(market.supply_row >= 0)
+    weights = mixed(input_hash, 1, group, slot) / (1 << WEIGHT_BITS)
+    return market.supply_row[group, slot], weights * min(1e-4, GIFT_TOTAL / max(1, 2 * len(group)))
+
+
+def _canonical_fill(solved: Solved, input_hash: bytes) -> Floats:
+    programme, model = solved.programme, solved.model
+    columns = programme.columns
+    is_full = model.reduced_costs < -TOLERANCE
+    free = np.flatnonzero(~is_full & (model.reduced_costs <= TOLERANCE))
+    x = np.where(is_full, columns.upper, columns.lower)
+    x[free] = 0.0
+    used = columns.matrix(len(programme.row_lower)) @ x
+    gain = programme.hours()[free] * HOUR_BONUS + column_weights(programme, input_hash, free)
+    # A row with a price is used to its end in every optimum.
+    lower = np.where(np.abs(model.row_duals) > TOLERANCE, programme.row_upper, programme.row_lower)
+    face = highs.new_model(columns.take(free, -gain), lower - used, programme.row_upper - used)
+    told = model.basis()
+    if told is not None:
+        basic, rows = told
+        # What stands between its bounds is basic; the rest starts where the old optimum left it.
+        status = np.where(basic, BASIC, np.where(model.x > columns.upper / 2, AT_UPPER, AT_LOWER))
+        face.set_basis(status[free].astype(np.int8), rows)
+    face.run_from_feasible()
+    x[free] = face.x
+    return x
+
+
+def exact_sigma(settled: Settled, lam: Ints) -> tuple[int, int]:
+    """What the budget takes of each limit of the Foundation, as a fraction: the least that its unfilled lines allow.
+
+    An unfilled line at limit v asks for v (1 - sigma) <= mu; the one that stops the budget holds it with equality.
+    """
+    programme, market = settled.programme, settled.programme.market
+    if market.budget_ticks is None or settled.sigma <= TOLERANCE:
+        return 0, 1
+    mu = market.mu_of(np.where(market.is_offered, lam, NEVER))[market.mask_of_pool]
+    filled, _, whole, _, _, _ = programme.split(settled.x)
+    found = Fraction(0)
+    steps = programme.demand
+    pool, slot = np.divmod(steps.cell, market.slots)
+    for n in np.flatnonzero(market.is_foundation[pool] & (filled < steps.units - TOLERANCE)):
+        limit = round(float(steps.price[n]))
+        found = max(found, Fraction(limit - int(mu[pool[n], slot[n]]), limit))
+    lines = market.windows.lines
+    units = np.append(whole, 0.0)[np.where(programme.window_column >= 0, programme.window_column, len(whole))]
+    full = np.append(programme.window_units, 1)[np.where(programme.window_column >= 0, programme.window_column,
+                                                          len(whole))]
+    waiting = market.is_foundation[lines.pool] & (units < full - TOLERANCE) & (programme.window_column != IN)
+    for n in np.flatnonzero(waiting):
+        worth = int(lines.price[n] * (lines.end[n] - lines.start[n]))
+        cost = int(mu[lines.pool[n], lines.start[n]:lines.end[n]].sum())
+        found = max(found, Fraction(worth - cost, worth))
+    return found.numerator, found.denominator
+
+
+def column_weights(programme: Programme, input_hash: bytes, chosen: Ints) -> Floats:
+    """A weight per chosen column. The slot is not in the key: alike slots then prefer alike pairs."""
+    market, slots = programme.market, programme.market.slots
+    windows, bids = market.windows.lines.take(programme.window_first), market.whole_bids.lines.take(
+        programme.whole_bid_first)
+    keys = [
+        _keys(2, programme.demand.cell // slots, programme.demand.price),
+        _keys(3, programme.supply.cell // slots, programme.supply.price),
+        _keys(4, windows.line, windows.pool), _keys(5, bids.line, bids.pool),
+        _keys(6, market.pair_mask[programme.flow_pair], market.pair_group[programme.flow_pair]),
+        _keys(7, programme.short_row, programme.short_row),
+    ]
+    kind, one, other = np.concatenate(keys, axis=1)[:, chosen]
+    return mixed(input_hash, kind, one, other)
+
+
+def _keys(kind: int, one: Ints, other: Ints | Floats) -> Ints:
+    return np.stack([np.full(len(one), kind), one, np.rint(other).astype(np.int64)])
+
+
+def mixed(input_hash: bytes, kind: int | Ints, one: Ints, other: Ints) -> Floats:
+    """A number from 2^20 up to 2^21 for each key, by three rounds of SplitMix64 seeded with the book's hash.
+
+    Source: Steele, Lea, Flood, Fast splittable pseudorandom number generators, OOPSLA 2014.
+    """
+    state = np.full(len(one), int.from_bytes(input_hash[:8], "little"), dtype=np.uint64)
+    for part in (np.broadcast_to(kind, len(one)), one, other):
+        state = _splitmix(state ^ part.astype(np.int64).view(np.uint64))
+    return ((state >> np.uint64(64 - WEIGHT_BITS)) + np.uint64(1 << WEIGHT_BITS)).astype(np.float64)
+
+
+def _splitmix(state: Words) -> Words:
+    with np.errstate(over="ignore"):  # arithmetic modulo 2^64 is meant
+        z = state + np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return z ^ (z >> np.uint64(31))

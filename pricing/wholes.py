@@ -1,0 +1,202 @@
+r"""Lines that are all or none, from a minimum on, one of several, or in one site: in or out, never in between.
+
+Taken as windows they give a relaxation, whose prices bound what any allocation could be worth. From there on lines go:
+those that would lose at the low point of prices, all but the best of each choice, and those at their price that the
+canonical fill does not fill. Solved again without them, until all that is left is served as it must be. By
+complementarity every line that is left gains at the prices it helped to make, so no accepted block ever loses money; a
+block that is left out may well gain at them, and its reason says so. Prices need not rise when a line goes, since
+windows are complements: so lines that gain at the final prices are tried once more, the best first, and kept where that
+is worth more.
+
+Windows that only fractions would fill are held at the whole units below.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pricing import sifting
+from pricing.book import Book, Flags, Ints
+from pricing.cells import Worth, add_up
+from pricing.fill import window_units
+from pricing.highs import Floats
+from pricing.programme import IN, Market, Wholes
+from pricing.ranges import join_lines
+from pricing.settle import TOLERANCE, Low, Settled, low_point, settle
+
+ROUNDS_MAX = 200
+TRIES_MAX = 24  # lines that gain though they are out, tried once more
+
+
+@dataclass(frozen=True, eq=False)
+class Relaxed:
+    """The prices of the relaxation. Float, ticks, in the market's terms."""
+
+    lam: Floats  # [G, slots]
+    rho: Floats
+    sigma: float
+
+
+@dataclass(frozen=True, eq=False)
+class Whole:
+    """A settled market in which every line is served as it must be, and what had to go for it."""
+
+    settled: Settled
+    worth: Worth
+    relaxed: Relaxed | None  # None: nothing had to go
+    rounded: Ints  # lines of the book held below their quantity
+    rounds: int
+    start: sifting.Start  # where a solve of nearly the same market may begin
+
+
+def settle_whole(book: Book, market: Market, start: sifting.Start | None) -> Whole:
+    """The whole optimum that prices support. Raises `SolverFailed`."""
+    low = low_point(sifting.solve_market(market, start), book.input_hash)
+    relaxed = Relaxed(low.point.lam, low.point.rho, low.point.sigma)
+    found = _until_whole(book, market, low)
+    if found.settled.programme.market is market:
+        return found
+    return replace(_try_again(book, market, found), relaxed=relaxed, start=low.start)
+
+
+def _until_whole(book: Book, market: Market, low: Low) -> Whole:
+    rounded: set[int] = set()
+    rounds = low.solved.rounds
+    for _ in range(ROUNDS_MAX):
+        windows, whole_bids = _losing(market, low)
+        settled = None
+        if not (windows.any() or whole_bids.any()):
+            settled = settle(low, book.input_hash)
+            windows, whole_bids = _ill_served(book, settled)
+        if windows.any() or whole_bids.any():
+            market = market.without(windows, whole_bids)
+            start = low.start.without(windows, whole_bids)
+        else:
+            assert settled is not None
+            held = _hold_below(book, settled)
+            if held is None:
+                return Whole(settled, add_up(book, settled), None, np.array(sorted(rounded), dtype=np.int64), rounds,
+                             low.start)
+            market, lines = held
+            rounded |= set(lines.tolist())
+            start = replace(low.start, basis=None)
+        low = low_point(sifting.solve_market(market, start), book.input_hash)
+        rounds += low.solved.rounds
+    raise AssertionError("each round takes something away")
+
+
+def _losing(market: Market, low: Low) -> tuple[Flags, Flags]:
+    """Indivisible lines that lose at these prices, and of each choice all but the best."""
+    gain, earned = gains(market, low.point.lam, low.point.rho, low.point.sigma)
+    losing = market.windows.is_alone & (gain < -TOLERANCE * 1_000)
+    return losing | _outdone(market.windows, gain), market.whole_bids.is_alone & (earned < -TOLERANCE * 1_000)
+
+
+def gains(market: Market, lam: Floats | Ints, rho: Floats | Ints, sigma: float) -> tuple[Floats, Floats]:
+    """What one unit of each window and of each whole bid gains over all its slots, in ticks."""
+    price = np.where(market.is_offered, lam, float(1 << 50)).astype(np.float64)
+    mu = sifting.least_of_masks(market, price)[market.mask_of_pool]
+    windows, bids = market.windows.lines, market.whole_bids.lines
+    kept = np.where(market.is_foundation, 1.0 - sigma, 1.0)[windows.pool]
+    taken = np.append(rho, 0.0)[market.cap_of_pool]
+    earned = sifting.float_sums(price[market.group_of_pool] - taken[:, None], bids)
+    return (kept * windows.price * (windows.end - windows.start) - sifting.float_sums(mu, windows),
+            earned - bids.price * (bids.end - bids.start))
+
+
+def _outdone(windows: Wholes, gain: Floats) -> Flags:
+    """Lines of a choice that are not its best: the greatest gain over all units, then the first line."""
+    outdone = np.zeros(len(windows), dtype=np.bool_)
+    of_choice = np.flatnonzero(windows.choice >= 0)
+    total = np.rint(gain[of_choice] * windows.lines.units[of_choice])
+    order = of_choice[np.lexsort((windows.lines.pool[of_choice], windows.lines.line[of_choice], -total,
+                                  windows.choice[of_choice]))]
+    outdone[order[1:]] = windows.choice[order[1:]] == windows.choice[order[:-1]]
+    return outdone
+
+
+def _ill_served(book: Book, settled: Settled) -> tuple[Flags, Flags]:
+    """Indivisible lines whose fill is not nothing but below their minimum, or nothing; whole bids with idle slots."""
+    programme, market = settled.programme, settled.programme.market
+    windows = _below_minimum(market.windows, programme.window_column, programme.split(settled.x)[2])
+    bids = _below_minimum(market.whole_bids, programme.whole_bid_column, programme.split(settled.x)[3])
+    return windows, bids if bids.any() else _idle(book, settled)
+
+
+def _below_minimum(wholes: Wholes, column: Ints, fill: Floats) -> Flags:
+    units = np.append(fill, 0.0)[np.where(column >= 0, column, len(fill))]
+    units = np.where(column == IN, wholes.lines.units, units)
+    least = np.maximum(wholes.minimum, 1)
+    below: Flags = wholes.is_alone & (units < least - TOLERANCE)
+    return below
+
+
+def _idle(book: Book, settled: Settled) -> Flags:
+    """Of the whole bids with a slot in which some of what they sold is not used, the one that asks most."""
+    programme, market = settled.programme, settled.programme.market
+    flags = np.zeros(len(market.whole_bids), dtype=np.bool_)
+    if not len(flags):
+        return flags
+    used = programme.columns.matrix(len(programme.row_upper)) @ settled.x
+    slack = np.append(programme.row_upper - used, 0.0)[market.supply_row] > TOLERANCE
+    _, units = window_units(settled, book)
+    lines = market.whole_bids.lines
+    idle = sifting.float_sums(slack.astype(np.float64)[market.group_of_pool], lines) > 0
+    candidates = np.flatnonzero(idle & (units > 0))
+    if len(candidates):
+        flags[candidates[np.lexsort((lines.line[candidates], -lines.price[candidates]))[0]]] = True
+    return flags
+
+
+def _hold_below(book: Book, settled: Settled) -> tuple[Market, Ints] | None:
+    """The market with every fractional window held at the whole units below; None where the fill is whole."""
+    if settled.is_whole:
+        return None
+    programme, market = settled.programme, settled.programme.market
+    fill = programme.split(settled.x)[2]
+    fractional = np.flatnonzero(np.abs(fill - np.rint(fill)) > TOLERANCE)
+    if not len(fractional):
+        raise AssertionError("windows are whole and the network is not")
+    floor = replace(settled, x=np.floor(settled.x + TOLERANCE))
+    units, _ = window_units(floor, book)
+    held = np.isin(programme.window_column, fractional)
+    lines = replace(market.windows.lines, units=np.where(held, units, market.windows.lines.units))
+    kept = lines.units > 0
+    return (replace(market, windows=replace(market.windows, lines=lines).take(kept)),
+            market.windows.lines.line[held])
+
+
+def _try_again(book: Book, market: Market, found: Whole) -> Whole:
+    """The same or a better one, after trying lines that gain at the final prices though they are out."""
+    tried: set[tuple[int, int]] = set()
+    for _ in range(TRIES_MAX):
+        now = found.settled.programme.market
+        gain, _ = gains(market, found.settled.lam, found.settled.rho, found.settled.sigma)
+        known = set(zip(now.windows.lines.line.tolist(), now.windows.lines.pool.tolist(), strict=True))
+        out = [(-g * u, i) for i, (g, u, line, pool) in enumerate(zip(
+            gain.tolist(), market.windows.lines.units.tolist(), market.windows.lines.line.tolist(),
+            market.windows.lines.pool.tolist(), strict=True))
+            if g > TOLERANCE * 1_000 and market.windows.is_alone[i] and (line, pool) not in known
+            and (line, pool) not in tried]
+        if not out:
+            return found
+        best = min(out)[1]
+        tried.add((int(market.windows.lines.line[best]), int(market.windows.lines.pool[best])))
+        found = _better(book, market, found, best)
+    return found
+
+
+def _better(book: Book, market: Market, found: Whole, candidate: int) -> Whole:
+    """The market as it stands with one more line, if that is worth more."""
+    now = found.settled.programme.market
+    one = market.windows.take(np.array([candidate]))
+    merged = Wholes(
+        join_lines(now.windows.lines, one.lines), np.concatenate([now.windows.minimum, one.minimum]),
+        np.concatenate([now.windows.choice, one.choice]),
+    )
+    trial = replace(now, windows=merged)
+    low = low_point(sifting.solve_market(trial, replace(found.settled.start, basis=None)), book.input_hash)
+    other = _until_whole(book, trial, low)
+    better = other if other.worth.welfare_ticks > found.worth.welfare_ticks else found
+    return replace(better, rounds=found.rounds + other.rounds)
+
