@@ -27,11 +27,30 @@ def midpoint(settled: Settled) -> Ints:
     """The published dual of every cell of supply that is a row; elsewhere the low point.  # int64 [G, slots] ticks"""
     if settled.is_off_tick or not settled.programme.counts[4]:
         return settled.lam
-    lift = _Lift(settled)
-    while lift.freeze():
-        lift.rise()
-    lifted: Ints = settled.lam + (lift.lam.reshape(settled.lam.shape) - settled.lam) // 2
+    lifted: Ints = settled.lam + (_lift(settled) - settled.lam) // 2
     return lifted
+
+
+def _lift(settled: Settled) -> Ints:
+    """Where each cell stops.  # int64 [G, slots] ticks
+
+    Cells rise by the same ticks, so where a cell stops follows from where those stop that bind it: it may not pass the
+    level of another that one of its buyers accepts. Only sums of cells have to be met in the order of their heights.
+    """
+    network = _Network(settled)
+    level = network.levels(_highest(settled).ravel())
+    sums = network.binding(_sums(settled, network.flow_demand, network.flow_supply), level)
+    low = settled.lam.ravel()
+    while len(sums.limit):
+        height = sums.heights(low, level)
+        if height.min() >= NEVER:
+            break
+        first = int(height.min())
+        at_once = (height == first)[sums.owner]
+        level[sums.cell[at_once]] = np.minimum(level[sums.cell[at_once]], low[sums.cell[at_once]] + first)
+        level = network.levels(level)
+    # A cell that nothing binds has no reason to rise.
+    return np.where(level >= NEVER // 2, low, level).reshape(settled.lam.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,73 +61,60 @@ class _Sums:
     owner: Ints  # [entries]
     cell: Ints  # [entries] place of the cell among all of supply
 
-    def room(self, lam: Ints, rising: Flags) -> tuple[Ints, Ints]:
-        """Ticks left below each limit, and how many of its cells still rise."""
-        spent = np.bincount(self.owner, lam[self.cell], minlength=len(self.limit)).astype(np.int64)
-        count = np.bincount(self.owner, rising[self.cell], minlength=len(self.limit)).astype(np.int64)
-        return self.limit - spent, count
+    def heights(self, low: Ints, level: Ints) -> Ints:
+        """How far all cells can rise before each sum would pass its limit; NEVER where it does not.  # [sums] ticks"""
+        room = np.minimum(level, NEVER // 1024)[self.cell] - low[self.cell]
+        left = self.limit - self._total(low[self.cell])
+        height = np.full(len(self.limit), NEVER, dtype=np.int64)
+        passes = self._total(room) > left
+        floor, ceiling = np.zeros(len(height), dtype=np.int64), np.where(passes, int(room.max(initial=0)), 0)
+        while (floor < ceiling).any():  # the greatest height at which the sum still fits
+            middle = (floor + ceiling + 1) // 2
+            fits = self._total(np.minimum(room, middle[self.owner])) <= left
+            floor, ceiling = np.where(fits, middle, floor), np.where(fits, ceiling, middle - 1)
+        height[passes] = floor[passes]
+        return height
+
+    def _total(self, values: Ints) -> Ints:
+        return np.rint(np.bincount(self.owner, values, minlength=len(self.limit))).astype(np.int64)
 
 
-class _Lift:
-    """The levels of one even lift, in ticks, flat over [G * slots], and which cells have stopped."""
+class _Network:
+    """Which supply serves which demand, and what else that demand accepts."""
 
     def __init__(self, settled: Settled) -> None:
         programme, market = settled.programme, settled.programme.market
-        self.market = market
-        self.lam = settled.lam.ravel().copy()
-        self.highest = _highest(settled).ravel()
-        self.stopped = (self.lam >= self.highest) | (market.supply_row < 0).ravel()
         flows = programme.split(settled.x)[4] > TOLERANCE
         pair, slot = programme.flow_pair[flows], programme.flow_slot[flows]
         self.flow_demand = market.pair_mask[pair] * market.slots + slot
         self.flow_supply = market.pair_group[pair] * market.slots + slot
-        self.sums = self._binding(_sums(settled, self.flow_demand, self.flow_supply))
+        # Of all that is accepted only what a served demand could turn to.
+        served = np.zeros(market.demand_row.size, dtype=np.bool_)
+        served[self.flow_demand] = True
+        other, at = np.nonzero(served.reshape(market.demand_row.shape)[market.pair_mask]
+                               & (market.supply_row >= 0)[market.pair_group])
+        self._demand = market.pair_mask[other] * market.slots + at
+        self._supply = market.pair_group[other] * market.slots + at
+        self._cells = market.demand_row.size
 
-    def _binding(self, sums: _Sums) -> _Sums:
-        """Those that could bind before every cell of theirs has stopped for another cause."""
-        left, _ = sums.room(self.lam, ~self.stopped)
-        reach = np.minimum(self.highest - self.lam, NEVER // 1024)
-        could = np.bincount(sums.owner, np.where(self.stopped, 0, reach)[sums.cell], minlength=len(sums.limit))
-        kept = could > left
+    def levels(self, level: Ints) -> Ints:
+        """The levels at which cells stop when none may pass another that its buyers accept."""
+        while True:
+            least = np.full(self._cells, NEVER, dtype=np.int64)
+            np.minimum.at(least, self._demand, level[self._supply])
+            lower = level.copy()
+            np.minimum.at(lower, self.flow_supply, least[self.flow_demand])
+            if np.array_equal(lower, level):
+                return level
+            level = lower
+
+    @staticmethod
+    def binding(sums: _Sums, level: Ints) -> _Sums:
+        """Those that could pass their limit before every cell of theirs has stopped for another cause."""
+        kept = sums._total(np.minimum(level, NEVER // 1024)[sums.cell]) > sums.limit
         place = np.cumsum(kept) - 1
         of_kept = kept[sums.owner]
         return _Sums(sums.limit[kept], place[sums.owner[of_kept]], sums.cell[of_kept])
-
-    def freeze(self) -> bool:
-        """Stop all that binds at the present levels; whether something can still rise."""
-        self.stopped |= self.lam >= self.highest
-        while True:
-            newly = np.zeros(len(self.lam), dtype=np.bool_)
-            if len(self.flow_supply):
-                floor = self._stopped_floor()
-                newly[self.flow_supply[self.lam[self.flow_supply] >= floor[self.flow_demand]]] = True
-            left, rising = self.sums.room(self.lam, ~self.stopped)
-            newly[self.sums.cell[(left < rising)[self.sums.owner]]] = True
-            newly &= ~self.stopped
-            if not newly.any():
-                return bool((~self.stopped).any()) and self._step() < NEVER // 1024
-            self.stopped |= newly
-
-    def rise(self) -> None:
-        self.lam[~self.stopped] += self._step()
-
-    def _step(self) -> int:
-        """Ticks up to the next event."""
-        rising = ~self.stopped
-        step = int((self.highest - self.lam)[rising].min())
-        flows = rising[self.flow_supply]
-        if flows.any():
-            room = self._stopped_floor()[self.flow_demand[flows]] - self.lam[self.flow_supply[flows]]
-            step = min(step, int(room.min()))
-        left, count = self.sums.room(self.lam, rising)
-        if (count > 0).any():
-            step = min(step, int((left[count > 0] // count[count > 0]).min()))
-        return step
-
-    def _stopped_floor(self) -> Ints:
-        """The lowest stopped price that each demand cell accepts: none it uses may rise above.  # [(S + k) * slots]"""
-        level = np.where(self.stopped & (self.market.supply_row >= 0).ravel(), self.lam, NEVER)
-        return self.market.mu_of(level.reshape(-1, self.market.slots)).ravel()
 
 
 def _highest(settled: Settled) -> Ints:

@@ -49,6 +49,13 @@ class Start:
             self.basis, windows=self.basis.windows[~windows], whole_bids=self.basis.whole_bids[~whole_bids]))
 
 
+    def with_one_more(self) -> "Start":
+        """The same for a market with one more window, the last."""
+        if self.basis is None:
+            return self
+        return replace(self, basis=replace(self.basis, windows=np.append(self.basis.windows, np.int8(AT_LOWER))))
+
+
 @dataclass(frozen=True, eq=False)
 class Basis:
     """A basis by cell, so that it fits any choice of steps."""
@@ -89,7 +96,7 @@ class Point:
 def solve_market(market: Market, start: Start | None = None) -> Solved:
     """An optimum of the whole programme. Raises `SolverFailed`."""
     if market.line_slot_count() <= DIRECT_LINE_SLOTS:
-        return run(build_programme(market, None), None, 1)
+        return run(build_programme(market, None), start.basis if start else None, 1)
     plan = [FINE] if start else [COARSE, FINE]
     if start is None:
         start = sweep(market)

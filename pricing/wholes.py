@@ -195,7 +195,8 @@ def _better(book: Book, market: Market, found: Whole, candidate: int) -> Whole:
         np.concatenate([now.windows.choice, one.choice]),
     )
     trial = replace(now, windows=merged)
-    low = low_point(sifting.solve_market(trial, replace(found.settled.start, basis=None)), book.input_hash)
+    start = found.settled.start.with_one_more()
+    low = low_point(sifting.solve_market(trial, start), book.input_hash)
     other = _until_whole(book, trial, low)
     better = other if other.worth.welfare_ticks > found.worth.welfare_ticks else found
     return replace(better, rounds=found.rounds + other.rounds)
