@@ -6,6 +6,7 @@ bound the welfare, so another choice of them is another proof, and a true one wh
 
 import copy
 import hashlib
+import random
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -85,7 +86,7 @@ def test_no_field_can_be_changed(honest, data):
     forger = Forger(honest)
     tables = _tables(forger)
     file = data.draw(st.sampled_from([name for name in tables if tables[name]]))
-    path = (file, *data.draw(st.sampled_from(sorted(leaves(tables[file]), key=repr))))
+    path = (file, *data.draw(st.sampled_from(list(leaves(tables[file])))))
     old = at(tables, path)
     new = data.draw(changed(old))
     at(tables, path[:-1])[path[-1]] = new
@@ -100,18 +101,16 @@ def _with_manifest(files, manifest):
 
 
 @tampering
-@given(data=st.data())
-def test_no_number_can_be_changed_a_little(balanced, data):
+@given(rng=st.integers(0, 1 << 32).map(random.Random))
+def test_no_number_can_be_changed_a_little(balanced, rng):
     """The nearest lies: one unit, one tick, one slot or one micro-USD aside, in a book with nothing but prices."""
     forger = Forger(balanced)
     tables = _tables(forger)
-    file = data.draw(st.sampled_from([name for name in tables if tables[name]]))
-    numbers = [path for path in leaves(tables[file]) if type(at(tables[file], path)) is int]
-    if not numbers:
-        return
-    path = (file, *data.draw(st.sampled_from(sorted(numbers, key=repr))))
+    numbers = {name: [path for path in leaves(tables[name]) if type(at(tables[name], path)) is int] for name in tables}
+    file = rng.choice([name for name in numbers if numbers[name]])
+    path = (file, *rng.choice(numbers[file]))
     old = at(tables, path)
-    at(tables, path[:-1])[path[-1]] = old + data.draw(st.sampled_from([-100, -1, 1, 100]))
+    at(tables, path[:-1])[path[-1]] = old + rng.choice([-100, -1, 1, 100])
 
     files = forger.sealed() if file != "manifest.json" else _with_manifest(balanced, forger.manifest)
 
