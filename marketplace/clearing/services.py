@@ -23,18 +23,10 @@ from marketplace.demand.services import freeze_demand, funded_figures, release_h
 from marketplace.errors import CertificateRefused, WindowClosed
 from marketplace.governance.services import record
 from marketplace.supply.models import Bid, SiteLatency
-from pricing.book import (
-    PRICE_MAX_MICROS,
-    Attributes,
-    BidLine,
-    Book,
-    DemandLine,
-    Requirement,
-    adjusted_ask_micros,
-    make_book,
-)
+from pricing.book import PRICE_MAX_MICROS, Book, adjusted_ask_micros, make_book
 from pricing.bundle import bundle_hash, public_bundle
 from pricing.clearing import Outcome, clear
+from pricing.lines import Attributes, BidLine, DemandLine, Requirement
 from pricing.penalties import quality_bps
 from pricing.verify import verify_bundle
 
@@ -94,7 +86,7 @@ def clear_window(*, window: Window, now: datetime) -> Clearing:
         raise WindowClosed("Only a window in CLEARING is cleared.", window=window.name, state=state)
     book, lines = build_book(window=window)
     outcome = clear(book)
-    files = public_bundle(book, outcome, window=window.name)
+    files = public_bundle(outcome, window=window.name)
     report = verify_bundle(files)
     if not report.ok:
         failed = [check.name for check in report.checks if not check.ok]

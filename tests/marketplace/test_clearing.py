@@ -99,7 +99,7 @@ def test_no_award_can_be_written_that_breaks_a_rule_even_if_the_engine_erred() -
     book, lines = services.build_book(window=window)
     m.Site.objects.filter(party__slug="harbour").update(country="US")
     outcome = services.clear(book)
-    files = services.public_bundle(book, outcome, window=window.name)
+    files = services.public_bundle(outcome, window=window.name)
 
     with pytest.raises(IntegrityError, match="award_keeps_residency"), transaction.atomic():
         services._publish(window, book, outcome, files, lines, clock.now())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
@@ -22,7 +23,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("what", nargs="?", choices=("clearing",), help="check only a bundle: clearing PATH")
-        parser.add_argument("path", nargs="?", type=Path, help="folder of the bundle")
+        parser.add_argument("path", nargs="?", type=Path, help="folder or .zip of the bundle")
         parser.add_argument("--demo", action="store_true", help="of the last demo instead of the live market")
 
     def handle(self, *args: Any, what: str | None, path: Path | None, demo: bool, **options: Any) -> None:
@@ -46,12 +47,23 @@ class Command(BaseCommand):
 
     def check_bundle(self, path: Path | None) -> None:
         """Check one public bundle as an outsider would."""
-        from pricing.verify import verify_bundle
+        from pricing.verify import verify_path
 
-        if path is None or not path.is_dir():
-            raise CommandError("Name the folder of a bundle: manage.py verify clearing PATH")
-        report = verify_bundle({file.name: file.read_bytes() for file in sorted(path.iterdir()) if file.is_file()})
+        if path is None:
+            raise CommandError("Name the folder or .zip of a bundle: manage.py verify clearing PATH")
+        try:
+            report = verify_path(path)
+        except (OSError, BadZipFile) as problem:
+            raise CommandError(f"There is no bundle at {path}: {problem}.") from problem
         for check in report.checks:
             self.stdout.write(f"{'ok    ' if check.ok else 'BROKEN'}  {check.name}: {check.detail}")
         if not report.ok:
             raise CommandError("The bundle does not hold.", returncode=1)
+        self.stdout.write(
+            f"The bundle proves its result: welfare {report.welfare_micros}, gap {report.gap_micros} micro-USD, "
+            f"{report.awards} awards, {report.losers} losers, each with its reason."
+        )
+        self.stdout.write(
+            f"{report.rejected_in_the_money} lines that no price can ration were left out in the money, at an "
+            f"opportunity cost of {report.opportunity_cost_micros} micro-USD."
+        )
