@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from pricing.book import Book
 from pricing.bundle import public_bundle
-from pricing.clearing import clear
+from pricing.clearing import Outcome, Priced, clear, price_book
 
 
-def settle(book: Book, before: Any = None) -> Any:
+def settle(book: Book, before: Priced | None = None) -> Priced:
     """Prices and the checked certificate of a book, without awards; warm where `before` is given."""
-    return clear(book)
+    return price_book(book, previous=before)
 
 
-def rounds_of(settled: Any) -> int:
+def rounds_of(settled: Priced) -> int:
     """How many programmes were solved."""
-    return int(getattr(settled, "rounds", 0))
+    return settled.whole.rounds
 
 
-def publish(book: Book, settled: Any, folder: Path) -> Any:
+def publish(book: Book, settled: Priced, folder: Path) -> Outcome:
     """Cut the awards, judge the losers, write the public bundle; the outcome."""
-    for name, content in public_bundle(book, settled, window="bench").items():
+    outcome = clear(book, previous=settled)
+    for name, content in public_bundle(outcome, window="bench").items():
         (folder / name).write_bytes(content)
-    return settled
+    return outcome

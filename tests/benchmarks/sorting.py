@@ -12,20 +12,23 @@ from pricing.book import PRICE_MAX_MICROS, TICK_MICROS, Book
 from pricing.eligibility import match_lines
 
 Ints = npt.NDArray[np.int64]
+SECONDS_MIN = 0.02  # a small book is sorted again and again, else the clock is what is measured
 TICKS = PRICE_MAX_MICROS // TICK_MICROS + 1
 
 
 def sorter(book: Book) -> Callable[[], float]:
-    """Return a function that sorts both sides by group and price, sums them up, and says how many seconds it took."""
+    """Return a function that sorts both sides by group and price, sums them up, and says how many seconds that takes."""
     known = match_lines(book)
     demand_keys = np.asarray(known.mask_of_demand) * TICKS - book.demands.price // TICK_MICROS
     bid_keys = np.asarray(known.signature_of_bid) * TICKS + book.bids.ask // TICK_MICROS
 
     def sort() -> float:
-        began = time.perf_counter()
-        for keys, quantity in ((demand_keys, book.demands.quantity), (bid_keys, book.bids.quantity)):
-            quantity[np.argsort(keys)].cumsum()
-        return time.perf_counter() - began
+        began, times, took = time.perf_counter(), 0, 0.0
+        while took < SECONDS_MIN:
+            for keys, quantity in ((demand_keys, book.demands.quantity), (bid_keys, book.bids.quantity)):
+                quantity[np.argsort(keys)].cumsum()
+            times, took = times + 1, time.perf_counter() - began
+        return took / times
 
     return sort
 

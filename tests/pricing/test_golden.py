@@ -23,7 +23,7 @@ def test_a_book_worked_out_by_hand_clears_as_written(path: Path) -> None:
     case = json.loads(path.read_text(encoding="utf-8"))
     book, expected = book_of(case), case["expect"]
 
-    bundle = public_bundle(book, clear(book), window="golden")
+    bundle = public_bundle(clear(book), window="golden")
     manifest = json.loads(bundle["manifest.json"])
 
     assert prices_by_bid(bundle) == expected["prices"], case["because"]

@@ -47,5 +47,5 @@ def test_a_scarce_real_book_clears_and_no_greedy_market_does_better() -> None:
 
     outcome = clear(book)
 
-    assert verify_bundle(public_bundle(book, outcome, window="real")).ok
+    assert verify_bundle(public_bundle(outcome, window="real")).ok
     assert outcome.bound_micros >= outcome.welfare_micros >= max(welfare_of_baselines(book).values())
