@@ -25,6 +25,7 @@ import hashlib
 import io
 import itertools
 import json
+import math
 import operator
 import re
 import sys
@@ -1127,6 +1128,8 @@ class Bundle:
         return budget
 
     def check_budget(self) -> str:
+        if math.gcd(*self.manifest["sigma"]) != 1:
+            _refuse("sigma is not in lowest terms")
         if self.manifest["rules"]["foundation_budget_micros"] is None:
             if self.manifest["sigma"][0] or self.manifest["sigma_relaxed"][0]:
                 _refuse("a budget binds, and none is set")

@@ -375,6 +375,11 @@ def claim_another_price_of_a_cap(f):
         f.row_of_cap("seller-v1")[name] = 300
 
 
+@forgery("budget")
+def write_a_fraction_in_another_way(f):
+    f.manifest["sigma"] = [2, 12]
+
+
 @forgery("settled_bound", "reasons_true")
 def claim_another_price_of_the_budget(f):
     f.manifest["sigma"] = [1, 3]

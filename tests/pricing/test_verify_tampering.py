@@ -104,7 +104,7 @@ def _with_manifest(files, manifest):
 @given(seed=st.integers(0, 1 << 32))
 def test_no_number_can_be_changed_a_little(balanced, seed):
     """The nearest lies: one unit, one tick, one slot or one micro-USD aside, in a book with nothing but prices."""
-    rng = random.Random(seed)  # hypothesis would warn of the length of a list of all places to choose from
+    rng = random.Random(seed)
     forger = Forger(balanced)
     tables = _tables(forger)
     numbers = {name: [path for path in leaves(tables[name]) if type(at(tables[name], path)) is int] for name in tables}
