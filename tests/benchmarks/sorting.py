@@ -17,7 +17,7 @@ TICKS = PRICE_MAX_MICROS // TICK_MICROS + 1
 
 
 def sorter(book: Book) -> Callable[[], float]:
-    """Return a function that sorts both sides by group and price, sums them up, and says how many seconds that takes."""
+    """Return a function that sorts both sides by group and price, sums them up and says in how many seconds."""
     known = match_lines(book)
     demand_keys = np.asarray(known.mask_of_demand) * TICKS - book.demands.price // TICK_MICROS
     bid_keys = np.asarray(known.signature_of_bid) * TICKS + book.bids.ask // TICK_MICROS
