@@ -24,8 +24,10 @@ import numpy.typing as npt
 
 from pricing import errors
 from pricing.lines import (
+    ID,
     KINDS,
     ONE_BPS,
+    TEXT_MAX,
     Attributes,
     BidLine,
     DemandLine,
@@ -298,6 +300,11 @@ def book_from_columns(
     rules = rules or Rules()
     check_rules(rules)
     demand, bid = _in_order(demands, DEMAND_COLUMNS), _in_order(bids, BID_COLUMNS)
+    for table, users in ((parents, ((demand, "parent", 0), (bid, "parent", 0))), (choices, ((demand, "choice", -1),)),
+                         (curves, ((demand, "curve", -1), (bid, "curve", -1)))):
+        _check_texts(table, "table")
+        for columns, name, least in users:
+            _check_places(columns, name, least, len(table))
     for rule, line in _first_users(requirements, demand, "requirement"):
         check_requirement(rule, line)
     for known, line in _first_users(attributes, bid, "attributes"):
@@ -359,6 +366,7 @@ def _ints(values: Iterable[int]) -> Ints:
 def _in_order(columns: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """The columns in the order of the ids, as int64. Raises `DuplicateId`, `NotInteger`."""
     ids = columns["ids"]
+    _check_texts(ids, "ids")
     ordered: dict[str, Any] = {}
     order = None if all(a < b for a, b in _pairs(ids)) else np.array(sorted(range(len(ids)), key=ids.__getitem__))
     for name in names:
@@ -374,6 +382,20 @@ def _in_order(columns: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any
     return ordered
 
 
+def _check_texts(texts: Sequence[str], field: str) -> None:
+    for text in texts:
+        if not isinstance(text, str) or not ID.fullmatch(text):
+            raise errors.BadText(f"A name is 1 to {TEXT_MAX} letters, digits, dots, colons, dashes.", field=field,
+                                 line=repr(text))
+
+
+def _check_places(columns: Mapping[str, Any], name: str, least: int, length: int) -> None:
+    outside = (columns[name] < least) | (columns[name] >= length)
+    if outside.any():
+        raise errors.NotInteger("A line points outside its table.", field=name,
+                                line=columns["ids"][int(np.argmax(outside))])
+
+
 def _pairs(ids: Sequence[str]) -> Iterator[tuple[str, str]]:
     return itertools.pairwise(ids)
 
@@ -383,10 +405,9 @@ Value = TypeVar("Value")
 
 def _first_users(table: Sequence[Value], columns: Mapping[str, Any], name: str) -> Iterator[tuple[Value, str]]:
     """Each value of the table that is used, with the first line that uses it."""
+    _check_places(columns, name, 0, len(table))
     places, first = np.unique(columns[name], return_index=True)
     for place, line in zip(places, first, strict=True):
-        if not 0 <= place < len(table):
-            raise errors.NotInteger("A line points outside its table.", field=name, line=columns["ids"][line])
         yield table[place], columns["ids"][line]
 
 

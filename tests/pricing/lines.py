@@ -1,9 +1,11 @@
 """Small books for tests: one demand or one bid per call, with everything plain unless said otherwise."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pricing.book import Attributes, BidLine, Book, DemandLine, Requirement, make_book
+from pricing.book import Book, make_book
+from pricing.lines import Attributes, BidLine, DemandLine, Requirement, Rules
 
 PLAIN = Attributes(
     resource_class="H100", country="DE", parent_country="DE", operator_country="DE", keys_country="DE", tier=1,
@@ -32,9 +34,12 @@ def bid(name: str, ask: int = 1_000, units: int = 1, slots: tuple[int, int] = (0
     return replace(line, **other)
 
 
-def book(*lines: DemandLine | BidLine, slots: int = 4, latency_ms: dict[tuple[str, str], int] | None = None) -> Book:
+def book(
+    *lines: DemandLine | BidLine, slots: int = 4, latency_ms: Mapping[tuple[str, str], int] | None = None,
+    rules: Rules | None = None, home_zones: Mapping[str, str] | None = None,
+) -> Book:
     return make_book(
-        slots=slots, latency_ms=latency_ms,
+        slots=slots, latency_ms=latency_ms, rules=rules, home_zones=home_zones,
         demands=[line for line in lines if isinstance(line, DemandLine)],
         bids=[line for line in lines if isinstance(line, BidLine)],
     )
