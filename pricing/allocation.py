@@ -28,8 +28,7 @@ class Allocation:
     caps: tuple[Cap, ...]
     cap_of_bid: Ints  # [bids] place in caps, or -1
     caps_not_applicable: tuple[Product, ...]  # too few parents bid for a cap
-    sigma: tuple[int, int]  # numerator, denominator: what the budget takes from each limit of the Foundation
-    sigma_relaxed: tuple[int, int]
+    sigma: tuple[int, int]  # what the budget takes from limits of the Foundation in the relaxation, in lowest terms
     demand_ptr: Ints  # [demands + 1]
     demand_units: Ints  # [demand_ptr[-1]] units of each line in each of its slots
     bid_ptr: Ints  # [bids + 1]

@@ -53,7 +53,7 @@ def public_bundle(outcome: Outcome, *, window: str) -> dict[str, bytes]:
         "caps": [{**vars(cap), "parent": book.parents[cap.parent], "product": list(cap.product)}
                  for cap in allocation.caps],
         "caps_not_applicable": [list(product) for product in allocation.caps_not_applicable],
-        "sigma": list(allocation.sigma), "sigma_relaxed": list(allocation.sigma_relaxed),
+        "sigma": list(allocation.sigma),
         "counts": {
             "demands": len(book.demands), "bids": len(book.bids), "awards": len(outcome.award_columns.demand),
             "reasons": len(outcome.reason_columns.line),

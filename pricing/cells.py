@@ -11,7 +11,7 @@ from pricing.fill import Prices, price_pools, window_units
 from pricing.prices import midpoint
 from pricing.programme import NEVER, Market, Steps
 from pricing.ranges import Lines, cover, exact_product, range_sums, strictly_filled, surplus
-from pricing.settle import Settled, exact_sigma
+from pricing.settle import Settled
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ def add_up(book: Book, settled: Settled) -> Worth:
     """
     programme, market = settled.programme, settled.programme.market
     lam = midpoint(settled)
-    prices = price_pools(market, lam, settled.rho, exact_sigma(settled, lam))
+    prices = price_pools(market, lam, settled.rho, (0, 1))
     parts = [np.rint(part).astype(np.int64) for part in programme.split(settled.x)]
     windows, whole_bids = window_units(settled, book)
     flow_mask, flow_group = market.pair_mask[programme.flow_pair], market.pair_group[programme.flow_pair]

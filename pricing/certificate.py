@@ -7,8 +7,8 @@ For any whole lam[A,t] >= 0, rho >= 0 and sigma in [0, 1), with mu[S,t] = min ov
       >= welfare of any allocation,        v' = v (1 - sigma) for the Foundation, v for all others
 
 so `g - welfare` is the most that any other allocation could gain. Twice: at the published prices over the settled book,
-where what units being whole has kept out is out (it must equal the welfare), and at the prices of the relaxation over
-the whole book (the bound). Written without the programme or the solver: what they got wrong shows here.
+where what units being whole and the budget have kept out is out (it must equal the welfare), and at the prices of the
+relaxation over the whole book (the bound). Written without the programme or the solver: what they got wrong shows here.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ import numpy as np
 
 from pricing import errors
 from pricing.allocation import UNBOUNDED_MICROS, Allocation
-from pricing.book import DIVISIBLE, Book, Flags, Ints, exact_sum
+from pricing.book import DIVISIBLE, TICK_MICROS, Book, Flags, Ints, exact_sum
 from pricing.eligibility import Eligibility
 from pricing.ranges import Lines, exact_product, line_slots, range_sums, surplus
 
@@ -42,17 +42,16 @@ def certify(book: Book, eligibility: Eligibility, allocation: Allocation) -> Cer
     check_promises(book, eligibility, allocation)
     welfare = welfare_micros(book, allocation)
     published = Duals(allocation.lam_micros, np.array([cap.rho_micros for cap in allocation.caps], dtype=np.int64),
-                      allocation.sigma)
+                      (0, 1))
     settled = dual_bound_micros(book, eligibility, allocation, published, settled=True)
     bound = settled
     if allocation.relaxed_micros is not None:
         relaxed = Duals(allocation.relaxed_micros,
                         np.array([cap.rho_relaxed_micros for cap in allocation.caps], dtype=np.int64),
-                        allocation.sigma_relaxed)
+                        allocation.sigma)
         bound = dual_bound_micros(book, eligibility, allocation, relaxed, settled=False)
     certificate = Certificate(welfare, bound, bound - welfare, settled)
-    is_proven = settled == welfare or 0 < settled - welfare <= unspent_micros(book, allocation)
-    if not is_proven or certificate.gap_micros < 0:
+    if settled != welfare or certificate.gap_micros < 0:
         raise errors.CertificateFailed("The result is not proven optimal.", **vars(certificate))
     return certificate
 
@@ -73,21 +72,6 @@ def unit_hours(ptr: Ints, units: Ints) -> Ints:
     return hours
 
 
-def unspent_micros(book: Book, allocation: Allocation) -> int:
-    """What the rest of a binding budget could be worth, where it is too small for another unit: less than one."""
-    if not allocation.sigma[0] or book.rules.foundation_budget_micros is None:
-        return 0
-    own = book.demands.is_foundation
-    hours = unit_hours(allocation.demand_ptr, allocation.demand_units)
-    rest = book.rules.foundation_budget_micros - exact_sum((hours * book.demands.price)[own])
-    full = book.demands.quantity * book.demands.hours
-    per_unit = np.where(book.demands.kind == DIVISIBLE, 1, book.demands.hours) * book.demands.price
-    waiting = own & (hours < full)
-    if not waiting.any() or rest >= int(per_unit[waiting].max()):
-        return 0
-    return -(-rest * allocation.sigma[0] // allocation.sigma[1])
-
-
 def dual_bound_micros(
     book: Book, eligibility: Eligibility, allocation: Allocation, duals: Duals, *, settled: bool
 ) -> int:
@@ -96,7 +80,7 @@ def dual_bound_micros(
     scaled = _demand_gains(book, eligibility, allocation, duals, settled) + denominator * _supply_gains(
         book, eligibility, allocation, duals, settled)
     caps = sum(cap.units_max * int(rho) for cap, rho in zip(allocation.caps, duals.rho, strict=True))
-    budget = book.rules.foundation_budget_micros or 0
+    budget = (book.rules.foundation_budget_micros or 0) // TICK_MICROS * TICK_MICROS  # what a limit can ever spend
     return -(-(scaled + denominator * caps + numerator * budget) // denominator)
 
 
@@ -115,6 +99,10 @@ def _demand_gains(
         quantity = np.where(allocation.is_rounded, hours // demands.hours, quantity)
         chosen = chosen & ~(demands.is_indivisible & (hours == 0))
     total = 0
+    if settled:  # a divisible line that was held keeps in each slot what it got there
+        held = allocation.is_rounded & (demands.kind == DIVISIBLE)
+        chosen = chosen & ~held
+        total += denominator * _held_gains(book, eligibility, allocation, mu, np.flatnonzero(held))
     plain = chosen & ~demands.is_one_site & ((demands.choice < 0) | settled)
     for is_foundation in (False, True):
         own = np.flatnonzero(plain & (demands.is_foundation == is_foundation))
@@ -128,6 +116,15 @@ def _demand_gains(
                       demands.end[own], own)
         return total + line_gains(lines, np.zeros(len(own), dtype=np.bool_), mu, denominator, denominator)
     return total + denominator * _choice_gains(book, eligibility, duals.lam)
+
+
+def _held_gains(book: Book, eligibility: Eligibility, allocation: Allocation, mu: Ints, held: Ints) -> int:
+    demands = book.demands
+    owner, slot = line_slots(demands.start[held], demands.end[held])
+    line = held[owner]
+    units = allocation.demand_units[allocation.demand_ptr[line] + slot - demands.start[line]]
+    gain = np.maximum(demands.price[line] - mu[eligibility.mask_of_demand[line], slot], 0)
+    return exact_product(gain, units)
 
 
 def line_gains(lines: Lines, is_divisible: Flags, mu: Ints, kept: int, denominator: int) -> int:

@@ -15,6 +15,7 @@ explained (`reasons`) and proven in exact integers (`certificate`). The same lin
 """
 
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 
 import numpy as np
@@ -223,7 +224,7 @@ def _prove(book: Book, eligibility: Eligibility, market: Market, whole: Whole, k
     bound = settled
     if whole.relaxed is not None:
         bound = bound_micros(market, _relaxed_prices(market, whole.relaxed))
-    if settled < welfare or (settled > welfare and not prices.sigma[0]):
+    if settled != welfare:
         raise errors.CertificateFailed("The result is not proven optimal.", welfare_micros=welfare,
                                        settled_bound_micros=settled)
     return Priced(book, eligibility, market, whole, _caps(known, whole), known.of_bid, known.not_applicable,
@@ -233,8 +234,10 @@ def _prove(book: Book, eligibility: Eligibility, market: Market, whole: Whole, k
 def _relaxed_prices(market: Market, relaxed: Relaxed) -> Prices:
     """Whole numbers near the relaxation's duals: any give a bound."""
     lam = np.floor(relaxed.lam + 1e-4).astype(np.int64)
-    sigma = (0, 1) if relaxed.sigma <= 0 else (round(relaxed.sigma * SIGMA_PARTS), SIGMA_PARTS)
-    return price_pools(market, lam, np.rint(relaxed.rho).astype(np.int64), sigma)
+    sigma = Fraction(0)
+    if market.budget_ticks is not None:  # at least one part, which says that the budget was looked at
+        sigma = Fraction(max(1, round(relaxed.sigma * SIGMA_PARTS)), SIGMA_PARTS)
+    return price_pools(market, lam, np.rint(relaxed.rho).astype(np.int64), (sigma.numerator, sigma.denominator))
 
 
 def _caps(known: caps.Caps, whole: Whole) -> tuple[Cap, ...]:
@@ -260,7 +263,7 @@ def _allocate(priced: Priced) -> Allocation:
         lam_micros=_by_signature(book, eligibility, market, prices.lam),
         relaxed_micros=None if relaxed is None else _by_signature(book, eligibility, market, relaxed.lam),
         caps=priced.caps, cap_of_bid=priced.cap_of_bid, caps_not_applicable=priced.caps_not_applicable,
-        sigma=prices.sigma, sigma_relaxed=prices.sigma if relaxed is None else relaxed.sigma,
+        sigma=(0, 1) if relaxed is None else relaxed.sigma,
         demand_ptr=fill.demand_ptr, demand_units=fill.demand_units, bid_ptr=fill.bid_ptr, bid_units=fill.bid_units,
         served_under=np.where(won, fill.served_under, -1),
         variant_masks=tuple(_signatures_of(eligibility, market, row) for row in range(masks, len(market.accepts))),

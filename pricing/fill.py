@@ -14,7 +14,7 @@ from pricing import errors
 from pricing.awards import share_pro_rata
 from pricing.book import Book, Ints
 from pricing.programme import IN, NEVER, Market, Steps, Wholes
-from pricing.ranges import Lines, slot_by_slot
+from pricing.ranges import Lines, line_slots, slot_by_slot
 from pricing.settle import Settled, Words
 from pricing.sifting import pool_prices
 
@@ -70,19 +70,21 @@ def window_units(settled: Settled, book: Book) -> tuple[Ints, Ints]:
     programme, market = settled.programme, settled.programme.market
     parts = programme.split(np.rint(settled.x))
     return (
-        _whole_units(market.windows, programme.window_column, parts[2].astype(np.int64), book.demands.rank,
-                     ties(book, book.demands.ids, market.windows.lines.line)),
-        _whole_units(market.whole_bids, programme.whole_bid_column, parts[3].astype(np.int64), book.bids.rank,
-                     ties(book, book.bids.ids, market.whole_bids.lines.line)),
+        _whole_units(book, market.windows, programme.window_column, parts[2].astype(np.int64), book.demands.rank,
+                     book.demands.ids),
+        _whole_units(book, market.whole_bids, programme.whole_bid_column, parts[3].astype(np.int64), book.bids.rank,
+                     book.bids.ids),
     )
 
 
-def _whole_units(wholes: Wholes, column: Ints, fill: Ints, rank: Ints, tie: Words) -> Ints:
-    units = np.where(column == IN, wholes.lines.units, 0)
-    shown = np.flatnonzero(column >= 0)
-    if len(shown):
-        units[shown] = share_pro_rata(column[shown], wholes.lines.units[shown], fill, rank[wholes.lines.line[shown]],
-                                      tie[shown])
+def _whole_units(book: Book, wholes: Wholes, column: Ints, fill: Ints, rank: Ints, ids: tuple[str, ...]) -> Ints:
+    lines = wholes.lines
+    total = np.bincount(column[column >= 0], lines.units[column >= 0], minlength=len(fill)).astype(np.int64)
+    units = np.where((column == IN) | ((column >= 0) & np.append(fill == total, False)[column]), lines.units, 0)
+    shared = np.flatnonzero((column >= 0) & np.append((fill > 0) & (fill < total), False)[column])
+    if len(shared):
+        units[shared] = share_pro_rata(column[shared], lines.units[shared], np.where(fill < total, fill, 0),
+                                       rank[lines.line[shared]], ties(book, ids, lines.line[shared]))
     return units
 
 
@@ -123,6 +125,21 @@ def fill_lines(book: Book, settled: Settled, prices: Prices) -> LineFill:
     return fill
 
 
+def fill_foundation(book: Book, settled: Settled, lines: Lines) -> Ints:
+    """Units of these divisible lines in each of their slots by the fill of their steps, whatever the prices."""
+    programme, slots = settled.programme, settled.programme.market.slots
+    steps = programme.demand
+    known = {(int(cell), round(float(price))): int(units) for cell, price, units in zip(
+        steps.cell, steps.price, np.rint(settled.x[:len(steps)]), strict=True)}
+    owner, slot = line_slots(lines.start, lines.end)
+    cell, price = lines.pool[owner] * slots + slot, lines.price[owner]
+    distinct, group = np.unique(cell << 24 | price, return_inverse=True)
+    to_share = np.array([known.get((int(key) >> 24, int(key) & (1 << 24) - 1), 0) for key in distinct], dtype=np.int64)
+    line = lines.line[owner]
+    return share_pro_rata(group.astype(np.int64), lines.units[owner], to_share, book.demands.rank[line],
+                          ties(book, book.demands.ids, line))
+
+
 def _starts(hours: Ints) -> Ints:
     starts: Ints = np.concatenate([[0], np.cumsum(hours)]).astype(np.int64)
     return starts
@@ -141,7 +158,7 @@ def _fill_divisible(
     at_price = fill.copy()
     at_price[steps.price != met.ravel()[steps.cell]] = 0
     to_share = np.bincount(steps.cell, at_price, minlength=met.size).astype(np.int64)
-    cells, marginal, places = [], [], []
+    cells, marginal, places, quantities = [], [], [], []
     for some, owner, slot in slot_by_slot(lines, np.arange(len(lines))):
         pool, line = lines.pool[some][owner], lines.line[some][owner]
         here = sign * (lines.price[some][owner] - met[pool, slot])
@@ -152,9 +169,10 @@ def _fill_divisible(
         cells.append(pool[equal] * slots + slot[equal])
         marginal.append(line[equal])
         places.append(place[equal])
+        quantities.append(lines.units[some][owner][equal])
     if cells:
         cell, line, place = np.concatenate(cells), np.concatenate(marginal), np.concatenate(places)
-        quantity = (book.demands if sign > 0 else book.bids).quantity[line]
+        quantity = np.concatenate(quantities)
         distinct, of_line = np.unique(line, return_inverse=True)
         tie = ties(book, ids, distinct)[of_line]
         known, group = np.unique(cell, return_inverse=True)

@@ -25,7 +25,6 @@ Floats = npt.NDArray[np.float64]
 Statuses = npt.NDArray[np.int8]
 
 AT_LOWER, BASIC, AT_UPPER = range(3)
-PRIMAL = 4  # HiGHS's number of the primal simplex method
 FEASIBILITY = 1e-9  # units: the least that HiGHS tells apart; perturbations stay far above it
 
 # SciPy's stubs do not know that both take sparse matrices.
@@ -67,9 +66,6 @@ class Model(Protocol):
     iterations: int
 
     def run(self) -> None: ...
-    def run_from_feasible(self) -> None:
-        """The same where a new cost is all that changed: the point where the model stands is feasible."""
-
     def set_cost(self, cost: Floats) -> None: ...
     def set_bounds(self, columns: Ints, lower: Floats, upper: Floats) -> None: ...
     def set_rows(self, rows: Ints, lower: Floats, upper: Floats) -> None: ...
@@ -107,14 +103,16 @@ class WarmModel:
         for option, value in (("output_flag", False), ("presolve", "on" if presolve else "off"), ("threads", 1),
                               ("solver", "simplex"), ("primal_feasibility_tolerance", FEASIBILITY),
                               # perturbed costs would undo a good basis: 12,000 pivots in place of 400
-                              ("dual_simplex_cost_perturbation_multiplier", 0.0),
-                              ("primal_simplex_bound_perturbation_multiplier", 0.0)):
+                              ("dual_simplex_cost_perturbation_multiplier", 0.0)):
             self._handle.setOptionValue(option, value)
         self._handle.passModel(lp)
-        self._count = len(columns.cost)
+        self._count, self._rows = len(columns.cost), len(row_lower)
         self.iterations = 0
 
     def run(self) -> None:
+        if not self._count:  # HiGHS has no answer for a model without columns
+            self.x, self.reduced_costs, self.row_duals = np.zeros(0), np.zeros(0), np.zeros(self._rows)
+            return
         self._handle.run()
         status = self._handle.getModelStatus()
         if status != self._core.HighsModelStatus.kOptimal:
@@ -124,10 +122,6 @@ class WarmModel:
         self.row_duals = np.asarray(solution.row_dual)
         self.reduced_costs = np.asarray(solution.col_dual)
         self.iterations += int(self._handle.getInfo().simplex_iteration_count)
-
-    def run_from_feasible(self) -> None:
-        self._handle.setOptionValue("simplex_strategy", PRIMAL)
-        self.run()
 
     def set_cost(self, cost: Floats) -> None:
         self._handle.changeColsCost(self._count, np.arange(self._count, dtype=np.int32), cost)
@@ -149,8 +143,10 @@ class WarmModel:
         self._handle.setBasis(basis)
 
     def basis(self) -> tuple[Flags, Flags] | None:
+        if not self._count:
+            return np.zeros(0, dtype=np.bool_), np.ones(self._rows, dtype=np.bool_)
         basic = np.asarray(self._handle.getBasicVariables()[1])
-        columns, rows = np.zeros(self._count, dtype=np.bool_), np.zeros(len(self.row_duals), dtype=np.bool_)
+        columns, rows = np.zeros(self._count, dtype=np.bool_), np.zeros(self._rows, dtype=np.bool_)
         columns[basic[basic >= 0]] = True
         rows[-basic[basic < 0] - 1] = True
         return columns, rows
@@ -166,6 +162,9 @@ class ColdModel:
         self.iterations = 0
 
     def run(self) -> None:
+        if not len(self._cost):
+            self.x, self.reduced_costs, self.row_duals = np.zeros(0), np.zeros(0), np.zeros(len(self._row_lower))
+            return
         equal = self._row_lower == self._row_upper
         below = ~equal  # every other row of ours has an upper side only
         found: Any = _linprog(
@@ -183,9 +182,6 @@ class ColdModel:
             self.row_duals[below] = found.ineqlin.marginals
         self.reduced_costs = self._cost - self._matrix.T @ self.row_duals
         self.iterations += int(found.nit)
-
-    def run_from_feasible(self) -> None:
-        self.run()
 
     def set_cost(self, cost: Floats) -> None:
         self._cost = cost.copy()

@@ -9,8 +9,8 @@ The optimal prices, in ticks, for one optimal fill x (any other describes the sa
     sum_range lam[G,t] <= cL for a whole bid not used up,           >= cL where any of it is used
 
 Even lift: from the low point all cells rise together, tick by tick; each freezes at the first thing that binds it. The
-price is low + half of the lift, rounded down to the tick; every line above survives that midpoint. What a cap or the
-budget takes is held where the low point left it.
+price is low + half of the lift, rounded down to the tick; every line above survives that midpoint. What a cap
+takes is held where the low point left it; the budget has been met before (`wholes`).
 """
 
 from dataclasses import dataclass
@@ -49,8 +49,11 @@ def _lift(settled: Settled) -> Ints:
         at_once = (height == first)[sums.owner]
         level[sums.cell[at_once]] = np.minimum(level[sums.cell[at_once]], low[sums.cell[at_once]] + first)
         level = network.levels(level)
-    # A cell that nothing binds has no reason to rise.
-    return np.where(level >= NEVER // 2, low, level).reshape(settled.lam.shape)
+    # Cells that nothing binds rise with the others as long as one of them does.
+    is_bound = (level < NEVER // 2) | (settled.programme.market.supply_row < 0).ravel()
+    level = np.where(settled.programme.market.supply_row.ravel() < 0, low, level)
+    last = int((level - low)[is_bound].max(initial=0))
+    return np.where(is_bound, level, low + last).reshape(settled.lam.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,8 +134,7 @@ def _highest(settled: Settled) -> Ints:
     paying = np.full((len(market.accepts), slots), NEVER, dtype=np.int64)
     bought = filled > TOLERANCE
     pool, slot = np.divmod(programme.demand.cell[bought], slots)
-    kept = np.where(market.is_foundation[pool], 1.0 - settled.sigma, 1.0)
-    limit = np.floor(programme.demand.price[bought] * kept + TOLERANCE).astype(np.int64)
+    limit = np.rint(programme.demand.price[bought]).astype(np.int64)
     np.minimum.at(paying, (market.mask_of_pool[pool], slot), limit)
     used = flow > TOLERANCE
     pair, slot = programme.flow_pair[used], programme.flow_slot[used]
@@ -149,8 +151,7 @@ def _sums(settled: Settled, flow_demand: Ints, flow_supply: Ints) -> _Sums:
     windows, bids = market.windows.lines, market.whole_bids.lines
     some = _state(programme.window_column, window_fill > TOLERANCE, IN)
     filled = windows.take(some)
-    kept = np.where(market.is_foundation[filled.pool], 1.0 - settled.sigma, 1.0)
-    limit = np.floor(filled.price * (filled.end - filled.start) * kept + TOLERANCE).astype(np.int64)
+    limit = filled.price * (filled.end - filled.start)
     unsold = bids.take(~_state(programme.whole_bid_column, bid_fill > programme.whole_bid_units - TOLERANCE, IN))
     taken = np.append(settled.rho, 0)[market.cap_of_pool[unsold.pool]]
     limit_bids = (unsold.price + taken) * (unsold.end - unsold.start)

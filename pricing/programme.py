@@ -29,7 +29,7 @@ import numpy as np
 from pricing.book import DIVISIBLE, TICK_MICROS, Book, Flags, Ints
 from pricing.eligibility import Eligibility
 from pricing.highs import Columns, Floats
-from pricing.ranges import Lines, RangeExtremes, cover, line_slots, range_sums, slot_by_slot
+from pricing.ranges import Lines, RangeExtremes, cover, join_lines, line_slots, range_sums, slot_by_slot
 
 NEVER = 1 << 50  # ticks: no price reaches it, and sums of a window of it still fit
 NO_CAP = -1
@@ -56,6 +56,10 @@ class Wholes:
         """Lines that merge with no other."""
         flags: Flags = (self.minimum > 0) | (self.choice >= 0)
         return flags
+
+    def and_one(self, one: "Wholes") -> "Wholes":
+        return Wholes(join_lines(self.lines, one.lines), np.append(self.minimum, one.minimum),
+                      np.append(self.choice, one.choice))
 
     def take(self, chosen: Ints | Flags) -> "Wholes":
         return Wholes(self.lines.take(chosen), self.minimum[chosen], self.choice[chosen])
@@ -97,6 +101,11 @@ class Market:
     def supply_row(self) -> Ints:
         """[G, slots] row of the cell, -1 without."""
         usable = (self.accepts.T.astype(np.int64) @ self.is_wanted.astype(np.int64) > 0) & self.is_offered
+        bids = self.whole_bids.lines
+        if len(bids):  # they sell in all their slots or in none, so the others count as well
+            ones = np.ones(len(bids), dtype=np.int64)
+            by_pool = cover(bids, ones, len(self.group_of_pool), self.slots) > 0
+            np.logical_or.at(usable, self.group_of_pool, by_pool)
         return _number(usable, int(self.is_wanted.sum()))
 
     @cached_property
@@ -128,9 +137,26 @@ class Market:
                 mu[s] = lam[accepted].min(axis=0)
         return mu
 
+    def without_budget(self, divisible: Lines, windows: Wholes) -> "Market":
+        """The market with these demands in place of its own, which together keep to the budget."""
+        return replace(self, divisible=divisible, windows=windows, budget_ticks=None,
+                       is_foundation=np.zeros(len(self.mask_of_pool), dtype=np.bool_))
+
+    def with_window(self, one: Wholes) -> "Market":
+        return self._with_rows(windows=self.windows.and_one(one))
+
+    def with_whole_bid(self, one: Wholes) -> "Market":
+        return self._with_rows(whole_bids=self.whole_bids.and_one(one))
+
+    def _with_rows(self, **parts: Wholes) -> "Market":
+        """A copy with other wholes. Its rows stay, so that a basis of it stays one."""
+        copy = replace(self, **parts)  # type: ignore[arg-type]
+        copy.__dict__["supply_row"] = self.supply_row
+        return copy
+
     def without(self, windows: Flags, whole_bids: Flags) -> "Market":
-        """The market without these wholes; its rows stay, so that a basis of it stays one."""
-        return replace(self, windows=self.windows.take(~windows), whole_bids=self.whole_bids.take(~whole_bids))
+        """The market without these wholes."""
+        return self._with_rows(windows=self.windows.take(~windows), whole_bids=self.whole_bids.take(~whole_bids))
 
 
 def _number(cells: Flags, first: int) -> Ints:
@@ -254,7 +280,7 @@ def _number_choices(book: Book, line: Ints) -> tuple[Ints, int]:
 
 
 def _without_unserved(market: Market) -> Market:
-    """Wholes that meet nothing in one of their slots can never trade; what is left says which cells are rows."""
+    """Windows that meet nothing in one of their slots can never trade; what is left says which cells are rows."""
     unserved = (~market.is_served).astype(np.int64)
     windows = market.windows.lines
     missing = range_sums(unserved, market.mask_of_pool[windows.pool], windows.start, windows.end) > 0
@@ -263,11 +289,7 @@ def _without_unserved(market: Market) -> Market:
     for lines in (market.divisible, market.windows.lines):
         covered = cover(lines, np.ones(len(lines), dtype=np.int64), len(market.mask_of_pool), market.slots) > 0
         np.logical_or.at(wanted, market.mask_of_pool, covered)
-    market = replace(market, is_wanted=wanted & market.is_served)
-    idle = (market.supply_row < 0).astype(np.int64)
-    bids = market.whole_bids.lines
-    stuck = range_sums(idle, market.group_of_pool[bids.pool], bids.start, bids.end) > 0
-    return replace(market, whole_bids=market.whole_bids.take(~stuck))
+    return replace(market, is_wanted=wanted & market.is_served)
 
 
 # -- steps -------------------------------------------------------------------------------------------------------------
@@ -299,6 +321,10 @@ class Hidden:
     @property
     def is_empty(self) -> bool:
         return not any(flags.any() for flags in vars(self).values())
+
+    def is_in(self, other: "Hidden") -> bool:
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return not any((one & ~two).any() for one, two in pairs)
 
     def and_(self, other: "Hidden | None") -> "Hidden":
         if other is None:
@@ -346,6 +372,19 @@ def merge_steps(
     else:
         inner = _merge_prices(cell, price, units, rows)
     return _in_order(inner, tails.steps())
+
+
+def _widen(
+    steps: Steps, lines: Lines, rows: Ints, met: Ints, focus: Focus, wide: Flags, was_wide: Flags | None
+) -> Steps:
+    """The same steps, but for the cells that are wide now and were not."""
+    changed = wide if was_wide is None else wide & ~was_wide
+    if not changed.any():
+        return steps
+    touching = range_sums(changed.astype(np.int64), lines.pool, lines.start, lines.end) > 0
+    there = merge_steps(lines.take(touching), np.where(changed, rows, -1), met, focus, changed)
+    kept = ~changed.ravel()[steps.cell]
+    return _in_order(Steps(steps.cell[kept], steps.price[kept], steps.units[kept], steps.beyond[kept]), there)
 
 
 class _Tails:
@@ -415,11 +454,11 @@ def _merge_buckets(cell: Ints, price: Ints, units: Ints, low: Ints, width: Ints,
                  np.zeros(len(used), dtype=np.int64))
 
 
-def _in_order(inner: Steps, tails: Steps) -> Steps:
-    cell, price = np.concatenate([inner.cell, tails.cell]), np.concatenate([inner.price, tails.price])
+def _in_order(one: Steps, other: Steps) -> Steps:
+    cell, price = np.concatenate([one.cell, other.cell]), np.concatenate([one.price, other.price])
     order = np.lexsort((price, cell))
-    return Steps(cell[order], price[order], np.concatenate([inner.units, tails.units])[order],
-                 np.concatenate([inner.beyond, tails.beyond])[order])
+    return Steps(cell[order], price[order], np.concatenate([one.units, other.units])[order],
+                 np.concatenate([one.beyond, other.beyond])[order])
 
 
 # -- the programme -----------------------------------------------------------------------------------------------------
@@ -467,12 +506,12 @@ class Programme:
     def lam_of(self, row_duals: Floats) -> Floats:
         """[G, slots]; 0 where the cell is no row."""
         row = self.market.supply_row
-        return np.where(row >= 0, -row_duals[row], 0.0)
+        return np.where(row >= 0, -np.append(row_duals, 0.0)[row], 0.0)
 
     def mu_of(self, row_duals: Floats) -> Floats:
         """[S + variants, slots]; 0 where the cell is no row. At most the least lam that the mask accepts."""
         row = self.market.demand_row
-        return np.where(row >= 0, -row_duals[row], 0.0)
+        return np.where(row >= 0, -np.append(row_duals, 0.0)[row], 0.0)
 
     def rho_of(self, row_duals: Floats) -> Floats:
         first = self.market.cells
@@ -486,14 +525,24 @@ class Programme:
         return self.market.cells + len(self.market.cap_units)
 
 
-def build_programme(market: Market, focus: Focus | None) -> Programme:
-    """The programme over all steps, or over those that the focus shows."""
+def build_programme(market: Market, focus: Focus | None, narrower: Programme | None = None) -> Programme:
+    """The programme over all steps, or over those that the focus shows.
+
+    `narrower` is one of the same market around the same prices in which less was to be seen.
+    """
     slots = market.slots
     demand_rows, supply_rows = market.demand_row[market.mask_of_pool], market.supply_row[market.group_of_pool]
     hidden = focus.hidden if focus else None
     met, met_supply = (focus.demand, focus.supply) if focus else (None, None)
-    demand = merge_steps(market.divisible, demand_rows, met, focus, hidden.demand if hidden else None)
-    supply = merge_steps(market.offered, supply_rows, met_supply, focus, hidden.supply if hidden else None)
+    if narrower is not None and narrower.focus is not None and focus is not None and hidden is not None:
+        seen = narrower.focus.hidden
+        demand = _widen(narrower.demand, market.divisible, demand_rows, focus.demand, focus,
+                        hidden.demand, seen.demand if seen else None)
+        supply = _widen(narrower.supply, market.offered, supply_rows, focus.supply, focus,
+                        hidden.supply, seen.supply if seen else None)
+    else:
+        demand = merge_steps(market.divisible, demand_rows, met, focus, hidden.demand if hidden else None)
+        supply = merge_steps(market.offered, supply_rows, met_supply, focus, hidden.supply if hidden else None)
     band = focus.whole_band if focus else 0.0
     window_column, window_first, window_units = _merge_wholes(
         market.windows, met, band, 1, hidden.windows if hidden else None)

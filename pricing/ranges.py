@@ -15,7 +15,7 @@ from pricing.book import Flags, Ints, exact_sum
 
 Floats = npt.NDArray[np.float64]
 
-CHUNK = 1 << 20  # line-slots in memory at once
+CHUNK = 1 << 17  # line-slots looked at together: what a core keeps near itself
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,6 @@ either optimum is a single point. Two would have to tie in 20-bit weights; none 
 """
 
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +19,7 @@ import numpy.typing as npt
 from pricing import highs, sifting
 from pricing.book import Ints
 from pricing.highs import AT_LOWER, AT_UPPER, BASIC, Floats
-from pricing.programme import IN, NEVER, Programme, build_programme
+from pricing.programme import Programme, build_programme
 from pricing.sifting import Point, Solved
 
 WEIGHT_BITS = 20
@@ -114,37 +113,9 @@ def _canonical_fill(solved: Solved, input_hash: bytes) -> Floats:
         # What stands between its bounds is basic; the rest starts where the old optimum left it.
         status = np.where(basic, BASIC, np.where(model.x > columns.upper / 2, AT_UPPER, AT_LOWER))
         face.set_basis(status[free].astype(np.int8), rows)
-    face.run_from_feasible()
+    face.run()
     x[free] = face.x
     return x
-
-
-def exact_sigma(settled: Settled, lam: Ints) -> tuple[int, int]:
-    """What the budget takes of each limit of the Foundation, as a fraction: the least that its unfilled lines allow.
-
-    An unfilled line at limit v asks for v (1 - sigma) <= mu; the one that stops the budget holds it with equality.
-    """
-    programme, market = settled.programme, settled.programme.market
-    if market.budget_ticks is None or settled.sigma <= TOLERANCE:
-        return 0, 1
-    mu = market.mu_of(np.where(market.is_offered, lam, NEVER))[market.mask_of_pool]
-    filled, _, whole, _, _, _ = programme.split(settled.x)
-    found = Fraction(0)
-    steps = programme.demand
-    pool, slot = np.divmod(steps.cell, market.slots)
-    for n in np.flatnonzero(market.is_foundation[pool] & (filled < steps.units - TOLERANCE)):
-        limit = round(float(steps.price[n]))
-        found = max(found, Fraction(limit - int(mu[pool[n], slot[n]]), limit))
-    lines = market.windows.lines
-    units = np.append(whole, 0.0)[np.where(programme.window_column >= 0, programme.window_column, len(whole))]
-    full = np.append(programme.window_units, 1)[np.where(programme.window_column >= 0, programme.window_column,
-                                                          len(whole))]
-    waiting = market.is_foundation[lines.pool] & (units < full - TOLERANCE) & (programme.window_column != IN)
-    for n in np.flatnonzero(waiting):
-        worth = int(lines.price[n] * (lines.end[n] - lines.start[n]))
-        cost = int(mu[lines.pool[n], lines.start[n]:lines.end[n]].sum())
-        found = max(found, Fraction(worth - cost, worth))
-    return found.numerator, found.denominator
 
 
 def column_weights(programme: Programme, input_hash: bytes, chosen: Ints) -> Floats:

@@ -23,7 +23,7 @@ from pricing.programme import IN, NEVER, OUT, Focus, Hidden, Market, Programme, 
 from pricing.ranges import Lines, cover, range_sums
 
 DIRECT_LINE_SLOTS = 250_000  # up to here the whole programme is one small solve
-SWEEP_BUCKET = 0.04  # of a price
+SWEEP_BUCKET = 0.05  # of a price
 SWEEP_CELLS = 40_000_000  # of the histograms of a sweep
 COARSE = (0.06, 0.06, 0.006)  # band of lines, band of wholes, bucket: as parts of the price
 FINE = (0.006, 0.03, 0.0)
@@ -49,11 +49,18 @@ class Start:
             self.basis, windows=self.basis.windows[~windows], whole_bids=self.basis.whole_bids[~whole_bids]))
 
 
-    def with_one_more(self) -> "Start":
+    def with_window(self) -> "Start":
         """The same for a market with one more window, the last."""
+        return self._with("windows")
+
+    def with_whole_bid(self) -> "Start":
+        return self._with("whole_bids")
+
+    def _with(self, side: str) -> "Start":
         if self.basis is None:
             return self
-        return replace(self, basis=replace(self.basis, windows=np.append(self.basis.windows, np.int8(AT_LOWER))))
+        one_more = np.append(getattr(self.basis, side), np.int8(AT_LOWER))
+        return replace(self, basis=replace(self.basis, **{side: one_more}))
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,30 +104,33 @@ def solve_market(market: Market, start: Start | None = None) -> Solved:
     """An optimum of the whole programme. Raises `SolverFailed`."""
     if market.line_slot_count() <= DIRECT_LINE_SLOTS:
         return run(build_programme(market, None), start.basis if start else None, 1)
-    plan = [FINE] if start else [COARSE, FINE]
+    width, hidden, rounds = FINE, None, 0
     if start is None:
         start = sweep(market)
+        coarse = run(build_programme(market, focus_on(market, start, COARSE, None)), start.basis, 1)
+        hidden, start, rounds = hidden_at(coarse.programme, coarse.read()), next_start(coarse), 1
     elif start.basis is None:
-        plan = [WARM]
-    rounds, hidden = 0, None
-    while rounds < ROUNDS_MAX:
-        width, *rest = plan
-        programme = build_programme(market, focus_on(market, start, width, hidden))
-        solved = run(programme, start.basis, rounds + 1)
-        rounds, start, point = solved.rounds, next_start(solved), solved.read()
-        found = hidden_at(solved.programme, point)
-        hidden = found.and_(hidden)
-        if not rest and found.is_empty:
-            return solved
-        plan = rest or plan
-    return run(build_programme(market, None), None, rounds + 1)
+        width = WARM
+    solved = run(build_programme(market, focus_on(market, start, width, hidden)), start.basis, rounds + 1)
+    while not (found := hidden_at(solved.programme, solved.read())).is_empty:
+        if solved.rounds >= ROUNDS_MAX:
+            return run(build_programme(market, None), None, solved.rounds + 1)
+        seen = solved.programme.focus.hidden if solved.programme.focus else None
+        if seen is not None and found.is_in(seen):  # even half a price was too narrow: look from where it got to
+            start, hidden = next_start(solved), found.and_(seen)
+            programme = build_programme(market, focus_on(market, start, width, hidden))
+            solved = run(programme, start.basis, solved.rounds + 1)
+        else:
+            solved = widen(solved, next_start(solved), found)
+    return solved
 
 
 def widen(solved: Solved, start: Start, hidden: Hidden) -> Solved:
     """Solve again with more in sight, from the basis of `start`."""
     focus = solved.programme.focus
     assert focus is not None  # everything is in sight of the whole programme
-    programme = build_programme(solved.programme.market, replace(focus, hidden=hidden.and_(focus.hidden)))
+    focus = replace(focus, hidden=hidden.and_(focus.hidden))
+    programme = build_programme(solved.programme.market, focus, solved.programme)
     return run(programme, start.basis, solved.rounds + 1)
 
 
@@ -189,7 +199,7 @@ def hidden_at(programme: Programme, point: Point) -> Hidden:
     flows = (~kept_flow & (market.demand_row[market.pair_mask] >= 0) & (market.supply_row[market.pair_group] >= 0)
              & (lam[market.pair_group] < point.mu[market.pair_mask] - tolerance))
     fills = programme.split(point.x)
-    short = np.zeros(market.rows, dtype=np.int64)
+    short = np.zeros(market.rows + 1, dtype=np.int64)  # the last for cells that are no row
     short[programme.short_row[fills[5] > TOLERANCE]] = 1
     short_cell = np.where(market.demand_row >= 0, short[market.demand_row], 0)[market.mask_of_pool]
     wrong |= (programme.window_column == IN) & (range_sums(short_cell, windows.pool, windows.start, windows.end) > 0)
@@ -425,7 +435,8 @@ def _side_of(lines: Lines, met: Floats, sign: int) -> highs.Statuses:
 
 def least_of_masks(market: Market, lam: Floats) -> Floats:
     """The least lam that each mask accepts.  # float64 [S + variants, slots]"""
-    return np.stack([lam[accepted].min(axis=0, initial=float(NEVER)) for accepted in market.accepts])
+    least = [lam[accepted].min(axis=0, initial=float(NEVER)) for accepted in market.accepts]
+    return np.array(least, dtype=np.float64).reshape(len(market.accepts), market.slots)
 
 
 # -- from one book to the next -----------------------------------------------------------------------------------------

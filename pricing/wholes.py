@@ -18,10 +18,10 @@ import numpy as np
 from pricing import sifting
 from pricing.book import Book, Flags, Ints
 from pricing.cells import Worth, add_up
-from pricing.fill import window_units
+from pricing.fill import fill_foundation, window_units
 from pricing.highs import Floats
 from pricing.programme import IN, Market, Wholes
-from pricing.ranges import join_lines
+from pricing.ranges import Lines, join_lines, line_slots
 from pricing.settle import TOLERANCE, Low, Settled, low_point, settle
 
 ROUNDS_MAX = 200
@@ -53,10 +53,39 @@ def settle_whole(book: Book, market: Market, start: sifting.Start | None) -> Who
     """The whole optimum that prices support. Raises `SolverFailed`."""
     low = low_point(sifting.solve_market(market, start), book.input_hash)
     relaxed = Relaxed(low.point.lam, low.point.rho, low.point.sigma)
-    found = _until_whole(book, market, low)
+    within = _within_budget(book, market, low)
+    found = _until_whole(book, *((market, low) if within is None else within[:2]))
+    if within is not None:
+        found = replace(found, rounded=np.union1d(found.rounded, within[2]))
     if found.settled.programme.market is market:
         return found
-    return replace(_try_again(book, market, found), relaxed=relaxed, start=low.start)
+    if within is None:
+        found = _try_again(book, market, found)
+    return replace(found, relaxed=relaxed, start=low.start)
+
+
+def _within_budget(book: Book, market: Market, low: Low) -> tuple[Market, Low, Ints] | None:
+    """The market with the Foundation's lines held at the whole units that its budget buys; None where it buys all.
+
+    Held, they keep to the budget by themselves, so prices need not know it any more. Also the lines that are held.
+    """
+    if market.budget_ticks is None:
+        return None
+    settled = settle(low, book.input_hash)
+    settled = replace(settled, x=np.floor(settled.x + TOLERANCE))
+    own = market.is_foundation[market.divisible.pool]
+    lines = market.divisible.take(own)
+    owner, slot = line_slots(lines.start, lines.end)
+    units = fill_foundation(book, settled, lines)
+    held = Lines(lines.pool[owner], lines.price[owner], units, slot, slot + 1, lines.line[owner]).take(units > 0)
+    window_fill, _ = window_units(settled, book)
+    of_foundation = market.is_foundation[market.windows.lines.pool]
+    all_windows = replace(market.windows.lines, units=np.where(of_foundation, window_fill, market.windows.lines.units))
+    windows = replace(market.windows, lines=all_windows).take(all_windows.units > 0)
+    left = market.without_budget(join_lines(market.divisible.take(~own), held), windows)
+    start = replace(low.start, basis=None, sigma=0.0)
+    touched = np.union1d(lines.line, market.windows.lines.line[of_foundation])
+    return left, low_point(sifting.solve_market(left, start), book.input_hash), touched
 
 
 def _until_whole(book: Book, market: Market, low: Low) -> Whole:
@@ -105,12 +134,13 @@ def gains(market: Market, lam: Floats | Ints, rho: Floats | Ints, sigma: float) 
 
 
 def _outdone(windows: Wholes, gain: Floats) -> Flags:
-    """Lines of a choice that are not its best: the greatest gain over all units, then the first line."""
+    """Lines of a choice that are not its best: the greatest gain over all units, then the greatest worth."""
     outdone = np.zeros(len(windows), dtype=np.bool_)
     of_choice = np.flatnonzero(windows.choice >= 0)
     total = np.rint(gain[of_choice] * windows.lines.units[of_choice])
-    order = of_choice[np.lexsort((windows.lines.pool[of_choice], windows.lines.line[of_choice], -total,
-                                  windows.choice[of_choice]))]
+    lines = windows.lines.take(of_choice)
+    worth = lines.units * lines.price * (lines.end - lines.start)
+    order = of_choice[np.lexsort((lines.pool, lines.line, -worth, -total, windows.choice[of_choice]))]
     outdone[order[1:]] = windows.choice[order[1:]] == windows.choice[order[:-1]]
     return outdone
 
@@ -168,36 +198,58 @@ def _hold_below(book: Book, settled: Settled) -> tuple[Market, Ints] | None:
 
 def _try_again(book: Book, market: Market, found: Whole) -> Whole:
     """The same or a better one, after trying lines that gain at the final prices though they are out."""
-    tried: set[tuple[int, int]] = set()
+    tried: set[tuple[bool, int, int]] = set()
     for _ in range(TRIES_MAX):
-        now = found.settled.programme.market
-        gain, _ = gains(market, found.settled.lam, found.settled.rho, found.settled.sigma)
-        known = set(zip(now.windows.lines.line.tolist(), now.windows.lines.pool.tolist(), strict=True))
-        out = [(-g * u, i) for i, (g, u, line, pool) in enumerate(zip(
-            gain.tolist(), market.windows.lines.units.tolist(), market.windows.lines.line.tolist(),
-            market.windows.lines.pool.tolist(), strict=True))
-            if g > TOLERANCE * 1_000 and market.windows.is_alone[i] and (line, pool) not in known
-            and (line, pool) not in tried]
-        if not out:
-            return found
-        best = min(out)[1]
-        tried.add((int(market.windows.lines.line[best]), int(market.windows.lines.pool[best])))
-        found = _better(book, market, found, best)
+        candidate = _best_out(market, found, tried)
+        if candidate is None:
+            break
+        tried.add(candidate.key)
+        found = _better(book, found, candidate)
     return found
 
 
-def _better(book: Book, market: Market, found: Whole, candidate: int) -> Whole:
-    """The market as it stands with one more line, if that is worth more."""
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """A line that is out and might come in."""
+
+    key: tuple[bool, int, int]
+    one: Wholes
+    is_window: bool
+
+
+def _best_out(market: Market, found: Whole, tried: set[tuple[bool, int, int]]) -> _Candidate | None:
+    """Of the lines that are out and gain at the final prices, and have not been tried, the one that gains most."""
     now = found.settled.programme.market
-    one = market.windows.take(np.array([candidate]))
-    merged = Wholes(
-        join_lines(now.windows.lines, one.lines), np.concatenate([now.windows.minimum, one.minimum]),
-        np.concatenate([now.windows.choice, one.choice]),
-    )
-    trial = replace(now, windows=merged)
-    start = found.settled.start.with_one_more()
+    prices = found.worth.prices
+    best: tuple[float, tuple[bool, int, int], int] | None = None
+    for is_window, all_lines, still, gain in zip(
+        (True, False), (market.windows, market.whole_bids), (now.windows, now.whole_bids),
+        gains(market, prices.lam, prices.rho, 0.0), strict=True,
+    ):
+        lines = all_lines.lines
+        there = set(zip(still.lines.line.tolist(), still.lines.pool.tolist(), strict=True))
+        for n in np.flatnonzero(all_lines.is_alone & (gain > TOLERANCE * 1_000)):
+            key = (is_window, int(lines.line[n]), int(lines.pool[n]))
+            if key[1:] not in there and key not in tried:
+                best = min(best or (np.inf, key, 0), (-float(gain[n] * lines.units[n]), key, int(n)))
+    if best is None:
+        return None
+    chosen = (market.windows if best[1][0] else market.whole_bids).take(np.array([best[2]]))
+    return _Candidate(best[1], chosen, best[1][0])
+
+
+def _better(book: Book, found: Whole, candidate: _Candidate) -> Whole:
+    """The market as it stands with one more line in place of its alternatives, if that is worth more."""
+    now, start = found.settled.programme.market, found.settled.start
+    one = candidate.one
+    if candidate.is_window:
+        rivals = (now.windows.choice == one.choice[0]) & (one.choice[0] >= 0)
+        none = np.zeros(len(now.whole_bids), dtype=np.bool_)
+        trial, start = now.without(rivals, none), start.without(rivals, none)
+        trial, start = trial.with_window(one), start.with_window()
+    else:
+        trial, start = now.with_whole_bid(one), start.with_whole_bid()
     low = low_point(sifting.solve_market(trial, start), book.input_hash)
     other = _until_whole(book, trial, low)
     better = other if other.worth.welfare_ticks > found.worth.welfare_ticks else found
-    return replace(better, rounds=found.rounds + other.rounds)
-
+    return replace(better, rounds=found.rounds + other.rounds, rounded=np.union1d(found.rounded, better.rounded))
