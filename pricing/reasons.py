@@ -15,8 +15,10 @@
 The first that is true, in this order, but `marginal` with cause rounding, which comes last. A divisible demand and a
 bid without a minimum are judged slot by slot, and the code with the most unfilled unit-hours is taken (ties: the first
 of the list) with its closest miss; every other line once, over all its slots. In a cell with a price the price is what
-one is short of. In a cell without one it is the best opposite line: for a demand the lowest ask; for a bid the most
-that a waiting demand could pay there, or what a served one pays elsewhere.
+one is short of. In a cell without one it is the best opposite line: for a demand the lowest ask with what its cap
+takes; for a bid the most that a waiting demand could pay there, or what a served one pays elsewhere. Lines that no
+price alone brings in are no such line: bids with a minimum, indivisible demands without awards, and what the budget
+keeps out of the Foundation's lines.
 """
 
 from collections.abc import Iterator
@@ -60,10 +62,10 @@ Detail = dict[str, int | str]
 class Quotes:
     """What a line meets in each cell, in micro-USD per unit-hour."""
 
-    here: Ints  # [A, slots] the price, without a trade the lowest ask; UNBOUNDED_MICROS without a bid
+    here: Ints  # [A, slots] the price, without a trade the lowest ask; UNBOUNDED_MICROS without one
     asked: Ints  # [S, slots] the least of `here` that serves S; UNBOUNDED_MICROS without capacity
     bid_up_to: Ints  # [A, slots] the most on offer to A: price or best limit; NONE without demand
-    lowest_ask: Ints  # [A, slots] NONE without bids
+    lowest_ask: Ints  # [A, slots] with what a cap takes, of bids without a minimum; NONE without one
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +119,8 @@ def _detail(book: Book, code: int, value: int, slot: int) -> Detail:
 def quote_cells(book: Book, eligibility: Eligibility, allocation: Allocation, is_traded: Flags) -> Quotes:
     """What each mask is asked and each signature is offered. `is_traded` [A, slots]: where there is a price."""
     bids, cells = book.bids, (len(eligibility.signatures), book.slots)
-    lowest = -_most_over_slots(eligibility.signature_of_bid, bids, -bids.ask, np.arange(len(bids)), cells)
+    lowest = -_most_over_slots(eligibility.signature_of_bid, bids, -bids.ask - _rho_of_bid(allocation),
+                               np.flatnonzero(bids.minimum == 0), cells)
     here = np.where(is_traded, allocation.lam_micros, np.minimum(lowest, UNBOUNDED_MICROS))
     asked = np.full((len(eligibility.masks), book.slots), UNBOUNDED_MICROS, dtype=np.int64)
     for s, mask in enumerate(eligibility.masks):
@@ -130,19 +133,28 @@ def quote_cells(book: Book, eligibility: Eligibility, allocation: Allocation, is
     return Quotes(here, asked, bid_up_to, np.where(lowest < UNBOUNDED_MICROS, lowest, NONE))
 
 
+def _rho_of_bid(allocation: Allocation) -> Ints:
+    """What the cap of each bid takes, 0 without one.  # int64 [bids]"""
+    rho: Ints = np.array([cap.rho_micros for cap in allocation.caps] + [0], dtype=np.int64)[allocation.cap_of_bid]
+    return rho
+
+
 def _offers(book: Book, eligibility: Eligibility, allocation: Allocation, asked: Ints) -> Ints:
     """The most that a demand under each mask pays, or would pay to get more; NONE without one.  # int64 [S, slots]"""
     demands, mask = book.demands, eligibility.mask_of_demand
     offers = np.full(asked.shape, NONE, dtype=np.int64)
+    is_held = demands.is_foundation & (allocation.sigma[0] > 0)
     for lines in _chunks(demands, np.flatnonzero((mask >= 0) & (demands.kind == DIVISIBLE))):
         owner, slot, place = _line_slots(demands, allocation.demand_ptr, lines)
-        line = lines[owner]
-        is_full = allocation.demand_units[place] == demands.quantity[line]
-        np.maximum.at(offers, (mask[line], slot), np.where(is_full, asked[mask[line], slot], demands.price[line]))
+        line, units = lines[owner], allocation.demand_units[place]
+        offer = np.where(units > 0, asked[mask[line], slot], NONE)
+        waits = (units < demands.quantity[line]) & ~is_held[line]
+        np.maximum.at(offers, (mask[line], slot), np.where(waits, np.maximum(offer, demands.price[line]), offer))
     whole = np.flatnonzero((mask >= 0) & (demands.kind != DIVISIBLE))
-    is_full = allocation.demand_units[allocation.demand_ptr[whole]] == demands.quantity[whole]
-    full, waiting = whole[is_full], whole[~is_full]
-    served = _most_over_slots(mask, demands, np.zeros(len(demands), dtype=np.int64), full, asked.shape)
+    units = allocation.demand_units[allocation.demand_ptr[whole]]
+    is_out = is_held[whole] | (demands.is_indivisible[whole] & (units == 0))
+    buying, waiting = whole[units > 0], whole[(units < demands.quantity[whole]) & ~is_out]
+    served = _most_over_slots(mask, demands, np.zeros(len(demands), dtype=np.int64), buying, asked.shape)
     offers = np.where(served == 0, np.maximum(offers, asked), offers)
     # A window pays in one slot what its whole limit leaves when it pays what is asked in all the others.
     spare = demands.price * demands.hours
@@ -255,6 +267,7 @@ def _judge_whole_demands(
     one_site = np.flatnonzero(demands.is_one_site[lines])
     total[one_site], gap[one_site] = _ask_in_one_site(book, eligibility, quotes, lines[one_site])
     short = total - demands.price[lines] * hours
+    missing = demands.quantity[lines] - allocation.demand_units[allocation.demand_ptr[lines]]
     winner = _winners(book, allocation)[demands.choice[lines]]
     every = np.ones(len(lines), dtype=np.bool_)
     found.tell(lines, gap >= 0, NO_CAPACITY_IN_SLOTS, slot=gap)
@@ -262,7 +275,7 @@ def _judge_whole_demands(
     found.tell(lines, short > 0, PRICED_OUT, -(-short // hours))  # per unit-hour, rounded up
     found.tell(lines, short == 0, MARGINAL, AT_THE_PRICE)
     found.tell(lines, (winner >= 0) & (winner != lines), ALTERNATIVE_WON, winner)
-    found.tell(lines, demands.is_indivisible[lines], BLOCK_REJECTED, -short * demands.quantity[lines])
+    found.tell(lines, demands.is_indivisible[lines], BLOCK_REJECTED, -short * missing)
     found.tell(lines, every, MARGINAL, ROUNDING)
 
 
@@ -303,7 +316,7 @@ def _winners(book: Book, allocation: Allocation) -> Ints:
 def _judge_bids(book: Book, eligibility: Eligibility, allocation: Allocation, quotes: Quotes) -> _Verdicts:
     bids, signature = book.bids, eligibility.signature_of_bid
     found = _Verdicts(BID, bids, allocation.bid_ptr, allocation.bid_units)
-    rho = np.array([cap.rho_micros for cap in allocation.caps] + [0], dtype=np.int64)[allocation.cap_of_bid]
+    rho = _rho_of_bid(allocation)
     for lines in _chunks(bids, found.open_lines(bids.minimum == 0)):
         owner, slot, missing = _missing_slots(found, lines)
         line = lines[owner]
@@ -321,7 +334,8 @@ def _judge_bids(book: Book, eligibility: Eligibility, allocation: Allocation, qu
     found.tell(lines, (rho[lines] > 0) & (short <= 0), CAP_BOUND, rho[lines])
     found.tell(lines, short > 0, PRICED_OUT, -(-short // hours))
     found.tell(lines, short == 0, MARGINAL, AT_THE_PRICE)
-    found.tell(lines, short < 0, MINIMUM_NOT_MET, _exact_product(-short, bids.quantity[lines]))
+    missing = bids.quantity[lines] - allocation.bid_units[allocation.bid_ptr[lines]]
+    found.tell(lines, short < 0, MINIMUM_NOT_MET, _exact_product(-short, missing))
     return found
 
 

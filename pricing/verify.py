@@ -258,7 +258,7 @@ MANIFEST_SHAPE = {
     "parameters": {str: int}, "rules": {"concentration_ppm": (int, None), "foundation_budget_micros": (int, None)},
     "home_zones": {str: str},
     "caps": [{"parent": ID, "product": PRODUCT, "units_max": int, "rho_micros": int, "rho_relaxed_micros": int}],
-    "caps_not_applicable": [PRODUCT], "sigma": FRACTION, "sigma_relaxed": FRACTION, "welfare_micros": int,
+    "caps_not_applicable": [PRODUCT], "sigma": FRACTION, "welfare_micros": int,
     "bound_micros": int, "gap_micros": int, "settled_bound_micros": int, "paid_micros": int,
     "counts": {"demands": int, "bids": int, "awards": int, "reasons": int}, "files": {str: DIGEST},
 }
@@ -370,6 +370,10 @@ class Side:
     @cached_property
     def hours(self) -> Ints:
         return array("q", map(operator.sub, self.end, self.start))
+
+    @cached_property
+    def quantity_hours(self) -> Ints:
+        return array("q", map(operator.mul, self.quantity, self.hours))
 
     def ranges(self, units: Ints) -> Iterator[Ints]:
         """The units of each line in its slots, from a flat array."""
@@ -1116,44 +1120,67 @@ class Bundle:
                 _refuse(f"{parent} sells {hours} of {traded[product]} unit-hours of {product}, more than its share")
         return f"{len(caps)} caps kept; no parent has more than {share} ppm of a product, {len(exempt)} products exempt"
 
-    @cached_property
-    def spent(self) -> int:
-        """What the lines of the Foundation may cost at their limits."""
-        lines = zip(self.demands.is_foundation, self.got_hours, self.demands.price, strict=True)
-        return sum(hours * limit for is_foundation, hours, limit in lines if is_foundation)
+    @property
+    def is_held(self) -> bool:
+        """The budget binds: lines of the Foundation are held at what it pays for."""
+        return bool(self.manifest["sigma"][0])
+
+    def _is_held(self, i: int) -> bool:
+        return self.is_held and self.demands.is_foundation[i] > 0
+
+    def _cost_of_foundation(self, hours: Ints) -> int:
+        """What so many unit-hours of each line of the Foundation may cost, at their limits."""
+        lines = zip(self.demands.is_foundation, hours, self.demands.price, strict=True)
+        return sum(units * limit for is_foundation, units, limit in lines if is_foundation)
 
     @cached_property
     def budget(self) -> int:
+        """What limits on the tick can spend of it."""
         budget: int = self.manifest["rules"]["foundation_budget_micros"] or 0
-        return budget
+        return budget // TICK * TICK
 
     def check_budget(self) -> str:
-        if math.gcd(*self.manifest["sigma"]) != 1:
+        """Kept, and said to bind only where it does not pay for every line of the Foundation.
+
+        Not decided: whether the units that it pays for are the best ones; the gap says what others could be worth.
+        """
+        sigma, budget = self.manifest["sigma"], self.manifest["rules"]["foundation_budget_micros"]
+        if math.gcd(*sigma) != 1:
             _refuse("sigma is not in lowest terms")
-        if self.manifest["rules"]["foundation_budget_micros"] is None:
-            if self.manifest["sigma"][0] or self.manifest["sigma_relaxed"][0]:
-                _refuse("a budget binds, and none is set")
+        if self.is_held and (budget is None or self._cost_of_foundation(self.demands.quantity_hours) <= budget):
+            _refuse("a budget binds that is not set, or that pays for everything")
+        if self.is_held and self.price_rows and self.price_rows[0]["relaxed_micros"] is None:
+            _refuse("a budget binds without duals of the relaxation")
+        if budget is None:
             return "no budget of the Foundation"
-        if self.spent > self.budget:
-            _refuse(f"the Foundation may pay {self.spent}, its budget is {self.budget}")
-        return f"the Foundation may pay {self.spent} of its budget of {self.budget} micro-USD"
+        spent = self._cost_of_foundation(self.got_hours)
+        if spent > budget:
+            _refuse(f"the Foundation may pay {spent}, its budget is {budget}")
+        return f"the Foundation may pay {spent} of its budget of {budget} micro-USD"
 
     # -- the certificate --------------------------------------------------------------------------------------------
 
     @cached_property
     def at_prices(self) -> Duals:
+        """What is paid: the budget was met before there were prices, so they know no sigma."""
         rho = [cap["rho_micros"] for cap in self.manifest["caps"]]
-        return Duals([row["dual_micros"] for row in self.price_rows], [*rho, 0], *self.manifest["sigma"])
+        return Duals([row["dual_micros"] for row in self.price_rows], [*rho, 0], 0, 1)
 
     @cached_property
     def relaxed(self) -> Duals:
         rho = [cap["rho_relaxed_micros"] for cap in self.manifest["caps"]]
         lam = [row["relaxed_micros"] or row["dual_micros"] for row in self.price_rows]
-        return Duals(lam, [*rho, 0], *self.manifest["sigma_relaxed"])
+        return Duals(lam, [*rho, 0], *self.manifest["sigma"])
+
+    @cached_property
+    def _mu(self) -> "Cheapest":
+        return Cheapest(self.at_prices.lam, self.masks, self.site_of)
 
     def _demand_surplus(self, duals: Duals) -> list[int]:
         """What one unit of each demand gains at these duals, times `whole`."""
-        mu = Cheapest([[x * duals.whole for x in row] for row in duals.lam], self.masks, self.site_of)
+        mu = self._mu
+        if duals != self.at_prices:
+            mu = Cheapest([[x * duals.whole for x in row] for row in duals.lam], self.masks, self.site_of)
         demands, result = self.demands, []
         for s, start, end, price, kind, is_one_site, is_foundation in zip(
             self.mask_of, demands.start, demands.end, demands.price, demands.kind, demands.is_one_site,
@@ -1207,34 +1234,42 @@ class Bundle:
         return -(-self._g(duals, total, sum(map(operator.mul, self.bids.quantity, of_bid))) // duals.whole)
 
     @cached_property
-    def _settled(self) -> int:
-        """g times `whole` at the prices, over the book that is left once indivisible and rounded lines are decided."""
+    def settled_bound(self) -> int:
+        """g at the prices over the book that is left once indivisible, rounded and held lines are decided."""
+        demands, units, offered = self.demands, array("q", self.demands.quantity), array("q", self.bids.quantity)
         of_demand, of_bid = list(self._surplus[0]), self._surplus[1]
         for i, sites in self.sites.items():
             of_demand[i] = self._surplus_at(i, min(sites))
-        units = array("q", self.demands.quantity)
         for i, hours in enumerate(self.got_hours):
-            if not hours and self.demands.is_indivisible(i):
+            if self._is_held(i):
+                units[i], of_demand[i] = self._held(i)
+            elif not hours and demands.is_indivisible(i):
                 units[i] = 0
         for i in self.audit.rounded:
-            units[i] = self.got[self.demands.offset[i]]
-        offered = array("q", self.bids.quantity)
+            units[i] = self.got[demands.offset[i]]
         for j, hours in enumerate(self.gave_hours):
             if not hours and self.bids.minimum[j]:
                 offered[j] = 0
         return self._g(self.at_prices, sum(map(operator.mul, units, of_demand)),
                        sum(map(operator.mul, offered, of_bid)))
 
-    def _surplus_at(self, i: int, site: str) -> int:
-        """What one unit of a line gains at the prices of one site, times `whole`."""
-        demands, duals = self.demands, self.at_prices
-        members = [duals.lam[a] for a in self.masks[self.mask_of[i]] if self.site_of[a] == site]
-        cost = sum(min(row[t] for row in members) for t in range(demands.start[i], demands.end[i]))
-        return max(0, demands.price[i] * demands.hours[i] - cost) * duals.whole
+    def _held(self, i: int) -> tuple[int, int]:
+        """A number of units and what one of them gains: a line of the Foundation counts with what it was awarded."""
+        demands = self.demands
+        units = self.got[demands.offset[i]:demands.offset[i] + demands.hours[i]]
+        if demands.kind[i] != DIVISIBLE:
+            return units[0], self._surplus[0][i]
+        if not any(units):
+            return 0, 0
+        mu = self._mu.rows[self.mask_of[i]][demands.start[i]:demands.end[i]]
+        return 1, sum(n * max(0, demands.price[i] - x) for n, x in zip(units, mu, strict=True))
 
-    @cached_property
-    def settled_bound(self) -> int:
-        return -(-self._settled // self.at_prices.whole)
+    def _surplus_at(self, i: int, site: str) -> int:
+        """What one unit of a line gains at the prices of one site."""
+        demands = self.demands
+        members = [self.at_prices.lam[a] for a in self.masks[self.mask_of[i]] if self.site_of[a] == site]
+        cost = sum(min(row[t] for row in members) for t in range(demands.start[i], demands.end[i]))
+        return max(0, demands.price[i] * demands.hours[i] - cost)
 
     @cached_property
     def welfare(self) -> int:
@@ -1254,50 +1289,46 @@ class Bundle:
         return f"no allocation that keeps the rules is worth more than {self.bound} micro-USD"
 
     def check_settled_bound(self) -> str:
-        """Equal to the welfare, so that at these prices nobody in the settled book would rather have other units.
-
-        Where a budget binds, units are whole and some of it may be left: what that could be worth is allowed, as long
-        as it does not pay for one more unit of each line that it keeps out.
-        """
+        """Equal to the welfare, so that at these prices nobody in the settled book would rather have other units."""
         if self.settled_bound != self.manifest["settled_bound_micros"]:
             _refuse(f"the settled bound is {self.settled_bound}, not {self.manifest['settled_bound_micros']}")
-        part, whole = self.at_prices.part, self.at_prices.whole
-        over = self._settled - self.welfare * whole
-        if not 0 <= over <= part * (self.budget - self.spent):
+        if self.settled_bound != self.welfare:
             _refuse(f"at the prices the settled book is worth {self.settled_bound}, the awards {self.welfare}")
-        if over and self.audit.dearest_unit <= self.budget - self.spent:
-            _refuse(f"the budget leaves {self.budget - self.spent}, enough for one more unit of any line it keeps out")
         return "at the prices nobody whom a price can ration would rather have other units"
 
     def check_gap(self) -> str:
         """A billionth of the welfare, and one unit-hour for each hour of a window held down for whole units.
 
         Whatever the manifest says it allowed itself is not read. A wider gap would leave room for a winner that was
-        left out. Lines that no price can ration may widen it: each stands in the reasons with its opportunity cost.
+        left out. Lines that no price can ration may widen it, each with its opportunity cost in the reasons, and so
+        may a budget that binds, whose whole units need not be the best ones.
         """
         gap = self.bound - self.welfare
         if gap != self.manifest["gap_micros"] or gap < 0:
             _refuse(f"the gap is {gap}, stated {self.manifest['gap_micros']}")
-        held = [i for i in self.audit.rounded if not self.demands.is_indivisible(i)]
+        held = [i for i in self.audit.rounded if not self.demands.is_indivisible(i) and not self._is_held(i)]
         lost = sum((self.demands.quantity[i] - self.got[self.demands.offset[i]]) * self._surplus[0][i] for i in held)
-        if lost > self.audit.rounding * self.at_prices.whole:
+        if lost > self.audit.rounding:
             _refuse(f"{len(held)} windows miss more in the money than one unit each")
         indivisible = (sum(map(self.demands.is_indivisible, range(len(self.demands))))
                        + sum(map(bool, self.bids.minimum)))
-        duals = self.relaxed
-        allowed = self.audit.rounding + -(-duals.part * (self.budget - self.spent) // duals.whole)
-        if not indivisible and gap > allowed and (gap - allowed) * GAP_SHARE > self.welfare:
-            _refuse(f"the gap is {gap}, {allowed} is explained: this result is not proven optimal")
+        unexplained = max(0, gap - self.audit.rounding)
+        if not indivisible and not self.is_held and unexplained * GAP_SHARE > self.welfare:
+            _refuse(f"the gap is {gap}, {self.audit.rounding} is explained: this result is not proven optimal")
         return f"{gap} micro-USD between the awards and the bound, {indivisible} lines are indivisible"
 
     # -- what a line meets ------------------------------------------------------------------------------------------
 
     @cached_property
     def lowest_ask(self) -> Grid:
-        lowest = [[NO_CAPACITY] * self.slots for _ in self.signatures]
-        for a, start, end, ask in zip(self.signature_of, self.bids.start, self.bids.end, self.bids.ask, strict=True):
-            if ask < max(lowest[a][start:end]):
-                lowest[a][start:end] = [min(x, ask) for x in lowest[a][start:end]]
+        """With what its cap takes. A bid with a minimum sells nothing alone, and asks nothing in a single slot."""
+        lowest, bids = [[NO_CAPACITY] * self.slots for _ in self.signatures], self.bids
+        for a, start, end, ask, cap, minimum in zip(
+            self.signature_of, bids.start, bids.end, bids.ask, self.cap_of, bids.minimum, strict=True
+        ):
+            price = ask + self.at_prices.rho[cap]
+            if not minimum and price < max(lowest[a][start:end]):
+                lowest[a][start:end] = [min(x, price) for x in lowest[a][start:end]]
         return lowest
 
     @cached_property
@@ -1320,31 +1351,36 @@ class Bundle:
     def _offers_of_masks(self) -> Iterator[list[int]]:
         """The most that a demand under each mask pays where it is served, or would pay where it waits.
 
-        A divisible demand would pay its limit; a window, what its limit leaves here when it pays what is asked in all
-        its other slots.
+        Waiting, a divisible demand would pay its limit; a window, what its limit leaves here when it pays what is asked
+        in all its other slots; nothing a line that is out: an indivisible one, or one that the budget holds.
         """
         nothing, demands = -NO_CAPACITY * SLOTS_MAX, self.demands
         limit, spare = ([[nothing] * self.slots for _ in self.masks] for _ in range(2))
         served = [[0] * (self.slots + 1) for _ in self.masks]
         lines = zip(self.mask_of, demands.start, demands.end, demands.kind, demands.price, demands.quantity,
-                    demands.ranges(self.got), strict=True)
-        for s, start, end, kind, price, quantity, units in lines:
+                    demands.ranges(self.got), itertools.count(), strict=False)
+        for s, start, end, kind, price, quantity, units, i in lines:
             if s < 0:
                 continue
-            if min(units) == quantity:
+            least, most = min(units), max(units)
+            if least:
                 served[s][start] += 1
                 served[s][end] -= 1
-            elif kind != DIVISIBLE:
+            elif most:
+                for t, here in enumerate(units, start):
+                    if here:
+                        served[s][t] += 1
+                        served[s][t + 1] -= 1
+            if least == quantity or self._is_held(i) or (not most and demands.is_indivisible(i)):
+                continue
+            if kind != DIVISIBLE:
                 _lift(spare[s], start, end, price * (end - start) - sum(self.asked.rows[s][start:end]))
-            elif max(units) < quantity:
+            elif most < quantity:
                 _lift(limit[s], start, end, price)
             else:
                 for t, here in enumerate(units, start):
                     if here < quantity:
                         _lift(limit[s], t, t + 1, price)
-                    else:
-                        served[s][t] += 1
-                        served[s][t + 1] -= 1
         for s, asked in enumerate(self.asked.rows):
             yield [
                 max(-1, most, asked[t] if some else -1, max(0, left + asked[t]) if left > nothing else -1)
@@ -1392,20 +1428,18 @@ class Bundle:
             for i, (quantity, hours, has) in enumerate(zip(lines.quantity, lines.hours, filled, strict=True)):
                 if quantity * hours != has:
                     code, detail = why(i)
-                    if code in NOTED or detail == CAUSE_ROUNDING:
+                    if code in REJECTED or detail == CAUSE_ROUNDING:
                         self._note(audit, side, i, code, detail)
                     yield side, lines, i, quantity * hours - has, code, detail
 
     def _note(self, audit: "Audit", side: str, i: int, code: str, detail: str) -> None:
-        if code in ("block_rejected", "minimum_not_met"):
+        if code in REJECTED:
             audit.rejected += 1
             audit.opportunity_cost += int(detail.rpartition(":")[2])
         if side == "demand":
             demands = self.demands
             hours = demands.hours[i] if demands.kind[i] != DIVISIBLE else 1
-            if code == "budget_bound":
-                audit.dearest_unit = max(audit.dearest_unit, demands.price[i] * hours)
-            elif demands.kind[i] != DIVISIBLE and (self.got_hours[i] or not demands.is_indivisible(i)):
+            if demands.kind[i] != DIVISIBLE and (self.got_hours[i] or not demands.is_indivisible(i)):
                 audit.rounded.append(i)
             if detail == CAUSE_ROUNDING:
                 audit.rounding += demands.price[i] * hours
@@ -1427,17 +1461,16 @@ class Bundle:
             return "no_compliant_capacity", f'"rule":"{self._needs[0][self._needs[1][i]]["emptied_by"]}"'
         if demands.kind[i] != DIVISIBLE:
             return self._why_whole_demand(i, s)
-        is_bound = demands.is_foundation[i] and self.at_prices.part > 0
         offset, quantity = demands.offset[i], demands.quantity[i]
         missing = [quantity - units for units in self.got[offset:offset + end - start]]
         asked = self.asked.rows[s][start:end]
-        special = self._sigma_detail if is_bound else ""
+        special = self._sigma_detail if self._is_held(i) else ""
         return _why_slots(start, missing, [None if x == NO_CAPACITY else x - limit for x in asked],
                           "no_capacity_in_slots", "budget_bound", special)
 
     @cached_property
     def _sigma_detail(self) -> str:
-        return f'"sigma_ppm":{self.at_prices.part * ONE_MILLION // self.at_prices.whole}'
+        return f'"sigma_ppm":{self.relaxed.part * ONE_MILLION // self.relaxed.whole}'
 
     def _why_whole_demand(self, i: int, s: int) -> tuple[str, str]:
         demands = self.demands
@@ -1447,7 +1480,7 @@ class Bundle:
         if not served:
             return "no_capacity_in_slots", f'"slot":{start + max(row.index(NO_CAPACITY) for row in rows)}'
         short = min(served) - demands.price[i] * (end - start)
-        if short <= 0 and demands.is_foundation[i] and self.at_prices.part:
+        if short <= 0 and self._is_held(i):
             return "budget_bound", self._sigma_detail
         if short >= 0:
             return _priced_out_or_at_the_price(short, end - start)
@@ -1455,7 +1488,8 @@ class Bundle:
         if rivals:
             return "alternative_won", f'"winner":"{demands.name(rivals[0])}"'
         if demands.is_indivisible(i):
-            return "block_rejected", f'"opportunity_cost_micros":{-short * demands.quantity[i]}'
+            missing = demands.quantity[i] - self.got[demands.offset[i]]
+            return "block_rejected", f'"opportunity_cost_micros":{-short * missing}'
         return "marginal", CAUSE_ROUNDING
 
     def _why_bid(self, j: int) -> tuple[str, str]:
@@ -1474,13 +1508,14 @@ class Bundle:
             return "cap_bound", special
         if short >= 0:
             return _priced_out_or_at_the_price(short, end - start)
-        return "minimum_not_met", f'"opportunity_cost_micros":{-short * bids.quantity[j]}'
+        idle = bids.quantity[j] - self.gave[bids.offset[j]]
+        return "minimum_not_met", f'"opportunity_cost_micros":{-short * idle}'
 
 
 # -- reasons in words --------------------------------------------------------------------------------------------------
 
 CAUSE_ROUNDING, CAUSE_AT_THE_PRICE = '"cause":"rounding"', '"cause":"at_the_price"'
-NOTED = ("block_rejected", "minimum_not_met", "budget_bound")
+REJECTED = ("block_rejected", "minimum_not_met")
 REASON_ROW = {
     "code": str, "detail": {str: (int, str)}, "line_id": ID, "side": ("bid", "demand"), "unfilled_unit_hours": int,
 }
@@ -1497,7 +1532,6 @@ class Audit:
     rounding: int = 0  # what one unit of each line that was split off for whole units is worth
     rejected: int = 0
     opportunity_cost: int = 0
-    dearest_unit: int = 0  # what the dearest unit costs that the budget keeps out
 
     def fault(self, sentence: str) -> None:
         for check in ("balance", "reasons_complete"):
