@@ -1245,13 +1245,21 @@ class Bundle:
                 units[i], of_demand[i] = self._held(i)
             elif not hours and demands.is_indivisible(i):
                 units[i] = 0
-        for i in self.audit.rounded:
+        for i in self.rounded:
             units[i] = self.got[demands.offset[i]]
         for j, hours in enumerate(self.gave_hours):
             if not hours and self.bids.minimum[j]:
                 offered[j] = 0
         return self._g(self.at_prices, sum(map(operator.mul, units, of_demand)),
                        sum(map(operator.mul, offered, of_bid)))
+
+    @cached_property
+    def rounded(self) -> list[int]:
+        """Windows in the money that miss units because units are whole; they count with what they were awarded."""
+        demands = self.demands
+        lines = zip(demands.kind, demands.quantity_hours, self.got_hours, self._surplus[0], strict=True)
+        return [i for i, (kind, wanted, has, surplus) in enumerate(lines) if kind != DIVISIBLE and has < wanted
+                and surplus and not self._is_held(i) and (has or not demands.is_indivisible(i))]
 
     def _held(self, i: int) -> tuple[int, int]:
         """A number of units and what one of them gains: a line of the Foundation counts with what it was awarded."""
@@ -1306,15 +1314,15 @@ class Bundle:
         gap = self.bound - self.welfare
         if gap != self.manifest["gap_micros"] or gap < 0:
             _refuse(f"the gap is {gap}, stated {self.manifest['gap_micros']}")
-        held = [i for i in self.audit.rounded if not self.demands.is_indivisible(i) and not self._is_held(i)]
-        lost = sum((self.demands.quantity[i] - self.got[self.demands.offset[i]]) * self._surplus[0][i] for i in held)
-        if lost > self.audit.rounding:
-            _refuse(f"{len(held)} windows miss more in the money than one unit each")
-        indivisible = (sum(map(self.demands.is_indivisible, range(len(self.demands))))
-                       + sum(map(bool, self.bids.minimum)))
-        unexplained = max(0, gap - self.audit.rounding)
-        if not indivisible and not self.is_held and unexplained * GAP_SHARE > self.welfare:
-            _refuse(f"the gap is {gap}, {self.audit.rounding} is explained: this result is not proven optimal")
+        demands = self.demands
+        rounded = [i for i in self.rounded if not demands.is_indivisible(i)]
+        lost = sum((demands.quantity[i] - self.got[demands.offset[i]]) * self._surplus[0][i] for i in rounded)
+        allowed = sum(demands.price[i] * demands.hours[i] for i in rounded)
+        if lost > allowed:
+            _refuse(f"{len(rounded)} windows miss more in the money than one unit each")
+        indivisible = sum(map(demands.is_indivisible, range(len(demands)))) + sum(map(bool, self.bids.minimum))
+        if not indivisible and not self.is_held and max(0, gap - allowed) * GAP_SHARE > self.welfare:
+            _refuse(f"the gap is {gap}, {allowed} is explained: this result is not proven optimal")
         return f"{gap} micro-USD between the awards and the bound, {indivisible} lines are indivisible"
 
     # -- what a line meets ------------------------------------------------------------------------------------------
@@ -1422,27 +1430,16 @@ class Bundle:
         return audit
 
     def _true_reasons(self, audit: "Audit") -> Iterator[tuple[str, Side, int, int, str, str]]:
-        """Each line not filled in full: its side, its place, what it misses and why. Takes note of what proofs need."""
+        """Each line not filled in full: its side, its place, what it misses and why. Counts what was rejected."""
         for side, lines, filled, why in (("bid", self.bids, self.gave_hours, self._why_bid),
                                          ("demand", self.demands, self.got_hours, self._why_demand)):
             for i, (quantity, hours, has) in enumerate(zip(lines.quantity, lines.hours, filled, strict=True)):
                 if quantity * hours != has:
                     code, detail = why(i)
-                    if code in REJECTED or detail == CAUSE_ROUNDING:
-                        self._note(audit, side, i, code, detail)
+                    if code in REJECTED:
+                        audit.rejected += 1
+                        audit.opportunity_cost += int(detail.rpartition(":")[2])
                     yield side, lines, i, quantity * hours - has, code, detail
-
-    def _note(self, audit: "Audit", side: str, i: int, code: str, detail: str) -> None:
-        if code in REJECTED:
-            audit.rejected += 1
-            audit.opportunity_cost += int(detail.rpartition(":")[2])
-        if side == "demand":
-            demands = self.demands
-            hours = demands.hours[i] if demands.kind[i] != DIVISIBLE else 1
-            if demands.kind[i] != DIVISIBLE and (self.got_hours[i] or not demands.is_indivisible(i)):
-                audit.rounded.append(i)
-            if detail == CAUSE_ROUNDING:
-                audit.rounding += demands.price[i] * hours
 
     def check_reasons_complete(self) -> str:
         if "reasons_complete" in self.audit.faults:
@@ -1523,13 +1520,11 @@ REASON_ROW = {
 
 @dataclass
 class Audit:
-    """What the comparison of stated with true reasons found, and what the proofs take from the true ones."""
+    """What the comparison of stated with true reasons found."""
 
     faults: dict[str, str] = field(default_factory=dict)  # by check
     losers: int = 0
     missing: int = 0  # losers without a reason
-    rounded: list[int] = field(default_factory=list)  # windows whose quantity counts as what they were awarded
-    rounding: int = 0  # what one unit of each line that was split off for whole units is worth
     rejected: int = 0
     opportunity_cost: int = 0
 
