@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pricing import sifting
-from pricing.book import Book, Flags, Ints
-from pricing.cells import Worth, add_up
-from pricing.fill import fill_foundation, window_units
+from pricing import exact, sifting
+from pricing.book import TICK_MICROS, Book, Flags, Ints
+from pricing.cells import Worth, add_up, bound_micros
+from pricing.fill import fill_foundation, price_pools, window_units
 from pricing.highs import Floats
 from pricing.programme import IN, Market, Wholes
 from pricing.ranges import Lines, join_lines, line_slots
@@ -61,6 +61,8 @@ def settle_whole(book: Book, market: Market, start: sifting.Start | None) -> Who
         return found
     if within is None:
         found = _try_again(book, market, found)
+        if exact.is_small(market):
+            found = _search(book, market, low, found)
     return replace(found, relaxed=relaxed, start=low.start)
 
 
@@ -158,6 +160,10 @@ def _below_minimum(wholes: Wholes, column: Ints, fill: Floats) -> Flags:
     units = np.where(column == IN, wholes.lines.units, units)
     least = np.maximum(wholes.minimum, 1)
     below: Flags = wholes.is_alone & (units < least - TOLERANCE)
+    partly = np.flatnonzero(below & (units > TOLERANCE))
+    # The fuller half may well fill up once the others are gone; whoever got nothing goes at no cost.
+    order = partly[np.lexsort((wholes.lines.line[partly], units[partly] / least[partly]))]
+    below[order[(len(order) + 1) // 2:]] = False
     return below
 
 
@@ -205,6 +211,25 @@ def _try_again(book: Book, market: Market, found: Whole) -> Whole:
             break
         tried.add(candidate.key)
         found = _better(book, found, candidate)
+    return found
+
+
+def _search(book: Book, market: Market, low: Low, found: Whole) -> Whole:
+    """The same or a better one, after what branch and bound proposes."""
+    prices = price_pools(market, np.floor(low.point.lam + TOLERANCE * 100).astype(np.int64),
+                         np.rint(low.point.rho).astype(np.int64), (0, 1))
+    bound = bound_micros(market, prices) // TICK_MICROS
+    search = exact.Search(market, gains(market, prices.lam, prices.rho, 0.0), bound)
+    for _ in range(exact.PROPOSALS_MAX):
+        proposal = search.propose(found.worth.welfare_ticks)
+        if proposal is None:
+            break
+        windows, whole_bids = (~chosen for chosen in proposal)
+        trial = market.without(windows, whole_bids)
+        start = low.start.without(windows, whole_bids)
+        other = _until_whole(book, trial, low_point(sifting.solve_market(trial, start), book.input_hash))
+        better = other if other.worth.welfare_ticks > found.worth.welfare_ticks else found
+        found = replace(better, rounds=found.rounds + other.rounds)
     return found
 
 
