@@ -57,15 +57,17 @@ class _Side:
 
 
 def _side(lines: Lines, steps: Steps, fill: Ints, met: Ints, sign: int, wholes: Lines, whole_units: Ints) -> _Side:
-    """Lines that gain are full, steps at their price as far as the programme filled them, wholes in all their slots."""
-    units, worth = strictly_filled(lines, met, sign)
-    at_price = np.flatnonzero((steps.price == met.ravel()[steps.cell]) & (fill > 0))
-    units += np.bincount(steps.cell[at_price], fill[at_price], minlength=met.size).astype(np.int64).reshape(met.shape)
-    worth += exact_sum(fill[at_price] * np.rint(steps.price[at_price]).astype(np.int64))
+    """Lines that gain are full, those at their price get what is left of the cell, wholes are in all their slots."""
+    strict, at_price, worth = strictly_filled(lines, met, sign)
+    units = np.bincount(steps.cell, fill, minlength=met.size).astype(np.int64).reshape(met.shape)
+    left = units - strict
+    if ((left < 0) | (left > at_price)).any():
+        raise errors.CertificateFailed("A cell trades more or less than its prices allow.",
+                                       cells=int(((left < 0) | (left > at_price)).sum()))
+    worth += exact_sum((left * met)[left > 0])
     units += cover(wholes, whole_units, *met.shape)
     worth += exact_sum(whole_units * wholes.price * (wholes.end - wholes.start))
     return _Side(units, worth)
-
 
 
 def bound_micros(market: Market, prices: Prices) -> int:

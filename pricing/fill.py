@@ -155,21 +155,22 @@ def _fill_divisible(
     ids: tuple[str, ...], rank: Ints, start: Ints,
 ) -> None:
     slots = rows.shape[1]
-    at_price = fill.copy()
-    at_price[steps.price != met.ravel()[steps.cell]] = 0
-    to_share = np.bincount(steps.cell, at_price, minlength=met.size).astype(np.int64)
+    to_share = np.bincount(steps.cell, fill, minlength=met.size).astype(np.int64)
     cells, marginal, places, quantities = [], [], [], []
     for some, owner, slot in slot_by_slot(lines, np.arange(len(lines))):
         pool, line = lines.pool[some][owner], lines.line[some][owner]
         here = sign * (lines.price[some][owner] - met[pool, slot])
         here[rows[pool, slot] < 0] = -1
         place = ptr[line] + slot - start[line]
-        filled[place[here > 0]] = lines.units[some][owner][here > 0]
+        units = lines.units[some][owner]
+        filled[place[here > 0]] = units[here > 0]
+        gaining = np.bincount((pool * slots + slot)[here > 0], units[here > 0], minlength=met.size)
+        to_share -= np.rint(gaining).astype(np.int64)  # what is left is for those who stand at the price
         equal = np.flatnonzero(here == 0)
         cells.append(pool[equal] * slots + slot[equal])
         marginal.append(line[equal])
         places.append(place[equal])
-        quantities.append(lines.units[some][owner][equal])
+        quantities.append(units[equal])
     if cells:
         cell, line, place = np.concatenate(cells), np.concatenate(marginal), np.concatenate(places)
         quantity = np.concatenate(quantities)
