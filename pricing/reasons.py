@@ -65,6 +65,7 @@ class Quotes:
     here: Ints  # [A, slots] the price, without a trade the lowest ask; UNBOUNDED_MICROS without one
     asked: Ints  # [S, slots] the least of `here` that serves S; UNBOUNDED_MICROS without capacity
     bid_up_to: Ints  # [A, slots] the most on offer to A: price or best limit; NONE without demand
+    whole_up_to: Ints  # [A, slots] the same to a bid with a minimum, to which a window offers its limit in every slot
     lowest_ask: Ints  # [A, slots] with what a cap takes, of bids without a minimum; NONE without one
 
 
@@ -125,12 +126,12 @@ def quote_cells(book: Book, eligibility: Eligibility, allocation: Allocation, is
     asked = np.full((len(eligibility.masks), book.slots), UNBOUNDED_MICROS, dtype=np.int64)
     for s, mask in enumerate(eligibility.masks):
         asked[s] = here[list(mask)].min(axis=0)
-    offers = _offers(book, eligibility, allocation, asked)
-    bid_up_to = np.full(cells, NONE, dtype=np.int64)
-    for a in range(len(eligibility.signatures)):
-        bid_up_to[a] = offers[eligibility.accepts[:, a]].max(axis=0, initial=NONE)
-    bid_up_to = np.where(is_traded, allocation.lam_micros, bid_up_to)
-    return Quotes(here, asked, bid_up_to, np.where(lowest < UNBOUNDED_MICROS, lowest, NONE))
+    up_to = np.full((2, *cells), NONE, dtype=np.int64)
+    for best, offers in zip(up_to, _offers(book, eligibility, allocation, asked), strict=True):
+        for a in range(len(eligibility.signatures)):
+            best[a] = offers[eligibility.accepts[:, a]].max(axis=0, initial=NONE)
+    bid_up_to, whole_up_to = np.where(is_traded, allocation.lam_micros, up_to)
+    return Quotes(here, asked, bid_up_to, whole_up_to, np.where(lowest < UNBOUNDED_MICROS, lowest, NONE))
 
 
 def _rho_of_bid(allocation: Allocation) -> Ints:
@@ -139,8 +140,11 @@ def _rho_of_bid(allocation: Allocation) -> Ints:
     return rho
 
 
-def _offers(book: Book, eligibility: Eligibility, allocation: Allocation, asked: Ints) -> Ints:
-    """The most that a demand under each mask pays, or would pay to get more; NONE without one.  # int64 [S, slots]"""
+def _offers(book: Book, eligibility: Eligibility, allocation: Allocation, asked: Ints) -> tuple[Ints, Ints]:
+    """The most that a demand under each mask pays, or would pay to get more; NONE without one.  # int64 [S, slots]
+
+    To a bid that sells slot by slot, and to one with a minimum, which a window could meet in all slots at once.
+    """
     demands, mask = book.demands, eligibility.mask_of_demand
     offers = np.full(asked.shape, NONE, dtype=np.int64)
     is_held = demands.is_foundation & (allocation.sigma[0] > 0)
@@ -156,11 +160,13 @@ def _offers(book: Book, eligibility: Eligibility, allocation: Allocation, asked:
     buying, waiting = whole[units > 0], whole[(units < demands.quantity[whole]) & ~is_out]
     served = _most_over_slots(mask, demands, np.zeros(len(demands), dtype=np.int64), buying, asked.shape)
     offers = np.where(served == 0, np.maximum(offers, asked), offers)
+    limits = _most_over_slots(mask, demands, demands.price, waiting, asked.shape)
+    to_whole = np.maximum(offers, limits)
     # A window pays in one slot what its whole limit leaves when it pays what is asked in all the others.
     spare = demands.price * demands.hours
     spare[waiting] -= range_sums(asked, mask[waiting], demands.start[waiting], demands.end[waiting])
     spare = _most_over_slots(mask, demands, spare, waiting, asked.shape)
-    return np.where(spare > -_NOTHING, np.maximum(offers, np.maximum(0, asked + spare)), offers)
+    return np.where(spare > -_NOTHING, np.maximum(offers, np.maximum(0, asked + spare)), offers), to_whole
 
 
 _NOTHING = 1 << 61  # beyond any sum of prices over a window
@@ -328,8 +334,8 @@ def _judge_bids(book: Book, eligibility: Eligibility, allocation: Allocation, qu
         ])
     lines = found.open_lines(bids.minimum > 0)
     start, end, hours = bids.start[lines], bids.end[lines], bids.hours[lines]
-    gap = _next_slot(quotes.bid_up_to == NONE)[signature[lines], start]
-    short = bids.ask[lines] * hours - range_sums(quotes.bid_up_to, signature[lines], start, end)
+    gap = _next_slot(quotes.whole_up_to == NONE)[signature[lines], start]
+    short = bids.ask[lines] * hours - range_sums(quotes.whole_up_to, signature[lines], start, end)
     found.tell(lines, gap < end, NO_MATCHING_DEMAND, slot=gap)
     found.tell(lines, (rho[lines] > 0) & (short <= 0), CAP_BOUND, rho[lines])
     found.tell(lines, short > 0, PRICED_OUT, -(-short // hours))

@@ -992,7 +992,7 @@ class Bundle:
         """Where nothing traded the best waiting limit and the lowest ask stand, elsewhere neither."""
         for a, row in enumerate(self.price_rows):
             for t, price in enumerate(self.price[a]):
-                ask, limit = self.lowest_ask[a][t], self.offers[a][t]
+                ask, limit = self.lowest_ask[a][t], self.offers[0][a][t]
                 true = (None if price >= 0 or limit < 0 else limit, None if price >= 0 or ask == NO_CAPACITY else ask)
                 if (row["best_limit_micros"][t], row["best_ask_micros"][t]) != true:
                     _refuse(f"{row['signature']} slot {t}: the indicative limit and ask are {true}")
@@ -1235,42 +1235,44 @@ class Bundle:
 
     @cached_property
     def settled_bound(self) -> int:
-        """g at the prices over the book that is left once indivisible, rounded and held lines are decided."""
+        """g at the prices over the book that is left once indivisible, rounded and held lines are decided.
+
+        Windows, in the money or not, count with what they were awarded; `_rounded` has what they miss.
+        """
         demands, units, offered = self.demands, array("q", self.demands.quantity), array("q", self.bids.quantity)
         of_demand, of_bid = list(self._surplus[0]), self._surplus[1]
         for i, sites in self.sites.items():
             of_demand[i] = self._surplus_at(i, min(sites))
-        for i, hours in enumerate(self.got_hours):
-            if self._is_held(i):
-                units[i], of_demand[i] = self._held(i)
-            elif not hours and demands.is_indivisible(i):
-                units[i] = 0
-        for i in self.rounded:
-            units[i] = self.got[demands.offset[i]]
+        for i, kind in enumerate(demands.kind):
+            if kind != DIVISIBLE:
+                units[i] = self.got[demands.offset[i]]
+            elif self._is_held(i):
+                units[i], of_demand[i] = 1, self._gain_of_awards(i)
         for j, hours in enumerate(self.gave_hours):
             if not hours and self.bids.minimum[j]:
                 offered[j] = 0
         return self._g(self.at_prices, sum(map(operator.mul, units, of_demand)),
                        sum(map(operator.mul, offered, of_bid)))
 
-    @cached_property
-    def rounded(self) -> list[int]:
-        """Windows in the money that miss units because units are whole; they count with what they were awarded."""
-        demands = self.demands
-        lines = zip(demands.kind, demands.quantity_hours, self.got_hours, self._surplus[0], strict=True)
-        return [i for i, (kind, wanted, has, surplus) in enumerate(lines) if kind != DIVISIBLE and has < wanted
-                and surplus and not self._is_held(i) and (has or not demands.is_indivisible(i))]
-
-    def _held(self, i: int) -> tuple[int, int]:
-        """A number of units and what one of them gains: a line of the Foundation counts with what it was awarded."""
-        demands = self.demands
-        units = self.got[demands.offset[i]:demands.offset[i] + demands.hours[i]]
-        if demands.kind[i] != DIVISIBLE:
-            return units[0], self._surplus[0][i]
+    def _gain_of_awards(self, i: int) -> int:
+        """What a divisible demand gains with what it was awarded."""
+        demands, offset = self.demands, self.demands.offset[i]
+        units = self.got[offset:offset + demands.hours[i]]
         if not any(units):
-            return 0, 0
+            return 0
         mu = self._mu.rows[self.mask_of[i]][demands.start[i]:demands.end[i]]
-        return 1, sum(n * max(0, demands.price[i] - x) for n, x in zip(units, mu, strict=True))
+        return sum(n * max(0, demands.price[i] - x) for n, x in zip(units, mu, strict=True))
+
+    @cached_property
+    def _rounded(self) -> tuple[int, int]:
+        """What windows miss in the money because units are whole, and one unit of each for all its hours."""
+        demands, missed, allowed = self.demands, 0, 0
+        for i, (kind, surplus) in enumerate(zip(demands.kind, self._surplus[0], strict=True)):
+            missing = demands.quantity[i] - self.got[demands.offset[i]]
+            if kind != DIVISIBLE and missing and surplus and not demands.is_indivisible(i) and not self._is_held(i):
+                missed += missing * surplus
+                allowed += demands.price[i] * demands.hours[i]
+        return missed, allowed
 
     def _surplus_at(self, i: int, site: str) -> int:
         """What one unit of a line gains at the prices of one site."""
@@ -1297,30 +1299,31 @@ class Bundle:
         return f"no allocation that keeps the rules is worth more than {self.bound} micro-USD"
 
     def check_settled_bound(self) -> str:
-        """Equal to the welfare, so that at these prices nobody in the settled book would rather have other units."""
+        """Equal to the welfare, so that at these prices nobody in the settled book would rather have other units.
+
+        Of what windows miss in the money because units are whole, one unit of each is allowed.
+        """
         if self.settled_bound != self.manifest["settled_bound_micros"]:
             _refuse(f"the settled bound is {self.settled_bound}, not {self.manifest['settled_bound_micros']}")
         if self.settled_bound != self.welfare:
             _refuse(f"at the prices the settled book is worth {self.settled_bound}, the awards {self.welfare}")
+        missed, allowed = self._rounded
+        if missed > allowed:
+            _refuse(f"windows miss {missed} in the money, one unit of each is worth {allowed}")
         return "at the prices nobody whom a price can ration would rather have other units"
 
     def check_gap(self) -> str:
-        """A billionth of the welfare, and one unit-hour for each hour of a window held down for whole units.
+        """A billionth of the welfare, and one unit of each window that was held down for whole units.
 
         Whatever the manifest says it allowed itself is not read. A wider gap would leave room for a winner that was
         left out. Lines that no price can ration may widen it, each with its opportunity cost in the reasons, and so
         may a budget that binds, whose whole units need not be the best ones.
         """
-        gap = self.bound - self.welfare
+        gap, allowed = self.bound - self.welfare, self._rounded[1]
         if gap != self.manifest["gap_micros"] or gap < 0:
             _refuse(f"the gap is {gap}, stated {self.manifest['gap_micros']}")
-        demands = self.demands
-        rounded = [i for i in self.rounded if not demands.is_indivisible(i)]
-        lost = sum((demands.quantity[i] - self.got[demands.offset[i]]) * self._surplus[0][i] for i in rounded)
-        allowed = sum(demands.price[i] * demands.hours[i] for i in rounded)
-        if lost > allowed:
-            _refuse(f"{len(rounded)} windows miss more in the money than one unit each")
-        indivisible = sum(map(demands.is_indivisible, range(len(demands)))) + sum(map(bool, self.bids.minimum))
+        indivisible = (sum(map(self.demands.is_indivisible, range(len(self.demands))))
+                       + sum(map(bool, self.bids.minimum)))
         if not indivisible and not self.is_held and max(0, gap - allowed) * GAP_SHARE > self.welfare:
             _refuse(f"the gap is {gap}, {allowed} is explained: this result is not proven optimal")
         return f"{gap} micro-USD between the awards and the bound, {indivisible} lines are indivisible"
@@ -1347,23 +1350,30 @@ class Bundle:
         return Cheapest(here, self.masks, self.site_of)
 
     @cached_property
-    def offers(self) -> Grid:
-        """What is on offer to a signature, -1 for nothing: its price; without a trade the best of what masks offer."""
-        best = [[-1] * self.slots for _ in self.signatures]
-        for mask, offers in zip(self.masks, self._offers_of_masks(), strict=True):
-            for a in mask:
-                best[a] = list(map(max, best[a], offers))
-        return [[offer if price < 0 else price for price, offer in zip(prices, offers, strict=True)]
-                for prices, offers in zip(self.price, best, strict=True)]
+    def offers(self) -> tuple[Grid, Grid]:
+        """What is on offer to a signature, -1 for nothing: its price; without a trade the best of what masks offer.
 
-    def _offers_of_masks(self) -> Iterator[list[int]]:
+        Second what is on offer to a bid with a minimum.
+        """
+        plain, whole = ([[-1] * self.slots for _ in self.signatures] for _ in range(2))
+        for mask, offers in zip(self.masks, self._offers_of_masks(), strict=True):
+            for grid, row in zip((plain, whole), offers, strict=True):
+                for a in mask:
+                    grid[a] = list(map(max, grid[a], row))
+        for grid in (plain, whole):
+            for row, prices in zip(grid, self.price, strict=True):
+                row[:] = [offer if price < 0 else price for price, offer in zip(prices, row, strict=True)]
+        return plain, whole
+
+    def _offers_of_masks(self) -> Iterator[tuple[list[int], list[int]]]:
         """The most that a demand under each mask pays where it is served, or would pay where it waits.
 
         Waiting, a divisible demand would pay its limit; a window, what its limit leaves here when it pays what is asked
-        in all its other slots; nothing a line that is out: an indivisible one, or one that the budget holds.
+        in all its other slots, or its limit throughout to a bid with a minimum, which could meet it in all of them;
+        nothing a line that is out: an indivisible one, or one that the budget holds.
         """
         nothing, demands = -NO_CAPACITY * SLOTS_MAX, self.demands
-        limit, spare = ([[nothing] * self.slots for _ in self.masks] for _ in range(2))
+        limit, whole, spare = ([[least] * self.slots for _ in self.masks] for least in (-1, -1, nothing))
         served = [[0] * (self.slots + 1) for _ in self.masks]
         lines = zip(self.mask_of, demands.start, demands.end, demands.kind, demands.price, demands.quantity,
                     demands.ranges(self.got), itertools.count(), strict=False)
@@ -1382,6 +1392,7 @@ class Bundle:
             if least == quantity or self._is_held(i) or (not most and demands.is_indivisible(i)):
                 continue
             if kind != DIVISIBLE:
+                _lift(whole[s], start, end, price)
                 _lift(spare[s], start, end, price * (end - start) - sum(self.asked.rows[s][start:end]))
             elif most < quantity:
                 _lift(limit[s], start, end, price)
@@ -1390,11 +1401,10 @@ class Bundle:
                     if here < quantity:
                         _lift(limit[s], t, t + 1, price)
         for s, asked in enumerate(self.asked.rows):
-            yield [
-                max(-1, most, asked[t] if some else -1, max(0, left + asked[t]) if left > nothing else -1)
-                for t, (most, left, some) in enumerate(
-                    zip(limit[s], spare[s], itertools.accumulate(served[s][:-1]), strict=True))
-            ]
+            buying = itertools.accumulate(served[s][:-1])
+            paid = [max(most, here if some else -1) for most, here, some in zip(limit[s], asked, buying, strict=True)]
+            yield ([max(one, max(0, left + here) if left > nothing else -1)
+                    for one, left, here in zip(paid, spare[s], asked, strict=True)], list(map(max, paid, whole[s])))
 
     # -- reasons ----------------------------------------------------------------------------------------------------
 
@@ -1492,7 +1502,8 @@ class Bundle:
     def _why_bid(self, j: int) -> tuple[str, str]:
         bids, a = self.bids, self.signature_of[j]
         start, end, ask, rho = bids.start[j], bids.end[j], bids.ask[j], self.at_prices.rho[self.cap_of[j]]
-        offers, special = self.offers[a][start:end], f'"rho_micros":{rho}' if rho else ""
+        offers = self.offers[bids.minimum[j] > 0][a][start:end]
+        special = f'"rho_micros":{rho}' if rho else ""
         if not bids.minimum[j]:
             offset, quantity = bids.offset[j], bids.quantity[j]
             missing = [quantity - units for units in self.gave[offset:offset + end - start]]

@@ -60,7 +60,7 @@ def case(book, *trades, lam=1_000, **other):
     nothing = {"caps": (), "cap_of_bid": np.full(len(book.bids), -1), "sigma": (0, 1)}
     return Case(book, eligibility, Allocation(**{
         "lam_micros": _with_unbounded(book, eligibility, lam), "relaxed_micros": None, **nothing,
-        "caps_not_applicable": (), "sigma_relaxed": (0, 1), "demand_ptr": demand_ptr, "demand_units": demand_units,
+        "caps_not_applicable": (), "demand_ptr": demand_ptr, "demand_units": demand_units,
         "bid_ptr": bid_ptr, "bid_units": bid_units, "served_under": served_under, "variant_masks": variants,
         "group_of_signature": group, "flow_slot": rows[:, 0], "flow_mask": rows[:, 1], "flow_group": rows[:, 2],
         "flow_units": rows[:, 3], "is_rejected": np.zeros(len(book.demands), dtype=np.bool_),

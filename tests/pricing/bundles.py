@@ -64,7 +64,7 @@ def write_bundle(book, eligibility, allocation, *, window="w1", awards=None):
                   "rho_micros": cap.rho_micros, "rho_relaxed_micros": cap.rho_relaxed_micros}
                  for cap in allocation.caps],
         "caps_not_applicable": [list(product) for product in allocation.caps_not_applicable],
-        "sigma": list(allocation.sigma), "sigma_relaxed": list(allocation.sigma_relaxed),
+        "sigma": list(allocation.sigma),
         "paid_micros": sum(row["amount_micros"] for row in award_rows),
         "counts": {name: len(rows[name]) for name in ("demands", "bids", "awards", "reasons")},
         "files": {name: hashlib.sha256(text).hexdigest() for name, text in files.items()},
@@ -117,40 +117,36 @@ def _price_rows(book, eligibility, allocation, awards, quotes):
 
 def certify(book, eligibility, allocation, rows):
     """Welfare, bound, gap and settled bound of the rows."""
-    got, gave, sites = defaultdict(int), defaultdict(int), {}
+    got, got_in, gave, sites = defaultdict(int), defaultdict(int), defaultdict(int), {}
     bids = {line.id: line for line in book.bids}
     for row in rows["awards"]:
         hours = row["end_slot"] - row["start_slot"]
         got[row["demand_id"]] += row["units"] * hours
         gave[row["bid_id"]] += row["units"] * hours
         sites[row["demand_id"]] = bids[row["bid_id"]].attributes.site
+        for t in range(row["start_slot"], row["end_slot"]):
+            got_in[row["demand_id"], t] += row["units"]
     welfare = sum(got[line.id] * line.price_limit_micros for line in book.demands)
     welfare -= sum(gave[line.id] * int(ask) for line, ask in zip(book.bids, book.bids.ask, strict=True))
-    told = {row["line_id"]: row for row in rows["reasons"] if row["side"] == "demand"}
-    settled = {}
-    for line in book.demands:
-        is_indivisible = bool(line.minimum_units or line.choice or line.is_one_site)
-        reason = told.get(line.id, {"code": "", "detail": {}})
-        is_held_down = reason["detail"].get("cause") == "rounding" or reason["code"] in (
-            "block_rejected", "alternative_won")
-        if line.kind != "divisible" and ((is_indivisible and not got[line.id]) or is_held_down):
-            settled[line.id] = got[line.id] // (line.end_slot - line.start_slot)
-        else:
-            settled[line.id] = line.quantity_units
-    offered = {line.id: 0 if line.minimum_units and not gave[line.id] else line.quantity_units for line in book.bids}
-    relaxed = allocation.lam_micros if allocation.relaxed_micros is None else allocation.relaxed_micros
-    whole = {line.id: line.quantity_units for line in [*book.demands, *book.bids]}
+    wanted = {(line.id, t): line.quantity_units for line in book.demands
+              for t in range(line.start_slot, line.end_slot)}
+    is_held = allocation.sigma[0] > 0  # what units being whole and the budget decided counts as it was awarded
+    settled = {(line.id, t): wanted[line.id, t] if line.kind == "divisible" and not (line.is_foundation and is_held)
+               else got_in[line.id, t] for line in book.demands for t in range(line.start_slot, line.end_slot)}
+    lam, nothing = allocation.lam_micros, Fraction(0)
+    relaxed = lam if allocation.relaxed_micros is None else allocation.relaxed_micros
     bound = ceil(_g(book, eligibility, allocation, relaxed, [cap.rho_relaxed_micros for cap in allocation.caps],
-                    Fraction(*allocation.sigma_relaxed), whole, whole, None))
+                    Fraction(*allocation.sigma), wanted, {line.id: line.quantity_units for line in book.bids}, None))
+    offered = {line.id: 0 if line.minimum_units and not gave[line.id] else line.quantity_units for line in book.bids}
     return {"welfare_micros": max(0, welfare), "bound_micros": bound, "gap_micros": max(0, bound - welfare),
-            "settled_bound_micros": ceil(_g(
-                book, eligibility, allocation, allocation.lam_micros, [cap.rho_micros for cap in allocation.caps],
-                Fraction(*allocation.sigma), settled, offered, sites))}
+            "settled_bound_micros": ceil(_g(book, eligibility, allocation, lam, [
+                cap.rho_micros for cap in allocation.caps], nothing, settled, offered, sites))}
 
 
 def _g(book, eligibility, allocation, lam, rho, sigma, wanted, offered, sites):
     """g at these duals; `sites` holds the site of each served line where choices and sites are decided, else None."""
-    total, choices = Fraction(book.rules.foundation_budget_micros or 0) * sigma, defaultdict(list)
+    budget = (book.rules.foundation_budget_micros or 0) // 100 * 100  # limits are on the tick
+    total, choices = Fraction(budget) * sigma, defaultdict(list)
     for i, line in enumerate(book.demands):
         s = eligibility.mask_of_demand[i]
         if s < 0:
@@ -162,15 +158,16 @@ def _g(book, eligibility, allocation, lam, rho, sigma, wanted, offered, sites):
             by_site[eligibility.signatures[a].attributes.site if line.is_one_site else None].append(a)
         if sites is not None and line.is_one_site and line.id in sites:
             by_site = {sites[line.id]: by_site[sites[line.id]]}
-        gains = [[value - min(int(lam[a][t]) for a in members) for t in slots] for members in by_site.values()]
+        gains = [[wanted[line.id, t] * (value - min(int(lam[a][t]) for a in members)) for t in slots]
+                 for members in by_site.values()]
         if line.kind == "divisible":
             gain = sum(max(0, x) for x in gains[0])
         else:
             gain = max(0, *(sum(of_site) for of_site in gains))
         if line.choice is not None and sites is None:
-            choices[line.choice].append(wanted[line.id] * gain)
+            choices[line.choice].append(gain)
         else:
-            total += wanted[line.id] * gain
+            total += gain
     total += sum(max(gains) for gains in choices.values())
     for j, line in enumerate(book.bids):
         cost = int(book.bids.ask[j]) + ([*rho, 0])[allocation.cap_of_bid[j]]
@@ -241,7 +238,7 @@ def everything(hungry=False):
     parent_of = [next((k for k, cap in enumerate(caps) if book.parents[cap.parent] == line.parent), -1)
                  for line in book.bids]
     return case(
-        book, *trades, lam=lam, caps=caps, cap_of_bid=np.array(parent_of), sigma=(1, 6), sigma_relaxed=(1, 6),
+        book, *trades, lam=lam, caps=caps, cap_of_bid=np.array(parent_of), sigma=(1, 6),
         relaxed_micros=np.array(relaxed), caps_not_applicable=tuple(("H100", zone, tier) for zone, tier in (
             ("EU", 0), ("EU", 1), ("EU", 2), ("FR", 1), ("JP", 1))),
     )
@@ -401,7 +398,7 @@ def _write_scale(book, price, awards):
     nothing = np.zeros(0, dtype=np.int64)
     no_line, no_bid = np.zeros(len(book.demands), dtype=bool), np.zeros(len(book.bids), dtype=bool)
     allocation = Allocation(
-        lam, None, (), np.full(len(book.bids), -1), (), (0, 1), (0, 1), *fills, nothing, (), nothing, nothing, nothing,
+        lam, None, (), np.full(len(book.bids), -1), (), (0, 1), *fills, nothing, (), nothing, nothing, nothing,
         nothing, nothing, no_line, no_bid, no_line, 0)
     quotes = quote_cells(book, eligibility, allocation, traded_units(book, eligibility, cut) > 0)
     reasons = reason_lines(book, judge(book, eligibility, allocation, quotes))
@@ -429,7 +426,7 @@ def _write_scale(book, price, awards):
         "format": "grove-clearing", "rule_version": 2, "window": "scale", "slots": book.slots,
         "input_hash": book.input_hash.hex(), "parameters": PARAMETERS, "rules": vars(book.rules), "home_zones": {},
         "welfare_micros": welfare, "bound_micros": welfare, "gap_micros": 0, "settled_bound_micros": welfare,
-        "caps": [], "caps_not_applicable": [], "sigma": [0, 1], "sigma_relaxed": [0, 1],
+        "caps": [], "caps_not_applicable": [], "sigma": [0, 1],
         "paid_micros": int(cut.amount_micros.sum()),
         "counts": {name: files[f"{name}.jsonl"].count(b"\n") for name in ("demands", "bids", "awards", "reasons")},
         "files": {name: hashlib.sha256(text).hexdigest() for name, text in files.items()},

@@ -51,10 +51,15 @@ class Plain:
         self.signature = self.eligibility.signature_of_bid.tolist()
         self.price = [[int(x) if traded else None for x, traded in zip(row, flags, strict=True)] for row, flags in zip(
             self.allocation.lam_micros, self.traded, strict=True)]
-        self.lowest = [[min((adjusted(self.book, j) for j, b in enumerate(self.book.bids)
-                             if self.signature[j] == a and b.start_slot <= t < b.end_slot), default=None)
+        self.lowest = [[min((adjusted(self.book, j) + self.rho(j) for j, b in enumerate(self.book.bids)
+                             if self.signature[j] == a and b.start_slot <= t < b.end_slot and not b.minimum_units),
+                            default=None)
                         for t in range(self.book.slots)] for a in range(len(self.price))]
         self.sigma, self.sigma_over = self.allocation.sigma
+
+    def rho(self, j):
+        cap = int(self.allocation.cap_of_bid[j])
+        return self.allocation.caps[cap].rho_micros if cap >= 0 else 0
 
     def units(self, side, n, t):
         lines, ptr, units = {
@@ -66,7 +71,7 @@ class Plain:
         here = [self.price[a][t] if self.price[a][t] is not None else self.lowest[a][t] for a in members]
         return min((x for x in here if x is not None), default=UNBOUNDED_MICROS)
 
-    def offered(self, a, t):
+    def offered(self, a, t, to_whole=False):
         if self.price[a][t] is not None:
             return self.price[a][t]
         offers = []
@@ -76,9 +81,14 @@ class Plain:
                 continue
             asked = [self.asked(self.eligibility.masks[s], u) for u in range(line.start_slot, line.end_slot)]
             here = asked[t - line.start_slot]
-            if self.units("demand", i, t) == line.quantity_units:
+            units = self.units("demand", i, t)
+            if units:
                 offers.append(here)
-            elif line.kind == "divisible":
+            if units == line.quantity_units or (line.is_foundation and self.sigma):
+                continue
+            if not units and (line.minimum_units or line.choice or line.is_one_site):
+                continue
+            if line.kind == "divisible" or to_whole:
                 offers.append(line.price_limit_micros)
             else:
                 offers.append(max(0, line.price_limit_micros * len(asked) - (sum(asked) - here)))
@@ -114,9 +124,9 @@ class Plain:
                     verdict = shortfall(short, t)
                 slots.append((t, units, verdict))
             return most(slots)
-        return self.why_whole(i, line, s, budget if is_bound else None)
+        return self.why_whole(i, line, s, missing, budget if is_bound else None)
 
-    def why_whole(self, i, line, s, budget):
+    def why_whole(self, i, line, s, missing, budget):
         slots = range(line.start_slot, line.end_slot)
         sites = {self.eligibility.signatures[a].attributes.site for a in self.eligibility.masks[s]}
         choices = [[a for a in self.eligibility.masks[s] if self.eligibility.signatures[a].attributes.site == site]
@@ -137,15 +147,14 @@ class Plain:
         if rivals:
             return "alternative_won", {"winner": rivals[0]}
         if line.minimum_units or line.choice is not None or line.is_one_site:
-            return "block_rejected", {"opportunity_cost_micros": -short * line.quantity_units}
+            return "block_rejected", {"opportunity_cost_micros": -short * min(missing.values())}
         return "marginal", {"cause": "rounding"}
 
     def why_bid(self, j, line, missing):
-        ask, a, cap = adjusted(self.book, j), self.signature[j], int(self.allocation.cap_of_bid[j])
-        rho = self.allocation.caps[cap].rho_micros if cap >= 0 else 0
+        ask, a, rho = adjusted(self.book, j), self.signature[j], self.rho(j)
         bound = ("cap_bound", {"rho_micros": rho})
         if line.minimum_units:
-            offers = {t: self.offered(a, t) for t in missing}
+            offers = {t: self.offered(a, t, to_whole=True) for t in missing}
             if None in offers.values():
                 return "no_matching_demand", {"slot": min(t for t, offer in offers.items() if offer is None)}
             short = ask * len(offers) - sum(offers.values())
@@ -155,7 +164,7 @@ class Plain:
                 return "priced_out", {"short_by_micros": -(-short // len(offers))}
             if short == 0:
                 return "marginal", {"cause": "at_the_price"}
-            return "minimum_not_met", {"opportunity_cost_micros": -short * line.quantity_units}
+            return "minimum_not_met", {"opportunity_cost_micros": -short * min(missing.values())}
         slots = []
         for t, units in missing.items():
             offer = self.offered(a, t)
@@ -224,6 +233,8 @@ def test_quotes_are_those_of_the_plain_rules(seed):
     assert quoted.lowest_ask.tolist() == [[shown.get(x, x) for x in row] for row in plain.lowest]
     assert quoted.bid_up_to.tolist() == [
         [shown.get(offer := plain.offered(a, t), offer) for t in slots] for a in signatures]
+    assert quoted.whole_up_to.tolist() == [
+        [shown.get(offer := plain.offered(a, t, to_whole=True), offer) for t in slots] for a in signatures]
 
 
 # -- one by one --------------------------------------------------------------------------------------------------------
@@ -328,14 +339,44 @@ def test_a_bid_with_a_minimum_is_judged_over_all_its_slots():
         "no_matching_demand", {"slot": 2})
 
 
+def test_a_bid_with_a_minimum_could_meet_a_window_in_all_its_slots_but_asks_nothing_in_one_alone():
+    lines = book(demand("w", 1_000, 2, (0, 2), kind="window"), demand("k", 5_000, 1, (0, 2), kind="block"),
+                 bid("b", 900, 4, (0, 2), minimum_units=3), bid("c", 1_200, 2, (0, 1)), slots=2)
+    found = case(lines)
+
+    assert of(found, "b") == ("minimum_not_met", {"opportunity_cost_micros": 4 * 2 * 100})
+    assert of(found, "w") == of(found, "k") == ("no_capacity_in_slots", {"slot": 1})
+    assert quotes(found).lowest_ask.tolist() == [[1_200, -1]]
+    assert quotes(found).whole_up_to.tolist() == [[1_000, 1_000]]  # a block without awards bids nothing
+
+
+def test_what_the_budget_keeps_out_bids_nothing_and_a_capped_bid_asks_for_its_cap_too():
+    lines = book(demand("f", 2_000, is_foundation=True), demand("d", 1_000), bid("a", 1_100), bid("b", 900),
+                 slots=1)
+    cap = Cap(0, ("H100", "DE", 1), 1, 300, 300)
+    found = case(lines, caps=(cap,), cap_of_bid=np.array([-1, 0]), sigma=(1, 2))
+
+    assert quotes(found).bid_up_to.tolist() == [[1_000]]
+    assert quotes(found).lowest_ask.tolist() == [[1_100]]
+    assert of(found, "b") == ("cap_bound", {"rho_micros": 300})
+
+
+def test_a_line_that_is_served_in_part_is_told_what_the_rest_lost():
+    lines = book(demand("k", 1_500, units=5, slots=(0, 2), kind="window", minimum_units=2), bid("b", 900, 2, (0, 2)))
+    found = case(lines, Trade("k", "b", 0, 2), Trade("k", "b", 1, 2), lam=1_000)
+
+    assert of(found, "k") == ("block_rejected", {"opportunity_cost_micros": 3 * 2 * 500})
+
+
 def test_an_opportunity_cost_beyond_62_bits_is_refused():
     def lines(units):
-        return book(*(demand(f"d{n}", 10**9, 1, (n, n + 372), kind="window") for n in range(372)),
-                    bid("b", 100, units, (0, 743), minimum_units=1), slots=744)
+        return book(demand("d", 10**9, 1, (0, 744), kind="window"), bid("a", 100, 1, (0, 744)),
+                    bid("b", 100, units, (0, 744), minimum_units=1), slots=744)
 
-    assert of(case(lines(1)), "b")[0] == "minimum_not_met"
+    trades = [Trade("d", "a", t, 1) for t in range(744)]
+    assert of(case(lines(1), *trades, lam=10**10), "b")[0] == "minimum_not_met"
     with pytest.raises(errors.BookOverflow, match="62 bits"):
-        reasons(case(lines(2**20)))
+        reasons(case(lines(2**20), *trades, lam=10**10))
 
 
 def test_unfilled_unit_hours_and_the_code_with_the_most_of_them():

@@ -380,25 +380,25 @@ def write_a_fraction_in_another_way(f):
     f.manifest["sigma"] = [2, 12]
 
 
-@forgery("settled_bound", "reasons_true")
+@forgery("bound", "reasons_true")
 def claim_another_price_of_the_budget(f):
     f.manifest["sigma"] = [1, 3]
 
 
-@forgery("bound")
-def claim_another_relaxed_price_of_the_budget(f):
-    f.manifest["sigma_relaxed"] = [1, 2]
+@forgery("settled_bound", "reasons_true", "bound")
+def deny_that_the_budget_binds(f):
+    f.manifest["sigma"] = [0, 1]
 
 
-@forgery("settled_bound")
-def leave_a_binding_budget_unspent(f):
-    """The rest of the budget explains 300 less welfare; but it would buy the unit."""
-    f.rows["awards.jsonl"].remove(f.award("fund"))
-    f.row("reasons", line_id="fund")["unfilled_unit_hours"] += 1
-    f.row("reasons", line_id="b2")["unfilled_unit_hours"] += 1
-    f.manifest["paid_micros"] -= 1_500
-    f.manifest["welfare_micros"] -= 300
-    f.manifest["gap_micros"] += 300
+@forgery("budget", "input_hash")
+def claim_that_a_budget_binds_that_pays_for_everything(f):
+    f.manifest["rules"]["foundation_budget_micros"] = 3 * 1_800
+
+
+@forgery("budget")
+def leave_out_the_duals_that_the_budget_bound(f):
+    for row in f.rows["prices.jsonl"]:
+        row["relaxed_micros"] = None
 
 
 # -- the certificate ---------------------------------------------------------------------------------------------------
@@ -424,7 +424,7 @@ def understate_the_gap(f):
     f.manifest["gap_micros"] -= 100
 
 
-@forgery("gap")
+@forgery("settled_bound")
 def starve_a_window_and_call_it_rounding(f):
     """Another line is indivisible, so that a wide gap may stand; a window has no part in that."""
     hungry = Forger(write_bundle(*everything(hungry=True).parts))
