@@ -22,7 +22,8 @@ from ledger.rails import indexer, mirror, sender
 from ledger.reconcile import Difference, compare_when_still
 from ledger.services import USDC6_LEDGER, expire_holds
 from marketplace.catalogue.models import Window
-from marketplace.clearing.services import clear_window, close_bidding, judge_gate
+from marketplace.clearing.previews import renew_indicative
+from marketplace.clearing.services import attempt_clearing, close_bidding, hand_out_clearing, judge_gate
 from marketplace.delivery.services import close_delivery
 from marketplace.errors import MarketError
 from marketplace.escrow.services import confirm_locks, lock_window
@@ -54,9 +55,10 @@ class StepReport:
 
 # demand -> supply -> clearing -> escrow -> delivery -> sla -> payout -> slashing; each line: name, states, step.
 WINDOW_STEPS: tuple[tuple[str, tuple[str, ...], Callable[..., object]], ...] = (
+    ("indicative prices", ("COLLECTING",), renew_indicative),
     ("gate", ("COLLECTING",), judge_gate),
     ("close bidding", ("BIDDING",), close_bidding),
-    ("clear", ("CLEARING",), clear_window),
+    ("clear", ("CLEARING",), attempt_clearing),
     ("lock", ("CLEARED",), lock_window),
     ("confirm locks", ("CLEARED",), confirm_locks),
     ("deliver", ("DELIVERING",), close_delivery),
@@ -107,7 +109,10 @@ def _advance(now: datetime) -> list[StepReport]:
     reports = [run_chain(now=now)]
     for name, states, step in WINDOW_STEPS:
         rows = 0
-        for window in Window.objects.filter(state__in=states).order_by("number"):
+        windows = list(Window.objects.filter(state__in=states).order_by("number"))
+        if step is attempt_clearing and len(windows) > 1:
+            hand_out_clearing(windows=windows)  # workers clear them side by side; without one this loop clears them all
+        for window in windows:
             rows += _take(name, window, step, now)
         if rows:
             reports += [StepReport(name, int(rows)), run_chain(now=now)]

@@ -5,7 +5,6 @@
 |   +- PriceOutOfRange           price_out_of_range     below 100 or above 1e9 micro-USD
 |   +- QuantityOutOfRange        quantity_out_of_range  not a whole number from 1 to 2^20
 |   +- BadSlots                  bad_slots              slots outside the window or running backwards
-|   +- KindNotSupported          kind_not_supported     an order kind that cannot be cleared yet
 |   +- ContradictoryRules        contradictory_rules    rules that no country can satisfy together
 +- DemandFirst                   demand_first           a bid before funded demand opened the window
 +- WindowClosed                  window_closed          the window no longer (or not yet) takes this
@@ -61,10 +60,6 @@ class QuantityOutOfRange(BadInput):
 
 class BadSlots(BadInput):
     code = "bad_slots"
-
-
-class KindNotSupported(BadInput):
-    code = "kind_not_supported"
 
 
 class ContradictoryRules(BadInput):

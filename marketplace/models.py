@@ -5,7 +5,7 @@ parties -> demand -> supply -> clearing -> escrow -> delivery -> sla -> payout -
 # ruff: noqa: I001  the order of the imports is the order of the data path
 
 from marketplace.governance.models import AuditLine, Flag, MarketClock
-from marketplace.notices.models import Progress
+from marketplace.notices.models import Notice, Progress
 from marketplace.parties.models import ApiKey, Party, RememberedReply, Seat, User
 from marketplace.catalogue.models import (
     ResourceClass, SlaPreset, Tier, Vantage, Window, WindowTransition, Zone, ZoneMember,
@@ -14,7 +14,9 @@ from marketplace.demand.models import Demand
 from marketplace.supply.models import (
     Attestation, Benchmark, Bid, NodeClass, Site, SiteLatency, Standing, StandingChange,
 )
-from marketplace.clearing.models import Award, BundleFile, Clearing, LineReason, PriceRow
+from marketplace.clearing.models import (
+    Award, Backup, BundleFile, Clearing, ClearingAttempt, IndicativePrice, LineReason, PriceRow,
+)
 from marketplace.escrow.models import Lease, LockBatch, Mandate
 from marketplace.delivery.models import Reading, ReportChain
 from marketplace.sla.models import Credit, Verdict
@@ -23,8 +25,9 @@ from marketplace.slashing.models import SlashCase
 from marketplace.demo.models import DemoRun
 
 __all__ = [
-    "ApiKey", "Attestation", "AuditLine", "Award", "Benchmark", "Bid", "BundleFile", "Clearing", "Credit", "Demand",
-    "DemoRun", "Flag", "Lease", "LineReason", "LockBatch", "Mandate", "MarketClock", "NodeClass", "Party", "Payout",
+    "ApiKey", "Attestation", "AuditLine", "Award", "Backup", "Benchmark", "Bid", "BundleFile", "Clearing",
+    "ClearingAttempt", "Credit", "Demand", "DemoRun", "Flag", "IndicativePrice", "Lease", "LineReason", "LockBatch",
+    "Mandate", "MarketClock", "NodeClass", "Notice", "Party", "Payout",
     "PriceRow", "Progress", "Reading", "RememberedReply", "ReportChain", "ResourceClass", "Seat", "Settlement",
     "SettlementLine", "Site", "SiteLatency", "SlaPreset", "SlashCase", "Standing", "StandingChange", "Tier", "User",
     "Vantage", "Verdict", "Window", "WindowTransition", "Zone", "ZoneMember",

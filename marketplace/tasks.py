@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
 from celery import shared_task
 
+from ledger.tasks import handler
 from marketplace import clock, cycle
+from marketplace.catalogue.models import Window
+from marketplace.clearing.services import JOB, attempt_clearing
 
 
 @shared_task(acks_late=True)
@@ -18,3 +24,10 @@ def cycle_task() -> int:
 def anchor_task() -> int:
     """Seal the books and anchor their root."""
     return cycle.anchor_books(now=clock.now())
+
+
+# atomic=False: clearing publishes in a transaction of its own, and its attempts stay on record when it is refused
+@handler(JOB, atomic=False)
+def clear_window_job(payload: dict[str, Any], now: datetime) -> None:
+    """Make one attempt at clearing one window, unless somebody is at it or it was made already."""
+    attempt_clearing(window=Window.objects.get(pk=payload["window"]), number=payload["attempt"], now=now)

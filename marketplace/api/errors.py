@@ -124,6 +124,7 @@ FIELD_CODES = {
     "null": "the field may not be null",
     "unknown_field": "the body has a field that this act does not know",
     "number_format": "a number is not a whole number within 64 bits, as a JSON integer or a string of digits",
+    "bad_flag": "something else than true or false",
     "bad_text": "a text has another type, is too long, or holds NUL or half a surrogate pair",
     "bad_list": "a list has another type, is empty or too long",
     "bad_id": "an id has not the form prefix_ and 32 hex digits",

@@ -85,6 +85,21 @@ class TextIn(serializers.Field):
         return value
 
 
+@extend_schema_field({"type": "boolean"})
+class FlagIn(serializers.Field):
+    """True or false; texts and numbers are not turned into either."""
+
+    default_error_messages = {"bad_flag": "Write true or false."}
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            self.fail("bad_flag")
+        return bool(data)
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
 class TextsIn(serializers.ListField):
     """A list of 1 to 50 texts."""
 

@@ -30,7 +30,10 @@ def awards_of(party: Party, *, window: UUID | None = None) -> QuerySet[Award]:
     lease = Lease.objects.filter(demand=OuterRef("demand"), bid=OuterRef("bid")).values("pk")[:1]
     rows = (
         Award.objects.filter(Q(demand__party=party) | Q(bid__party=party))
-        .select_related("clearing", "demand", "bid__node_class__site").annotate(lease_id=Subquery(lease))
+        .select_related(
+            "clearing", "demand", "bid__node_class__site", "backup__bid__party", "backup__bid__node_class__site"
+        )
+        .annotate(lease_id=Subquery(lease))
     )  # fmt: skip
     return rows.filter(clearing__window=window) if window else rows
 

@@ -10,7 +10,7 @@ from rest_framework import serializers
 from marketplace.api.fields import HexOut, IdOut, Micros, MicrosList, id_schema, id_text
 from marketplace.api.problems import fact_text
 from marketplace.catalogue.models import Window
-from marketplace.clearing.models import Award, LineReason
+from marketplace.clearing.models import Award, Backup, IndicativePrice, LineReason
 from marketplace.demand.models import Demand
 from marketplace.escrow.models import Lease
 from marketplace.insights.words import reason_sentence
@@ -30,18 +30,33 @@ class Gate(serializers.Serializer):
     is_met = serializers.BooleanField()
 
 
+class IndicativeOut(serializers.ModelSerializer):
+    """A reference, not a quote: no sealed bid is in it, and it is frozen when bidding opens."""
+
+    resource_class = serializers.CharField(source="resource_class_id")
+    low_micros = Micros()
+    high_micros = Micros()
+
+    class Meta:
+        model = IndicativePrice
+        fields = ("resource_class", "method", "low_micros", "high_micros", "bids", "source", "made_at")
+
+
 class WindowOut(serializers.ModelSerializer):
     """A span of hourly slots that are cleared together."""
 
     id = IdOut("win", source="pk")
     ends_at = serializers.DateTimeField(read_only=True)
+    foundation_budget_micros = Micros(allow_null=True)
     gate = serializers.SerializerMethodField()
+    indicative_prices = IndicativeOut(many=True, read_only=True)
 
     class Meta:
         model = Window
         fields = (
             "id", "number", "name", "kind", "state", "slots", "starts_at", "ends_at", "demand_closes_at",
-            "no_cancel_from", "bidding_closes_at", "opened_at", "gate",
+            "no_cancel_from", "bidding_closes_at", "opened_at", "concentration_ppm", "foundation_budget_micros", "gate",
+            "indicative_prices",
         )  # fmt: skip
 
     @extend_schema_field(Gate)
@@ -86,7 +101,8 @@ class DemandOut(serializers.ModelSerializer):
         fields = (
             "id", "window", "reference", "state", "kind", "accepted_classes", "quantity_units", "start_slot",
             "end_slot", "unit_hours", "price_limit_micros", "hold_micros", "sla_code", "zone_code",
-            "control_zone_code", "tier_min", "vantage_code", "latency_ms_max", "posted_at", "funded_at", "reason",
+            "control_zone_code", "tier_min", "vantage_code", "latency_ms_max", "minimum_units", "is_one_site", "choice",
+            "posted_at", "funded_at", "reason",
         )  # fmt: skip
 
     @extend_schema_field(ReasonOut(allow_null=True))
@@ -117,7 +133,7 @@ class BidOut(serializers.ModelSerializer):
         model = Bid
         fields = (
             "id", "window", "node_class", "reference", "state", "quantity_units", "start_slot", "end_slot",
-            "price_ask_micros", "sla_code", "placed_at", "reason",
+            "price_ask_micros", "minimum_units", "sla_code", "placed_at", "reason",
         )  # fmt: skip
 
     @extend_schema_field(ReasonOut(allow_null=True))
@@ -157,6 +173,29 @@ class CapacityOut(serializers.ModelSerializer):
         )  # fmt: skip
 
 
+class BackupOut(serializers.Serializer):
+    """Who would step in, agreed beforehand and not reserved: activation checks everything again."""
+
+    provider = serializers.CharField(source="bid.party.name")
+    site = serializers.CharField(source="bid.node_class.site.code")
+    country = serializers.CharField(source="bid.node_class.site.country")
+    strike_price_micros = Micros(help_text="micro-USD per unit-hour")
+    is_reserved = serializers.SerializerMethodField()
+
+    def get_is_reserved(self, backup: Backup) -> bool:
+        return False
+
+
+class PartsOut(serializers.Serializer):
+    """What the amount is made of; the parts add up to it to the micro-USD."""
+
+    base_micros = Micros(help_text="what capacity of the class costs anywhere")
+    scarcity_micros = Micros(help_text="what demand above supply adds")
+    locality_micros = Micros(help_text="what zone and site add")
+    tier_micros = Micros(help_text="what the tier adds")
+    sla_micros = Micros(help_text="what the SLA adds")
+
+
 class AwardOut(serializers.ModelSerializer):
     """A run of slots in which a bid serves a demand. Each side sees its own line only, and the lease both share."""
 
@@ -172,12 +211,15 @@ class AwardOut(serializers.ModelSerializer):
     unit_hours = serializers.SerializerMethodField()
     amount_micros = Micros()
     slot_prices_micros = MicrosList()
+    parts = serializers.SerializerMethodField()
+    backup = serializers.SerializerMethodField()
 
     class Meta:
         model = Award
         fields = (
             "id", "window", "role", "demand", "bid", "lease", "resource_class", "country", "tier", "start_slot",
-            "end_slot", "units", "unit_hours", "amount_micros", "slot_prices_micros",
+            "end_slot", "units", "unit_hours", "amount_micros", "slot_prices_micros", "parts",
+            "backup",
         )  # fmt: skip
 
     def _bought(self, award: Award) -> bool:
@@ -198,6 +240,15 @@ class AwardOut(serializers.ModelSerializer):
     @extend_schema_field({**id_schema("lea"), "type": ["string", "null"]})
     def get_lease(self, award: Award) -> str | None:
         return id_text("lea", award.lease_id)  # type: ignore[attr-defined]
+
+    @extend_schema_field(PartsOut(allow_null=True))
+    def get_parts(self, award: Award) -> Any:
+        return PartsOut(award).data if award.parts_micros else None
+
+    @extend_schema_field(BackupOut(allow_null=True))
+    def get_backup(self, award: Award) -> Any:
+        backup = getattr(award, "backup", None) if self._bought(award) else None  # the buyer's, not its rival's
+        return BackupOut(backup).data if backup else None
 
     @extend_schema_field(COUNT)
     def get_unit_hours(self, award: Award) -> int:

@@ -123,6 +123,13 @@ class Window(models.Model):
     bidding_closes_at = models.DateTimeField()
     gate_unit_hours = models.BigIntegerField(help_text="funded demand that opens bidding")
     gate_parties = models.PositiveIntegerField(default=3, help_text="distinct funded buyers that open bidding")
+    concentration_ppm = models.PositiveIntegerField(
+        null=True, blank=True, default=300_000,
+        help_text="the most of what trades in a product that one parent may sell, in parts per million",
+    )
+    foundation_budget_micros = models.BigIntegerField(
+        null=True, blank=True, help_text="the most that the Foundation's own demand may cost at its limits"
+    )
     pseudonym_salt = models.BinaryField(max_length=32)
     opened_at = models.DateTimeField()
 
@@ -139,6 +146,14 @@ class Window(models.Model):
             ),
             models.CheckConstraint(
                 name="window_gate_asks_for_something", condition=Q(gate_unit_hours__gte=1) & Q(gate_parties__gte=1)
+            ),
+            models.CheckConstraint(
+                name="window_cap_is_a_share",
+                condition=Q(concentration_ppm=None) | (Q(concentration_ppm__gte=1) & Q(concentration_ppm__lte=10**6)),
+            ),
+            models.CheckConstraint(
+                name="window_budget_is_not_negative",
+                condition=Q(foundation_budget_micros=None) | Q(foundation_budget_micros__gte=0),
             ),
         ]
 

@@ -44,7 +44,7 @@ def strip_of(window: Window) -> list[StripState]:
     """Return the window's states in order, each with when it was entered; a failed window ends where it failed."""
     entered = dict(window.transitions.values_list("to_state", "at"))
     entered.setdefault("COLLECTING", window.opened_at)
-    names = STRIP if window.state != "FAILED" else (*(s for s in STRIP[:2] if s in entered), "FAILED")
+    names = STRIP if window.state != "FAILED" else (*(s for s in STRIP[:3] if s in entered), "FAILED")
     current = names.index(window.state)
     return [StripState(n, i < current, i == current, entered.get(n)) for i, n in enumerate(names)]
 

@@ -10,12 +10,13 @@ from django.db import transaction
 from django.db.models import Max, Q
 
 from ledger.ids import uuid7
-from marketplace.catalogue.limits import require_name, require_whole
+from marketplace.catalogue.limits import MONEY_MAX_MICROS, require_name, require_whole
 from marketplace.catalogue.models import Window, WindowTransition, Zone, ZoneMember
 from marketplace.errors import BadInput, BadSlots, ReferenceReused, StateSkipped, UnknownName
 from marketplace.governance.services import record
 
 GATE_MAX = 2**31
+CONCENTRATION_PPM = 300_000
 # What may follow what. The database holds the same table in a trigger, for whoever does not come through here.
 NEXT_STATES = {
     "COLLECTING": ("BIDDING", "FAILED"),
@@ -40,12 +41,16 @@ def open_window(
     gate_unit_hours: int,
     gate_parties: int,
     kind: str = "market",
+    concentration_ppm: int | None = CONCENTRATION_PPM,
+    foundation_budget_micros: int | None = None,
     salt: str = "",
     now: datetime,
 ) -> Window:
     """Open a window in COLLECTING, or return it when one of this name stands on the same terms.
 
-    `gate_unit_hours` and `gate_parties` are what funded demand must reach before any bid is let in.
+    `gate_unit_hours` and `gate_parties` are what funded demand must reach before any bid is let in. Of what trades in a
+    product one parent may sell at most `concentration_ppm`, and the Foundation's own demand may cost at most
+    `foundation_budget_micros` at its limits; None: no such rule.
     `salt` makes the pseudonyms of the public bundle; empty means fresh ones.
     """
     require_name(name, field="name", longest=60)
@@ -54,7 +59,7 @@ def open_window(
     terms = {
         "slots": slots, "starts_at": starts_at, "demand_closes_at": demand_closes_at, "no_cancel_from": no_cancel_from,
         "bidding_closes_at": bidding_closes_at, "gate_unit_hours": gate_unit_hours, "gate_parties": gate_parties,
-        "kind": kind,
+        "kind": kind, "concentration_ppm": concentration_ppm, "foundation_budget_micros": foundation_budget_micros,
     }  # fmt: skip
     standing = Window.objects.filter(name=name).first()
     if standing:
@@ -69,6 +74,7 @@ def open_window(
         raise BadInput("A window's times must lie ahead and follow each other.", field="demand_closes_at")
     if not (1 <= gate_unit_hours < GATE_MAX and 1 <= gate_parties < GATE_MAX):
         raise BadInput("A gate asks for at least one unit-hour and one party.", field="gate_unit_hours")
+    _check_rules(concentration_ppm, foundation_budget_micros)
     window_id = uuid7(now)
     number = (Window.objects.aggregate(top=Max("number"))["top"] or 0) + 1
     window = Window.objects.create(
@@ -77,6 +83,15 @@ def open_window(
     )  # fmt: skip
     record(actor="foundation", action="open_window", subject=name, reason="window opened", now=now, slots=slots)
     return window
+
+
+def _check_rules(concentration_ppm: object, foundation_budget_micros: object) -> None:
+    if concentration_ppm is not None and not 1 <= require_whole(concentration_ppm, field="concentration_ppm") <= 10**6:
+        raise BadInput("A cap on one parent's share is 1 to 1,000,000 parts per million.", field="concentration_ppm")
+    if foundation_budget_micros is not None and not (
+        0 <= require_whole(foundation_budget_micros, field="foundation_budget_micros") < MONEY_MAX_MICROS
+    ):
+        raise BadInput("A budget is no negative amount, and fits the books.", field="foundation_budget_micros")
 
 
 @transaction.atomic

@@ -16,7 +16,7 @@ from uuid import UUID
 from django.db.models import BigIntegerField, Count, ExpressionWrapper, F, Q, QuerySet, Sum
 
 from marketplace.catalogue.models import Window
-from marketplace.clearing.models import Award, Clearing, LineReason, PriceRow
+from marketplace.clearing.models import PARTS, Award, Backup, Clearing, IndicativePrice, LineReason, PriceRow
 from marketplace.demand.models import Demand
 from marketplace.demand.selectors import FUNDED_STATES, CurveStep
 from marketplace.parties.models import Party
@@ -77,9 +77,36 @@ def find_clearing_by_number(number: int) -> Clearing | None:
 
 def awards_of_demand(demand: Demand) -> QuerySet[Award]:
     """Return the awards of one demand with provider and site."""
-    return demand.awards.select_related("bid__node_class__site", "bid__party", "bid__node_class").order_by(
-        "bid", "start_slot"
-    )
+    return demand.awards.select_related(
+        "bid__node_class__site", "bid__party", "bid__node_class", "backup__bid__party", "backup__bid__node_class__site"
+    ).order_by("bid", "start_slot")
+
+
+def backups_of(demand: Demand, bid: Bid) -> list[Backup]:
+    """Return the backups of what one bid serves of one demand, one of each provider, site and strike price."""
+    rows = Backup.objects.filter(award__demand=demand, award__bid=bid).order_by("strike_price_micros", "award_id")
+    found = rows.select_related("bid__party", "bid__node_class__site")
+    return list({(b.bid_id, b.strike_price_micros): b for b in found}.values())
+
+
+def parts_of(awards: Iterable[Award]) -> list[tuple[str, int, int]]:
+    """Return (part, micro-USD, parts per million of the whole) of what the awards cost; the money adds up exactly.
+
+    Empty without an award, and for awards from before the parts were kept.
+    """
+    sums: dict[str, int] = dict.fromkeys(PARTS, 0)
+    for award in awards:
+        if not award.parts_micros:
+            return []
+        for name, micros in award.parts_micros.items():
+            sums[name] += micros
+    whole = sum(sums.values())
+    return [(name, micros, 1_000_000 * micros // whole) for name, micros in sums.items()] if whole else []
+
+
+def indicative_prices(window: Window) -> QuerySet[IndicativePrice]:
+    """Return what the window's funded demand would meet in reference supply, class by class."""
+    return window.indicative_prices.select_related("resource_class").order_by("resource_class_id")
 
 
 def awards_sold_by(party: Party) -> QuerySet[Award]:

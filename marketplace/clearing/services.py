@@ -1,44 +1,43 @@
-"""Clearing: the book of a window in, awards with prices, reasons and a certificate out, all or nothing."""
+"""Clearing: the book of a window in, awards with prices, reasons and a certificate out, all or nothing.
+
+A window that cannot be cleared is tried again in the next turns; after `ATTEMPTS_MAX` attempts it fails, and every hold
+is released in that same transaction.
+"""
 
 from __future__ import annotations
 
-import hmac
 import json
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from ledger.faults import point
-from ledger.ids import uuid7
-from ledger.rails import sender
-from ledger.services import void_hold
-from marketplace.catalogue.models import Window, Zone
-from marketplace.catalogue.services import move_window, zone_countries
-from marketplace.clearing.models import Award, BundleFile, Clearing, LineReason, PriceRow
+from ledger.tasks import enqueue
+from marketplace.catalogue.models import Window
+from marketplace.catalogue.services import move_window
+from marketplace.clearing import warm
+from marketplace.clearing.books import Pseudonyms, build_book
+from marketplace.clearing.models import ATTEMPTS_MAX, Clearing, ClearingAttempt
+from marketplace.clearing.publication import publish
 from marketplace.demand.models import Demand
 from marketplace.demand.services import freeze_demand, funded_figures, release_holds
 from marketplace.errors import CertificateRefused, WindowClosed
 from marketplace.governance.services import record
-from marketplace.supply.models import Bid, SiteLatency
-from pricing.book import PRICE_MAX_MICROS, Book, adjusted_ask_micros, make_book
+from marketplace.notices.services import report_progress, tell_parties
+from marketplace.supply.models import Bid
 from pricing.bundle import bundle_hash, public_bundle
-from pricing.clearing import Outcome, clear
-from pricing.lines import Attributes, BidLine, DemandLine, Requirement
-from pricing.penalties import quality_bps
+from pricing.clearing import clear
 from pricing.verify import verify_bundle
 
-RULE_VERSION = "2026-11"
+logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class Lines:
-    """The rows of one window under the pseudonyms of its public bundle."""
-
-    demands: dict[str, Demand]
-    bids: dict[str, Bid]
+WINDOW_LOCK = 31_338  # first half of the advisory lock of one window's clearing; the second is the window's number
+JOB = "clear_window"
+PHASES = ("reading the book", "finding prices", "checking the certificate", "publishing")
+Tell = Callable[[int], None]  # told the number of phases that are done
 
 
 @transaction.atomic
@@ -58,8 +57,7 @@ def judge_gate(*, window: Window, now: datetime) -> str:
         return move_window(
             window=locked, to_state="BIDDING", reason="funded demand passed the gate", now=now, **facts
         ).state
-    release_holds(window=locked, now=now)
-    return move_window(window=locked, to_state="FAILED", reason="funded demand missed the gate", now=now, **facts).state
+    return _fail(locked, code="gate_not_met", reason="funded demand missed the gate", now=now, **facts)
 
 
 @transaction.atomic
@@ -72,10 +70,11 @@ def close_bidding(*, window: Window, now: datetime) -> str:
     return move_window(window=locked, to_state="CLEARING", reason="bidding closed", now=now, bids=opened).state
 
 
-def clear_window(*, window: Window, now: datetime) -> Clearing:
+def clear_window(*, window: Window, now: datetime, is_cold: bool = False, tell: Tell = lambda done: None) -> Clearing:
     """Clear a window in CLEARING, check the certificate with the independent verifier, publish.
 
-    Clearing again returns the result that stands. Raises WindowClosed, ClearingError or CertificateRefused, and then
+    Clearing again returns the result that stands. What a preview in this process found is a head start, unless
+    `is_cold`; it changes nothing in the result. Raises WindowClosed, ClearingError or CertificateRefused, and then
     nothing is written.
     """
     standing = Clearing.objects.filter(window=window).first()
@@ -84,218 +83,147 @@ def clear_window(*, window: Window, now: datetime) -> Clearing:
     state = Window.objects.get(pk=window.pk).state
     if state != "CLEARING":
         raise WindowClosed("Only a window in CLEARING is cleared.", window=window.name, state=state)
+    tell(0)
     book, lines = build_book(window=window)
-    outcome = clear(book)
+    tell(1)
+    outcome = clear(book, previous=None if is_cold else warm.last_outcome(window.pk))
+    tell(2)
     files = public_bundle(outcome, window=window.name)
     report = verify_bundle(files)
     if not report.ok:
-        failed = [check.name for check in report.checks if not check.ok]
-        raise CertificateRefused("The verifier does not confirm this clearing.", failed=failed)
+        wrong = [check for check in report.checks if not check.ok]
+        raise CertificateRefused(
+            f"The verifier does not confirm this clearing: {wrong[0].name}: {wrong[0].detail}.",
+            failed=[check.name for check in wrong],
+        )
+    tell(3)
     point("clearing.publish.before_commit")
-    return _publish(window, book, outcome, files, lines, now)
-
-
-def build_book(*, window: Window) -> tuple[Book, Lines]:
-    """The sealed lines of a window under pseudonyms that are fresh for it, and the way back from them."""
-    demands = list(
-        Demand.objects.filter(window=window, state="funded")
-        .select_related("party__parent", "zone", "control_zone", "sla").order_by("accepted_rank")
-    )  # fmt: skip
-    bids = list(
-        Bid.objects.filter(window=window, state="opened")
-        .select_related("party__parent", "node_class__site", "node_class__standing", "sla").order_by("accepted_rank")
-    )  # fmt: skip
-    name = _Pseudonyms(bytes(window.pseudonym_salt))
-    countries = _ZoneLists(window)
-    lines = Lines(
-        demands={name.of("demand", d.party.slug, d.reference): d for d in demands},
-        bids={name.of("bid", b.party.slug, b.reference): b for b in bids},
-    )
-    bid_lines = [_bid_line(key, row, name) for key, row in lines.bids.items()]
-    for line in bid_lines:
-        # An ask that a poor quality score lifts above every price could win nothing, and one such line would make the
-        # engine refuse the whole book.
-        if adjusted_ask_micros(line) > PRICE_MAX_MICROS:
-            del lines.bids[line.id]
-    book = make_book(
-        slots=window.slots,
-        demands=[_demand_line(key, row, name, countries) for key, row in lines.demands.items()],
-        bids=[line for line in bid_lines if line.id in lines.bids],
-        latency_ms={
-            (row.vantage_id, name.of("site", row.site.code)): row.rtt_ms_p95
-            for row in SiteLatency.objects.select_related("site")
-        },
-    )
-    return book, lines
-
-
-def _demand_line(key: str, row: Demand, name: _Pseudonyms, countries: _ZoneLists) -> DemandLine:
-    return DemandLine(
-        id=key, parent=name.of("owner", row.party.owner_key), kind=row.kind, quantity_units=row.quantity_units,
-        start_slot=row.start_slot, end_slot=row.end_slot, price_limit_micros=row.price_limit_micros,
-        accepted_rank=row.accepted_rank,
-        requirement=Requirement(
-            accepted_classes=tuple(row.accepted_classes), countries=countries.of(row.zone),
-            control_countries=countries.of(row.control_zone), tier_min=row.tier_min, vantage=row.vantage_id,
-            latency_ms_max=row.latency_ms_max, sla_bps_min=row.sla.availability_bps,
-        ),
-    )  # fmt: skip
-
-
-def _bid_line(key: str, row: Bid, name: _Pseudonyms) -> BidLine:
-    node_class, standing = row.node_class, row.node_class.standing
-    return BidLine(
-        id=key, parent=name.of("owner", row.party.owner_key), quantity_units=row.quantity_units,
-        start_slot=row.start_slot, end_slot=row.end_slot, price_ask_micros=row.price_ask_micros,
-        quality_bps=quality_bps(standing.good_hours, standing.bad_hours), accepted_rank=row.accepted_rank,
-        attributes=Attributes(
-            resource_class=node_class.resource_class_id, country=node_class.site.country,
-            parent_country=row.party.parent_country, operator_country=node_class.site.operator_country,
-            keys_country=node_class.site.keys_country, tier=node_class.tier,
-            site=name.of("site", node_class.site.code), sla_bps=row.sla.availability_bps, standing=standing.state,
-        ),
-    )  # fmt: skip
-
-
-@transaction.atomic
-def _publish(
-    window: Window, book: Book, outcome: Outcome, files: dict[str, bytes], lines: Lines, now: datetime
-) -> Clearing:
-    locked = Window.objects.select_for_update().get(pk=window.pk)
-    if locked.state != "CLEARING":  # a twin was faster
-        return Clearing.objects.get(window=locked)
-    clearing = Clearing.objects.create(
-        id=uuid7(now), window=locked, rule_version=RULE_VERSION, bundle_hash=bundle_hash(files),
-        welfare_micros=outcome.welfare_micros, bound_micros=outcome.bound_micros, gap_micros=outcome.gap_micros,
-        demand_lines=len(book.demands), bid_lines=len(book.bids), cleared_at=now,
-    )  # fmt: skip
-    BundleFile.objects.bulk_create(BundleFile(clearing=clearing, name=n, body=b) for n, b in sorted(files.items()))
-    _write_awards(clearing, outcome, lines, now)
-    _write_prices(clearing, book, outcome)
-    _write_reasons(clearing, outcome, lines)
-    _mark_lines(clearing, lines, now)
-    sender.submit(
-        key=f"bundle:{locked.number}", role="anchor", contract="anchor", function="bundle",
-        args=[locked.number, bundle_hash(files)], now=now,
-    )  # fmt: skip
-    move_window(
-        window=locked, to_state="CLEARED", reason="certificate confirmed by the verifier", now=now,
-        welfare_micros=outcome.welfare_micros, gap_micros=outcome.gap_micros, bundle=bundle_hash(files).hex(),
-    )  # fmt: skip
+    clearing = publish(window=window, outcome=outcome, files=files, lines=lines, now=now)
+    warm.forget(window.pk)
     return clearing
 
 
-def _write_awards(clearing: Clearing, outcome: Outcome, lines: Lines, now: datetime) -> None:
-    Award.objects.bulk_create(
-        (
-            Award(
-                id=uuid7(now), clearing=clearing, demand=lines.demands[line.demand_id], bid=lines.bids[line.bid_id],
-                start_slot=line.start_slot, end_slot=line.end_slot, units=line.units,
-                amount_micros=line.amount_micros,
-                slot_prices_micros=[
-                    outcome.price_of(line.bid_id, slot) for slot in range(line.start_slot, line.end_slot)
-                ],
-            )
-            for line in outcome.awards
-        ),
-        batch_size=1000,
-    )  # fmt: skip
+# -- attempts: one a turn, three at most -------------------------------------------------------------------------------
+def attempt_clearing(*, window: Window, now: datetime, number: int | None = None) -> str:
+    """Try once to clear a window in CLEARING and return the state it is in afterwards.
+
+    Nothing is done while another process clears it, a second time at the same `now`, or when `number` is given and the
+    next attempt has another one. An attempt that is refused, or whose process died, is kept with its code; with the
+    last one the window moves to FAILED, every hold is released, and the parties are told.
+    """
+    with only_clearer(window) as mine:
+        attempt = _begin_attempt(window, now, number) if mine else None
+        if attempt is None:
+            return Window.objects.get(pk=window.pk).state
+        try:
+            clear_window(window=window, now=now, is_cold=attempt.number > 1, tell=_teller(window, now))
+        except Exception as error:  # whatever it was, it must not keep other windows waiting, nor this one for ever
+            logger.exception("%s cannot be cleared, attempt %s", window.name, attempt.number)
+            return _end_attempt(attempt, error, now)
+        _report(window, len(PHASES), "Cleared: prices, awards, reasons and the certificate are published.", now, "done")
+        return Window.objects.get(pk=window.pk).state
 
 
-def _write_prices(clearing: Clearing, book: Book, outcome: Outcome) -> None:
-    by_signature: dict[str, list[int | None]] = defaultdict(lambda: [None] * book.slots)
-    for row in outcome.prices:
-        by_signature[row.signature][row.slot] = row.price_micros
-    attributes = {bid.id: bid.attributes for bid in book.bids}
-    known = {signature: attributes[bid_id] for bid_id, signature in outcome.signature_of}
-    PriceRow.objects.bulk_create(
-        PriceRow(
-            clearing=clearing, signature=signature, resource_class=facts.resource_class, country=facts.country,
-            tier=facts.tier, slot_prices_micros=by_signature[signature],
-        )
-        for signature, facts in sorted(known.items())
-    )  # fmt: skip
+@contextmanager
+def only_clearer(window: Window) -> Iterator[bool]:
+    """Be the only process that clears this window; the value says whether nobody else does. Never waits.
+
+    A process that is killed lets go at once.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", [WINDOW_LOCK, window.number])
+        mine = bool(cursor.fetchone()[0])
+    try:
+        yield mine
+    finally:
+        if mine:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [WINDOW_LOCK, window.number])
 
 
-def _write_reasons(clearing: Clearing, outcome: Outcome, lines: Lines) -> None:
-    rows = [
-        LineReason(
-            clearing=clearing, side=line.side, code=line.code, detail=dict(line.detail),
-            demand=lines.demands[line.line_id] if line.side == "demand" else None,
-            bid=lines.bids[line.line_id] if line.side == "bid" else None,
-            unfilled_unit_hours=line.unfilled_unit_hours,
-        )
-        for line in outcome.reasons
-    ]  # fmt: skip
-    turned_away = {"unfunded": "not_funded", "withdrawn": "withdrawn"}
-    rows += [
-        LineReason(
-            clearing=clearing, side="demand", code=turned_away[row.state], demand=row,
-            unfilled_unit_hours=row.unit_hours,
-        )
-        for row in Demand.objects.filter(window=clearing.window, state__in=turned_away)
-    ]  # fmt: skip
-    rows += [
-        LineReason(
-            clearing=clearing, side="bid", code="withdrawn", bid=row,
-            unfilled_unit_hours=row.unit_hours,
-        )
-        for row in Bid.objects.filter(window=clearing.window, state="withdrawn")
-    ]  # fmt: skip
-    left_out = Bid.objects.filter(window=clearing.window, state="opened")
-    rows += [
-        LineReason(
-            clearing=clearing, side="bid", code="not_eligible", detail={"rule": "quality"}, bid=row,
-            unfilled_unit_hours=row.unit_hours,
-        )
-        for row in left_out.exclude(pk__in=[bid.pk for bid in lines.bids.values()])
-    ]  # fmt: skip
-    LineReason.objects.bulk_create(rows, batch_size=1000)
+def hand_out_clearing(*, windows: Sequence[Window]) -> int:
+    """Ask the workers to clear these windows side by side, one job each; returns how many were asked for.
+
+    A job is for one attempt: once that was made, by whomever, the job does nothing.
+    """
+    for window in windows:
+        number = window.clearing_attempts.count() + 1
+        enqueue(
+            kind=JOB, payload={"window": str(window.pk), "attempt": number},
+            dedupe_key=f"{JOB}:{window.number}:{number}",
+        )  # fmt: skip
+    return len(windows)
 
 
-def _mark_lines(clearing: Clearing, lines: Lines, now: datetime) -> None:
-    """Say who won; release the holds of those who won nothing, in this same transaction."""
-    won_demands = set(Award.objects.filter(clearing=clearing).values_list("demand_id", flat=True))
-    won_bids = set(Award.objects.filter(clearing=clearing).values_list("bid_id", flat=True))
-    lost = [row for row in lines.demands.values() if row.pk not in won_demands]
-    for row in lost:
-        void_hold(id=row.hold_id, now=now)
-    Demand.objects.filter(pk__in=won_demands).update(state="awarded")
-    Demand.objects.filter(pk__in=[row.pk for row in lost]).update(state="lost")
-    Bid.objects.filter(pk__in=won_bids).update(state="awarded")
-    Bid.objects.filter(window=clearing.window, state="opened").update(state="lost")
+@transaction.atomic
+def _begin_attempt(window: Window, now: datetime, number: int | None) -> ClearingAttempt | None:
+    locked = Window.objects.select_for_update().get(pk=window.pk)
+    earlier = list(locked.clearing_attempts.order_by("number"))
+    if locked.state != "CLEARING" or (earlier and earlier[-1].began_at >= now):
+        return None
+    if number is not None and number != len(earlier) + 1:
+        return None
+    if earlier and earlier[-1].outcome == "running":  # nobody holds the lock: whoever made it is dead
+        _refuse_attempt(earlier[-1], "process_died", "The process that cleared it died.", now)
+    if len(earlier) == ATTEMPTS_MAX:
+        _fail_clearing(locked, earlier[-1], now)
+        return None
+    return ClearingAttempt.objects.create(window=locked, number=len(earlier) + 1, began_at=now)
+
+
+@transaction.atomic
+def _end_attempt(attempt: ClearingAttempt, error: Exception, now: datetime) -> str:
+    """Keep why an attempt was refused; after the last one the window has failed."""
+    window = Window.objects.select_for_update().get(pk=attempt.window_id)
+    code = str(getattr(error, "code", "")) or type(error).__name__
+    _refuse_attempt(attempt, code[:40], str(error), now)
+    _report(window, 0, f"{window.name} could not be cleared, attempt {attempt.number} of {ATTEMPTS_MAX}: {error}", now,
+            "failed")  # fmt: skip
     record(
-        actor="market", action="publish_clearing", subject=clearing.window.name, reason="awards and reasons written",
-        now=now, awarded=len(won_demands), lost=len(lost), bids_awarded=len(won_bids),
+        actor="market", action="refuse_clearing", subject=window.name, reason=str(error)[:300] or code, now=now,
+        code=code, attempt=attempt.number,
     )  # fmt: skip
+    if attempt.number == ATTEMPTS_MAX and window.state == "CLEARING":
+        _fail_clearing(window, attempt, now)
+    return window.state
 
 
-class _Pseudonyms:
-    """Names for the public bundle: the same within a window, unlinkable between windows."""
-
-    def __init__(self, salt: bytes) -> None:
-        self._salt = salt
-
-    def of(self, *parts: str) -> str:
-        digest = hmac.digest(self._salt, "\x00".join(parts).encode(), "sha256").hex()
-        return f"{parts[0][0]}-{digest[:20]}"
+def _refuse_attempt(attempt: ClearingAttempt, code: str, sentence: str, now: datetime) -> None:
+    attempt.outcome, attempt.code, attempt.sentence, attempt.ended_at = "refused", code, sentence[:300], now
+    attempt.save()
 
 
-class _ZoneLists:
-    """Member lists at the delivery date, read once per zone."""
-
-    def __init__(self, window: Window) -> None:
-        self._on = window.starts_at.date()
-        self._known: dict[str, tuple[str, ...]] = {}
-
-    def of(self, zone: Zone | None) -> tuple[str, ...] | None:
-        if zone is None:
-            return None
-        if zone.pk not in self._known:
-            self._known[zone.pk] = zone_countries(zone=zone, on=self._on)
-        return self._known[zone.pk]
+def _fail_clearing(window: Window, last: ClearingAttempt, now: datetime) -> None:
+    _fail(window, code=last.code, reason=f"it could not be cleared: {last.code}", now=now, attempts=last.number,
+          refusal=last.sentence)  # fmt: skip
 
 
+def _fail(window: Window, *, code: str, reason: str, now: datetime, **facts: object) -> str:
+    """Move a locked window to FAILED: release every hold, close its bids, tell the parties; one transaction."""
+    buyers = set(Demand.objects.filter(window=window, state="funded").values_list("party_id", flat=True))
+    bids = Bid.objects.filter(window=window, state="opened")
+    sellers = set(bids.values_list("party_id", flat=True))
+    released = release_holds(window=window, now=now)
+    bids.update(state="lost")
+    about = f"window:{window.number}:failed"
+    for told, what in ((buyers, "What you had on hold for it is available again"),
+                       (sellers, "Your bids in it bind you no more")):  # fmt: skip
+        tell_parties(parties=told, about=about, code=code, sentence=f"{window.name} failed: {reason}. {what}.", now=now)
+    moved = move_window(window=window, to_state="FAILED", reason=reason, now=now, code=code, released=released, **facts)
+    window.state = moved.state
+    return moved.state
+
+
+def _teller(window: Window, now: datetime) -> Tell:
+    return lambda done: _report(window, done, f"{window.name}: {PHASES[done]}.", now)
+
+
+def _report(window: Window, done: int, sentence: str, now: datetime, outcome: str = "running") -> None:
+    report_progress(job=f"clearing:{window.number}", phase=f"Clearing {window.name}", done=done, total=len(PHASES),
+                    sentence=sentence[:300], outcome=outcome, now=now)  # fmt: skip
+
+
+# -- published results -------------------------------------------------------------------------------------------------
 def verify_published(*, clearing: Clearing) -> Sequence[str]:
     """What is wrong with a published clearing: the verifier's failed checks, and awards that differ from the bundle."""
     files = {row.name: bytes(row.body) for row in clearing.files.all()}
@@ -309,7 +237,7 @@ def verify_published(*, clearing: Clearing) -> Sequence[str]:
 
 
 def _awards_that_differ(clearing: Clearing, files: dict[str, bytes]) -> list[str]:
-    name = _Pseudonyms(bytes(clearing.window.pseudonym_salt))
+    name = Pseudonyms(bytes(clearing.window.pseudonym_salt))
     published = {
         (row["demand_id"], row["bid_id"], row["start_slot"], row["end_slot"], row["units"], row["amount_micros"])
         for row in map(json.loads, files["awards.jsonl"].splitlines())

@@ -26,6 +26,11 @@ class Demand(models.Model):
     start_slot = models.IntegerField()
     end_slot = models.IntegerField()
     price_limit_micros = models.BigIntegerField()
+    minimum_units = models.BigIntegerField(default=0, help_text="of a window: at least so many units, or none")
+    is_one_site = models.BooleanField(default=False, help_text="all units in one site")
+    choice = models.CharField(
+        max_length=60, default="", blank=True, help_text="the buyer's own name for alternatives: at most one wins"
+    )
     zone = models.ForeignKey(Zone, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     control_zone = models.ForeignKey(Zone, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     tier_min = models.PositiveSmallIntegerField(default=0)
@@ -58,6 +63,17 @@ class Demand(models.Model):
             ),
             models.CheckConstraint(
                 name="demand_slots_run_forward", condition=Q(start_slot__gte=0) & Q(start_slot__lt=F("end_slot"))
+            ),
+            models.CheckConstraint(
+                name="demand_minimum_is_within_its_quantity",
+                condition=Q(minimum_units__gte=0) & Q(minimum_units__lte=F("quantity_units")),
+            ),
+            models.CheckConstraint(
+                name="divisible_demand_takes_any_part",
+                condition=~Q(kind="divisible") | Q(minimum_units=0, is_one_site=False, choice=""),
+            ),
+            models.CheckConstraint(
+                name="block_demand_has_no_other_minimum", condition=~Q(kind="block") | Q(minimum_units=0)
             ),
             models.CheckConstraint(
                 name="demand_latency_needs_a_vantage", condition=Q(latency_ms_max=None) | ~Q(vantage=None)

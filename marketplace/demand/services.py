@@ -19,6 +19,7 @@ from marketplace.catalogue.limits import (
     require_price,
     require_quantity,
     require_slots,
+    require_whole,
 )
 from marketplace.catalogue.models import ResourceClass, SlaPreset, Vantage, Window, Zone
 from marketplace.catalogue.services import find_named, require_known_classes, zone_countries
@@ -26,7 +27,6 @@ from marketplace.demand.models import KINDS, Demand
 from marketplace.errors import (
     BadInput,
     ContradictoryRules,
-    KindNotSupported,
     NotFunded,
     NotYours,
     QuantityOutOfRange,
@@ -38,7 +38,7 @@ from marketplace.parties.models import Party
 
 TERMS = (
     "kind", "accepted_classes", "quantity_units", "start_slot", "end_slot", "price_limit_micros", "sla_id",
-    "zone_id", "control_zone_id", "tier_min", "vantage_id", "latency_ms_max",
+    "zone_id", "control_zone_id", "tier_min", "vantage_id", "latency_ms_max", "minimum_units", "is_one_site", "choice",
 )  # fmt: skip
 
 
@@ -60,10 +60,15 @@ def post_demand(
     tier_min: int = 0,
     vantage_code: str | None = None,
     latency_ms_max: int | None = None,
+    minimum_units: int = 0,
+    is_one_site: bool = False,
+    choice: str | None = None,
     now: datetime,
 ) -> Demand:
     """Record what one buyer needs in `window`, at most `price_limit_micros` per unit-hour, all-in.
 
+    A `window` may name a minimum: so many units or none. A `window` or `block` may be bound to one site, and may be one
+    of several alternatives: of the buyer's demands with the same `choice` in this window at most one is awarded.
     Posting moves no money and binds nobody; `fund_demand` does. The same reference with the same terms returns the
     demand that stands; with other terms it is refused (`reference_reused`).
     """
@@ -74,7 +79,7 @@ def post_demand(
         window=window, kind=kind, accepted_classes=accepted_classes, quantity_units=quantity_units,
         start_slot=start_slot, end_slot=end_slot, price_limit_micros=price_limit_micros, sla_code=sla_code,
         zone_code=zone_code, control_zone_code=control_zone_code, tier_min=tier_min, vantage_code=vantage_code,
-        latency_ms_max=latency_ms_max,
+        latency_ms_max=latency_ms_max, minimum_units=minimum_units, is_one_site=is_one_site, choice=choice,
     )  # fmt: skip
     locked = _collecting(window, now)
     standing = Demand.objects.filter(party=party, reference=reference).first()
@@ -103,6 +108,7 @@ def amend_demand(*, demand: Demand, party: Party, now: datetime, **changes: Any)
         "price_limit_micros": standing.price_limit_micros, "zone_code": standing.zone_id,
         "control_zone_code": standing.control_zone_id, "tier_min": standing.tier_min,
         "vantage_code": standing.vantage_id, "latency_ms_max": standing.latency_ms_max,
+        "minimum_units": standing.minimum_units, "is_one_site": standing.is_one_site, "choice": standing.choice,
     }  # fmt: skip
     unknown = set(changes) - set(current)
     if unknown:
@@ -213,13 +219,12 @@ def _next_rank(window: Window) -> int:
 def _checked_terms(
     *, window: Window, kind: str, accepted_classes: Collection[str], quantity_units: int, start_slot: int,
     end_slot: int, price_limit_micros: int, sla_code: str, zone_code: str | None, control_zone_code: str | None,
-    tier_min: int, vantage_code: str | None, latency_ms_max: int | None,
+    tier_min: int, vantage_code: str | None, latency_ms_max: int | None, minimum_units: int, is_one_site: bool,
+    choice: str | None,
 ) -> dict[str, Any]:  # fmt: skip
     """Each term in its column's name, or a typed refusal that names the field."""
     if kind not in KINDS:
         raise BadInput(f"A demand is one of {', '.join(KINDS)}.", field="kind")
-    if kind == "block":
-        raise KindNotSupported("Block demands cannot be cleared yet; choose window or divisible.", field="kind")
     start, end = require_slots(start_slot, end_slot, window=window)
     limit, quantity = require_price(price_limit_micros, field="price_limit_micros"), require_quantity(quantity_units)
     if limit * quantity * (end - start) >= MONEY_MAX_MICROS:
@@ -249,7 +254,30 @@ def _checked_terms(
         ),
         "sla_id": sla.pk, "zone_id": zone.pk if zone else None, "control_zone_id": control.pk if control else None,
         "tier_min": tier_min, "vantage_id": vantage.pk if vantage else None, "latency_ms_max": latency_ms_max,
+        **_checked_wholes(kind, quantity, minimum_units, is_one_site, choice),
     }  # fmt: skip
+
+
+def _checked_wholes(
+    kind: str, quantity: int, minimum_units: object, is_one_site: object, choice: object
+) -> dict[str, Any]:
+    """The terms that make a demand whole. A divisible one has none of them; a block says its minimum by its kind."""
+    minimum = require_whole(minimum_units, field="minimum_units")
+    if not isinstance(is_one_site, bool):
+        raise BadInput("One site is asked for or not: true or false.", field="is_one_site")
+    if choice is not None and choice != "":
+        choice = require_name(choice, field="choice", longest=60)
+    if kind == "divisible":
+        for given, field, what in ((minimum, "minimum_units", "a minimum"), (is_one_site, "is_one_site", "one site"),
+                                   (choice, "choice", "alternatives")):  # fmt: skip
+            if given:
+                raise BadInput(f"A divisible demand takes any part anywhere: choose window or block for {what}.",
+                               field=field)  # fmt: skip
+    if kind == "block" and minimum:
+        raise BadInput("A block is all or nothing: leave its minimum out, or choose window.", field="minimum_units")
+    if not 0 <= minimum <= quantity:
+        raise QuantityOutOfRange("A minimum is at most the quantity.", field="minimum_units", quantity_units=quantity)
+    return {"minimum_units": minimum, "is_one_site": is_one_site, "choice": choice or ""}
 
 
 def _is_level(tier: object) -> bool:

@@ -16,7 +16,7 @@ WINDOW_STATES = {
     "CLEARED": ("ok", "cleared"),
     "DELIVERING": ("ok", "delivering"),
     "SETTLED": ("mute", "settled"),
-    "FAILED": ("bad", "failed at the gate"),
+    "FAILED": ("bad", "failed"),
 }
 DEMAND_STATES = {
     "posted": ("warn", "not funded"),
@@ -73,12 +73,20 @@ REASONS = {
     "no_capacity_in_slots": "No compliant capacity was offered in some of its slots.",
     "no_matching_demand": "No demand accepted this capacity in its slots.",
     "budget_bound": "The Foundation's quoting budget was used up.",
-    "cap_bound": "A cap on the provider's share was reached.",
+    "cap_bound": "Its parent already sold all that the cap on one parent's share of the product allows.",
     "priced_out": "Its price lay on the wrong side of the clearing price.",
     "marginal": "It stood exactly at the clearing price, where there was not enough for all.",
-    "block_rejected": "As an all-or-none order it did not fit at these prices.",
-    "alternative_won": "Another of its alternatives won.",
-    "minimum_not_met": "Its minimum could not be filled.",
+    "block_rejected": "Its price would have done, but it takes all, a minimum or one site, and no result that holds it "
+    "whole has one price for all.",
+    "alternative_won": "Another of your alternatives was awarded.",
+    "minimum_not_met": "Its price would have done, but its minimum could not be sold in all its hours.",
+}
+PARTS = {
+    "base_micros": "Capacity of this class, anywhere",
+    "scarcity_micros": "Scarcity: demand above supply",
+    "locality_micros": "Zone and site",
+    "tier_micros": "Tier",
+    "sla_micros": "SLA",
 }
 RULES = {
     "class": "the resource class", "resource_class": "the resource class", "zone": "the zone",
@@ -112,12 +120,27 @@ def reason_sentence(code: str, detail: Mapping[str, Any] | None = None) -> str:
     rule = RULES.get(str(detail.get("rule", "")))
     if rule and code in ("no_compliant_capacity", "not_eligible"):
         return f"{sentence} The first rule that left none: {rule}."
+    return " ".join([sentence, *_figure(code, detail)])
+
+
+def _figure(code: str, detail: Mapping[str, Any]) -> list[str]:
+    """The figure that belongs to a reason, as a sentence; none for a reason without one."""
     gap = next((int(v) for k, v in detail.items() if k.endswith("micros") and _is_whole(v)), None)
     if code == "priced_out" and gap:
-        return f"{sentence} It was off by {usd_text(abs(gap), 4)} per unit-hour."
-    if code == "no_capacity_in_slots" and _is_whole(detail.get("slot")):
-        return f"{sentence} The first such slot: hour {int(detail['slot'])} of the window."
-    return sentence
+        return [f"It was off by {usd_text(abs(gap), 4)} per unit-hour."]
+    if code in ("no_capacity_in_slots", "no_matching_demand") and _is_whole(detail.get("slot")):
+        return [f"The first such slot: hour {int(detail['slot'])} of the window."]
+    if code in ("block_rejected", "minimum_not_met") and gap is not None:
+        return [f"Leaving it out cost it {usd_text(gap)} at the published prices."]
+    if code == "alternative_won" and detail.get("winner"):
+        return [f"It was {detail['winner']}; the hold of this one is released."]
+    if code == "cap_bound" and gap is not None:
+        return [f"The cap kept {usd_text(gap, 4)} per unit-hour from it."]
+    if code == "budget_bound" and _is_whole(detail.get("sigma_ppm")):
+        return [f"The budget counted its limit {int(detail['sigma_ppm']) / 10_000:.4f} % lower."]
+    if code == "marginal" and detail.get("cause") == "rounding":
+        return ["A whole number of units could not be shared out further."]
+    return []
 
 
 def _is_whole(value: object) -> bool:
@@ -138,8 +161,19 @@ def what_happens_next(window: Window) -> str:
         "DELIVERING": "Leases are running. Every minute is metered by the provider and by independent probes; a broken "
         "SLA is credited without a claim.",
         "SETTLED": "All leases are judged and paid out. Credits were posted before any payout.",
-        "FAILED": "Funded demand missed the gate. No bid was asked for and every hold was released.",
+        "FAILED": why_it_failed(window) if window.state == "FAILED" else "",
     }[window.state]
+
+
+def why_it_failed(window: Window) -> str:
+    """Return why a window failed and what became of the money."""
+    step = window.transitions.filter(to_state="FAILED").first()
+    if step is None or step.facts.get("code", "gate_not_met") == "gate_not_met":
+        return "Funded demand missed the gate. No bid was asked for and every hold was released."
+    return (
+        f"It could not be cleared with a certificate after {step.facts.get('attempts', 1)} attempts "
+        f"({step.facts['code']}). Nothing was awarded and every hold was released."
+    )
 
 
 def next_time(window: Window) -> tuple[str, Any] | None:

@@ -26,3 +26,20 @@ class Progress(models.Model):
                 name="progress_stays_within_its_total", condition=Q(done__gte=0) & Q(done__lte=F("total"))
             )
         ]
+
+
+class Notice(models.Model):
+    """One thing a party is told, in one sentence; written once, with the change it tells of."""
+
+    party = models.ForeignKey("marketplace.Party", on_delete=models.PROTECT, related_name="notices")
+    about = models.CharField(max_length=120, help_text="what it is about, such as a window and an event")
+    code = models.CharField(max_length=40)
+    sentence = models.CharField(max_length=300)
+    at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["-at", "-id"]
+        constraints = [
+            models.UniqueConstraint(name="a_party_is_told_once", fields=["party", "about"]),
+            models.CheckConstraint(name="notice_says_something", condition=~Q(sentence="") & ~Q(code="")),
+        ]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from uuid import UUID
 
-from marketplace.notices.models import Progress
+from marketplace.notices.models import Notice, Progress
 
+TOLD_FOR = timedelta(days=14)
 SILENT_AFTER = timedelta(seconds=30)
 
 
@@ -22,3 +24,8 @@ def find_progress(job: str) -> Progress | None:
 def is_silent(progress: Progress, now: datetime) -> bool:
     """Say whether a running job has said nothing for 30 seconds. `now` is the wall clock's time zone, UTC."""
     return progress.outcome == "running" and now - progress.updated_at > SILENT_AFTER
+
+
+def notices_of(party_id: UUID, now: datetime) -> list[Notice]:
+    """Return what a party was told in the last two weeks, newest first; five at most."""
+    return list(Notice.objects.filter(party_id=party_id, at__gte=now - TOLD_FOR)[:5])

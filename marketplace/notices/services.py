@@ -1,10 +1,12 @@
-"""Progress of long work, told in sentences."""
+"""Progress of long work and what parties are told, in sentences."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
+from uuid import UUID
 
-from marketplace.notices.models import Progress
+from marketplace.notices.models import Notice, Progress
 
 
 def report_progress(
@@ -18,3 +20,11 @@ def report_progress(
             "updated_at": now,
         },
     )  # fmt: skip
+
+
+def tell_parties(*, parties: Iterable[UUID], about: str, code: str, sentence: str, now: datetime) -> None:
+    """Tell each of these parties one sentence, once per `about`, in the caller's transaction."""
+    Notice.objects.bulk_create(
+        (Notice(party_id=party, about=about, code=code, sentence=sentence[:300], at=now) for party in sorted(parties)),
+        ignore_conflicts=True,
+    )

@@ -179,6 +179,9 @@ class Bid(models.Model):
     start_slot = models.IntegerField()
     end_slot = models.IntegerField()
     price_ask_micros = models.BigIntegerField()
+    minimum_units = models.BigIntegerField(
+        default=0, help_text="sells the same units in all its slots, at least so many, or none"
+    )
     sla = models.ForeignKey("marketplace.SlaPreset", on_delete=models.PROTECT, related_name="+")
     state = models.CharField(max_length=10, default="sealed", choices=[(s, s) for s in BID_STATES])
     accepted_rank = models.BigIntegerField()
@@ -201,6 +204,10 @@ class Bid(models.Model):
             ),
             models.CheckConstraint(
                 name="bid_slots_run_forward", condition=Q(start_slot__gte=0) & Q(start_slot__lt=F("end_slot"))
+            ),
+            models.CheckConstraint(
+                name="bid_minimum_is_within_its_quantity",
+                condition=Q(minimum_units__gte=0) & Q(minimum_units__lte=F("quantity_units")),
             ),
         ]
 

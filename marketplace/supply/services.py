@@ -21,6 +21,7 @@ from marketplace.errors import (
     NotEligible,
     NotYours,
     ProofRefused,
+    QuantityOutOfRange,
     ReferenceReused,
     TooLate,
     WindowClosed,
@@ -243,11 +244,12 @@ def restore(*, node_class: NodeClass, clean_hours: int, now: datetime) -> str:
 @transaction.atomic
 def place_bid(
     *, party: Party, node_class: NodeClass, window: Window, reference: str, quantity_units: int, start_slot: int,
-    end_slot: int, price_ask_micros: int, sla_code: str, now: datetime,
+    end_slot: int, price_ask_micros: int, sla_code: str, minimum_units: int = 0, now: datetime,
 ) -> Bid:  # fmt: skip
     """Seal an offer of capacity. Refused with `demand_first` until funded demand has opened the window.
 
-    The ask is per unit-hour before the platform's fee. The same reference with the same terms returns the bid that
+    The ask is per unit-hour before the platform's fee. With `minimum_units` the bid sells the same units in all its
+    slots, at least so many, or none. The same reference with the same terms returns the bid that
     stands. Raises NotEligible when standing, proven units or phase do not allow it.
     """
     own = NodeClass.objects.select_related("standing").filter(pk=node_class.pk, party=party).first()
@@ -256,13 +258,16 @@ def place_bid(
     require_name(reference, field="reference", longest=60)
     start, end = require_slots(start_slot, end_slot, window=window)
     ask, quantity = require_price(price_ask_micros, field="price_ask_micros"), require_quantity(quantity_units)
+    minimum = require_whole(minimum_units, field="minimum_units")
+    if not 0 <= minimum <= quantity:
+        raise QuantityOutOfRange("A minimum is at most the quantity.", field="minimum_units", quantity_units=quantity)
     sla = find_named(SlaPreset, sla_code, field="sla_code")
     if sla is None:
         raise BadInput("Choose an SLA preset.", field="sla_code")
     locked = _bidding(window, now)
     terms = {
         "window_id": window.pk, "node_class_id": own.pk, "quantity_units": quantity, "start_slot": start,
-        "end_slot": end, "price_ask_micros": ask, "sla_id": sla.pk,
+        "end_slot": end, "price_ask_micros": ask, "sla_id": sla.pk, "minimum_units": minimum,
     }  # fmt: skip
     standing = Bid.objects.filter(party=party, reference=reference).first()
     if standing:

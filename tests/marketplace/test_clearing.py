@@ -10,9 +10,12 @@ from django.db import IntegrityError, connection, transaction
 from ledger import faults
 from marketplace import clock
 from marketplace import models as m
-from marketplace.clearing import services
+from marketplace.clearing.books import build_book
+from marketplace.clearing.publication import publish
 from marketplace.clearing.services import clear_window, close_bidding, judge_gate, verify_published
 from marketplace.errors import WindowClosed
+from pricing.bundle import public_bundle
+from pricing.clearing import clear
 from tests.journey import world
 from tests.journey.refusals import refused, untouched
 
@@ -96,20 +99,22 @@ def test_no_award_can_be_written_that_breaks_a_rule_even_if_the_engine_erred() -
     """The database is the second refusal: here it is told of a site that has moved since the book was built."""
     window = world.window()
     close_bidding(window=window, now=window.bidding_closes_at)
-    book, lines = services.build_book(window=window)
+    book, lines = build_book(window=window)
     m.Site.objects.filter(party__slug="harbour").update(country="US")
-    outcome = services.clear(book)
-    files = services.public_bundle(outcome, window=window.name)
+    outcome = clear(book)
+    files = public_bundle(outcome, window=window.name)
 
     with pytest.raises(IntegrityError, match="award_keeps_residency"), transaction.atomic():
-        services._publish(window, book, outcome, files, lines, clock.now())
+        publish(window=window, outcome=outcome, files=files, lines=lines, now=clock.now())
 
     assert not m.Award.objects.filter(clearing__window=window).exists()
 
 
 @pytest.mark.stage("cleared")
 @pytest.mark.parametrize("change", [
-    "marketplace_award SET units = units + 1", "marketplace_award SET amount_micros = amount_micros + 1",
+    "marketplace_award SET units = units + 1",
+    "marketplace_award SET amount_micros = amount_micros + 1, base_micros = base_micros + 1",
+
     "marketplace_clearing SET welfare_micros = welfare_micros + 1, bound_micros = bound_micros + 1",
     "marketplace_bundlefile SET body = body || '\\x20'::bytea",
 ])  # fmt: skip

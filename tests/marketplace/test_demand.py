@@ -15,7 +15,6 @@ from marketplace.errors import (
     BadInput,
     BadSlots,
     ContradictoryRules,
-    KindNotSupported,
     NotFunded,
     NotYours,
     PriceOffTick,
@@ -64,7 +63,18 @@ BAD: list[tuple[dict[str, Any], type[Exception], dict[str, Any]]] = [
     ({"end_slot": 2**63}, BadSlots, {"field": "end_slot"}),
     ({"end_slot": 5.0}, BadInput, {"field": "end_slot"}),
     ({"kind": "spot"}, BadInput, {"field": "kind"}),
-    ({"kind": "block"}, KindNotSupported, {"field": "kind"}),
+    ({"minimum_units": 1}, BadInput, {"field": "minimum_units"}),
+    ({"is_one_site": True}, BadInput, {"field": "is_one_site"}),
+    ({"choice": "either"}, BadInput, {"field": "choice"}),
+    ({"kind": "block", "minimum_units": 1}, BadInput, {"field": "minimum_units"}),
+    ({"kind": "window", "minimum_units": 2}, QuantityOutOfRange, {"field": "minimum_units", "quantity_units": 1}),
+    ({"kind": "window", "minimum_units": -1}, QuantityOutOfRange, {"field": "minimum_units"}),
+    ({"kind": "window", "minimum_units": True}, BadInput, {"field": "minimum_units"}),
+    ({"kind": "window", "minimum_units": 1.0}, BadInput, {"field": "minimum_units"}),
+    ({"kind": "block", "is_one_site": 1}, BadInput, {"field": "is_one_site"}),
+    ({"kind": "block", "choice": "x" * 61}, BadInput, {"field": "choice"}),
+    ({"kind": "block", "choice": 5}, BadInput, {"field": "choice"}),
+    ({"kind": "block", "choice": " "}, BadInput, {"field": "choice"}),
     ({"accepted_classes": []}, BadInput, {"field": "accepted_classes"}),
     ({"accepted_classes": "H100"}, BadInput, {"field": "accepted_classes"}),
     ({"accepted_classes": ["H100", "TPU"]}, UnknownName, {"field": "accepted_classes", "known": ["A100", "H100"]}),
@@ -106,6 +116,31 @@ def test_good_terms_are_posted_with_the_next_rank_and_move_no_money() -> None:
 
     assert (made.state, made.accepted_rank, made.hold_id) == ("posted", 9, None)
     assert spendable(code="buyer.available", party=world.party("alder").pk) == before
+
+
+@pytest.mark.parametrize("terms", [
+    {"kind": "block"}, {"kind": "block", "is_one_site": True, "choice": "either"},
+    {"kind": "window", "minimum_units": 2, "quantity_units": 3}, {"kind": "window", "choice": "either"},
+])  # fmt: skip
+def test_a_whole_demand_keeps_what_makes_it_whole_and_says_the_same_when_sent_again(terms: dict[str, Any]) -> None:
+    made = post(**terms)
+
+    assert {name: getattr(made, name) for name in terms} == terms
+    assert post(**terms) == made
+    with refused(ReferenceReused, field="reference"):
+        post(**terms | {"choice": "another"})
+
+
+def test_a_whole_demand_that_is_amended_to_divisible_gives_up_what_made_it_whole() -> None:
+    made = post(kind="window", minimum_units=1, choice="either")
+
+    with refused(BadInput, field="minimum_units"):
+        amend_demand(demand=made, party=made.party, kind="divisible", now=clock.now())
+
+    changed = amend_demand(
+        demand=made, party=made.party, kind="divisible", minimum_units=0, choice=None, now=clock.now()
+    )
+    assert (changed.kind, changed.minimum_units, changed.choice) == ("divisible", 0, "")
 
 
 def test_only_a_buyer_posts_demand() -> None:

@@ -27,7 +27,7 @@ class WindowList(ListMixin, PublicView):
     def get(self, request: Any) -> Response:
         """Windows with their gate: funded demand against what opens bidding. Oldest first."""
         query = self.query(request)
-        windows = list_windows()
+        windows = list_windows().prefetch_related("indicative_prices")
         if state := choice(query, "state", STATES):
             windows = windows.filter(state=state)
         page = page_by_time(windows, query, created="opened_at")

@@ -45,6 +45,37 @@ class BundleFileOut(serializers.Serializer):
         return f"/api/v1/certificates/win_{self.context['window'].hex}/files/{file.name}"
 
 
+class CapOut(serializers.Serializer):
+    """The most that one parent may sell of a product. Parents bear the pseudonyms of the public bundle."""
+
+    product = serializers.ListField(child=serializers.JSONField(), help_text="resource class, home zone, tier")
+    parent = serializers.CharField()
+    units_max = serializers.IntegerField(help_text="unit-hours")
+    rho_micros = Micros(help_text="what the cap takes from the parent's price per unit-hour; 0 where it does not bind")
+
+
+class ConcentrationOut(serializers.Serializer):
+    """How concentrated a traded product came out."""
+
+    product = serializers.ListField(child=serializers.JSONField(), help_text="resource class, home zone, tier")
+    unit_hours = serializers.IntegerField()
+    parents = serializers.IntegerField(help_text="distinct sellers; siblings of one parent count once")
+    hhi = serializers.IntegerField(help_text="sum of squared shares; 10,000 is one seller")
+    top_share_ppm = serializers.IntegerField()
+    cap_unit_hours = serializers.IntegerField(allow_null=True)
+    capped_parents = serializers.IntegerField()
+    is_cap_applicable = serializers.BooleanField(help_text="false: too few parents bid for a cap")
+
+
+class PremiumOut(serializers.Serializer):
+    """What compliance adds to the price, by volume, with a 95 % interval over slots; parts per million."""
+
+    premium_ppm = serializers.IntegerField()
+    low_ppm = serializers.IntegerField(source="premium_low_ppm")
+    high_ppm = serializers.IntegerField(source="premium_high_ppm")
+    unit_hours = serializers.IntegerField(source="premium_unit_hours")
+
+
 class CertificateOut(serializers.ModelSerializer):
     """The proof of a clearing: welfare, the bound nobody can beat, the gap between them, and the files to check it."""
 
@@ -56,22 +87,49 @@ class CertificateOut(serializers.ModelSerializer):
     gap_micros = Micros()
     bundle_hash = HexOut()
     anchored_hash = serializers.SerializerMethodField()
+    caps = CapOut(many=True, read_only=True)
+    caps_not_applicable = serializers.ListField(
+        read_only=True, child=serializers.ListField(child=serializers.JSONField()),
+        help_text="products with too few parents for a cap",
+    )
+    concentration = ConcentrationOut(many=True, read_only=True)
+    sigma_ppm = serializers.SerializerMethodField()
+    compliance_premium = serializers.SerializerMethodField()
     files = serializers.SerializerMethodField()
 
     class Meta:
         model = Clearing
         fields = (
             "window", "number", "name", "rule_version", "welfare_micros", "bound_micros", "gap_micros",
-            "demand_lines", "bid_lines", "bundle_hash", "anchored_hash", "cleared_at", "files",
+            "demand_lines", "bid_lines", "caps", "caps_not_applicable", "concentration", "sigma_ppm",
+            "compliance_premium", "bundle_hash", "anchored_hash", "cleared_at", "files",
         )  # fmt: skip
 
     @extend_schema_field({"type": ["string", "null"], "description": "what the anchor contract keeps"})
     def get_anchored_hash(self, clearing: Clearing) -> str | None:
         return self.context["anchored"].get(clearing.window.number)
 
+    @extend_schema_field({"type": "integer", "description": "what the budget takes from the Foundation's limits"})
+    def get_sigma_ppm(self, clearing: Clearing) -> int:
+        return clearing.sigma_ppm
+
+    @extend_schema_field(PremiumOut(allow_null=True))
+    def get_compliance_premium(self, clearing: Clearing) -> Any:
+        return None if clearing.premium_ppm is None else PremiumOut(clearing).data
+
     @extend_schema_field(BundleFileOut(many=True))
     def get_files(self, clearing: Clearing) -> Any:
         return BundleFileOut(clearing.files.all(), many=True, context={"window": clearing.window_id}).data
+
+
+class PricePartsOut(serializers.Serializer):
+    """What each price is made of, slot by slot; the parts add up to the price to the micro-USD."""
+
+    base_micros = MicrosList()
+    scarcity_micros = MicrosList()
+    locality_micros = MicrosList()
+    tier_micros = MicrosList()
+    sla_micros = MicrosList()
 
 
 class PriceOut(serializers.Serializer):
@@ -81,7 +139,13 @@ class PriceOut(serializers.Serializer):
     resource_class = serializers.CharField()
     country = serializers.CharField()
     tier = serializers.IntegerField()
+    home_zone = serializers.CharField(help_text="the smallest listed zone that holds its country")
     slot_prices_micros = MicrosList()
+    slot_parts_micros = serializers.SerializerMethodField()
+
+    @extend_schema_field(PricePartsOut(allow_null=True))
+    def get_slot_parts_micros(self, row: Any) -> Any:
+        return PricePartsOut(row.slot_parts_micros).data if row.slot_parts_micros else None
 
 
 class PricePage(serializers.Serializer):

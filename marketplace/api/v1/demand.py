@@ -7,7 +7,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema
 from rest_framework.response import Response
 
-from marketplace.api.fields import Body, IdField, TextIn, TextsIn, WholeIn
+from marketplace.api.fields import Body, FlagIn, IdField, TextIn, TextsIn, WholeIn
 from marketplace.api.paging import choice, page_by_time
 from marketplace.api.schema import CURSOR, DRY_RUN, IDEMPOTENCY_KEY, LIMIT, WINDOW, act_answers, page_of, parameter
 from marketplace.api.shapes import DemandDraft, DemandOut
@@ -23,7 +23,7 @@ class DemandIn(Body):
 
     window = IdField("win")
     reference = TextIn(60, help_text="your own name for it; used once")
-    kind = TextIn(20, help_text=f"one of {', '.join(KINDS)}; block cannot be cleared yet")
+    kind = TextIn(20, help_text=f"one of {', '.join(KINDS)}: any part, one ratio over all its slots, all or nothing")
     accepted_classes = TextsIn(help_text="resource classes, any of which will do")
     quantity_units = WholeIn(help_text="1 to 2^20")
     start_slot = WholeIn(help_text="first hourly slot of the window")
@@ -37,6 +37,13 @@ class DemandIn(Body):
     tier_min = WholeIn(required=False, help_text="0 to 3; 0 when left out")
     vantage_code = TextIn(30, required=False, allow_null=True)
     latency_ms_max = WholeIn(required=False, allow_null=True, help_text="p95 round trip from the vantage")
+    minimum_units = WholeIn(required=False, help_text="of a window: so many units or none; 0 when left out")
+    is_one_site = FlagIn(required=False, help_text="of a window or block: all units in one site")
+    choice = TextIn(
+        60, required=False, allow_null=True,
+        help_text="of a window or block: of your demands of one choice in a window at most one is awarded; each has "
+        "its own hold, and the losers' are released",
+    )
 
 
 class DemandList(ListMixin, ActView):

@@ -29,6 +29,9 @@ class BidIn(Body):
     end_slot = WholeIn(help_text="the slot after the last one")
     price_ask_micros = WholeIn(help_text="micro-USD per unit-hour, on a tick of 100")
     sla_code = TextIn(20)
+    minimum_units = WholeIn(
+        required=False, help_text="the same units in all slots, at least so many, or none; 0 when left out"
+    )
 
 
 class BidList(ListMixin, ActView):
