@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -14,8 +15,9 @@ from ledger.selectors import TrialBalance, halt_reason, trial_balance
 from ledger.services import USDC6_LEDGER
 from ledger.tasks import dead_jobs
 from marketplace.catalogue.models import Window
-from marketplace.catalogue.selectors import PAST_BIDDING, StripState, list_windows, strip_of
-from marketplace.clearing.models import Clearing
+from marketplace.catalogue.selectors import PAST_BIDDING, StripState, list_windows, strip_of, windows_in
+from marketplace.clearing.models import Clearing, ClearingAttempt
+from marketplace.clearing.previews import PREVIEWED
 from marketplace.clearing.selectors import ReasonCount, count_reasons, last_clearing, totals_of
 from marketplace.demand.selectors import GateProgress, gates_of
 from marketplace.governance.models import AuditLine
@@ -39,6 +41,7 @@ class WindowRow:
     gate: GateProgress
     strip: list[StripState]
     next_event: tuple[str, datetime] | None
+    refused: list[ClearingAttempt]  # attempts at clearing it that came to nothing
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,10 @@ def control_room() -> list[WindowRow]:
     """Return the windows that still run, newest first, then the last three that ended."""
     running = list(list_windows().exclude(state__in=ENDED))
     windows = running + list(list_windows().filter(state__in=ENDED)[:3])
-    gates = gates_of(windows)
-    return [WindowRow(w, gates[w.pk], strip_of(w), next_time(w)) for w in windows]
+    gates, refused = gates_of(windows), defaultdict(list)
+    for attempt in ClearingAttempt.objects.filter(window__in=windows, outcome="refused"):
+        refused[attempt.window_id].append(attempt)
+    return [WindowRow(w, gates[w.pk], strip_of(w), next_time(w), refused[w.pk]) for w in windows]
 
 
 def certificate_of_last_clearing() -> Certificate | None:
@@ -143,6 +148,11 @@ def opened_bids(window: Window) -> QuerySet[Bid]:
 def opened_windows() -> QuerySet[Window]:
     """Return the windows whose bids were opened, newest first."""
     return list_windows().filter(state__in=PAST_BIDDING)
+
+
+def previewed_windows() -> QuerySet[Window]:
+    """Return the windows that a copy can be made of, the next to close first."""
+    return windows_in(PREVIEWED)
 
 
 def told_audit_lines(lines: QuerySet[AuditLine]) -> QuerySet[AuditLine]:

@@ -40,6 +40,7 @@ class Console(UnfoldAdminSite):
             path("opened-bids/", self.admin_view(views.opened), name="opened_bids"),
             path("books/", self.admin_view(views.books), name="books"),
             path("certificate/", self.admin_view(views.certificate), name="certificate"),
+            path("preview/", self.admin_view(views.preview), name="preview"),
             path("acts/<slug:name>/", self.admin_view(views.act), name="act"),
         ]
         return own + urls
@@ -122,12 +123,22 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, Any, type[Table]], ...]], ...] = 
         ("Clearings", "balance", m.Clearing, table_of(
             m.Clearing, show=("window", "rule_version", "welfare_micros", "bound_micros", "gap_micros", "cleared_at",
                               hexed("bundle_hash")), list_select_related=("window",))),
+        ("Attempts", "replay", m.ClearingAttempt, table_of(
+            m.ClearingAttempt, show=("window", "number", "outcome", "code", "sentence", "began_at", "ended_at"),
+            filters=("outcome",), list_select_related=("window",))),
+        ("Indicative prices", "price_change", m.IndicativePrice, table_of(
+            m.IndicativePrice, show=("window", "resource_class", "method", "low_micros", "high_micros", "bids",
+                                     "made_at"),
+            filters=("method",), list_select_related=("window", "resource_class"))),
         ("Prices", "sell", m.PriceRow, table_of(
             m.PriceRow, show=("clearing", "resource_class", "country", "tier", "signature"),
             filters=("resource_class", "country", "tier"), list_select_related=("clearing__window",))),
         ("Awards", "handshake", m.Award, table_of(
             m.Award, show=("demand", "bid", "start_slot", "end_slot", "units", "amount_micros"),
             list_select_related=("demand__party", "bid__party"))),
+        ("Backups", "swap_horiz", m.Backup, table_of(
+            m.Backup, show=("award", "bid", "strike_price_micros"),
+            list_select_related=("award__demand__party", "bid__party"))),
         ("Reasons", "help", m.LineReason, table_of(
             m.LineReason, show=("side", "demand", "bid", "code", "unfilled_unit_hours"), filters=("side", "code"),
             list_select_related=("demand__party", "bid__party"))),
@@ -194,6 +205,8 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, Any, type[Table]], ...]], ...] = 
         ("Audit trail", "fact_check", m.AuditLine, table_of(
             m.AuditLine, Trail, show=("at", "actor", "action", "subject", "reason"), filters=("action",),
             search=("subject", "actor"), sortable_by=())),
+        ("Notices", "campaign", m.Notice, table_of(
+            m.Notice, show=("at", "party", "code", "sentence"), filters=("code",), list_select_related=("party",))),
         ("Progress", "hourglass_top", m.Progress, table_of(
             m.Progress, show=("job", "phase", "done", "total", "outcome", "updated_at"), filters=("outcome",))),
     )),
@@ -210,6 +223,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     room = [
         {"title": "Control room", "icon": "monitoring", "link": reverse("admin:index")},
         {"title": "Opened bids", "icon": "drafts", "link": reverse("admin:opened_bids")},
+        {"title": "Preview a clearing", "icon": "preview", "link": reverse("admin:preview")},
         {"title": "Trial balance", "icon": "account_balance_wallet", "link": reverse("admin:books")},
     ]
     groups = [{"title": "", "items": room}]

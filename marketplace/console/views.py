@@ -11,10 +11,11 @@ from django.template.response import TemplateResponse
 from django.views.decorators.http import require_http_methods, require_safe
 
 from marketplace import clock
+from marketplace.clearing.previews import preview_window
 from marketplace.clearing.selectors import last_clearing
 from marketplace.clearing.services import verify_published
-from marketplace.console.acts import ACTS, run_act
-from marketplace.console.reads import books_page, opened_bids, opened_windows
+from marketplace.console.acts import ACTS, REFUSALS, run_act
+from marketplace.console.reads import books_page, opened_bids, opened_windows, previewed_windows
 from marketplace.doors import found_or_404, page_of
 from marketplace.insights.anchors import anchored_hashes
 
@@ -56,6 +57,20 @@ def certificate(request: HttpRequest) -> HttpResponse:
         request, "certificate", title=f"Certificate of {clearing.window.name}", clearing=clearing, wrong=wrong,
         bundle_hash=bundle_hash, anchored=anchored, files=clearing.files.order_by("name").defer("body"),
     )  # fmt: skip
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def preview(request: HttpRequest) -> HttpResponse:
+    """Clear a frozen copy of a window that is not cleared yet, and show what it came to; nothing is published."""
+    windows = list(previewed_windows())
+    found, refusal = None, ""
+    if request.method == "POST":
+        window = found_or_404(next((w for w in windows if w.name == request.POST.get("window")), None))
+        try:
+            found = preview_window(window=window, actor=request.user.get_username(), now=clock.now())
+        except REFUSALS as error:
+            refusal = f"{error} ({error.code})"
+    return _page(request, "preview", title="Preview a clearing", windows=windows, preview=found, refusal=refusal)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -28,6 +28,10 @@ class BidForm(DoorForm):
     price_ask_micros = UsdPriceField(
         label="Ask", help_text="The least you take before the platform's fee. You are paid the clearing price."
     )
+    minimum_units = forms.IntegerField(
+        label="At least", required=False, min_value=0,
+        help_text="Sell the same units in all these hours, at least so many, or none. Empty: any part in any hour.",
+    )
     sla_code = forms.ChoiceField(label="SLA you promise", help_text="Below it the buyer is credited from your payout.")
 
     def __init__(self, *args: Any, windows: list[Window], node_classes: list[NodeClass], **kwargs: Any) -> None:
@@ -45,4 +49,5 @@ class BidForm(DoorForm):
 
     def terms(self) -> dict[str, Any]:
         """Return the arguments of `place_bid`."""
-        return {**self.cleaned_data, **{name: known[self.cleaned_data[name]] for name, known in self._things.items()}}
+        chosen = {**self.cleaned_data, "minimum_units": self.cleaned_data["minimum_units"] or 0}
+        return {**chosen, **{name: known[self.cleaned_data[name]] for name, known in self._things.items()}}

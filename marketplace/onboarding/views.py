@@ -33,6 +33,7 @@ def home(request: HttpRequest) -> HttpResponse:
     return render(request, "onboarding/home.html", {
         "list": checklist.checklist_of(request.party, money, market_time(request)),
         "windows": [(w, gates[w.pk]) for w in windows], "money": money, "progress": notices.current_progress(),
+        "told": notices.notices_of(request.party.pk, market_time(request)),
     })  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from marketplace.doors import DoorForm, UsdPriceField
 KINDS = (
     ("divisible", "Divisible: any part, in any of the hours"),
     ("window", "Window: the same share in every hour"),
+    ("block", "Block: all or nothing"),
 )
 
 
@@ -37,6 +38,17 @@ class DemandForm(DoorForm):
     )
     price_limit_micros = UsdPriceField(
         label="Price limit", help_text="The most you pay, fee included. You pay the clearing price, never more."
+    )
+    minimum_units = forms.IntegerField(
+        label="At least", required=False, min_value=0, help_text="Of a window: so many units, or none at all."
+    )
+    is_one_site = forms.BooleanField(
+        label="All units in one site", required=False, help_text="Of a window or block: no part stands elsewhere."
+    )
+    choice = forms.CharField(
+        label="Alternatives", required=False, max_length=60,
+        help_text="Give several windows or blocks the same name here: at most one of them is awarded. Each is funded "
+        "by its own hold; those that lose are released.",
     )
     zone_code = forms.ChoiceField(label="Zone", required=False, help_text="Where the machines must stand.")
     control_zone_code = forms.ChoiceField(
@@ -69,8 +81,9 @@ class DemandForm(DoorForm):
         """Return the arguments of `post_demand`."""
         data = dict(self.cleaned_data)
         data["window"] = self._windows[data["window"]]
-        for name in ("zone_code", "control_zone_code", "vantage_code"):
+        for name in ("zone_code", "control_zone_code", "vantage_code", "choice"):
             data[name] = data[name] or None
+        data["minimum_units"] = data["minimum_units"] or 0
         return data
 
 

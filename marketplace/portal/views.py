@@ -40,6 +40,7 @@ def home(request: HttpRequest) -> HttpResponse:
         "gap_micros": demands.funding_gap_micros(request.party), "counts": demands.count_by_state(request.party),
         "trouble": leases.leases_in_trouble(request.party)[:5],
         "running": running.filter(state__in=leases.RUNNING_STATES).count(), "progress": notices.current_progress(),
+        "told": notices.notices_of(request.party.pk, market_time(request)),
     })  # fmt: skip
 
 
@@ -82,6 +83,7 @@ def window_page(request: HttpRequest, window_id: UUID) -> HttpResponse:
         "reasons": clearings.count_reasons(clearing) if clearing else [],
         "totals": clearings.totals_of(clearing) if clearing else {},
         "mine": demands.demands_of(request.party, window=window.pk)[:5],
+        "indicative": clearings.indicative_prices(window) if window.state in catalogue.OPEN_STATES else [],
     })  # fmt: skip
 
 
@@ -125,7 +127,8 @@ def demand_page(request: HttpRequest, demand_id: UUID) -> HttpResponse:
     awards = list(clearings.awards_of_demand(demand))
     return render(request, "portal/demand.html", {
         "demand": demand, "awards": awards, "awarded_micros": sum(a.amount_micros for a in awards),
-        "reason": clearings.reason_of_demand(demand), "money": leases.money_of(request.party),
+        "parts": clearings.parts_of(awards), "reason": clearings.reason_of_demand(demand),
+        "money": leases.money_of(request.party),
         "leases": leases.leases_bought_by(request.party).filter(demand=demand),
     })  # fmt: skip
 
@@ -170,7 +173,8 @@ def lease_page(request: HttpRequest, lease_id: UUID) -> HttpResponse:
     lease = found_or_404(leases.find_lease_of_buyer(lease_id, request.party))
     metered = metered_hours(lease)
     return render(request, "portal/lease.html", {
-        "lease": lease, "metered": metered, "transactions": leases.transactions_of(lease),
+        "lease": lease, "backups": clearings.backups_of(lease.demand, lease.bid), "metered": metered,
+        "transactions": leases.transactions_of(lease),
         "verdict": getattr(lease, "verdict", None),
         "hours": market.lease_hours(lease, metered) if metered else None,
         "burn": market.lease_burn(lease, metered) if metered else None, "flow": market.lease_money(lease),

@@ -165,6 +165,12 @@ def account_words(code: str) -> str:
     return words.ACCOUNTS.get(code, code)
 
 
+@register.filter
+def part_words(name: str) -> str:
+    """Return what a part of a price is called."""
+    return words.PARTS[name]
+
+
 @register.simple_tag
 def reason(code: str, detail: dict | None = None) -> str:
     """Say why a line was not filled."""

@@ -76,8 +76,21 @@ def make_market() -> Market:
     _bids(market, market.bidding)
     market.collecting = _window(3, "2026-W49", NOW + timedelta(days=10), 168)
     _demands(market, market.collecting, 9, funded=5)
+    for window in (market.bidding, market.collecting):
+        _indicative(market, window)
     _chain_rows(market)
     return market
+
+
+def _indicative(market: Market, window: m.Window) -> None:
+    for kind in m.ResourceClass.objects.all():
+        low = kind.reference_price_micros
+        is_traded = kind.pk == "H100-80"
+        m.IndicativePrice.objects.create(
+            window=window, resource_class=kind, method="cleared_bids" if is_traded else "comparator", low_micros=low,
+            high_micros=low + 250_000 * is_traded, bids=4 * is_traded, source="4 opened bids of 2026-W46",
+            input_hash=market.hash("copy"), made_at=NOW,
+        )  # fmt: skip
 
 
 def seat(party: m.Party, email: str, role: str = "owner", is_staff: bool = False) -> m.User:
@@ -249,8 +262,15 @@ def _settled_window(market: Market) -> None:
     market.clearing = m.Clearing.objects.create(
         id=uuid7(NOW), window=window, rule_version="2026-11", bundle_hash=market.hash("bundle"),
         welfare_micros=41_237_812_400, bound_micros=41_237_812_400, gap_micros=0, demand_lines=34, bid_lines=len(bids),
-        cleared_at=window.bidding_closes_at,
-    )
+        cleared_at=window.bidding_closes_at, premium_ppm=214_000, premium_low_ppm=180_000, premium_high_ppm=251_000,
+        premium_unit_hours=4_100,
+        concentration=[
+            {"product": ["H100-80", "EU", 2], "unit_hours": 2_400, "parents": 5, "hhi": 2_410, "top_share_ppm": 299_800,
+             "cap_unit_hours": 720, "capped_parents": 2, "is_cap_applicable": True},
+            {"product": ["L40S-48", "US", 1], "unit_hours": 900, "parents": 1, "hhi": 10_000,
+             "top_share_ppm": 1_000_000, "cap_unit_hours": None, "capped_parents": 0, "is_cap_applicable": False},
+        ],
+    )  # fmt: skip
     for name in ("manifest.json", "bids.jsonl", "demands.jsonl"):
         m.BundleFile.objects.create(clearing=market.clearing, name=name, body=f'{{"file":"{name}"}}\n'.encode())
     awards = _awards(market, demands, bids)
@@ -284,11 +304,17 @@ def _awards(market: Market, demands: list[m.Demand], bids: list[m.Bid]) -> list[
             if units:
                 left[bid.pk] -= units
                 want -= units
+                whole = units * price * demand.hours
+                tenth = whole // 10
                 made.append(m.Award.objects.create(
                     id=uuid7(NOW), clearing=market.clearing, demand=demand, bid=bid, start_slot=demand.start_slot,
                     end_slot=demand.end_slot, units=units, slot_prices_micros=[price] * demand.hours,
-                    amount_micros=units * price * demand.hours,
+                    amount_micros=whole, base_micros=whole - 4 * tenth, scarcity_micros=tenth,
+                    locality_micros=2 * tenth, tier_micros=tenth, sla_micros=0,
                 ))  # fmt: skip
+                spare = next((b for b in bids if b.party_id != bid.party_id), None)
+                if spare:
+                    m.Backup.objects.create(award=made[-1], bid=spare, strike_price_micros=price + 100_000)
     won = {a.demand_id for a in made}
     for demand in demands:
         demand.state = "awarded" if demand.pk in won else ("lost" if demand.hold_id else "unfunded")

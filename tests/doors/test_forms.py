@@ -16,6 +16,7 @@ def demand_of(market, **changes) -> dict:
         "window": market.collecting.pk, "reference": "FORM-1", "kind": "divisible", "accepted_classes": ["H100-80"],
         "quantity_units": "8", "start_slot": "0", "end_slot": "24", "price_limit_micros": "2.40", "zone_code": "EU",
         "control_zone_code": "", "tier_min": "1", "sla_code": "99.5", "vantage_code": "", "latency_ms_max": "",
+        "minimum_units": "", "choice": "",
     }  # fmt: skip
     return terms | changes
 
@@ -40,6 +41,46 @@ def test_dollars_become_integer_micro_usd(text, micros):
 def test_what_is_no_amount_is_refused(text):
     with pytest.raises(forms.ValidationError):
         micros_from_text(text)
+
+
+def test_a_block_in_one_site_and_a_minimum_are_posted_from_the_page(market, enter):
+    client = enter("buyer")
+
+    client.post(reverse("portal:demand_new"), demand_of(market, kind="block", is_one_site="on", choice="night or day"))
+    client.post(reverse("portal:demand_new"), demand_of(market, reference="FORM-2", kind="window", minimum_units="3"))
+
+    block, window = m.Demand.objects.get(reference="FORM-1"), m.Demand.objects.get(reference="FORM-2")
+    assert (block.kind, block.is_one_site, block.choice) == ("block", True, "night or day")
+    assert (window.kind, window.minimum_units, window.is_one_site) == ("window", 3, False)
+    page = client.get(reverse("portal:demand", args=[block.pk])).content.decode()
+    assert "all or nothing, in one site" in page
+    assert "at most one of “night or day”" in page
+
+
+@pytest.mark.parametrize(("change", "field"), [
+    ({"minimum_units": "9", "kind": "window"}, "minimum_units"), ({"minimum_units": "2"}, "minimum_units"),
+    ({"choice": "either"}, "choice"), ({"is_one_site": "on"}, "is_one_site"),
+])  # fmt: skip
+def test_a_whole_that_cannot_be_is_refused_beside_its_field(market, enter, change, field):
+    reply = enter("buyer").post(reverse("portal:demand_new"), demand_of(market, **change))
+
+    assert reply.status_code == 422
+    assert field in reply.context["form"].errors
+    assert not m.Demand.objects.filter(reference="FORM-1").exists()
+
+
+def test_a_bid_with_a_minimum_is_sealed_from_the_page(market, enter):
+    client = enter("provider")
+
+    refused = client.post(reverse("onboarding:bid_new"), bid_of(market, market.bidding, minimum_units="5"))
+    sealed = client.post(reverse("onboarding:bid_new"), bid_of(market, market.bidding, minimum_units="1"))
+
+    assert refused.status_code == 422
+    assert "minimum_units" in refused.context["form"].errors
+    bids = m.Bid.objects.filter(party=market.providers[0], reference="FORM-B")
+    if sealed.status_code == 302:
+        assert bids.get().minimum_units == 1
+        assert "at least 1 or none" in client.get(reverse("onboarding:bids")).content.decode()
 
 
 def test_a_demand_is_posted_funded_and_withdrawn_from_the_pages(market, enter):
