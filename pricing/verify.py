@@ -36,7 +36,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, NoReturn, Protocol, TypeAlias
+from typing import IO, Any, NoReturn, TypeAlias
 
 FORMAT, RULE_VERSION = "grove-clearing", 2
 TICK, PRICE_MAX, QUANTITY_MAX, SLOTS_MAX, PROBATION_SLOTS = 100, 10**9, 1 << 20, 744, 24
@@ -102,15 +102,16 @@ CLEARING_CHECKS = (
 
 def verify_bundle(files: Mapping[str, bytes]) -> Report:
     """Run every check. Never raises on a bad bundle: what cannot be read is a failed check."""
-    return _verify(_Memory(files))
+    return _verify(Source(list(files), lambda name: io.BytesIO(files[name])))
 
 
 def verify_path(path: Path) -> Report:
     """The same for a directory or a .zip, read as a stream. Raises OSError or BadZipFile where there is none."""
     if path.is_dir():
-        return _verify(_Directory(path))
+        names = [entry.name for entry in path.iterdir()]
+        return _verify(Source(names, lambda name: (path / name).open("rb")))
     with zipfile.ZipFile(path) as archive:
-        return _verify(_Archive(archive))
+        return _verify(Source(archive.namelist(), archive.open))
 
 
 def _verify(source: "Source") -> Report:
@@ -141,42 +142,12 @@ def _refuse(sentence: str) -> NoReturn:
 # -- where the files come from -----------------------------------------------------------------------------------------
 
 
-class Source(Protocol):
-    def names(self) -> list[str]: ...
-    def open(self, name: str) -> IO[bytes]: ...
+@dataclass(frozen=True)
+class Source:
+    """The files of a bundle, wherever they lie."""
 
-
-class _Memory:
-    def __init__(self, files: Mapping[str, bytes]) -> None:
-        self.files = files
-
-    def names(self) -> list[str]:
-        return list(self.files)
-
-    def open(self, name: str) -> IO[bytes]:
-        return io.BytesIO(self.files[name])
-
-
-class _Directory:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def names(self) -> list[str]:
-        return [entry.name for entry in self.path.iterdir()]
-
-    def open(self, name: str) -> IO[bytes]:
-        return (self.path / name).open("rb")
-
-
-class _Archive:
-    def __init__(self, archive: zipfile.ZipFile) -> None:
-        self.archive = archive
-
-    def names(self) -> list[str]:
-        return self.archive.namelist()
-
-    def open(self, name: str) -> IO[bytes]:
-        return self.archive.open(name)
+    names: Sequence[str]
+    open: Callable[[str], IO[bytes]]
 
 
 # -- the form of each file: one canonical text for one content ---------------------------------------------------------
@@ -188,28 +159,27 @@ KINDS = {b"divisible": 0, b"window": 1, b"block": 2}
 DIVISIBLE, WINDOW, BLOCK = range(3)
 STANDINGS = ("REGISTERED", "PROBATION", "PROVEN", "DEGRADED", "SUSPENDED")
 
-# (field, form, column, may be left out at its default) in the order of the text.
-SCHEMAS: dict[str, tuple[tuple[str, bytes, str, bool], ...]] = {
+# (field, form, column) in the order of the text; a field at its default is left out.
+SCHEMAS: dict[str, tuple[tuple[str, bytes, str], ...]] = {
     "demands": (
-        ("accepted_rank", WHOLE, "rank", False), ("choice", NAME, "choice", True), ("curve", NAME, "curve", True),
-        ("end_slot", WHOLE, "end", False), ("id", NAME, "ids", False), ("is_foundation", TRUE, "is_foundation", True),
-        ("is_one_site", TRUE, "is_one_site", True), ("kind", KIND, "kind", False),
-        ("minimum_units", POSITIVE, "minimum", True), ("parent", NAME, "parent", False),
-        ("price_limit_micros", WHOLE, "price", False), ("quantity_units", WHOLE, "quantity", False),
-        ("requirement", HEX, "requirement", False), ("start_slot", WHOLE, "start", False),
+        ("accepted_rank", WHOLE, "rank"), ("choice", NAME, "choice"), ("curve", NAME, "curve"),
+        ("end_slot", WHOLE, "end"), ("id", NAME, "ids"), ("is_foundation", TRUE, "is_foundation"),
+        ("is_one_site", TRUE, "is_one_site"), ("kind", KIND, "kind"), ("minimum_units", POSITIVE, "minimum"),
+        ("parent", NAME, "parent"), ("price_limit_micros", WHOLE, "price"), ("quantity_units", WHOLE, "quantity"),
+        ("requirement", HEX, "requirement"), ("start_slot", WHOLE, "start"),
     ),
     "bids": (
-        ("accepted_rank", WHOLE, "rank", False), ("attributes", HEX, "attributes", False),
-        ("curve", NAME, "curve", True), ("end_slot", WHOLE, "end", False), ("id", NAME, "ids", False),
-        ("minimum_units", POSITIVE, "minimum", True), ("parent", NAME, "parent", False),
-        ("price_ask_micros", WHOLE, "price", False), ("quality_bps", WHOLE, "quality", False),
-        ("quantity_units", WHOLE, "quantity", False), ("start_slot", WHOLE, "start", False),
+        ("accepted_rank", WHOLE, "rank"), ("attributes", HEX, "attributes"), ("curve", NAME, "curve"),
+        ("end_slot", WHOLE, "end"), ("id", NAME, "ids"), ("minimum_units", POSITIVE, "minimum"),
+        ("parent", NAME, "parent"), ("price_ask_micros", WHOLE, "price"), ("quality_bps", WHOLE, "quality"),
+        ("quantity_units", WHOLE, "quantity"), ("start_slot", WHOLE, "start"),
     ),
     "awards": (
-        ("amount_micros", WHOLE, "amount", False), ("bid_id", NAME, "bid", False), ("demand_id", NAME, "demand", False),
-        ("end_slot", WHOLE, "end", False), ("start_slot", WHOLE, "start", False), ("units", WHOLE, "units", False),
+        ("amount_micros", WHOLE, "amount"), ("bid_id", NAME, "bid"), ("demand_id", NAME, "demand"),
+        ("end_slot", WHOLE, "end"), ("start_slot", WHOLE, "start"), ("units", WHOLE, "units"),
     ),
 }
+HAVE_DEFAULTS = ("choice", "curve", "is_foundation", "is_one_site", "minimum_units")
 DEMAND_HASHED = (
     "kind", "quantity", "start", "end", "price", "rank", "minimum", "requirement", "parent", "choice", "curve",
     "is_one_site", "is_foundation",
@@ -218,11 +188,11 @@ BID_HASHED = ("quantity", "start", "end", "price", "quality", "rank", "minimum",
 TEXT_COLUMNS = ("parent", "choice", "curve", "requirement", "attributes")  # places in a sorted table, -1 without
 
 
-def _pattern(schema: Sequence[tuple[str, bytes, str, bool]]) -> re.Pattern[bytes]:
+def _pattern(schema: Sequence[tuple[str, bytes, str]]) -> re.Pattern[bytes]:
     parts = []
-    for number, (name, form, _, is_optional) in enumerate(schema):
+    for number, (name, form, _) in enumerate(schema):
         part = b'%s"%s":%s' % (b"," if number else b"{", name.encode(), form)
-        parts.append(b"(?:%s)?" % part if is_optional else part)
+        parts.append(b"(?:%s)?" % part if name in HAVE_DEFAULTS else part)
     return re.compile(b"".join(parts) + rb"}\n")
 
 
@@ -522,8 +492,8 @@ class Bundle:
 
     def check_files(self) -> str:
         expected = sorted([MANIFEST, *(f"{name}.jsonl" for name in FILES)])
-        if sorted(self.source.names()) != expected:
-            _refuse(f"missing, foreign or repeated files: {sorted(set(self.source.names()) ^ set(expected))}")
+        if sorted(self.source.names) != expected:
+            _refuse(f"missing, foreign or repeated files: {sorted(set(self.source.names) ^ set(expected))}")
         if (self.manifest["format"], self.manifest["rule_version"]) != (FORMAT, RULE_VERSION):
             _refuse("another format or rule version")
         if self.manifest["parameters"] != PARAMETERS:
@@ -569,7 +539,7 @@ class Bundle:
     def _side(self, name: str, number: Mapping[str, dict[bytes, int]]) -> Side:
         side = Side()
         for texts in self._columns(name):
-            for (_, form, column, _), values in zip(SCHEMAS[name], texts, strict=True):
+            for (_, form, column), values in zip(SCHEMAS[name], texts, strict=True):
                 if column == "ids":
                     side.ids.extend(values)
                 elif column in number:
