@@ -51,8 +51,11 @@ class Settled:
 
 def settle(low: "Low", input_hash: bytes) -> Settled:
     """The published optimum of a market at its low point. Raises `SolverFailed`."""
+    x = _canonical_fill(low.solved, input_hash)
+    found = sifting.beyond_at(low.solved.programme, x)
+    if not found.is_empty:  # it would share what stands at a price with all that lies beyond it
+        return settle(low_point(sifting.widen(low.solved, low.start, found), input_hash), input_hash)
     solved, point, start = low.solved, low.point, low.start
-    x = _canonical_fill(solved, input_hash)
     lam, rho = np.rint(point.lam).astype(np.int64), np.rint(point.rho).astype(np.int64)
     is_off_tick = bool((np.abs(point.lam - lam) > TOLERANCE * 100).any())
     if is_off_tick:

@@ -11,8 +11,9 @@ Small programmes are solved at once, with every step in sight. Either way ends a
 takes the unique dual and the unique fill out of all optimal ones.
 """
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -27,9 +28,11 @@ SWEEP_BUCKET = 0.05  # of a price
 SWEEP_CELLS = 40_000_000  # of the histograms of a sweep
 COARSE = (0.06, 0.06, 0.006)  # band of lines, band of wholes, bucket: as parts of the price
 FINE = (0.006, 0.03, 0.0)
-WARM = (0.01, 0.03, 0.0)
-ROUNDS_MAX = 12  # then the whole programme at once
+ROUNDS_MAX = 40  # then the whole programme at once
 TOLERANCE = 1e-6  # far above the solver's 1e-9, far below the 1 that separates integers
+
+
+Change = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,27 +43,33 @@ class Start:
     rho: Ints  # [caps] ticks
     sigma: float
     basis: "Basis | None"
+    near: Programme | None = None  # solved around these prices, of a market with the same divisible lines
+    hidden: Hidden | None = None  # what had to be seen besides
 
     def without(self, windows: Flags, whole_bids: Flags) -> "Start":
         """The same for a market without these wholes."""
-        if self.basis is None:
-            return self
-        return replace(self, basis=replace(
-            self.basis, windows=self.basis.windows[~windows], whole_bids=self.basis.whole_bids[~whole_bids]))
+        return self._changed(lambda one: one[~windows], lambda one: one[~whole_bids])
 
 
     def with_window(self) -> "Start":
         """The same for a market with one more window, the last."""
-        return self._with("windows")
+        return self._changed(_and_one, lambda one: one)
 
     def with_whole_bid(self) -> "Start":
-        return self._with("whole_bids")
+        return self._changed(lambda one: one, _and_one)
 
-    def _with(self, side: str) -> "Start":
-        if self.basis is None:
-            return self
-        one_more = np.append(getattr(self.basis, side), np.int8(AT_LOWER))
-        return replace(self, basis=replace(self.basis, **{side: one_more}))
+    def _changed(self, windows: Change, whole_bids: Change) -> "Start":
+        basis, hidden = self.basis, self.hidden
+        if basis is not None:
+            basis = replace(basis, windows=windows(basis.windows), whole_bids=whole_bids(basis.whole_bids))
+        if hidden is not None:
+            hidden = replace(hidden, windows=windows(hidden.windows), whole_bids=whole_bids(hidden.whole_bids))
+        return replace(self, basis=basis, hidden=hidden)
+
+
+def _and_one(status: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """At the lower bound, or not hidden: both are nought."""
+    return np.append(status, np.zeros(1, dtype=status.dtype))
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,25 +113,31 @@ def solve_market(market: Market, start: Start | None = None) -> Solved:
     """An optimum of the whole programme. Raises `SolverFailed`."""
     if market.line_slot_count() <= DIRECT_LINE_SLOTS:
         return run(build_programme(market, None), start.basis if start else None, 1)
-    width, hidden, rounds = FINE, None, 0
-    if start is None:
-        start = sweep(market)
+    rounds = 0
+    if start is None or start.near is None:  # prices of another book are a start for the wide band only
+        start = start or sweep(market)
         coarse = run(build_programme(market, focus_on(market, start, COARSE, None)), start.basis, 1)
-        hidden, start, rounds = hidden_at(coarse.programme, coarse.read()), next_start(coarse), 1
-    elif start.basis is None:
-        width = WARM
-    solved = run(build_programme(market, focus_on(market, start, width, hidden)), start.basis, rounds + 1)
+        rounds = 1
+        start = replace(next_start(coarse), near=None, hidden=hidden_at(coarse.programme, coarse.read()))
+    solved = run(_build_near(market, start), start.basis, rounds + 1)
     while not (found := hidden_at(solved.programme, solved.read())).is_empty:
         if solved.rounds >= ROUNDS_MAX:
             return run(build_programme(market, None), None, solved.rounds + 1)
         seen = solved.programme.focus.hidden if solved.programme.focus else None
         if seen is not None and found.is_in(seen):  # even half a price was too narrow: look from where it got to
-            start, hidden = next_start(solved), found.and_(seen)
-            programme = build_programme(market, focus_on(market, start, width, hidden))
-            solved = run(programme, start.basis, solved.rounds + 1)
+            start = replace(next_start(solved), near=None, hidden=found.and_(seen))
+            solved = run(_build_near(market, start), start.basis, solved.rounds + 1)
         else:
             solved = widen(solved, next_start(solved), found)
     return solved
+
+
+def _build_near(market: Market, start: Start) -> Programme:
+    """The programme around a start; steps that an earlier one has merged are taken from it."""
+    near = start.near
+    if near is not None and near.focus is not None and near.market.divisible is market.divisible:
+        return build_programme(market, replace(near.focus, hidden=start.hidden), near)
+    return build_programme(market, focus_on(market, start, FINE, start.hidden))
 
 
 def widen(solved: Solved, start: Start, hidden: Hidden) -> Solved:
@@ -154,8 +169,9 @@ def pool_prices(market: Market, lam: Ints, rho: Ints) -> Ints:
 
 def next_start(solved: Solved) -> Start:
     point = solved.read()
+    focus = solved.programme.focus
     return Start(np.rint(point.lam).astype(np.int64), np.rint(point.rho).astype(np.int64), point.sigma,
-                 _read_basis(solved, point.x))
+                 _read_basis(solved, point.x), solved.programme, focus.hidden if focus else None)
 
 
 def run(programme: Programme, basis: Basis | None, rounds: int) -> Solved:
@@ -207,6 +223,18 @@ def hidden_at(programme: Programme, point: Point) -> Hidden:
         _beyond_wrongly(programme.demand, fills[0], 1, (len(market.mask_of_pool), market.slots)),
         _beyond_wrongly(programme.supply, fills[1], -1, (len(market.group_of_pool), market.slots)),
         wrong, wrong_bids, flows,
+    )
+
+
+def beyond_at(programme: Programme, x: Floats) -> Hidden:
+    """The cells where this fill uses steps beyond the band in part, and nothing else."""
+    market = programme.market
+    fills = programme.split(x)
+    return Hidden(
+        _beyond_wrongly(programme.demand, fills[0], 1, (len(market.mask_of_pool), market.slots)),
+        _beyond_wrongly(programme.supply, fills[1], -1, (len(market.group_of_pool), market.slots)),
+        np.zeros(len(market.windows), dtype=np.bool_), np.zeros(len(market.whole_bids), dtype=np.bool_),
+        np.zeros((len(market.pair_mask), market.slots), dtype=np.bool_),
     )
 
 

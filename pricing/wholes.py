@@ -85,7 +85,7 @@ def _within_budget(book: Book, market: Market, low: Low) -> tuple[Market, Low, I
     all_windows = replace(market.windows.lines, units=np.where(of_foundation, window_fill, market.windows.lines.units))
     windows = replace(market.windows, lines=all_windows).take(all_windows.units > 0)
     left = market.without_budget(join_lines(market.divisible.take(~own), held), windows)
-    start = replace(low.start, basis=None, sigma=0.0)
+    start = replace(low.start, basis=None, near=None, hidden=None, sigma=0.0)
     touched = np.union1d(lines.line, market.windows.lines.line[of_foundation])
     return left, low_point(sifting.solve_market(left, start), book.input_hash), touched
 
@@ -110,7 +110,7 @@ def _until_whole(book: Book, market: Market, low: Low) -> Whole:
                              low.start)
             market, lines = held
             rounded |= set(lines.tolist())
-            start = replace(low.start, basis=None)
+            start = replace(low.start, basis=None, near=None, hidden=None)
         low = low_point(sifting.solve_market(market, start), book.input_hash)
         rounds += low.solved.rounds
     raise AssertionError("each round takes something away")
