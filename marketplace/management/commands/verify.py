@@ -60,8 +60,9 @@ class Command(BaseCommand):
         if not report.ok:
             raise CommandError("The bundle does not hold.", returncode=1)
         self.stdout.write(
-            f"The bundle proves its result: welfare {report.welfare_micros}, gap {report.gap_micros} micro-USD, "
-            f"{report.awards} awards, {report.losers} losers, each with its reason."
+            f"The bundle proves its result: welfare {report.welfare_micros} micro-USD, where no allocation that keeps "
+            f"the rules reaches more than {report.bound_micros}; {report.awards} awards; {report.losers} losers, each with "
+            "its reason."
         )
         self.stdout.write(
             f"{report.rejected_in_the_money} lines that no price can ration were left out in the money, at an "
