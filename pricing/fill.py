@@ -80,8 +80,9 @@ def window_units(settled: Settled, book: Book) -> tuple[Ints, Ints]:
 def _whole_units(book: Book, wholes: Wholes, column: Ints, fill: Ints, rank: Ints, ids: tuple[str, ...]) -> Ints:
     lines = wholes.lines
     total = np.bincount(column[column >= 0], lines.units[column >= 0], minlength=len(fill)).astype(np.int64)
-    units = np.where((column == IN) | ((column >= 0) & np.append(fill == total, False)[column]), lines.units, 0)
-    shared = np.flatnonzero((column >= 0) & np.append((fill > 0) & (fill < total), False)[column])
+    place = np.maximum(column, -1)  # no column is the last place, which is not filled
+    units = np.where((column == IN) | np.append(fill == total, False)[place], lines.units, 0)
+    shared = np.flatnonzero(np.append((fill > 0) & (fill < total), False)[place])
     if len(shared):
         units[shared] = share_pro_rata(column[shared], lines.units[shared], np.where(fill < total, fill, 0),
                                        rank[lines.line[shared]], ties(book, ids, lines.line[shared]))
