@@ -13,9 +13,10 @@ import numpy as np
 from pricing import errors
 from pricing.awards import share_pro_rata
 from pricing.book import Book, Ints
+from pricing.draws import Words
 from pricing.programme import IN, NEVER, Market, Steps, Wholes
 from pricing.ranges import Lines, line_slots, slot_by_slot
-from pricing.settle import Settled, Words
+from pricing.settle import Settled
 from pricing.sifting import pool_prices
 
 

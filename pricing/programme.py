@@ -27,12 +27,14 @@ from functools import cached_property
 import numpy as np
 
 from pricing.book import DIVISIBLE, TICK_MICROS, Book, Flags, Ints
+from pricing.draws import WEIGHT_BITS, mixed
 from pricing.eligibility import Eligibility
 from pricing.highs import Columns, Floats
 from pricing.ranges import Lines, RangeExtremes, cover, join_lines, line_slots, range_sums, slot_by_slot
 
 NEVER = 1 << 50  # ticks: no price reaches it, and sums of a window of it still fit
 NO_CAP = -1
+GIFT_TOTAL = 0.25  # units, over all cells: prices answer, quantities cannot
 FLOW_BAND = 0.25  # of a price: a missing flow tears two prices apart
 WIDE = 0.5  # of a price: the band of a cell whose own was too narrow
 
@@ -85,6 +87,7 @@ class Market:
     budget_ticks: int | None
     choices: int
     is_wanted: Flags  # [S + variants, slots] cells with demand that something may serve: the rows of demand
+    gifts: Floats  # [G, slots] units for nothing, too few to matter: they make the least of all optimal prices optimal
 
     @cached_property
     def is_served(self) -> Flags:
@@ -213,8 +216,15 @@ def make_market(
         is_offered=is_offered, cap_units=np.array([cap.units_max for cap in caps], dtype=np.int64),
         budget_ticks=None if budget_micros is None else budget_micros // TICK_MICROS, choices=choices,
         is_wanted=np.zeros((len(accepts_signature), book.slots), dtype=np.bool_),
+        gifts=_gifts(book, groups),
     )
     return _without_unserved(market)
+
+
+def _gifts(book: Book, groups: int) -> Floats:
+    group, slot = (part.ravel() for part in np.indices((groups, book.slots)))
+    weights = mixed(book.input_hash, 1, group, slot) / (1 << WEIGHT_BITS)
+    return (weights * min(1e-4, GIFT_TOTAL / max(1, 2 * len(group)))).reshape(groups, book.slots)
 
 
 def _rest(lines: Lines) -> tuple[Ints, Ints, Ints, Ints, Ints]:
@@ -494,6 +504,13 @@ class Programme:
     def split(self, values: Floats) -> list[Floats]:
         """A vector over all columns as its parts d, z, y, x, f, u."""
         return np.split(values, np.cumsum(self.counts)[:-1])
+
+    def gifts(self) -> Floats:
+        """What each row is given for nothing.  # float64 [rows]"""
+        given = np.zeros(len(self.row_upper))
+        row = self.market.supply_row
+        given[row[row >= 0]] = self.market.gifts[row >= 0]
+        return given
 
     def hours(self) -> Floats:
         """The unit-hours sold by one unit of each column, counted where capacity is used.  # float64 [columns]"""

@@ -14,21 +14,16 @@ either optimum is a single point. Two would have to tie in 20-bit weights; none 
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from pricing import highs, sifting
 from pricing.book import Ints
+from pricing.draws import WEIGHT_BITS, mixed
 from pricing.highs import AT_LOWER, AT_UPPER, BASIC, Floats
-from pricing.programme import Programme, build_programme
+from pricing.programme import Programme
 from pricing.sifting import Point, Solved
 
-WEIGHT_BITS = 20
 HOUR_BONUS = 1 << (WEIGHT_BITS + 3)  # one unit-hour sold outweighs the preference of four columns
-GIFT_TOTAL = 0.25  # units, over all cells: prices answer, quantities cannot
 TOLERANCE = 1e-6
-ROUNDS_MAX = 20
-
-Words = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +49,7 @@ def settle(low: "Low", input_hash: bytes) -> Settled:
     x = _canonical_fill(low.solved, input_hash)
     found = sifting.beyond_at(low.solved.programme, x)
     if not found.is_empty:  # it would share what stands at a price with all that lies beyond it
-        return settle(low_point(sifting.widen(low.solved, low.start, found), input_hash), input_hash)
+        return settle(low_point(sifting.widen(low.solved, low.start, found)), input_hash)
     solved, point, start = low.solved, low.point, low.start
     lam, rho = np.rint(point.lam).astype(np.int64), np.rint(point.rho).astype(np.int64)
     is_off_tick = bool((np.abs(point.lam - lam) > TOLERANCE * 100).any())
@@ -72,30 +67,9 @@ class Low:
     start: sifting.Start  # prices and basis of the optimum that was found first
 
 
-def low_point(solved: Solved, input_hash: bytes) -> Low:
-    """The optimum with the least prices, and everything in sight that would trade there. Raises `SolverFailed`."""
-    start, hidden = sifting.next_start(solved), None
-    for _ in range(ROUNDS_MAX):
-        programme = solved.programme
-        rows, gifts = _gifts(programme, input_hash)
-        solved.model.set_rows(rows, programme.row_lower[rows] + gifts, programme.row_upper[rows] + gifts)
-        solved.model.run()
-        point = solved.read()
-        found = sifting.hidden_at(programme, point)
-        solved.model.set_rows(rows, programme.row_lower[rows], programme.row_upper[rows])
-        if found.is_empty:
-            return Low(solved, point, start)
-        hidden = found.and_(hidden)
-        solved = sifting.widen(solved, start, hidden)
-    whole = sifting.run(build_programme(programme.market, None), None, solved.rounds + 1)
-    return low_point(whole, input_hash)
-
-
-def _gifts(programme: Programme, input_hash: bytes) -> tuple[Ints, Floats]:
-    market = programme.market
-    group, slot = np.nonzero(market.supply_row >= 0)
-    weights = mixed(input_hash, 1, group, slot) / (1 << WEIGHT_BITS)
-    return market.supply_row[group, slot], weights * min(1e-4, GIFT_TOTAL / max(1, 2 * len(group)))
+def low_point(solved: Solved) -> Low:
+    """The point where a programme with its gifts was solved."""
+    return Low(solved, solved.read(), sifting.next_start(solved))
 
 
 def _canonical_fill(solved: Solved, input_hash: bytes) -> Floats:
@@ -139,22 +113,3 @@ def column_weights(programme: Programme, input_hash: bytes, chosen: Ints) -> Flo
 
 def _keys(kind: int, one: Ints, other: Ints | Floats) -> Ints:
     return np.stack([np.full(len(one), kind), one, np.rint(other).astype(np.int64)])
-
-
-def mixed(input_hash: bytes, kind: int | Ints, one: Ints, other: Ints) -> Floats:
-    """A number from 2^20 up to 2^21 for each key, by three rounds of SplitMix64 seeded with the book's hash.
-
-    Source: Steele, Lea, Flood, Fast splittable pseudorandom number generators, OOPSLA 2014.
-    """
-    state = np.full(len(one), int.from_bytes(input_hash[:8], "little"), dtype=np.uint64)
-    for part in (np.broadcast_to(kind, len(one)), one, other):
-        state = _splitmix(state ^ part.astype(np.int64).view(np.uint64))
-    return ((state >> np.uint64(64 - WEIGHT_BITS)) + np.uint64(1 << WEIGHT_BITS)).astype(np.float64)
-
-
-def _splitmix(state: Words) -> Words:
-    with np.errstate(over="ignore"):  # arithmetic modulo 2^64 is meant
-        z = state + np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return z ^ (z >> np.uint64(31))

@@ -176,7 +176,7 @@ def next_start(solved: Solved) -> Start:
 
 def run(programme: Programme, basis: Basis | None, rounds: int) -> Solved:
     """Solve a programme, from a basis where one is known."""
-    model = highs.new_model(programme.columns, programme.row_lower, programme.row_upper)
+    model = highs.new_model(programme.columns, programme.row_lower, programme.row_upper + programme.gifts())
     if basis is not None:
         model.set_basis(*_map_basis(programme, basis))
     model.run()

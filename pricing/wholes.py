@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pricing import exact, sifting
+from pricing import errors, exact, sifting
 from pricing.book import TICK_MICROS, Book, Flags, Ints
 from pricing.cells import Worth, add_up, bound_micros
 from pricing.fill import fill_foundation, price_pools, window_units
@@ -26,6 +26,7 @@ from pricing.settle import TOLERANCE, Low, Settled, low_point, settle
 
 ROUNDS_MAX = 200
 TRIES_MAX = 24  # lines that gain though they are out, tried once more
+TRIES_LARGE = 2  # in books too large for one programme
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +52,7 @@ class Whole:
 
 def settle_whole(book: Book, market: Market, start: sifting.Start | None) -> Whole:
     """The whole optimum that prices support. Raises `SolverFailed`."""
-    low = low_point(sifting.solve_market(market, start), book.input_hash)
+    low = low_point(sifting.solve_market(market, start))
     relaxed = Relaxed(low.point.lam, low.point.rho, low.point.sigma)
     within = _within_budget(book, market, low)
     found = _until_whole(book, *((market, low) if within is None else within[:2]))
@@ -87,7 +88,7 @@ def _within_budget(book: Book, market: Market, low: Low) -> tuple[Market, Low, I
     left = market.without_budget(join_lines(market.divisible.take(~own), held), windows)
     start = replace(low.start, basis=None, near=None, hidden=None, sigma=0.0)
     touched = np.union1d(lines.line, market.windows.lines.line[of_foundation])
-    return left, low_point(sifting.solve_market(left, start), book.input_hash), touched
+    return left, low_point(sifting.solve_market(left, start)), touched
 
 
 def _until_whole(book: Book, market: Market, low: Low) -> Whole:
@@ -111,7 +112,7 @@ def _until_whole(book: Book, market: Market, low: Low) -> Whole:
             market, lines = held
             rounded |= set(lines.tolist())
             start = replace(low.start, basis=None, near=None, hidden=None)
-        low = low_point(sifting.solve_market(market, start), book.input_hash)
+        low = low_point(sifting.solve_market(market, start))
         rounds += low.solved.rounds
     raise AssertionError("each round takes something away")
 
@@ -192,7 +193,8 @@ def _hold_below(book: Book, settled: Settled) -> tuple[Market, Ints] | None:
     fill = programme.split(settled.x)[2]
     fractional = np.flatnonzero(np.abs(fill - np.rint(fill)) > TOLERANCE)
     if not len(fractional):
-        raise AssertionError("windows are whole and the network is not")
+        # a cap that several slots share can leave halves; rarely, and then nothing is published
+        raise errors.CertificateFailed("The network did not settle in whole units.")
     floor = replace(settled, x=np.floor(settled.x + TOLERANCE))
     units, _ = window_units(floor, book)
     held = np.isin(programme.window_column, fractional)
@@ -205,7 +207,8 @@ def _hold_below(book: Book, settled: Settled) -> tuple[Market, Ints] | None:
 def _try_again(book: Book, market: Market, found: Whole) -> Whole:
     """The same or a better one, after trying lines that gain at the final prices though they are out."""
     tried: set[tuple[bool, int, int]] = set()
-    for _ in range(TRIES_MAX):
+    is_large = market.line_slot_count() > sifting.DIRECT_LINE_SLOTS
+    for _ in range(TRIES_LARGE if is_large else TRIES_MAX):
         candidate = _best_out(market, found, tried)
         if candidate is None:
             break
@@ -227,7 +230,7 @@ def _search(book: Book, market: Market, low: Low, found: Whole) -> Whole:
         windows, whole_bids = (~chosen for chosen in proposal)
         trial = market.without(windows, whole_bids)
         start = low.start.without(windows, whole_bids)
-        other = _until_whole(book, trial, low_point(sifting.solve_market(trial, start), book.input_hash))
+        other = _until_whole(book, trial, low_point(sifting.solve_market(trial, start)))
         better = other if other.worth.welfare_ticks > found.worth.welfare_ticks else found
         found = replace(better, rounds=found.rounds + other.rounds)
     return found
@@ -274,7 +277,7 @@ def _better(book: Book, found: Whole, candidate: _Candidate) -> Whole:
         trial, start = trial.with_window(one), start.with_window()
     else:
         trial, start = now.with_whole_bid(one), start.with_whole_bid()
-    low = low_point(sifting.solve_market(trial, start), book.input_hash)
+    low = low_point(sifting.solve_market(trial, start))
     other = _until_whole(book, trial, low)
     better = other if other.worth.welfare_ticks > found.worth.welfare_ticks else found
     return replace(better, rounds=found.rounds + other.rounds, rounded=np.union1d(found.rounded, better.rounded))
