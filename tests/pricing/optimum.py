@@ -152,7 +152,7 @@ def _programme(book: Book, caps: Caps, *, chosen: Chosen | None, whole: bool) ->
     for bids, units in caps:
         programme.row({x: 1.0 for (j, _), row in sold.items() if j in bids for x in row}, -np.inf, units)
     if book.rules.foundation_budget_micros is not None:
-        programme.row(spent, -np.inf, book.rules.foundation_budget_micros)
+        programme.row(spent, -np.inf, book.rules.foundation_budget_micros // 100 * 100)  # limits are whole hundreds
     return programme
 
 
