@@ -180,12 +180,11 @@ def _g(book, eligibility, allocation, lam, rho, sigma, wanted, offered, sites):
 # -- a market with one of everything, worked out by hand ---------------------------------------------------------------
 
 
-def everything(hungry=False):
+def everything():
     """Every kind of line, rule and reason in one small market, at an optimum that is worked out by hand.
 
     H100 capacity costs 1,500 in slots 0 and 1, where the large bid b2 in Lyon is partly used; in slots 2 and 3 only b1
     in Berlin sells. V100 shows the cap, the Foundation's line the budget: at 1,800 (1 - 1/6) it is worth 1,500.
-    `hungry`: with a window that is left out for no reason.
     """
     v100 = {"resource_class": "V100", "site": "rome", "country": "IT", "units": 10}
     book = make_book(
@@ -205,7 +204,6 @@ def everything(hungry=False):
             demand("s1", 1_100, 1, (0, 2), curve="s", parent="stair"),
             demand("s2", 1_000, 5, (0, 2), curve="s", parent="stair"),
             demand("v", 2_000, 10, (0, 1), accepted_classes=("V100",)),
-            *([demand("x", 2_000, 5, (0, 2), kind="window")] if hungry else []),
         ],
         bids=[
             bid("b1", 1_200, 3, (0, 4)), bid("b2", 1_500, 20, (0, 3), site="lyon", country="FR"),

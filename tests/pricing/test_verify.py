@@ -15,8 +15,9 @@ from pricing.bundle import bundle_hash, public_bundle
 from pricing.clearing import clear
 from pricing.lines import canonical_json
 from pricing.verify import verify_bundle
-from tests.pricing.allocations import random_case
+from tests.pricing.allocations import Trade, case, random_case
 from tests.pricing.bundles import Forger, everything, scale_bundle, write_bundle
+from tests.pricing.lines import bid, book, demand
 
 SCRIPT = Path(verify.__file__)
 
@@ -424,11 +425,17 @@ def understate_the_gap(f):
     f.manifest["gap_micros"] -= 100
 
 
-@forgery("settled_bound")
+@forgery("gap")
 def starve_a_window_and_call_it_rounding(f):
-    """Another line is indivisible, so that a wide gap may stand; a window has no part in that."""
-    hungry = Forger(write_bundle(*everything(hungry=True).parts))
-    f.rows, f.manifest = hungry.rows, hungry.manifest
+    """Lines that no price can ration would let a wide gap stand; there are none."""
+    starved = Forger(write_bundle(*starving(bid("b", 1_000, 9, (0, 2))).parts))
+    f.rows, f.manifest = starved.rows, starved.manifest
+
+
+def starving(*lines):
+    """A window that gets 1 of 8 units, each worth 1,000 more than it costs in its two slots."""
+    trades = [Trade("w", "b", t, 1) for t in (0, 1)]
+    return case(book(demand("w", 1_500, 8, (0, 2), kind="window"), *lines, slots=2), *trades, lam=1_000)
 
 
 @forgery("settled_bound")
@@ -525,6 +532,14 @@ def test_each_forgery_is_caught_by_name(honest, name):
 
     assert not report.ok
     assert set(checks) <= set(report.failed())
+
+
+def test_what_windows_miss_in_the_money_is_told_where_indivisible_lines_excuse_a_gap():
+    report = verify_bundle(write_bundle(*starving(
+        bid("b", 1_000, 9, (0, 2)), demand("k", 100, 1, (0, 1), kind="block")).parts))
+
+    assert report.ok, [check for check in report.checks if not check.ok]
+    assert report.missed_for_whole_units_micros == 7 * 1_000
 
 
 def test_every_check_has_a_forgery_that_it_names():

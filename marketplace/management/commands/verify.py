@@ -61,10 +61,11 @@ class Command(BaseCommand):
             raise CommandError("The bundle does not hold.", returncode=1)
         self.stdout.write(
             f"The bundle proves its result: welfare {report.welfare_micros} micro-USD, where no allocation that keeps "
-            f"the rules reaches more than {report.bound_micros}; {report.awards} awards; {report.losers} losers, each with "
-            "its reason."
+            f"the rules reaches more than {report.bound_micros}; {report.awards} awards; {report.losers} losers, each "
+            "with its reason."
         )
         self.stdout.write(
             f"{report.rejected_in_the_money} lines that no price can ration were left out in the money, at an "
-            f"opportunity cost of {report.opportunity_cost_micros} micro-USD."
+            f"opportunity cost of {report.opportunity_cost_micros} micro-USD; windows that were held down for whole units "
+            f"miss {report.missed_for_whole_units_micros} micro-USD."
         )
