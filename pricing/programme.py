@@ -510,6 +510,8 @@ class Programme:
         given = np.zeros(len(self.row_upper))
         row = self.market.supply_row
         given[row[row >= 0]] = self.market.gifts[row >= 0]
+        # More than all cells together, so that caps and the budget take the least that they can.
+        given[self.market.cells:len(given) - self.market.choices] = 2 * GIFT_TOTAL
         return given
 
     def hours(self) -> Floats:

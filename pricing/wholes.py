@@ -56,14 +56,14 @@ def settle_whole(book: Book, market: Market, start: sifting.Start | None) -> Who
     relaxed = Relaxed(low.point.lam, low.point.rho, low.point.sigma)
     within = _within_budget(book, market, low)
     found = _until_whole(book, *((market, low) if within is None else within[:2]))
-    if within is not None:
-        found = replace(found, rounded=np.union1d(found.rounded, within[2]))
     if found.settled.programme.market is market:
         return found
-    if within is None:
-        found = _try_again(book, market, found)
-        if exact.is_small(market):
-            found = _search(book, market, low, found)
+    base, base_low = (market, low) if within is None else within[:2]
+    found = _try_again(book, base, found)
+    if exact.is_small(base):
+        found = _search(book, base, base_low, found)
+    if within is not None:
+        found = replace(found, rounded=np.union1d(found.rounded, within[2]))
     return replace(found, relaxed=relaxed, start=low.start)
 
 
@@ -195,6 +195,11 @@ def _hold_below(book: Book, settled: Settled) -> tuple[Market, Ints] | None:
     if not len(fractional):
         # a cap that several slots share can leave halves; rarely, and then nothing is published
         raise errors.CertificateFailed("The network did not settle in whole units.")
+    # The fuller half may become whole once the others are held; of equals the one that is worth least goes first.
+    first = market.windows.lines.take(programme.window_first[fractional])
+    worth = first.price * (first.end - first.start)
+    order = fractional[np.lexsort((first.line, worth, fill[fractional] % 1.0))]
+    fractional = order[:(len(order) + 1) // 2]
     floor = replace(settled, x=np.floor(settled.x + TOLERANCE))
     units, _ = window_units(floor, book)
     held = np.isin(programme.window_column, fractional)
