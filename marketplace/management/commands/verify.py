@@ -66,6 +66,6 @@ class Command(BaseCommand):
         )
         self.stdout.write(
             f"{report.rejected_in_the_money} lines that no price can ration were left out in the money, at an "
-            f"opportunity cost of {report.opportunity_cost_micros} micro-USD; windows that were held down for whole units "
-            f"miss {report.missed_for_whole_units_micros} micro-USD."
+            f"opportunity cost of {report.opportunity_cost_micros} micro-USD; windows that were held down for whole "
+            f"units miss {report.missed_for_whole_units_micros} micro-USD."
         )
