@@ -340,3 +340,32 @@ def test_a_list_asks_the_database_the_same_few_times_for_any_length(
         assert who.get(path, limit="200").status_code == 200
 
     assert len(small) == len(large)
+
+
+def test_an_award_says_what_its_amount_is_made_of_and_tells_its_backup_to_the_buyer_alone(market, buyer, provider):
+    bought, sold = buyer.get("/awards").json()["data"], provider.get("/awards").json()["data"]
+
+    assert bought
+    assert sold
+    for award in (*bought, *sold):
+        assert sum(int(part) for part in award["parts"].values()) == int(award["amount_micros"])
+    assert any(award["backup"] for award in bought)
+    assert all(award["backup"]["is_reserved"] is False for award in bought if award["backup"])
+    assert not any(award["backup"] for award in sold)
+
+
+def test_a_certificate_names_caps_concentration_and_the_compliance_premium(market, anybody):
+    found = anybody.get("/certificates").json()["data"][0]
+
+    assert [row["hhi"] for row in found["concentration"]] == [2410, 10_000]
+    assert found["compliance_premium"]["premium_ppm"] == 214_000
+    assert (found["caps"], found["sigma_ppm"]) == ([], 0)
+
+
+def test_a_window_shows_its_indicative_prices_until_it_is_cleared(market, anybody):
+    windows = {row["name"]: row for row in anybody.get("/windows").json()["data"]}
+
+    kinds = {row["resource_class"]: row["method"] for row in windows[market.collecting.name]["indicative_prices"]}
+    assert kinds["H100-80"] == "cleared_bids"
+    assert windows[market.settled.name]["indicative_prices"] == []
+    assert windows[market.collecting.name]["concentration_ppm"] == 300_000

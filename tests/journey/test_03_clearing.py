@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from ledger.rails.evm import chain
 from ledger.selectors import hold
 from marketplace import models as m
-from marketplace.clearing.services import clear_window, verify_published
+from marketplace.clearing.models import PARTS
+from marketplace.clearing.services import clear_window, close_bidding, verify_published
 from marketplace.demand.models import Demand
 from pricing.verify import verify_bundle
 from tests.journey import world
@@ -51,6 +54,53 @@ def test_everybody_pays_the_same_price_between_ask_and_limit() -> None:
             prices.setdefault((award.bid.party.slug, slot), set()).add(price)
 
     assert {len(quoted) for quoted in prices.values()} == {1}
+
+
+@pytest.mark.stage("cleared")
+def test_what_a_price_is_made_of_adds_up_to_it_in_every_cell_and_every_award() -> None:
+    for row in world.window().clearing.price_rows.all():
+        cells = zip(row.slot_prices_micros, *(row.slot_parts_micros[name] for name in PARTS), strict=True)
+        for price, *parts in cells:
+            assert (price is None) == all(part is None for part in parts)
+            assert price is None or (price == sum(parts) and min(parts) >= 0)
+
+    for award in awards():
+        assert sum(award.parts_micros.values()) == award.amount_micros
+
+
+@pytest.mark.stage("bidding")
+def test_a_backup_belongs_to_another_owner_stands_elsewhere_and_has_capacity_left() -> None:
+    window = world.window()
+    m.Bid.objects.filter(party__slug="granite", window=window).update(quantity_units=8)  # more than it sells
+    close_bidding(window=window, now=window.bidding_closes_at)
+    clearing = clear_window(window=window, now=window.bidding_closes_at)
+
+    backups = list(m.Backup.objects.filter(award__clearing=clearing).select_related("award__bid", "bid"))
+
+    assert {backup.bid.party.slug for backup in backups} == {"granite"}
+    for backup in backups:
+        award, bid = backup.award, backup.bid
+        assert bid.party.owner_key != award.bid.party.owner_key
+        assert bid.node_class.site_id != award.bid.node_class.site_id
+        assert backup.strike_price_micros >= bid.price_ask_micros
+        sold = bid.awards.filter(start_slot__lt=award.end_slot, end_slot__gt=award.start_slot)
+        assert sum(other.units for other in sold) + award.units <= bid.quantity_units
+    assert "genome" not in {backup.award.demand.reference for backup in backups}  # nobody else has its tier
+
+
+@pytest.mark.stage("cleared")
+def test_the_house_s_rules_are_in_the_bundle_and_how_concentrated_supply_was_is_kept() -> None:
+    clearing = world.window().clearing
+    manifest = json.loads(bytes(clearing.files.get(name="manifest.json").body))
+    rows = {tuple(row["product"]): row for row in clearing.concentration}
+
+    assert manifest["rules"] == {"concentration_ppm": 300_000, "foundation_budget_micros": None}
+    assert manifest["home_zones"] == {"DE": "EU", "FR": "EU"}  # a country that is its own zone is not named
+    assert clearing.caps == []
+    assert {tuple(product) for product in clearing.caps_not_applicable} >= set(rows)
+    harbour = rows["H100", "EU", 1]
+    assert (harbour["parents"], harbour["top_share_ppm"] < 10**6, harbour["is_cap_applicable"]) == (2, True, False)
+    assert rows["H100", "EU", 2]["hhi"] == 10_000
 
 
 @pytest.mark.stage("cleared")
