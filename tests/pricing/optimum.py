@@ -26,6 +26,11 @@ from pricing.eligibility import match_lines
 
 TOLERANCE = 0.01  # micro-USD; prices are whole hundreds
 
+
+def slack(welfare_micros: float) -> float:
+    """How far apart two floats may be that stand for one welfare."""
+    return max(TOLERANCE, 1e-9 * abs(welfare_micros))
+
 Caps = Sequence[tuple[Collection[int], int]]
 Chosen = frozenset[tuple[str, int, str]]  # indivisible lines that are in: (side, place, site or "")
 
@@ -82,10 +87,10 @@ def best_supported_micros(book: Book, *, above: float, caps: Caps = ()) -> tuple
     best: tuple[float, Chosen] | None = None
     for chosen in _selections(book):
         loose = _programme(book, caps, chosen=chosen, whole=False).solve(whole=False)
-        if loose is None or loose <= max(above, best[0] if best else above) + TOLERANCE:
+        if loose is None or loose <= max(above, best[0] if best else above) + slack(loose):
             continue
         tight = _programme(book, caps, chosen=chosen, whole=True).solve(whole=True)
-        if tight is not None and tight >= loose - TOLERANCE:
+        if tight is not None and tight >= loose - slack(loose):
             best = tight, chosen
     return best
 

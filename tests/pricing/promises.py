@@ -7,7 +7,7 @@ from pricing.book import adjusted_ask_micros
 from pricing.bundle import public_bundle
 from pricing.eligibility import match_lines
 from pricing.verify import verify_bundle
-from tests.pricing.optimum import TOLERANCE, best_supported_micros, best_welfare_micros
+from tests.pricing.optimum import best_supported_micros, best_welfare_micros, slack
 
 ONE_MILLION = 1_000_000
 
@@ -189,7 +189,7 @@ def the_certificate_is_true(outcome):
     assert proof.welfare_micros == welfare == proof.settled_bound_micros
     assert proof.gap_micros == proof.bound_micros - proof.welfare_micros >= 0
     best = best_welfare_micros(outcome.book, whole=True, caps=caps_of(outcome))
-    assert welfare - TOLERANCE <= best <= proof.bound_micros + TOLERANCE
+    assert welfare - slack(best) <= best <= proof.bound_micros + slack(best)
 
 
 def a_book_that_prices_can_ration_is_cleared_to_its_optimum(outcome):
@@ -198,12 +198,15 @@ def a_book_that_prices_can_ration_is_cleared_to_its_optimum(outcome):
     if not is_convex(book):
         return
     fractional = best_welfare_micros(book, whole=False, caps=caps)
-    assert outcome.bound_micros >= fractional - TOLERANCE
-    if book.rules.foundation_budget_micros is None:
-        best = best_welfare_micros(book, whole=True, caps=caps)
-        assert best > fractional - TOLERANCE or outcome.gap_micros > 0
-        assert best < fractional - TOLERANCE or abs(outcome.welfare_micros - best) < TOLERANCE
-        assert best < fractional - TOLERANCE or outcome.gap_micros == 0
+    assert outcome.bound_micros >= fractional - slack(fractional)
+    if book.rules.foundation_budget_micros is not None:
+        return
+    best = best_welfare_micros(book, whole=True, caps=caps)
+    if best > fractional - slack(best):
+        assert abs(outcome.welfare_micros - best) < slack(best)
+        assert outcome.gap_micros == 0
+    else:
+        assert outcome.gap_micros > 0
 
 
 def no_set_of_indivisible_lines_that_prices_support_is_worth_more(outcome):
