@@ -11,7 +11,9 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent
 # These read and write no table: no server is started for them.
-WITHOUT_DATABASE = {"", "bench", "help", "--help", "-h", "version", "--version", "check", "collectstatic", "spectacular"}
+WITHOUT_DATABASE = {
+    "", "bench", "help", "--help", "-h", "version", "--version", "check", "collectstatic", "spectacular",
+}
 
 
 def main(arguments):

@@ -88,6 +88,8 @@ class WarmModel:
     """SciPy's HiGHS handle: the dual simplex method from any basis."""
 
     def __init__(self, columns: Columns, row_lower: Floats, row_upper: Floats, *, presolve: bool = False) -> None:
+        if len(columns.rows) and not 0 <= int(columns.rows.min()) <= int(columns.rows.max()) < len(row_lower):
+            raise errors.SolverFailed("A column points at no row.")  # HiGHS would not look, and corrupt its memory
         core = _core()
         lp = core.HighsLp()
         lp.num_col_, lp.num_row_ = len(columns.cost), len(row_lower)

@@ -142,8 +142,13 @@ class Market:
 
     def without_budget(self, divisible: Lines, windows: Wholes) -> "Market":
         """The market with these demands in place of its own, which together keep to the budget."""
-        return replace(self, divisible=divisible, windows=windows, budget_ticks=None,
+        copy = replace(self, divisible=divisible, windows=windows, budget_ticks=None,
                        is_foundation=np.zeros(len(self.mask_of_pool), dtype=np.bool_))
+        copy.__dict__["supply_row"] = self.supply_row
+        return copy
+
+    def with_windows(self, windows: Wholes) -> "Market":
+        return self._with_rows(windows=windows)
 
     def with_window(self, one: Wholes) -> "Market":
         return self._with_rows(windows=self.windows.and_one(one))
@@ -221,9 +226,16 @@ def make_market(
     return _without_unserved(market)
 
 
-def _gifts(book: Book, groups: int) -> Floats:
+def draw_again(book: Book, market: Market, draw: int) -> Market:
+    """The market with other gifts, for prices that the first draw put between two ticks."""
+    copy = replace(market, gifts=_gifts(book, market.accepts.shape[1], draw))
+    copy.__dict__["supply_row"] = market.supply_row
+    return copy
+
+
+def _gifts(book: Book, groups: int, draw: int = 0) -> Floats:
     group, slot = (part.ravel() for part in np.indices((groups, book.slots)))
-    weights = mixed(book.input_hash, 1, group, slot) / (1 << WEIGHT_BITS)
+    weights = mixed(book.input_hash, 1 + (draw << 8), group, slot) / (1 << WEIGHT_BITS)
     return (weights * min(1e-4, GIFT_TOTAL / max(1, 2 * len(group)))).reshape(groups, book.slots)
 
 
@@ -510,8 +522,9 @@ class Programme:
         given = np.zeros(len(self.row_upper))
         row = self.market.supply_row
         given[row[row >= 0]] = self.market.gifts[row >= 0]
-        # More than all cells together, so that caps and the budget take the least that they can.
-        given[self.market.cells:len(given) - self.market.choices] = 2 * GIFT_TOTAL
+        # Caps and the budget as well, so that they take the least that they can; with the cells less than one unit.
+        shared = len(given) - self.market.cells - self.market.choices
+        given[self.market.cells:self.market.cells + shared] = GIFT_TOTAL / max(1, shared)
         return given
 
     def hours(self) -> Floats:

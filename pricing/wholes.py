@@ -20,12 +20,13 @@ from pricing.book import TICK_MICROS, Book, Flags, Ints
 from pricing.cells import Worth, add_up, bound_micros
 from pricing.fill import fill_foundation, price_pools, window_units
 from pricing.highs import Floats
-from pricing.programme import IN, Market, Wholes
+from pricing.programme import IN, Market, Wholes, draw_again
 from pricing.ranges import Lines, join_lines, line_slots
 from pricing.settle import TOLERANCE, Low, Settled, low_point, settle
 
 ROUNDS_MAX = 200
 TRIES_MAX = 24  # lines that gain though they are out, tried once more
+DRAWS_MAX = 8  # of gifts, until the low point is on the tick
 TRIES_LARGE = 2  # in books too large for one programme
 
 
@@ -56,7 +57,8 @@ def settle_whole(book: Book, market: Market, start: sifting.Start | None) -> Who
     relaxed = Relaxed(low.point.lam, low.point.rho, low.point.sigma)
     within = _within_budget(book, market, low)
     found = _until_whole(book, *((market, low) if within is None else within[:2]))
-    if found.settled.programme.market is market:
+    final = found.settled.programme.market
+    if (final.divisible, final.windows, final.whole_bids) == (market.divisible, market.windows, market.whole_bids):
         return found
     base, base_low = (market, low) if within is None else within[:2]
     found = _try_again(book, base, found)
@@ -93,7 +95,7 @@ def _within_budget(book: Book, market: Market, low: Low) -> tuple[Market, Low, I
 
 def _until_whole(book: Book, market: Market, low: Low) -> Whole:
     rounded: set[int] = set()
-    rounds = low.solved.rounds
+    rounds, draws = low.solved.rounds, 0
     for _ in range(ROUNDS_MAX):
         windows, whole_bids = _losing(market, low)
         settled = None
@@ -105,6 +107,11 @@ def _until_whole(book: Book, market: Market, low: Low) -> Whole:
             start = low.start.without(windows, whole_bids)
         else:
             assert settled is not None
+            if settled.is_off_tick and draws < DRAWS_MAX:
+                draws += 1
+                market = draw_again(book, market, draws)
+                low = low_point(sifting.solve_market(market, low.start))
+                continue
             held = _hold_below(book, settled)
             if held is None:
                 return Whole(settled, add_up(book, settled), None, np.array(sorted(rounded), dtype=np.int64), rounds,
@@ -205,8 +212,7 @@ def _hold_below(book: Book, settled: Settled) -> tuple[Market, Ints] | None:
     held = np.isin(programme.window_column, fractional)
     lines = replace(market.windows.lines, units=np.where(held, units, market.windows.lines.units))
     kept = lines.units > 0
-    return (replace(market, windows=replace(market.windows, lines=lines).take(kept)),
-            market.windows.lines.line[held])
+    return market.with_windows(replace(market.windows, lines=lines).take(kept)), market.windows.lines.line[held]
 
 
 def _try_again(book: Book, market: Market, found: Whole) -> Whole:
