@@ -18,7 +18,7 @@ from typing import TypeVar
 import numpy as np
 
 from pricing.allocation import Product
-from pricing.book import Book, Ints
+from pricing.book import Book, Flags, Ints
 
 MILLION = 1_000_000
 JUMP_AFTER = 3
@@ -53,7 +53,7 @@ def none(book: Book) -> Caps:
     return Caps(products, of_bid, few, {}, (), np.full(len(book.bids), -1, dtype=np.int64), 0)
 
 
-def _parents(book: Book, chosen: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> int:
+def _parents(book: Book, chosen: Flags) -> int:
     return len(np.unique(book.bids.parent[chosen]))
 
 
@@ -71,9 +71,9 @@ def tighten(book: Book, known: Caps, last: Result, sold_in: Callable[[Book, Resu
         if product in known.not_applicable:
             continue
         own = known.product_of_bid == number
-        by_parent = np.bincount(book.bids.parent[own], units[own])
-        total = int(by_parent.sum())
-        if (by_parent * MILLION <= share * total).all():
+        by_parent = _by_parent(book, own, units)
+        total = sum(by_parent)
+        if all(sold * MILLION <= share * total for sold in by_parent):
             continue
         limit = share * total // MILLION
         if known.rounds >= JUMP_AFTER:
@@ -84,11 +84,18 @@ def tighten(book: Book, known: Caps, last: Result, sold_in: Callable[[Book, Resu
     return _with_limits(book, known, limits)
 
 
-def _jump(by_parent: Ints, limit: int, share: int) -> int:
+def _by_parent(book: Book, own: Flags, units: Ints) -> list[int]:
+    """Unit-hours of each parent among these bids, as Python ints: a million times them may pass 62 bits."""
+    total = np.zeros(len(book.parents), dtype=np.int64)
+    np.add.at(total, book.bids.parent[own], units[own])
+    return [int(hours) for hours in total]
+
+
+def _jump(by_parent: list[int], limit: int, share: int) -> int:
     """The K at which the capped parents sell just their share beside what the others sell now."""
-    capped = by_parent >= limit
-    left = MILLION - share * int(capped.sum())
-    return limit if left <= 0 else share * int(by_parent[~capped].sum()) // left
+    free = [sold for sold in by_parent if sold < limit]
+    left = MILLION - share * (len(by_parent) - len(free))
+    return limit if left <= 0 else share * sum(free) // left
 
 
 def _with_limits(book: Book, known: Caps, limits: dict[int, int]) -> Caps:
@@ -98,8 +105,8 @@ def _with_limits(book: Book, known: Caps, limits: dict[int, int]) -> Caps:
     of_bid = np.full(len(book.bids), -1, dtype=np.int64)
     for number in sorted(limits):
         own = known.product_of_bid == number
-        by_parent = np.bincount(book.bids.parent[own], offered[own])
-        for parent in np.flatnonzero(by_parent > limits[number]):
-            of_bid[own & (book.bids.parent == parent)] = len(pairs)
-            pairs.append((number, int(parent)))
+        for parent, hours in enumerate(_by_parent(book, own, offered)):
+            if hours > limits[number]:
+                of_bid[own & (book.bids.parent == parent)] = len(pairs)
+                pairs.append((number, parent))
     return replace(known, units_of_product=limits, pairs=tuple(pairs), of_bid=of_bid, rounds=known.rounds + 1)
