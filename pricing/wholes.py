@@ -27,7 +27,8 @@ from pricing.settle import TOLERANCE, Low, Settled, low_point, settle
 ROUNDS_MAX = 200
 TRIES_MAX = 24  # lines that gain though they are out, tried once more
 DRAWS_MAX = 8  # of gifts, until the low point is on the tick
-TRIES_LARGE = 2  # in books too large for one programme
+LARGE_LINE_SLOTS = 250_000
+TRIES_LARGE = 2  # in books larger than that, where each costs seconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,7 +219,7 @@ def _hold_below(book: Book, settled: Settled) -> tuple[Market, Ints] | None:
 def _try_again(book: Book, market: Market, found: Whole) -> Whole:
     """The same or a better one, after trying lines that gain at the final prices though they are out."""
     tried: set[tuple[bool, int, int]] = set()
-    is_large = market.line_slot_count() > sifting.DIRECT_LINE_SLOTS
+    is_large = market.line_slot_count() > LARGE_LINE_SLOTS
     for _ in range(TRIES_LARGE if is_large else TRIES_MAX):
         candidate = _best_out(market, found, tried)
         if candidate is None:
