@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from pricing import highs
+from pricing import errors, highs
 from pricing.book import Flags, Ints
 from pricing.highs import AT_LOWER, AT_UPPER, BASIC, Columns, Floats, Model
 from pricing.programme import IN, NEVER, OUT, Focus, Hidden, Market, Programme, Steps, build_programme
@@ -113,6 +113,13 @@ def solve_market(market: Market, start: Start | None = None) -> Solved:
     """An optimum of the whole programme. Raises `SolverFailed`."""
     if market.line_slot_count() <= DIRECT_LINE_SLOTS:
         return run(build_programme(market, None), start.basis if start else None, 1)
+    try:
+        return _solve_in_parts(market, start)
+    except errors.SolverFailed:  # clear winners that a cap or the budget does not let stand together
+        return run(build_programme(market, None), None, 1)
+
+
+def _solve_in_parts(market: Market, start: Start | None) -> Solved:
     rounds = 0
     if start is None or start.near is None:  # prices of another book are a start for the wide band only
         start = start or sweep(market)
