@@ -81,7 +81,7 @@ def test_a_capped_parent_is_a_pool_of_its_own_and_a_row():
     assert len(programme.market.group_of_pool) == 2
     sold = programme.split(x)[1]  # less gifts, a fraction of a unit
     assert sold.sum() == pytest.approx(9, abs=0.25)
-    assert sold.min() <= 3
+    assert sold.min() < 3.5
 
 
 @pytest.mark.parametrize("seed", range(30))

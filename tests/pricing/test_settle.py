@@ -89,6 +89,8 @@ def test_who_stands_first_in_the_book_has_no_advantage():
 
 def _tied(rank):
     either = replace(demand("d", 2_000).requirement, accepted_classes=("A", "B"))
-    return book(replace(demand("d", 2_000, accepted_rank=rank), requirement=either),
-                bid("a", 1_000, resource_class="A"), bid("b", 1_000, resource_class="B"), demand("only-a", 900, accepted_classes=("A",)),
-                demand("only-b", 900, accepted_classes=("B",)))
+    return book(
+        replace(demand("d", 2_000, accepted_rank=rank), requirement=either), bid("a", 1_000, resource_class="A"),
+        bid("b", 1_000, resource_class="B"), demand("only-a", 900, accepted_classes=("A",)),
+        demand("only-b", 900, accepted_classes=("B",)),
+    )
