@@ -517,6 +517,13 @@ class Programme:
         """A vector over all columns as its parts d, z, y, x, f, u."""
         return np.split(values, np.cumsum(self.counts)[:-1])
 
+    def whole_bid_rows(self) -> Ints:
+        """The rows of supply in which a bid with a minimum stands."""
+        market, lines = self.market, self.market.whole_bids.lines
+        owner, slot = line_slots(lines.start, lines.end)
+        rows: Ints = np.unique(market.supply_row[market.group_of_pool[lines.pool[owner]], slot])
+        return rows[rows >= 0]
+
     def gifts(self) -> Floats:
         """What each row is given for nothing.  # float64 [rows]"""
         given = np.zeros(len(self.row_upper))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pricing import highs, sifting
+from pricing import errors, highs, sifting
 from pricing.book import Ints
 from pricing.draws import WEIGHT_BITS, mixed
 from pricing.highs import AT_LOWER, AT_UPPER, BASIC, Floats
@@ -83,7 +83,20 @@ def _canonical_fill(solved: Solved, input_hash: bytes) -> Floats:
     gain = programme.hours()[free] * HOUR_BONUS + column_weights(programme, input_hash, free)
     # A row with a price is used to its end in every optimum.
     lower = np.where(np.abs(model.row_duals) > TOLERANCE, programme.row_upper, programme.row_lower)
-    face = highs.new_model(columns.take(free, -gain), lower - used, programme.row_upper - used)
+    no_idle = programme.whole_bid_rows()
+    strict = lower.copy()
+    strict[no_idle] = programme.row_upper[no_idle]
+    taken = columns.take(free, -gain)
+    try:  # of all optima one that leaves nothing idle of a bid that sells the same in all its slots, if there is one
+        x[free] = _solve_face(solved, taken, strict - used, programme.row_upper - used, free)
+    except errors.SolverFailed:
+        x[free] = _solve_face(solved, taken, lower - used, programme.row_upper - used, free)
+    return x
+
+
+def _solve_face(solved: Solved, taken: highs.Columns, lower: Floats, upper: Floats, free: Ints) -> Floats:
+    model, columns = solved.model, solved.programme.columns
+    face = highs.new_model(taken, lower, upper)
     told = model.basis()
     if told is not None:
         basic, rows = told
@@ -91,8 +104,7 @@ def _canonical_fill(solved: Solved, input_hash: bytes) -> Floats:
         status = np.where(basic, BASIC, np.where(model.x > columns.upper / 2, AT_UPPER, AT_LOWER))
         face.set_basis(status[free].astype(np.int8), rows)
     face.run()
-    x[free] = face.x
-    return x
+    return face.x
 
 
 def column_weights(programme: Programme, input_hash: bytes, chosen: Ints) -> Floats:
