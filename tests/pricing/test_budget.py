@@ -93,7 +93,7 @@ def test_a_budget_off_the_tick_is_worth_what_it_can_buy():
     assert outcomes[0].bound_micros == outcomes[1].bound_micros
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(25))
 def test_random_books_keep_to_their_budget_and_lose_at_most_what_it_cannot_buy(seed):
     one = small_book(by_seed(seed), least=3, kinds=CONVEX, whole_bids=False, rules=True, is_plain=True)
     budget = one.rules.foundation_budget_micros

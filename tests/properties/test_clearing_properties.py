@@ -14,8 +14,8 @@ from tests.pricing import promises
 from tests.pricing.drawn import CONVEX, EVERY, by_seed, small_book
 from tests.pricing.lines import bid, book, demand
 
-prove = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-prove_more = settings(prove, max_examples=50)
+prove = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+prove_more = settings(prove, max_examples=30)
 
 
 @st.composite
