@@ -42,7 +42,7 @@ class Search:
         self._least: Ints = np.maximum(1, np.concatenate([
             market.windows.minimum[self._windows], market.whole_bids.minimum]))
         self._choice: Ints = np.concatenate([market.windows.choice[self._windows], np.full(len(self._bids), -1)])
-        self._gain: Floats = np.concatenate([gains[0][self._windows], gains[1]]) * self._units
+        self._gain: Floats = np.concatenate([gains[0][self._windows], gains[1]])
         self._bound_ticks = bound_ticks
         self._seen: list[Flags] = []
         self._market = market
@@ -52,7 +52,10 @@ class Search:
         programme, count = self._programme, len(self._column)
         columns = programme.columns
         first = len(columns.cost)
-        rows, lower, upper = _Rows(first), list(programme.row_lower), list(programme.row_upper)
+        rows, upper = _Rows(first), list(programme.row_upper)
+        lower = list(programme.row_lower)
+        for row in programme.whole_bid_rows():  # what a bid sells in all its slots is used in all of them
+            lower[row] = upper[row]
         for n in range(count):  # y <= units b,  y >= least b
             rows.add(len(upper), [(int(self._column[n]), 1.0), (first + n, -float(self._units[n]))])
             lower.append(-np.inf)
@@ -81,9 +84,18 @@ class Search:
         return self._as_lines(chosen)
 
     def _decided(self, better_than: int) -> tuple[Flags, Flags]:
-        """Lines that are in, and lines that are out, in whatever is worth more: the relaxation would lose too much."""
+        """Lines that are in, and lines that are out, in whatever is worth more: the bound would lose too much.
+
+        The bound counts the best of a choice alone; out of a choice, what a line loses is what the next best lacks.
+        """
         room = self._bound_ticks - better_than
-        return self._gain > room, self._gain < -room
+        if_in = self._gain * np.where(self._gain > 0, self._units, self._least)
+        best, others = np.maximum(if_in, 0.0), np.zeros(len(if_in))
+        for n in np.flatnonzero(self._choice >= 0):
+            rivals = (self._choice == self._choice[n]) & (np.arange(len(if_in)) != n)
+            others[n] = max(0.0, float(if_in[rivals].max(initial=0.0)))
+            best[n] = max(best[n], others[n])
+        return best - others > room, best - if_in > room
 
     def _as_lines(self, chosen: Flags) -> Choice:
         windows = ~self._market.windows.is_alone

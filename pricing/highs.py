@@ -9,7 +9,7 @@ it, `ColdModel` gives the same optima through `scipy.optimize.linprog`, slower.
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Protocol
 
@@ -52,6 +52,10 @@ class Columns:
         starts = np.concatenate([[0], np.cumsum(entries)])
         at = np.repeat(self.starts[chosen] - starts[:-1], entries) + np.arange(starts[-1])
         return Columns(cost, self.lower[chosen], self.upper[chosen], starts, self.rows[at], self.values[at])
+
+    def at_least(self, lower: Floats) -> "Columns":
+        """The same columns with other lower bounds."""
+        return replace(self, lower=lower)
 
     def matrix(self, rows: int) -> scipy.sparse.csc_array:
         return scipy.sparse.csc_array((self.values, self.rows, self.starts), shape=(rows, len(self.cost)))

@@ -524,6 +524,13 @@ class Programme:
         rows: Ints = np.unique(market.supply_row[market.group_of_pool[lines.pool[owner]], slot])
         return rows[rows >= 0]
 
+    def minima(self) -> Floats:
+        """The least units of each column that an indivisible line may take, 0 for all others.  # float64 [columns]"""
+        d, z, _, _, f, u = self.counts
+        windows, bids = self.market.windows.take(self.window_first), self.market.whole_bids
+        least = np.where(windows.is_alone, np.maximum(windows.minimum, 1), 0)
+        return np.concatenate([np.zeros(d + z), least, bids.minimum[self.whole_bid_first], np.zeros(f + u)])
+
     def gifts(self) -> Floats:
         """What each row is given for nothing.  # float64 [rows]"""
         given = np.zeros(len(self.row_upper))

@@ -11,6 +11,7 @@ Proven after the fact, never assumed: `certificate` evaluates the bound at the p
 either optimum is a single point. Two would have to tie in 20-bit weights; none did over solver paths and machines.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,14 +84,21 @@ def _canonical_fill(solved: Solved, input_hash: bytes) -> Floats:
     gain = programme.hours()[free] * HOUR_BONUS + column_weights(programme, input_hash, free)
     # A row with a price is used to its end in every optimum.
     lower = np.where(np.abs(model.row_duals) > TOLERANCE, programme.row_upper, programme.row_lower)
-    no_idle = programme.whole_bid_rows()
     strict = lower.copy()
+    no_idle = programme.whole_bid_rows()
     strict[no_idle] = programme.row_upper[no_idle]
     taken = columns.take(free, -gain)
-    try:  # of all optima one that leaves nothing idle of a bid that sells the same in all its slots, if there is one
-        x[free] = _solve_face(solved, taken, strict - used, programme.row_upper - used, free)
-    except errors.SolverFailed:
-        x[free] = _solve_face(solved, taken, lower - used, programme.row_upper - used, free)
+    # Of all optima one that serves every indivisible line from its minimum on, and one that leaves nothing idle of a bid
+    # that sells the same in all its slots, if there is one.
+    wishes = [(taken, strict)]
+    least = programme.minima()[free]
+    if least.any():
+        wishes.insert(0, (taken.at_least(least), strict))
+    for face, from_below in wishes:
+        with suppress(errors.SolverFailed):
+            x[free] = _solve_face(solved, face, from_below - used, programme.row_upper - used, free)
+            return x
+    x[free] = _solve_face(solved, taken, lower - used, programme.row_upper - used, free)
     return x
 
 

@@ -93,7 +93,7 @@ def test_a_buyer_posts_and_funds_demand_by_keyboard_alone(look, site):
     tab.page.get_by_label("H100-80").focus()
     tab.page.keyboard.press("Space")
     for label, text in (("Units", "16"), ("Price limit", "2.40005")):
-        tab.page.get_by_label(label).focus()
+        tab.page.get_by_label(label, exact=True).focus()
         tab.page.keyboard.type(text)
     tab.page.keyboard.press("Enter")
 
