@@ -17,8 +17,9 @@ class Cap:
     parent: int  # place in book.parents
     product: Product
     units_max: int  # unit-hours
-    rho_micros: int  # micro-USD per unit-hour
+    rho_micros: int  # micro-USD per unit-hour; of a cap that holds its bids that of the relaxation
     rho_relaxed_micros: int
+    is_held: bool = False  # its bids are held at whole units, slot by slot, so that prices do not know it
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,8 +41,8 @@ def certify(book: Book, eligibility: Eligibility, allocation: Allocation) -> Cer
     """The certificate of an allocation. Raises `CertificateFailed` when it breaks a promise or is not proven."""
     check_promises(book, eligibility, allocation)
     welfare = welfare_micros(book, allocation)
-    published = Duals(allocation.lam_micros, np.array([cap.rho_micros for cap in allocation.caps], dtype=np.int64),
-                      (0, 1))
+    rho = [0 if cap.is_held else cap.rho_micros for cap in allocation.caps]
+    published = Duals(allocation.lam_micros, np.array(rho, dtype=np.int64), (0, 1))
     settled = dual_bound_micros(book, eligibility, allocation, published, settled=True)
     bound = settled
     if allocation.relaxed_micros is not None:
@@ -172,12 +172,25 @@ def _supply_gains(
     rho = np.append(duals.rho, 0)[allocation.cap_of_bid]
     lines = Lines(eligibility.signature_of_bid, bids.ask + rho, bids.quantity, bids.start, bids.end,
                   np.arange(len(bids)))
-    some = lines.take(bids.minimum == 0)
-    whole = lines.take((bids.minimum > 0) & (
+    is_held = [settled and cap.is_held for cap in allocation.caps]
+    held = np.array([*is_held, False], dtype=np.bool_)[allocation.cap_of_bid]  # no cap is -1, the last
+    some = lines.take((bids.minimum == 0) & ~held)
+    whole = lines.take((bids.minimum > 0) & ~held & (
         (unit_hours(allocation.bid_ptr, allocation.bid_units) > 0) | (not settled)))
     gain = np.maximum(range_sums(duals.lam, whole.pool, whole.start, whole.end)
                       - whole.price * (whole.end - whole.start), 0)
-    return exact_product(surplus(some, duals.lam, -1), some.units) + exact_product(gain, whole.units)
+    return (exact_product(surplus(some, duals.lam, -1), some.units) + exact_product(gain, whole.units)
+            + _held_earnings(book, eligibility, allocation, duals.lam, np.flatnonzero(held)))
+
+
+def _held_earnings(book: Book, eligibility: Eligibility, allocation: Allocation, lam: Ints, held: Ints) -> int:
+    """What bids gain with the units that a cap holds them at."""
+    bids = book.bids
+    owner, slot = line_slots(bids.start[held], bids.end[held])
+    line = held[owner]
+    units = allocation.bid_units[allocation.bid_ptr[line] + slot - bids.start[line]]
+    gain = lam[eligibility.signature_of_bid[line], slot] - bids.ask[line]
+    return exact_sum(np.where(units > 0, gain, 0) * units)
 
 
 def check_promises(book: Book, eligibility: Eligibility, allocation: Allocation) -> None:

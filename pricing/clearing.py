@@ -241,10 +241,14 @@ def _relaxed_prices(market: Market, relaxed: Relaxed) -> Prices:
 
 
 def _caps(known: caps.Caps, whole: Whole) -> tuple[Cap, ...]:
+    if not known.pairs:
+        return ()
     rho = whole.worth.prices.rho
     relaxed = rho if whole.relaxed is None else np.rint(whole.relaxed.rho).astype(np.int64)
+    rho = relaxed if whole.holds_caps else rho
     return tuple(
-        Cap(parent, known.products[product], units, int(rho[place]) * TICK_MICROS, int(relaxed[place]) * TICK_MICROS)
+        Cap(parent, known.products[product], units, int(rho[place]) * TICK_MICROS, int(relaxed[place]) * TICK_MICROS,
+            whole.holds_caps)
         for place, ((product, parent), units) in enumerate(zip(known.pairs, known.units_max, strict=True))
     )
 

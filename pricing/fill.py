@@ -127,19 +127,25 @@ def fill_lines(book: Book, settled: Settled, prices: Prices) -> LineFill:
     return fill
 
 
-def fill_foundation(book: Book, settled: Settled, lines: Lines) -> Ints:
-    """Units of these divisible lines in each of their slots by the fill of their steps, whatever the prices."""
-    programme, slots = settled.programme, settled.programme.market.slots
-    steps = programme.demand
-    known = {(int(cell), round(float(price))): int(units) for cell, price, units in zip(
-        steps.cell, steps.price, np.rint(settled.x[:len(steps)]), strict=True)}
+def fill_in_order(
+    lines: Lines, steps: Steps, fill: Ints, slots: int, sign: int, rank: Ints, tie: Words
+) -> Ints:
+    """Units of some lines in each of their slots, by what the steps of their pools trade, whatever the prices.
+
+    In a cell the best line comes first: the highest limit (`sign` 1), the lowest ask (-1). `lines` are all of their
+    pools; `rank` and `tie` [lines] are theirs.
+    """
     owner, slot = line_slots(lines.start, lines.end)
     cell, price = lines.pool[owner] * slots + slot, lines.price[owner]
-    distinct, group = np.unique(cell << 24 | price, return_inverse=True)
-    to_share = np.array([known.get((int(key) >> 24, int(key) & (1 << 24) - 1), 0) for key in distinct], dtype=np.int64)
-    line = lines.line[owner]
-    return share_pro_rata(group.astype(np.int64), lines.units[owner], to_share, book.demands.rank[line],
-                          ties(book, book.demands.ids, line))
+    traded = np.bincount(steps.cell, fill, minlength=int(cell.max(initial=-1)) + 1)
+    keys = np.stack([cell, -sign * price], axis=1)
+    distinct, group = np.unique(keys, axis=0, return_inverse=True)
+    quantity = np.zeros(len(distinct), dtype=np.int64)
+    np.add.at(quantity, group, lines.units[owner])
+    before = np.cumsum(quantity) - quantity
+    first = np.searchsorted(distinct[:, 0], distinct[:, 0])  # of the same cell
+    left = np.rint(traded[distinct[:, 0]]).astype(np.int64) - (before - before[first])
+    return share_pro_rata(group.ravel(), lines.units[owner], np.clip(left, 0, quantity), rank[owner], tie[owner])
 
 
 def _starts(hours: Ints) -> Ints:

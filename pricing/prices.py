@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pricing import errors
 from pricing.book import Flags, Ints
 from pricing.programme import IN, NEVER
 from pricing.ranges import line_slots
@@ -47,8 +48,11 @@ def _lift(settled: Settled) -> Ints:
             break
         first = int(height.min())
         at_once = (height == first)[sums.owner]
+        before = level.copy()
         level[sums.cell[at_once]] = np.minimum(level[sums.cell[at_once]], low[sums.cell[at_once]] + first)
         level = network.levels(level)
+        if np.array_equal(level, before):
+            raise errors.CertificateFailed("The low point lies above what a line pays.", ticks=first)
     # Cells that nothing binds rise with the others as long as one of them does.
     is_bound = (level < NEVER // 2) | (settled.programme.market.supply_row < 0).ravel()
     level = np.where(settled.programme.market.supply_row.ravel() < 0, low, level)

@@ -35,6 +35,7 @@ from pricing.ranges import Lines, RangeExtremes, cover, join_lines, line_slots, 
 NEVER = 1 << 50  # ticks: no price reaches it, and sums of a window of it still fit
 NO_CAP = -1
 GIFT_TOTAL = 0.25  # units, over all cells: prices answer, quantities cannot
+GIFT_FALLS = 8  # from one draw to the next
 FLOW_BAND = 0.25  # of a price: a missing flow tears two prices apart
 WIDE = 0.5  # of a price: the band of a cell whose own was too narrow
 
@@ -88,6 +89,7 @@ class Market:
     choices: int
     is_wanted: Flags  # [S + variants, slots] cells with demand that something may serve: the rows of demand
     gifts: Floats  # [G, slots] units for nothing, too few to matter: they make the least of all optimal prices optimal
+    shared_gift: float = GIFT_TOTAL  # the same for caps and the budget, over all of them
 
     @cached_property
     def is_served(self) -> Flags:
@@ -144,6 +146,13 @@ class Market:
         """The market with these demands in place of its own, which together keep to the budget."""
         copy = replace(self, divisible=divisible, windows=windows, budget_ticks=None,
                        is_foundation=np.zeros(len(self.mask_of_pool), dtype=np.bool_))
+        copy.__dict__["supply_row"] = self.supply_row
+        return copy
+
+    def without_caps(self, offered: Lines, whole_bids: Wholes) -> "Market":
+        """The market with these bids in place of its own, which together keep to the caps."""
+        copy = replace(self, offered=offered, whole_bids=whole_bids, cap_units=np.zeros(0, dtype=np.int64),
+                       cap_of_pool=np.full(len(self.cap_of_pool), NO_CAP, dtype=np.int64))
         copy.__dict__["supply_row"] = self.supply_row
         return copy
 
@@ -227,8 +236,9 @@ def make_market(
 
 
 def draw_again(book: Book, market: Market, draw: int) -> Market:
-    """The market with other gifts, for prices that the first draw put between two ticks."""
-    copy = replace(market, gifts=_gifts(book, market.accepts.shape[1], draw))
+    """The market with other and smaller gifts, where the first draw put prices between two ticks or moved its fill."""
+    copy = replace(market, gifts=_gifts(book, market.accepts.shape[1], draw) / GIFT_FALLS**draw,
+                   shared_gift=GIFT_TOTAL / GIFT_FALLS**draw)
     copy.__dict__["supply_row"] = market.supply_row
     return copy
 
@@ -538,7 +548,7 @@ class Programme:
         given[row[row >= 0]] = self.market.gifts[row >= 0]
         # Caps and the budget as well, so that they take the least that they can; with the cells less than one unit.
         shared = len(given) - self.market.cells - self.market.choices
-        given[self.market.cells:self.market.cells + shared] = GIFT_TOTAL / max(1, shared)
+        given[self.market.cells:self.market.cells + shared] = self.market.shared_gift / max(1, shared)
         return given
 
     def hours(self) -> Floats:

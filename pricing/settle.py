@@ -36,7 +36,7 @@ class Settled:
     lam: Ints  # [G, slots] ticks, the low point
     rho: Ints  # [caps] ticks
     sigma: float
-    is_off_tick: bool  # the low point is not on the tick; lam is rounded down
+    is_off_tick: bool  # the low point, or what a cap takes there, is not on the tick; lam is rounded down
     rounds: int
     start: sifting.Start  # where a later solve of nearly the same market may begin
 
@@ -53,7 +53,8 @@ def settle(low: "Low", input_hash: bytes) -> Settled:
         return settle(low_point(sifting.widen(low.solved, low.start, found)), input_hash)
     solved, point, start = low.solved, low.point, low.start
     lam, rho = np.rint(point.lam).astype(np.int64), np.rint(point.rho).astype(np.int64)
-    is_off_tick = bool((np.abs(point.lam - lam) > TOLERANCE * 100).any())
+    is_off_tick = bool((np.abs(point.lam - lam) > TOLERANCE * 100).any()
+                       or (np.abs(point.rho - rho) > TOLERANCE * 100).any())
     if is_off_tick:
         lam = np.floor(point.lam + TOLERANCE * 100).astype(np.int64)
     return Settled(solved.programme, x, lam, rho, point.sigma, is_off_tick, solved.rounds, start)

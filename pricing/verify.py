@@ -228,7 +228,8 @@ MANIFEST_SHAPE = {
     "format": str, "rule_version": int, "window": str, "slots": int, "input_hash": DIGEST,
     "parameters": {str: int}, "rules": {"concentration_ppm": (int, None), "foundation_budget_micros": (int, None)},
     "home_zones": {str: str},
-    "caps": [{"parent": ID, "product": PRODUCT, "units_max": int, "rho_micros": int, "rho_relaxed_micros": int}],
+    "caps": [{"parent": ID, "product": PRODUCT, "units_max": int, "rho_micros": int, "rho_relaxed_micros": int,
+              "is_held": (True, False)}],
     "caps_not_applicable": [PRODUCT], "sigma": FRACTION, "welfare_micros": int,
     "bound_micros": int, "gap_micros": int, "settled_bound_micros": int, "paid_micros": int,
     "counts": {"demands": int, "bids": int, "awards": int, "reasons": int}, "files": {str: DIGEST},
@@ -1061,7 +1062,8 @@ class Bundle:
     def check_caps(self) -> str:
         """No parent sells more than its share of a product that enough parents bid, or more than its cap.
 
-        A cap holds for every parent of its product that offers more. Not decided: whether it had to be so low.
+        A cap holds for every parent of its product that offers more. Not decided: whether it had to be so low, or, where
+        bids under caps are held at whole units because prices would lie between two ticks, at so few.
         """
         share, caps = self.manifest["rules"]["concentration_ppm"], self.manifest["caps"]
         exempt = [tuple(product) for product in self.manifest["caps_not_applicable"]]
@@ -1084,18 +1086,30 @@ class Bundle:
         traded: Counter[Product] = Counter()
         for (product, _), hours in sold.items():
             traded[product] += hours
+        if len({cap["is_held"] for cap in caps}) > 1:
+            _refuse("some caps hold their bids, some do not")
+        if any(cap["rho_micros"] != cap["rho_relaxed_micros"] for cap in caps if cap["is_held"]):
+            _refuse("what a cap that holds its bids takes is not that of the relaxation")
         for cap, key in zip(caps, true, strict=True):
             if sold[key] > cap["units_max"] or cap["units_max"] != highest[key[0]]:
                 _refuse(f"{key} sells {sold[key]} unit-hours, its cap is {cap['units_max']} of {highest[key[0]]}")
         for (product, parent), hours in sold.items():
             if product not in exempt and hours * ONE_MILLION > share * traded[product]:
                 _refuse(f"{parent} sells {hours} of {traded[product]} unit-hours of {product}, more than its share")
-        return f"{len(caps)} caps kept; no parent has more than {share} ppm of a product, {len(exempt)} products exempt"
+        below = sum(cap["units_max"] - sold[key] for cap, key in zip(caps, true, strict=True) if cap["is_held"])
+        held = f", their bids held {below} unit-hours below them" if below else ""
+        return (f"{len(caps)} caps kept{held}; no parent has more than {share} ppm of a product, "
+                f"{len(exempt)} products exempt")
 
     @property
     def is_held(self) -> bool:
         """The budget binds: lines of the Foundation are held at what it pays for."""
         return bool(self.manifest["sigma"][0])
+
+    @property
+    def holds_caps(self) -> bool:
+        """Bids under caps are held at the units that they sell."""
+        return any(cap["is_held"] for cap in self.manifest["caps"])
 
     def _is_held(self, i: int) -> bool:
         return self.is_held and self.demands.is_foundation[i] > 0
@@ -1207,7 +1221,7 @@ class Bundle:
 
     @cached_property
     def settled_bound(self) -> int:
-        """g at the prices over the book that is left once indivisible, rounded and held lines are decided.
+        """g at the prices over the book that is left once indivisible, rounded and held lines and bids are decided.
 
         Windows, in the money or not, count with what they were awarded; `_rounded` has what they miss.
         """
@@ -1220,11 +1234,22 @@ class Bundle:
                 units[i] = self.got[demands.offset[i]]
             elif self._is_held(i):
                 units[i], of_demand[i] = 1, self._gain_of_awards(i)
-        for j, hours in enumerate(self.gave_hours):
+        prices, of_bid = self.at_prices, list(of_bid)
+        for j, (hours, cap) in enumerate(zip(self.gave_hours, self.cap_of, strict=True)):
             if not hours and self.bids.minimum[j]:
                 offered[j] = 0
-        return self._g(self.at_prices, sum(map(operator.mul, units, of_demand)),
-                       sum(map(operator.mul, offered, of_bid)))
+            elif cap >= 0 and self.holds_caps:
+                offered[j], of_bid[j] = 1, self._earnings_of_awards(j)
+        if self.holds_caps:
+            prices = Duals(prices.lam, [0] * len(prices.rho), prices.part, prices.whole)
+        return self._g(prices, sum(map(operator.mul, units, of_demand)), sum(map(operator.mul, offered, of_bid)))
+
+    def _earnings_of_awards(self, j: int) -> int:
+        """What a bid gains with what it was awarded."""
+        bids, offset = self.bids, self.bids.offset[j]
+        cells = self.at_prices.lam[self.signature_of[j]][bids.start[j]:bids.end[j]]
+        units = self.gave[offset:offset + bids.hours[j]]
+        return sum(n * (x - bids.ask[j]) for n, x in zip(units, cells, strict=True) if n)
 
     def _gain_of_awards(self, i: int) -> int:
         """What a divisible demand gains with what it was awarded."""
@@ -1292,7 +1317,8 @@ class Bundle:
             _refuse(f"the gap is {gap}, stated {self.manifest['gap_micros']}")
         indivisible = (sum(map(self.demands.is_indivisible, range(len(self.demands))))
                        + sum(map(bool, self.bids.minimum)))
-        if not indivisible and not self.is_held and max(0, gap - allowed) * GAP_SHARE > self.welfare:
+        is_held = self.is_held or self.holds_caps
+        if not indivisible and not is_held and max(0, gap - allowed) * GAP_SHARE > self.welfare:
             _refuse(f"the gap is {gap}, {allowed} is explained: this result is not proven optimal")
         return f"{gap} micro-USD between the awards and the bound, {indivisible} lines are indivisible"
 

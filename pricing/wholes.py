@@ -8,9 +8,12 @@ block that is left out may well gain at them, and its reason says so. Prices nee
 windows are complements: so lines that gain at the final prices are tried once more, the best first, and kept where that
 is worth more.
 
-Windows that only fractions would fill are held at the whole units below.
+Windows that only fractions would fill are held at the whole units below; so are, slot by slot, the bids under a cap
+where its price would lie between two ticks, and the Foundation's lines where its budget binds. Held, they keep to cap
+and budget by themselves, and prices need not know these any more.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +21,7 @@ import numpy as np
 from pricing import errors, exact, sifting
 from pricing.book import TICK_MICROS, Book, Flags, Ints
 from pricing.cells import Worth, add_up, bound_micros
-from pricing.fill import fill_foundation, price_pools, window_units
+from pricing.fill import fill_in_order, price_pools, ties, window_units
 from pricing.highs import Floats
 from pricing.programme import IN, Market, Wholes, draw_again
 from pricing.ranges import Lines, join_lines, line_slots
@@ -26,7 +29,7 @@ from pricing.settle import TOLERANCE, Low, Settled, low_point, settle
 
 ROUNDS_MAX = 200
 TRIES_MAX = 24  # lines that gain though they are out, tried once more
-DRAWS_MAX = 8  # of gifts, until the low point is on the tick
+DRAWS_MAX = 4  # of gifts, until the low point is on the tick and its fill is within reach
 LARGE_LINE_SLOTS = 250_000
 TRIES_LARGE = 2  # in books larger than that, where each costs seconds
 
@@ -51,6 +54,11 @@ class Whole:
     rounds: int
     start: sifting.Start  # where a solve of nearly the same market may begin
 
+    @property
+    def holds_caps(self) -> bool:
+        """Bids under a cap are held at whole units, if there were caps."""
+        return not len(self.settled.programme.market.cap_units)
+
 
 def settle_whole(book: Book, market: Market, start: sifting.Start | None) -> Whole:
     """The whole optimum that prices support. Raises `SolverFailed`."""
@@ -59,7 +67,7 @@ def settle_whole(book: Book, market: Market, start: sifting.Start | None) -> Who
     within = _within_budget(book, market, low)
     found = _until_whole(book, *((market, low) if within is None else within[:2]))
     final = found.settled.programme.market
-    if (final.divisible, final.windows, final.whole_bids) == (market.divisible, market.windows, market.whole_bids):
+    if all(getattr(final, part) is getattr(market, part) for part in ("divisible", "windows", "offered", "whole_bids")):
         return found
     base, base_low = (market, low) if within is None else within[:2]
     found = _try_again(book, base, found)
@@ -77,13 +85,11 @@ def _within_budget(book: Book, market: Market, low: Low) -> tuple[Market, Low, I
     """
     if market.budget_ticks is None:
         return None
-    settled = settle(low, book.input_hash)
+    market, low, settled = _settle(book, market, low)
     settled = replace(settled, x=np.floor(settled.x + TOLERANCE))
     own = market.is_foundation[market.divisible.pool]
     lines = market.divisible.take(own)
-    owner, slot = line_slots(lines.start, lines.end)
-    units = fill_foundation(book, settled, lines)
-    held = Lines(lines.pool[owner], lines.price[owner], units, slot, slot + 1, lines.line[owner]).take(units > 0)
+    held = _held(book, settled, lines, 1)
     window_fill, _ = window_units(settled, book)
     of_foundation = market.is_foundation[market.windows.lines.pool]
     all_windows = replace(market.windows.lines, units=np.where(of_foundation, window_fill, market.windows.lines.units))
@@ -94,35 +100,70 @@ def _within_budget(book: Book, market: Market, low: Low) -> tuple[Market, Low, I
     return left, low_point(sifting.solve_market(left, start)), touched
 
 
+def _held(book: Book, settled: Settled, lines: Lines, sign: int) -> Lines:
+    """What these divisible lines, all of their pools, have in each of their slots, as lines of one slot each."""
+    programme = settled.programme
+    side, steps, fill = (book.demands, programme.demand, 0) if sign > 0 else (book.bids, programme.supply, 1)
+    traded = np.rint(programme.split(settled.x)[fill]).astype(np.int64)
+    units = fill_in_order(lines, steps, traded, programme.market.slots, sign, side.rank[lines.line],
+                          ties(book, side.ids, lines.line))
+    owner, slot = line_slots(lines.start, lines.end)
+    return Lines(lines.pool[owner], lines.price[owner], units, slot, slot + 1, lines.line[owner]).take(units > 0)
+
+
+def _settle(book: Book, market: Market, low: Low) -> tuple[Market, Low, Settled]:
+    """The settled market, after other draws of its gifts where the first ones were in the way."""
+    for draw in range(1, DRAWS_MAX + 1):
+        with suppress(errors.SolverFailed):
+            settled = settle(low, book.input_hash)
+            if not settled.is_off_tick or market.budget_ticks is not None:  # under a budget prices are drawn afterwards
+                return market, low, settled
+        market = draw_again(book, market, draw)
+        low = low_point(sifting.solve_market(market, low.start))
+    return market, low, settle(low, book.input_hash)
+
+
 def _until_whole(book: Book, market: Market, low: Low) -> Whole:
     rounded: set[int] = set()
-    rounds, draws = low.solved.rounds, 0
+    rounds = low.solved.rounds
     for _ in range(ROUNDS_MAX):
         windows, whole_bids = _losing(market, low)
         settled = None
         if not (windows.any() or whole_bids.any()):
-            settled = settle(low, book.input_hash)
+            market, low, settled = _settle(book, market, low)
             windows, whole_bids = _ill_served(book, settled)
         if windows.any() or whole_bids.any():
             market = market.without(windows, whole_bids)
             start = low.start.without(windows, whole_bids)
         else:
             assert settled is not None
-            if settled.is_off_tick and draws < DRAWS_MAX:
-                draws += 1
-                market = draw_again(book, market, draws)
-                low = low_point(sifting.solve_market(market, low.start))
-                continue
-            held = _hold_below(book, settled)
-            if held is None:
+            if settled.is_whole and not (settled.is_off_tick and len(market.cap_units)):
                 return Whole(settled, add_up(book, settled), None, np.array(sorted(rounded), dtype=np.int64), rounds,
                              low.start)
-            market, lines = held
-            rounded |= set(lines.tolist())
+            if len(market.cap_units):
+                market = _hold_capped(book, settled)
+            else:
+                market, lines = _hold_below(book, settled)
+                rounded |= set(lines.tolist())
             start = replace(low.start, basis=None, near=None, hidden=None)
         low = low_point(sifting.solve_market(market, start))
         rounds += low.solved.rounds
     raise AssertionError("each round takes something away")
+
+
+def _hold_capped(book: Book, settled: Settled) -> Market:
+    """The market with every bid under a cap held at the whole units that it sells, and no cap any more."""
+    settled = replace(settled, x=np.floor(settled.x + TOLERANCE))
+    market = settled.programme.market
+    capped = market.cap_of_pool >= 0
+    own = capped[market.offered.pool]
+    _, units = window_units(settled, book)
+    bids = market.whole_bids
+    held = replace(bids.lines, units=np.where(capped[bids.lines.pool], units, bids.lines.units))
+    kept = (held.units >= bids.minimum) & (held.units > 0)
+    return market.without_caps(
+        join_lines(market.offered.take(~own), _held(book, settled, market.offered.take(own), -1)),
+        replace(bids, lines=held).take(kept))
 
 
 def _losing(market: Market, low: Low) -> tuple[Flags, Flags]:
@@ -193,15 +234,12 @@ def _idle(book: Book, settled: Settled) -> Flags:
     return flags
 
 
-def _hold_below(book: Book, settled: Settled) -> tuple[Market, Ints] | None:
-    """The market with every fractional window held at the whole units below; None where the fill is whole."""
-    if settled.is_whole:
-        return None
+def _hold_below(book: Book, settled: Settled) -> tuple[Market, Ints]:
+    """The market with the emptier half of its fractional windows held at the whole units below, and these lines."""
     programme, market = settled.programme, settled.programme.market
     fill = programme.split(settled.x)[2]
     fractional = np.flatnonzero(np.abs(fill - np.rint(fill)) > TOLERANCE)
     if not len(fractional):
-        # a cap that several slots share can leave halves; rarely, and then nothing is published
         raise errors.CertificateFailed("The network did not settle in whole units.")
     # The fuller half may become whole once the others are held; of equals the one that is worth least goes first.
     first = market.windows.lines.take(programme.window_first[fractional])
@@ -262,13 +300,17 @@ def _best_out(market: Market, found: Whole, tried: set[tuple[bool, int, int]]) -
     now = found.settled.programme.market
     prices = found.worth.prices
     best: tuple[float, tuple[bool, int, int], int] | None = None
-    for is_window, all_lines, still, gain in zip(
+    rho: Floats | Ints = prices.rho
+    free = np.ones(len(market.whole_bids), dtype=np.bool_)
+    if found.holds_caps:  # bids under a cap are held at what they sell, those that sell nothing as well
+        rho, free = np.zeros(len(market.cap_units)), market.cap_of_pool[market.whole_bids.lines.pool] < 0
+    for is_window, all_lines, still, gain, may in zip(
         (True, False), (market.windows, market.whole_bids), (now.windows, now.whole_bids),
-        gains(market, prices.lam, prices.rho, 0.0), strict=True,
+        gains(market, prices.lam, rho, 0.0), (np.ones(len(market.windows), dtype=np.bool_), free), strict=True,
     ):
         lines = all_lines.lines
         there = set(zip(still.lines.line.tolist(), still.lines.pool.tolist(), strict=True))
-        for n in np.flatnonzero(all_lines.is_alone & (gain > TOLERANCE * 1_000)):
+        for n in np.flatnonzero(all_lines.is_alone & may & (gain > TOLERANCE * 1_000)):
             key = (is_window, int(lines.line[n]), int(lines.pool[n]))
             if key[1:] not in there and key not in tried:
                 best = min(best or (np.inf, key, 0), (-float(gain[n] * lines.units[n]), key, int(n)))

@@ -28,6 +28,7 @@ from marketplace.clearing.models import (
 from marketplace.demand.models import Demand
 from marketplace.governance.services import record
 from marketplace.supply.models import Bid
+from pricing.allocation import Cap
 from pricing.backups import find_backups
 from pricing.bundle import bundle_hash
 from pricing.clearing import RULE_VERSION, Outcome
@@ -75,13 +76,17 @@ def _market_power(outcome: Outcome) -> dict[str, Any]:
     return {
         "caps": [
             {"product": list(cap.product), "parent": parents[cap.parent], "units_max": cap.units_max,
-             "rho_micros": cap.rho_micros}
+             "rho_micros": cap.rho_micros, "is_held": cap.is_held}
             for cap in allocation.caps
         ],
         "caps_not_applicable": [list(product) for product in allocation.caps_not_applicable],
         "sigma_numerator": allocation.sigma[0], "sigma_denominator": allocation.sigma[1],
         "concentration": list(_concentration(outcome)),
     }  # fmt: skip
+
+
+def _is_at(cap: Cap, unit_hours: int) -> bool:
+    return unit_hours >= cap.units_max or (cap.is_held and cap.rho_micros > 0)
 
 
 def _concentration(outcome: Outcome) -> Iterator[dict[str, Any]]:
@@ -103,7 +108,7 @@ def _concentration(outcome: Outcome) -> Iterator[dict[str, Any]]:
             "hhi": sum(hours * hours for hours in by_parent.values()) * HHI_SCALE // (total * total),
             "top_share_ppm": max(by_parent.values()) * ONE_PPM // total,
             "cap_unit_hours": caps[product][0].units_max if caps[product] else None,
-            "capped_parents": sum(by_parent[cap.parent] >= cap.units_max for cap in caps[product]),
+            "capped_parents": sum(_is_at(cap, by_parent[cap.parent]) for cap in caps[product]),
             "is_cap_applicable": product not in not_applicable,
         }  # fmt: skip
 

@@ -61,7 +61,7 @@ def write_bundle(book, eligibility, allocation, *, window="w1", awards=None):
         "input_hash": book.input_hash.hex(), "parameters": PARAMETERS, "rules": vars(book.rules),
         "home_zones": dict(book.home_zones), **certificate,
         "caps": [{"parent": book.parents[cap.parent], "product": list(cap.product), "units_max": cap.units_max,
-                  "rho_micros": cap.rho_micros, "rho_relaxed_micros": cap.rho_relaxed_micros}
+                  "rho_micros": cap.rho_micros, "rho_relaxed_micros": cap.rho_relaxed_micros, "is_held": cap.is_held}
                  for cap in allocation.caps],
         "caps_not_applicable": [list(product) for product in allocation.caps_not_applicable],
         "sigma": list(allocation.sigma),

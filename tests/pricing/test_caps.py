@@ -1,13 +1,16 @@
 """The concentration cap: no ultimate parent sells more than its share of what trades in a product."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from pricing import caps
+from pricing.bundle import public_bundle
 from pricing.clearing import clear
-from pricing.lines import Rules
+from pricing.lines import Rules, canonical_json
+from pricing.verify import verify_bundle
 from tests.pricing import promises
 from tests.pricing.drawn import CONVEX, by_seed, small_book
 from tests.pricing.lines import bid, book, demand
@@ -127,10 +130,45 @@ def test_units_beyond_53_bits_are_compared_exactly():
     assert above is not None
 
 
-OFF_TICK = pytest.mark.xfail(strict=True, reason="a cap puts its prices between two ticks, and nothing is published")
+def a_cap_between_two_ticks():
+    """A unit-hour more under the cap would serve half of a window, which is worth a half tick."""
+    return small_book(by_seed(193), least=1, kinds=CONVEX, rules=True, is_plain=True, demands=9, bids=9)
 
 
-@pytest.mark.parametrize("seed", [pytest.param(seed, marks=OFF_TICK if seed == 5 else ()) for seed in range(40)])
+def test_where_a_cap_would_put_prices_between_two_ticks_its_bids_are_held_at_whole_units():
+    outcome = clear(a_cap_between_two_ticks())
+
+    caps_held = outcome.allocation.caps
+    assert caps_held
+    assert all(cap.is_held for cap in caps_held)
+    assert all(cell.price_micros % 100 == 0 for cell in outcome.prices if cell.price_micros is not None)
+    for promise in promises.PROMISES:
+        promise(outcome)
+
+
+def test_bids_that_a_cap_holds_count_with_what_they_sold_and_no_more():
+    outcome = clear(a_cap_between_two_ticks())
+    files = public_bundle(outcome, window="w")
+    manifest = json.loads(files["manifest.json"])
+
+    for cap in manifest["caps"]:
+        cap["is_held"] = False
+    report = verify_bundle({**files, "manifest.json": canonical_json(manifest) + b"\n"})
+
+    assert "settled_bound" in report.failed()
+
+
+def test_a_cap_that_holds_its_bids_takes_what_it_took_in_the_relaxation():
+    files = public_bundle(clear(a_cap_between_two_ticks()), window="w")
+    manifest = json.loads(files["manifest.json"])
+
+    manifest["caps"][0]["rho_micros"] += 100
+    report = verify_bundle({**files, "manifest.json": canonical_json(manifest) + b"\n"})
+
+    assert "caps" in report.failed()
+
+
+@pytest.mark.parametrize("seed", range(40))
 def test_random_books_keep_their_caps_and_reach_the_best_welfare_under_them(seed):
     one = replace(small_book(by_seed(seed), least=4, kinds=CONVEX, whole_bids=seed % 4 == 0, rules=True, is_plain=True,
                              bids=9, demands=9), rules=Rules((250_000, 340_000, 500_000)[seed % 3], None))

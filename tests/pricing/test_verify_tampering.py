@@ -52,7 +52,7 @@ def at(value, path):
 
 def is_free(path):
     if path[0] == "manifest.json":
-        return path[1:] == ("window",) or "rho_relaxed_micros" in path
+        return path[1:] == ("window",) or "rho_relaxed_micros" in path or "is_held" in path
     return path[0] == "prices.jsonl" and ("relaxed_micros" in path or "dual_micros" in path)
 
 

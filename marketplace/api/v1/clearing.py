@@ -52,6 +52,7 @@ class CapOut(serializers.Serializer):
     parent = serializers.CharField()
     units_max = serializers.IntegerField(help_text="unit-hours")
     rho_micros = Micros(help_text="what the cap takes from the parent's price per unit-hour; 0 where it does not bind")
+    is_held = serializers.BooleanField(help_text="true: bids are held at whole units, and prices do not know the cap")
 
 
 class ConcentrationOut(serializers.Serializer):
