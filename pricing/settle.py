@@ -89,8 +89,8 @@ def _canonical_fill(solved: Solved, input_hash: bytes) -> Floats:
     no_idle = programme.whole_bid_rows()
     strict[no_idle] = programme.row_upper[no_idle]
     taken = columns.take(free, -gain)
-    # Of all optima one that serves every indivisible line from its minimum on, and one that leaves nothing idle of a bid
-    # that sells the same in all its slots, if there is one.
+    # Of all optima one that serves every indivisible line from its minimum on, and one that leaves nothing idle of a
+    # bid that sells the same in all its slots, if there is one.
     wishes = [(taken, strict)]
     least = programme.minima()[free]
     if least.any():

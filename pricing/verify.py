@@ -1062,8 +1062,8 @@ class Bundle:
     def check_caps(self) -> str:
         """No parent sells more than its share of a product that enough parents bid, or more than its cap.
 
-        A cap holds for every parent of its product that offers more. Not decided: whether it had to be so low, or, where
-        bids under caps are held at whole units because prices would lie between two ticks, at so few.
+        A cap holds for every parent of its product that offers more. Not decided: whether it had to be so low, or,
+        where bids under caps are held at whole units because prices would lie between two ticks, at so few.
         """
         share, caps = self.manifest["rules"]["concentration_ppm"], self.manifest["caps"]
         exempt = [tuple(product) for product in self.manifest["caps_not_applicable"]]
