@@ -13,8 +13,8 @@ from pricing.book import Flags, Ints
 from pricing.highs import Columns, Floats
 from pricing.programme import Market, Programme, build_programme
 
-LINES_MAX = 24
-LINE_SLOTS_MAX = 2_000
+LINES_MAX = 200  # indivisible ones
+LINE_SLOTS_MAX = 12_000  # up to here branch and bound takes seconds: 600 demands and 120 bids of a real market
 NODES_MAX = 400
 PROPOSALS_MAX = 8
 

@@ -19,6 +19,7 @@ from tests.benchmarks.report import Report, table
 HELP = "welfare, bound, seconds and memory of one clearing, beside a sort, greedy markets and other solvers"
 PEER_LINES_MAX = 3_000
 SINGLE_SLOT_LINES = 1_000_000
+GREEDY_GOAL, TIGHT_MAX = 1.25, 2.0  # over the best greedy market, wherever offered over demanded is at most so much
 SAME_WELFARE = 1e-9  # solvers count in floats, and in parts of a unit
 KEYS = (
     "lines", "seconds_cold", "seconds_warm", "peak_rss_mb", "welfare_micros", "bound_micros", "gap_micros",
@@ -99,6 +100,16 @@ def figures_of(
     return {name: figures[name] for name in KEYS}
 
 
+def over_the_best_greedy(figures: Mapping[str, Any]) -> list[str]:
+    """How much better than the best greedy market; where that misses the goal, what no allocation can pass."""
+    best = max(1, *figures["baselines"].values())
+    ratio, ceiling = figures["welfare_micros"] / best, figures["bound_micros"] / best
+    verdict = "reached" if ratio >= GREEDY_GOAL else f"missed; no allocation reaches more than {ceiling:.3f}"
+    is_loose = figures["offered_over_demanded"] > TIGHT_MAX
+    return ["over the best of these", f"{ratio:.3f}", "a loose book, no goal" if is_loose else
+            f"goal {GREEDY_GOAL}: {verdict}"]  # fmt: skip
+
+
 def rows_of(
     figures: Mapping[str, Any], cleared: Mapping[str, Any], checked: Mapping[str, Any], absent: Mapping[str, str]
 ) -> Iterator[str]:
@@ -124,6 +135,8 @@ def rows_of(
         rows.append(["one slot / argsort", f"{figures['single_slot_over_sort']:.2f}", "1,000,000 lines a side"])
     rows += [[name, f"{welfare / value:.3f}", "welfare of clearing over this greedy market"]
              for name, value in figures["baselines"].items()]  # fmt: skip
+    if figures["baselines"]:
+        rows.append(over_the_best_greedy(figures))
     for name, peer in figures["peers"].items():
         apart = peer["welfare_micros"] / max(1, welfare) - 1
         reached = "the same welfare" if abs(apart) < SAME_WELFARE else f"a welfare {apart:+.1e} apart"

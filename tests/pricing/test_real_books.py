@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from pricing.bundle import public_bundle
-from pricing.clearing import clear
+from pricing.clearing import clear, price_book
 from pricing.verify import verify_bundle
 from tests.benchmarks.baselines import welfare_of_baselines
 from tests.benchmarks.books import offered_over_demanded
 from tests.benchmarks.real_book import DEMANDS, real_book, shape
+from tests.pricing.optimum import best_welfare_micros
 
 # Providers: the shares of demands with a candidate after class, zone, latency and price, seen on real placements.
 SHAPES = {
@@ -49,3 +50,12 @@ def test_a_scarce_real_book_clears_and_no_greedy_market_does_better() -> None:
 
     assert verify_bundle(public_bundle(outcome, window="real")).ok
     assert outcome.bound_micros >= outcome.welfare_micros >= max(welfare_of_baselines(book).values())
+
+
+@pytest.mark.parametrize("providers", [15, pytest.param(30, marks=pytest.mark.slow)])
+def test_a_real_book_with_blocks_is_worth_as_much_as_branch_and_bound_finds_without_any_prices(providers: int) -> None:
+    book = real_book(providers, kinds="dwk")
+
+    priced = price_book(book)
+
+    assert priced.welfare_micros == round(best_welfare_micros(book, whole=True))
