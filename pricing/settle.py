@@ -50,7 +50,7 @@ def settle(low: "Low", input_hash: bytes) -> Settled:
     x = _canonical_fill(low.solved, input_hash)
     found = sifting.beyond_at(low.solved.programme, x)
     if not found.is_empty:  # it would share what stands at a price with all that lies beyond it
-        return settle(low_point(sifting.widen(low.solved, low.start, found)), input_hash)
+        return settle(low_point(sifting.look_again(low.solved, found)), input_hash)
     solved, point, start = low.solved, low.point, low.start
     lam, rho = np.rint(point.lam).astype(np.int64), np.rint(point.rho).astype(np.int64)
     is_off_tick = bool((np.abs(point.lam - lam) > TOLERANCE * 100).any()
@@ -117,13 +117,17 @@ def _solve_face(solved: Solved, taken: highs.Columns, lower: Floats, upper: Floa
 
 
 def column_weights(programme: Programme, input_hash: bytes, chosen: Ints) -> Floats:
-    """A weight per chosen column. The slot is not in the key: alike slots then prefer alike pairs."""
+    """A weight per chosen column.
+
+    The slot is not in the key, so that alike slots prefer alike pairs, unless caps or the budget let slots compete.
+    """
     market, slots = programme.market, programme.market.slots
+    compete = len(market.cap_units) > 0 or market.budget_ticks is not None
+    bought, sold = (side.cell if compete else side.cell // slots for side in (programme.demand, programme.supply))
     windows, bids = market.windows.lines.take(programme.window_first), market.whole_bids.lines.take(
         programme.whole_bid_first)
     keys = [
-        _keys(2, programme.demand.cell // slots, programme.demand.price),
-        _keys(3, programme.supply.cell // slots, programme.supply.price),
+        _keys(2, bought, programme.demand.price), _keys(3, sold, programme.supply.price),
         _keys(4, windows.line, windows.pool), _keys(5, bids.line, bids.pool),
         _keys(6, market.pair_mask[programme.flow_pair], market.pair_group[programme.flow_pair]),
         _keys(7, programme.short_row, programme.short_row),
