@@ -140,11 +140,14 @@ def _until_whole(book: Book, market: Market, low: Low) -> Whole:
             if settled.is_whole and not (settled.is_off_tick and len(market.cap_units)):
                 return Whole(settled, add_up(book, settled), None, np.array(sorted(rounded), dtype=np.int64), rounds,
                              low.start)
-            if len(market.cap_units):
+            fractional = _fractional_windows(settled)
+            if len(fractional):
+                market, lines = _hold_below(book, settled, fractional)
+                rounded |= set(lines.tolist())
+            elif len(market.cap_units):
                 market = _hold_capped(book, settled)
             else:
-                market, lines = _hold_below(book, settled)
-                rounded |= set(lines.tolist())
+                raise errors.CertificateFailed("The network did not settle in whole units.")
             start = replace(low.start, basis=None, near=None, hidden=None)
         low = low_point(sifting.solve_market(market, start))
         rounds += low.solved.rounds
@@ -234,13 +237,16 @@ def _idle(book: Book, settled: Settled) -> Flags:
     return flags
 
 
-def _hold_below(book: Book, settled: Settled) -> tuple[Market, Ints]:
+def _fractional_windows(settled: Settled) -> Ints:
+    """The window columns with a part of a unit."""
+    fill = settled.programme.split(settled.x)[2]
+    return np.flatnonzero(np.abs(fill - np.rint(fill)) > TOLERANCE)
+
+
+def _hold_below(book: Book, settled: Settled, fractional: Ints) -> tuple[Market, Ints]:
     """The market with the emptier half of its fractional windows held at the whole units below, and these lines."""
     programme, market = settled.programme, settled.programme.market
     fill = programme.split(settled.x)[2]
-    fractional = np.flatnonzero(np.abs(fill - np.rint(fill)) > TOLERANCE)
-    if not len(fractional):
-        raise errors.CertificateFailed("The network did not settle in whole units.")
     # The fuller half may become whole once the others are held; of equals the one that is worth least goes first.
     first = market.windows.lines.take(programme.window_first[fractional])
     worth = first.price * (first.end - first.start)
