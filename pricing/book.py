@@ -232,7 +232,7 @@ class Book:
             "parents": t.parents, "choices": t.choices, "curves": t.curves,
         }))
         for side, columns in ((self.demands, DEMAND_COLUMNS), (self.bids, BID_COLUMNS)):
-            digest.update("".join(f"{name}\n" for name in side.ids).encode())
+            digest.update("\n".join((*side.ids, "")).encode())  # each with a line feed
             for name in columns:
                 digest.update(np.asarray(getattr(side, name), dtype="<i8").tobytes())
         return digest.digest()

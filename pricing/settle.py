@@ -25,6 +25,7 @@ from pricing.sifting import Point, Solved
 
 HOUR_BONUS = 1 << (WEIGHT_BITS + 3)  # one unit-hour sold outweighs the preference of four columns
 TOLERANCE = 1e-6
+MINIMA_LINE_SLOTS = 250_000  # in larger books hardly any fill meets all minima, and a look for one takes a second
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,21 +86,19 @@ def _canonical_fill(solved: Solved, input_hash: bytes) -> Floats:
     gain = programme.hours()[free] * HOUR_BONUS + column_weights(programme, input_hash, free)
     # A row with a price is used to its end in every optimum.
     lower = np.where(np.abs(model.row_duals) > TOLERANCE, programme.row_upper, programme.row_lower)
-    strict = lower.copy()
     no_idle = programme.whole_bid_rows()
+    strict = lower.copy()
     strict[no_idle] = programme.row_upper[no_idle]
-    taken = columns.take(free, -gain)
-    # Of all optima one that serves every indivisible line from its minimum on, and one that leaves nothing idle of a
-    # bid that sells the same in all its slots, if there is one.
-    wishes = [(taken, strict)]
+    taken, upper = columns.take(free, -gain), programme.row_upper
+    try:  # of all optima one that leaves nothing idle of a bid that sells the same in all its slots, if there is one
+        x[free] = _solve_face(solved, taken, strict - used, upper - used, free)
+        lower = strict
+    except errors.SolverFailed:
+        x[free] = _solve_face(solved, taken, lower - used, upper - used, free)
     least = programme.minima()[free]
-    if least.any():
-        wishes.insert(0, (taken.at_least(least), strict))
-    for face, from_below in wishes:
-        with suppress(errors.SolverFailed):
-            x[free] = _solve_face(solved, face, from_below - used, programme.row_upper - used, free)
-            return x
-    x[free] = _solve_face(solved, taken, lower - used, programme.row_upper - used, free)
+    if (x[free] < least - TOLERANCE).any() and programme.market.line_slot_count() <= MINIMA_LINE_SLOTS:
+        with suppress(errors.SolverFailed):  # and one that serves every indivisible line from its minimum on
+            x[free] = _solve_face(solved, taken.at_least(least), lower - used, upper - used, free)
     return x
 
 
