@@ -52,6 +52,14 @@ def env_int(name: str, *, default: int, minimum: int | None = None, maximum: int
     return value
 
 
+def env_choice(name: str, *, default: str, choices: Sequence[str]) -> str:
+    """Return one of the words."""
+    value = env_str(name) or default
+    if value not in choices:
+        raise BadSetting(f"{name}={value!r}: use {' or '.join(choices)}.", name=name, value=value)
+    return value
+
+
 def env_list(name: str, *, default: Sequence[str]) -> list[str]:
     """Return the comma-separated items of a variable; an empty item (`a,,b`) is refused."""
     text = env_str(name)

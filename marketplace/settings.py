@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from marketplace import postgres
-from marketplace.environment import data_folder, env_bool, env_int, env_list, env_str, secret_key
+from marketplace.environment import data_folder, env_bool, env_choice, env_int, env_list, env_str, secret_key
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = data_folder()
@@ -89,7 +89,7 @@ WSGI_APPLICATION = "marketplace.wsgi.application"
 # The chain: empty means the embedded py-evm chain inside the same PostgreSQL.
 CHAIN_URL = env_str("CHAIN_URL")
 CHAIN_ID = env_int("CHAIN_ID", default=31338, minimum=1)
-PRICING_SOLVER = env_str("PRICING_SOLVER", default="public")
+PRICING_SOLVER = env_choice("PRICING_SOLVER", default="warm", choices=("warm", "public"))  # read by `pricing.highs`
 PLATFORM_FEE_BPS = env_int("PLATFORM_FEE_BPS", default=250, minimum=0, maximum=10_000)
 
 # -- jobs: the outbox in the database is the truth, the broker carries ids as a hint ------------------------------
