@@ -11,6 +11,7 @@ counts, and each line of the processor's balance moves the books once.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,7 +23,7 @@ from django.db.models import Sum
 
 from ledger import card as books
 from ledger import faults
-from ledger.errors import InsufficientFunds
+from ledger.errors import InsufficientFunds, LedgerError
 from ledger.ids import uuid7, uuid_from
 from ledger.models import Account, CardIntent, ChainAddress, ChainIntent
 from ledger.posting import lock_ledger
@@ -38,6 +39,7 @@ from ledger.rails.errors import (
 from ledger.rails.stripe import PAGE, Told, ask
 from ledger.tasks import enqueue
 
+log = logging.getLogger(__name__)
 Kind, State = CardIntent.Kind, CardIntent.State
 SEND_JOB, EXCHANGE_JOB, FLOAT_JOB = "card.send", "card.exchange", "card.float"
 RISK_SPAN = timedelta(days=120)  # how long a cardholder may dispute a payment
@@ -344,7 +346,10 @@ def sweep(*, now: datetime) -> int:
     )
     for intent in waiting:
         kind = "refund" if intent.kind == Kind.REFUND else "checkout.session"
-        sync(told=Told(kind, str(intent.processor_id)), now=now)
+        try:
+            sync(told=Told(kind, str(intent.processor_id)), now=now)
+        except LedgerError as error:  # one that cannot be read holds up no other
+            log.warning("card intent %s was not read: %s", intent.pk, error)
     ended = CardIntent.objects.filter(pk__in=[each.pk for each in waiting]).exclude(state=State.OPEN).count()
     return ended + release_failed_exchanges(now=now)
 

@@ -29,6 +29,13 @@ from ledger.tasks import enqueue
 
 SOURCE = "stripe"
 EVENT_JOB = "card.event"
+# What moves money or ends a page. Other events are kept and lead to nothing: they tell of the same objects.
+HEARD = {
+    "checkout.session.completed", "checkout.session.expired", "checkout.session.async_payment_succeeded",
+    "payment_intent.succeeded", "refund.created", "refund.updated", "refund.failed", "charge.dispute.created",
+    "charge.dispute.funds_withdrawn", "charge.dispute.funds_reinstated", "charge.dispute.closed", "topup.succeeded",
+    "payout.created", "payout.paid",
+}  # fmt: skip
 SANDBOX_KEY = "sk_test_sandbox"
 PAGE = 100
 ANSWER_SECONDS_MAX = 20
@@ -89,27 +96,28 @@ def receive(*, body: bytes, signature: str, now: datetime) -> bool:
 
     Raises SignatureInvalid: the signature is checked on the raw body, before anything is parsed.
     """
-    event = _verified(body, signature)
+    event, type = _verified(body, signature)
     with transaction.atomic():
         row = Inbox(source=SOURCE, event_id=event, body=body, received_at=now)
         before = Inbox.objects.filter(source=SOURCE, event_id=event).exists()
         Inbox.objects.bulk_create([row], ignore_conflicts=True)
-        enqueue(kind=EVENT_JOB, payload={"event": event}, dedupe_key=f"{EVENT_JOB}:{event}")
+        if type in HEARD:
+            enqueue(kind=EVENT_JOB, payload={"event": event}, dedupe_key=f"{EVENT_JOB}:{event}")
     return not before
 
 
-def _verified(body: bytes, signature: str) -> str:
+def _verified(body: bytes, signature: str) -> tuple[str, str]:
     try:
         stripe.WebhookSignature.verify_header(
             body.decode(), signature, settings.STRIPE_WEBHOOK_SECRET or "", SIGNATURE_AGE_SECONDS_MAX
         )
         event = json.loads(body)
-        id = event["id"]
+        id, type = event["id"], event["type"]
     except (stripe.SignatureVerificationError, ValueError, KeyError, TypeError) as error:
         raise SignatureInvalid("This is no event that the card processor signed.") from error
-    if not settings.STRIPE_WEBHOOK_SECRET or not isinstance(id, str):
+    if not settings.STRIPE_WEBHOOK_SECRET or not isinstance(id, str) or not isinstance(type, str):
         raise SignatureInvalid("This is no event that the card processor signed.")
-    return id
+    return id, type
 
 
 def told_by(event: str) -> Told:

@@ -12,12 +12,15 @@ from uuid import UUID
 import pytest
 from django.db import connection, connections, transaction
 
+from ledger import tasks
 from ledger.chart import CHART, Side
 from ledger.models import Account
 from ledger.rails import deploy, embedded, evm
 from ledger.rails.base import Chain
 from ledger.rails.store import MemoryStore
+from ledger.reconcile import check_books
 from ledger.services import USDC6_LEDGER, open_ledgers
+from tests.rails.card_desk import Desk
 from tests.rails.processor import Processor, running
 
 START = datetime(2027, 1, 4, 9, tzinfo=UTC)
@@ -153,3 +156,14 @@ def processor(sandbox_process: Processor, settings: Any, django_db_blocker: Any)
         cursor.execute("truncate stripe_sandbox.object, stripe_sandbox.answer, stripe_sandbox.delivery")
     sandbox_process.behave(hold=1)
     return sandbox_process
+
+
+@pytest.fixture
+def desk(transactional_db: None, processor: Processor, clock: Clock) -> Iterator[Desk]:
+    open_ledgers()
+    before = tasks._clock
+    tasks.use_clock(clock)
+    yield Desk(processor, clock)
+    tasks.use_clock(before)
+    broken = [found for found in check_books() if not found.ok]
+    assert broken == []

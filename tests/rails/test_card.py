@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
-from uuid import UUID
 
 import pytest
 from django.db import transaction
 
-from ledger import faults, tasks
+from ledger import faults
 from ledger.errors import InsufficientFunds, LedgerHalted
-from ledger.ids import uuid7
 from ledger.models import CardIntent, CardReconciliation, CardTransaction, Inbox, Ledger, Outbox, Transfer
 from ledger.rails import card, card_books, card_jobs, stripe  # noqa: F401  the jobs register themselves
 from ledger.rails.errors import (
@@ -24,82 +19,10 @@ from ledger.rails.errors import (
     ProcessorUnreachable,
     SignatureInvalid,
 )
-from ledger.reconcile import check_books
 from ledger.selectors import balance, reserved, spendable
-from ledger.services import USD2_LEDGER, halt_ledger, open_ledgers
-from tests.rails.conftest import Clock
-from tests.rails.processor import DECLINED, DISPUTED, GOOD, Processor
-
-BUYER = UUID(int=7)
-BACK = "http://127.0.0.1/portal/card/"
-
-
-@dataclass
-class Desk:
-    """One buyer at the rail, with the sandbox behind it."""
-
-    processor: Processor
-    clock: Clock
-    party: UUID = BUYER
-    keys: int = field(default=0)
-
-    def key(self) -> str:
-        self.keys += 1
-        return f"{self.party}:{self.keys}"
-
-    def deposit(self, cents: int = 5000, key: str = "") -> CardIntent:
-        """Ask for a payment page and wait until it is there."""
-        intent = card.open_deposit(
-            key=key or self.key(), party=self.party, cents=cents, return_url=BACK, now=self.clock.now
-        )
-        self.work()
-        return CardIntent.objects.get(pk=intent.pk)
-
-    def paid(self, cents: int = 5000, with_card: str = GOOD) -> CardIntent:
-        """Deposit, pay, and let every webhook arrive."""
-        intent = self.deposit(cents)
-        assert self.processor.pay(intent.url, with_card) == 303
-        self.deliver()
-        return CardIntent.objects.get(pk=intent.pk)
-
-    def refund(self, deposit: CardIntent, cents: int, key: str = "") -> CardIntent:
-        intent = card.ask_refund(key=key or self.key(), deposit=deposit, cents=cents, now=self.clock.now)
-        self.work()
-        return CardIntent.objects.get(pk=intent.pk)
-
-    def receive(self, webhooks: list[tuple[bytes, str]]) -> None:
-        for body, signature in webhooks:
-            stripe.receive(body=body, signature=signature, now=self.clock.now)
-
-    def deliver(self) -> None:
-        self.receive(self.processor.held())
-        self.work()
-
-    def work(self) -> None:
-        tasks.drain(self.clock.now)
-
-    def reconcile(self) -> list[card_books.CardDifference]:
-        return card_books.reconcile(now=self.clock.now)
-
-    def has(self, code: str = "buyer.available") -> int:
-        return balance(code=code, party=self.party, ledger=USD2_LEDGER).minor
-
-    def clearing(self) -> int:
-        return balance(code="card.clearing", ledger=USD2_LEDGER).minor
-
-    def lines(self) -> list[Any]:
-        return list(stripe.ask(lambda c: list(c.balance_transactions.list().auto_paging_iter())))
-
-
-@pytest.fixture
-def desk(transactional_db: None, processor: Processor, clock: Clock) -> Iterator[Desk]:
-    open_ledgers()
-    before = tasks._clock
-    tasks.use_clock(clock)
-    yield Desk(processor, clock)
-    tasks.use_clock(before)
-    broken = [found for found in check_books() if not found.ok]
-    assert broken == []
+from ledger.services import USD2_LEDGER, halt_ledger
+from tests.rails.card_desk import BUYER, Desk, spend
+from tests.rails.processor import DECLINED, DISPUTED
 
 
 def charge_of(deposit: CardIntent) -> str:
@@ -183,7 +106,10 @@ def test_a_webhook_is_stored_raw_before_it_is_answered_and_worked_on_once(desk):
     for _ in range(3):
         desk.receive(webhooks)
 
-    assert Inbox.objects.count() == len(webhooks) == Outbox.objects.filter(kind="card.event").count()
+    heard = [json.loads(body)["id"] for body, _ in webhooks if json.loads(body)["type"] in stripe.HEARD]
+    assert (Inbox.objects.count(), len(heard)) == (len(webhooks), 2)
+    jobs = Outbox.objects.filter(kind="card.event").values_list("payload__event", flat=True)
+    assert sorted(jobs) == sorted(heard)
     assert {bytes(row.body) for row in Inbox.objects.all()} == {body for body, _ in webhooks}
     assert desk.has() == 0
     desk.work()
@@ -332,17 +258,6 @@ def test_a_card_that_disputes_at_once_credits_and_takes_back(desk):
     assert (desk.has(), desk.has("buyer.receivable"), desk.clearing(), desk.reconcile()) == (0, 0, 0, [])
 
 
-def spend(desk: Desk, cents: int) -> None:
-    """Let card money leave the party as it does into escrow, without a chain."""
-    from ledger.chart import Code
-    from ledger.services import Posting, account, post_transfers
-
-    ends = [account(ledger=USD2_LEDGER, code=code, party=party)
-            for code, party in (("buyer.available", desk.party), ("foundation.capital", None))]  # fmt: skip
-    posting = Posting(uuid7(desk.clock.now), *ends, cents, "posted", Code.CORRECTION, "organic")
-    post_transfers(ledger=USD2_LEDGER, postings=[posting], now=desk.clock.now)
-
-
 # -- fees and capital -------------------------------------------------------------------------------------------------
 def test_fees_are_paid_by_the_foundation_and_shown_while_it_cannot(desk):
     desk.processor.behave(hold=1, fees=1)
@@ -473,3 +388,22 @@ def test_every_line_of_the_balance_has_its_transfers(desk):
     named = {bytes(row.reference).decode() for row in Transfer.objects.filter(ledger=USD2_LEDGER) if row.reference}
 
     assert named == {line.id for line in desk.lines()}
+
+
+# -- the door for webhooks --------------------------------------------------------------------------------------------
+def test_the_door_takes_what_is_signed_and_nothing_else(desk, client):
+    intent = desk.deposit()
+    desk.processor.pay(intent.url)
+
+    def knock(body: bytes, signature: str) -> int:
+        return client.post(
+            "/webhooks/stripe/", body, content_type="application/json", headers={"Stripe-Signature": signature}
+        ).status_code
+
+    webhooks = desk.processor.held()
+    assert [knock(body + b" ", signature) for body, signature in webhooks] == [400] * len(webhooks)
+    assert not Inbox.objects.exists()
+    assert [knock(*webhook) for webhook in webhooks + webhooks] == [200] * 2 * len(webhooks)
+    assert client.get("/webhooks/stripe/").status_code == 405
+    desk.work()
+    assert desk.has() == 5000

@@ -112,6 +112,8 @@ class Handler(BaseHTTPRequestHandler):
     server_version = "GroveStripeSandbox"
     sys_version = ""
     timeout = 60
+    disable_nagle_algorithm = True  # else the body waits 40 ms for the client to acknowledge the header
+    wbufsize = -1
     store: Store
     webhook_secret: str
     pages: str
