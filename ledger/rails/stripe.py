@@ -52,6 +52,11 @@ def is_sandbox() -> bool:
     return not settings.STRIPE_API_KEY
 
 
+def is_offered() -> bool:
+    """Say whether cards are taken here: at Stripe, or in a demo in the sandbox, whose test cards anybody has."""
+    return bool(settings.STRIPE_API_KEY) or bool(settings.DEMO)
+
+
 def client() -> Any:
     """Return Stripe's client for the key and address of this installation."""
     key, address = settings.STRIPE_API_KEY, settings.STRIPE_SANDBOX_URL
@@ -73,6 +78,8 @@ def ask(question: Callable[[Any], Answer]) -> Answer:
     """
     if connection.in_atomic_block:
         raise InsideTransaction("The card processor is asked outside of transaction.atomic() only.")
+    if not is_offered():
+        raise ProcessorRefused("No card processor is set here; outside of a demo the sandbox is never asked.")
     try:
         return question(client())
     except (stripe.InvalidRequestError, stripe.CardError, stripe.IdempotencyError) as error:
@@ -96,6 +103,8 @@ def receive(*, body: bytes, signature: str, now: datetime) -> bool:
 
     Raises SignatureInvalid: the signature is checked on the raw body, before anything is parsed.
     """
+    if not is_offered():
+        raise SignatureInvalid("No card processor is set here.")
     event, type = _verified(body, signature)
     with transaction.atomic():
         row = Inbox(source=SOURCE, event_id=event, body=body, received_at=now)

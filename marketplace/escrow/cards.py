@@ -11,16 +11,17 @@ from django.db import transaction
 from django.db.models import Sum
 
 from ledger.errors import InsufficientFunds
-from ledger.models import CardIntent, ChainIntent
+from ledger.models import Account, CardIntent, ChainIntent
 from ledger.rails import card, sender
 from ledger.rails.errors import CardCapReached, IntentReused
 from ledger.rails.evm import chain
 from ledger.rails.signer import signer
-from ledger.selectors import balance, spendable
+from ledger.rails.stripe import is_offered
+from ledger.selectors import spendable
 from ledger.services import USD2_LEDGER
 from ledger.tasks import enqueue
 from marketplace.catalogue.limits import require_whole
-from marketplace.errors import BadInput, NotFunded, ReferenceReused
+from marketplace.errors import BadInput, NotFunded, PhaseClosed, ReferenceReused
 from marketplace.governance.services import record
 from marketplace.parties.models import Party
 from marketplace.supply.onchain import ensure_address
@@ -40,6 +41,8 @@ def start_card_deposit(
     The money is the buyer's when the processor says that the payment succeeded. Raises BadInput with the room that is
     left under the party's cap, ReferenceReused.
     """
+    if not is_offered():
+        raise PhaseClosed("Cards are not taken here; deposit your own stablecoin into the escrow contract.")
     if not party.is_buyer:
         raise BadInput("Only buyers deposit into escrow.", field="party")
     if require_whole(amount_micros, field="amount_micros") % MICROS_PER_CENT:
@@ -112,16 +115,13 @@ def card_money_of(party: Party) -> CardMoney:
     """Return what a buyer has and owes by card, and the last deposits with the key of their pages."""
     prefix = _key(party, "")
     rows = CardIntent.objects.filter(party=party.pk, kind="deposit").order_by("-created_at")[:SHOWN]
-    waiting = balance(code="buyer.available", party=party.pk, ledger=USD2_LEDGER).minor
+    accounts = Account.objects.filter(ledger_id=USD2_LEDGER, party=party.pk)
+    cents = {account.code: account.balance_minor for account in accounts}
     return CardMoney(
-        waiting_micros=waiting * MICROS_PER_CENT, owed_micros=owed_micros(party),
+        waiting_micros=cents.get("buyer.available", 0) * MICROS_PER_CENT,
+        owed_micros=cents.get("buyer.receivable", 0) * MICROS_PER_CENT,
         deposits=[(row, row.key.removeprefix(prefix)) for row in rows],
     )  # fmt: skip
-
-
-def owed_micros(party: Party) -> int:
-    """Return what a buyer owes after disputes of money that was spent."""
-    return balance(code="buyer.receivable", party=party.pk, ledger=USD2_LEDGER).minor * MICROS_PER_CENT
 
 
 @dataclass(frozen=True)

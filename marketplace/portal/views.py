@@ -14,7 +14,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from ledger import selectors as books
 from ledger.ids import uuid7
-from ledger.rails.stripe import is_sandbox
+from ledger.rails.stripe import is_offered, is_sandbox
 from marketplace.catalogue import selectors as catalogue
 from marketplace.clearing import selectors as clearings
 from marketplace.delivery.selectors import metered_hours
@@ -276,6 +276,6 @@ def _escrow(
     return render(request, "portal/escrow.html", {
         "money": leases.money_of(request.party), "page": page, "form": form, "chain": leases.chain_facts(request.party),
         "card_form": card_form or CardDepositForm(initial={"key": uuid7(market_time(request))}),
-        "card": cards.card_money_of(request.party), "sandbox": is_sandbox(),
+        "card": cards.card_money_of(request.party), "sandbox": is_sandbox(), "cards_offered": is_offered(),
     }, status=status)  # fmt: skip
 

@@ -40,6 +40,14 @@ def test_the_escrow_page_offers_cards_and_says_sandbox(buyer):
     assert "no card is charged" in page
 
 
+def test_outside_of_a_demo_no_card_is_taken_without_a_processor(buyer, settings):
+    settings.DEMO = False
+
+    assert 'id="by-card"' not in buyer.get(reverse("portal:escrow")).content.decode()
+    assert deposit(buyer).status_code == 422
+    assert not CardIntent.objects.exists()
+
+
 def test_a_deposit_leads_to_its_own_page_which_waits_then_shows_the_way(buyer):
     answer = deposit(buyer)
     assert (answer.status_code, answer["Location"]) == (302, PAGE)

@@ -30,7 +30,8 @@ def test_a_card_payment_ends_in_escrow(up: Up, home: Path) -> None:  # noqa: F81
     email, password = re.search(r"(\S+@\S+) +(\S+) +/portal/", up.output.read_text()).groups()
     with requests.Session() as person:
         def token(path: str) -> dict[str, str]:
-            return {"csrfmiddlewaretoken": re.search(r'csrfmiddlewaretoken" value="(\w+)', person.get(site + path).text)[1]}
+            found = re.search(r'csrfmiddlewaretoken" value="(\w+)', person.get(site + path).text)
+            return {"csrfmiddlewaretoken": found[1]}
 
         person.post(f"{site}/login/", token("/login/") | {"username": email, "password": password})
         key = re.search(r'name="key" value="([\w-]+)"', person.get(f"{site}/portal/escrow/").text)[1]

@@ -16,6 +16,7 @@ from ledger.rails.errors import (
     InsideTransaction,
     IntentReused,
     PaymentUnknown,
+    ProcessorRefused,
     ProcessorUnreachable,
     SignatureInvalid,
 )
@@ -361,6 +362,18 @@ def again(desk: Desk) -> None:
 def test_the_processor_is_never_asked_while_a_transaction_is_open(desk):
     with transaction.atomic(), pytest.raises(InsideTransaction):
         stripe.ask(lambda c: c.balance.retrieve())
+
+
+def test_the_sandbox_is_never_asked_nor_believed_outside_of_a_demo(desk, settings):
+    intent = desk.deposit()
+    desk.processor.pay(intent.url)
+    settings.DEMO = False
+
+    with pytest.raises(ProcessorRefused):
+        stripe.ask(lambda c: c.balance.retrieve())
+    with pytest.raises(SignatureInvalid):
+        desk.deliver()
+    assert not Inbox.objects.exists()
 
 
 def test_an_intent_is_older_than_its_effect(desk, settings):
