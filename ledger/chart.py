@@ -109,9 +109,8 @@ class Code(IntEnum):
     CAPITAL_IN = 121
     CAPITAL_OUT = 122
     EXCHANGED = 131
-    EXCHANGE_SENT = 132
-    EXCHANGE_FINAL = 133
-    EXCHANGE_RELEASED = 134
+    EXCHANGE_FINAL = 132
+    EXCHANGE_RELEASED = 133
     HOLD = 201
     HOLD_RELEASED = 202
     EARNED = 301
@@ -130,6 +129,7 @@ class Code(IntEnum):
     PAID_OUT = 701
     CARD_REFUND = 711  # asked for; what the processor then did is booked as CARD_REFUNDED, also on a halted ledger
     CARD_EXCHANGE = 712
+    EXCHANGE_SENT = 713
 
 
 PAYOUT_CODES = range(700, 800)

@@ -26,7 +26,7 @@ from ledger import faults
 from ledger.errors import InsufficientFunds, LedgerError
 from ledger.ids import uuid7, uuid_from
 from ledger.models import Account, CardIntent, ChainAddress, ChainIntent
-from ledger.posting import lock_ledger
+from ledger.posting import USDC6_LEDGER, lock_ledger
 from ledger.rails import sender
 from ledger.rails.errors import (
     CardCapReached,
@@ -342,7 +342,7 @@ def sweep(*, now: datetime) -> int:
     Returns how many came to an end.
     """
     waiting = list(
-        CardIntent.objects.filter(state=State.OPEN).exclude(kind=Kind.EXCHANGE).order_by("created_at")[:SYNC_AT_ONCE]
+        CardIntent.objects.filter(state=State.OPEN).exclude(kind=Kind.EXCHANGE).order_by("-created_at")[:SYNC_AT_ONCE]
     )
     for intent in waiting:
         kind = "refund" if intent.kind == Kind.REFUND else "checkout.session"
@@ -366,7 +366,7 @@ def exchange(*, deposit_id: UUID, now: datetime) -> CardIntent | None:
     known = CardIntent.objects.filter(key=key).first()
     if known is not None:
         return known
-    lock_ledger(1)
+    lock_ledger(USDC6_LEDGER)
     lock_ledger(books.USD2_LEDGER)
     row = Account.objects.filter(ledger_id=books.USD2_LEDGER, code="buyer.available", party=deposit.party).first()
     cents = min(deposit.cents, row.free_minor if row else 0)

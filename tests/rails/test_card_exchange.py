@@ -11,7 +11,7 @@ from ledger.rails import card, indexer, mirror, sender, stripe
 from ledger.rails.signer import signer
 from ledger.reconcile import compare_when_still
 from ledger.selectors import balance, reserved, statement
-from ledger.services import USD2_LEDGER, book_exchange, book_float, halt_ledger
+from ledger.services import USD2_LEDGER, USDC6_LEDGER, book_exchange, book_float, halt_ledger
 from tests.rails.card_desk import BUYER, Desk
 from tests.rails.conftest import minor
 
@@ -125,8 +125,9 @@ def test_a_dispute_while_money_is_on_its_way_is_owed(exchanging):
     assert (agreed(exchanging), exchanging.reconcile()) == (True, [])
 
 
-def test_nothing_goes_into_escrow_while_card_payouts_stand(exchanging):
-    halt_ledger(ledger=USD2_LEDGER, reason="a test")
+@pytest.mark.parametrize("ledger", [USD2_LEDGER, USDC6_LEDGER])
+def test_nothing_goes_into_escrow_while_payouts_of_either_ledger_stand(exchanging, ledger):
+    halt_ledger(ledger=ledger, reason="a test")
 
     deposit = exchanging.paid(5000)
 
