@@ -120,6 +120,11 @@ def secret_key(folder: Path) -> str:
     return private_text(folder / "secret_key", secrets.token_urlsafe(64))
 
 
+def sandbox_secret(folder: Path) -> str:
+    """Return the secret with which this installation's card sandbox signs its webhooks."""
+    return private_text(folder / "stripe_webhook_secret", f"whsec_{secrets.token_urlsafe(32)}")
+
+
 def private_text(path: Path, first: str) -> str:
     """Return the text of `path`; when it is missing write `first` with mode 0600, whole or not at all."""
     if not path.exists():
