@@ -230,12 +230,13 @@ class _Windows:
         self.mask = market.mask_of_pool[lines.pool]
         self.gain = lines.price * (lines.end - lines.start) - range_sums(
             worth.prices.mu, self.mask, lines.start, lines.end)
-        place = {line: row for row, line in enumerate(now.lines.line.tolist()) if not now.is_alone[row]}
-        self.row = np.array([place.get(line, -1) for line in lines.line.tolist()], dtype=np.int64)
+        place = {key: row for row, key in enumerate(zip(now.lines.line.tolist(), now.lines.pool.tolist(), strict=True))}
+        self.row = np.array([place.get(key, -1) for key in zip(lines.line.tolist(), lines.pool.tolist(), strict=True)],
+                            dtype=np.int64)
         self.units = np.append(worth.window_units, 0)[self.row]
         self.now_units = worth.window_units
         self.own = own[lines.line]
-        self.giving = np.flatnonzero(~self.all.is_alone & (self.units > 0))
+        self.giving = np.flatnonzero(self.units > self.all.minimum)
 
     def trials(self, left_ticks: int) -> Iterator[Trial]:
         lines = self.all.lines

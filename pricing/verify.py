@@ -946,15 +946,26 @@ class Bundle:
     # -- prices and money -------------------------------------------------------------------------------------------
 
     @cached_property
+    def _stands(self) -> list[list[bool]]:
+        """For each signature the slots in which some bid stands."""
+        change = [[0] * (self.slots + 1) for _ in self.signatures]
+        for a, start, end in zip(self.signature_of, self.bids.start, self.bids.end, strict=True):
+            change[a][start] += 1
+            change[a][end] -= 1
+        return [[count > 0 for count in itertools.accumulate(row)] for row in change]
+
+    @cached_property
     def price(self) -> Grid:
         """The price of each cell, -1 where nothing traded."""
         return [[-1 if x is None else x for x in row["price_micros"]] for row in self.price_rows]
 
     def check_prices(self) -> str:
-        """A price exactly where something traded, on the tick and equal to the dual."""
+        """A price exactly where something traded, on the tick and equal to the dual; a dual wherever a bid stands."""
         count = 0
-        for row, units in zip(self.price_rows, self._sold[0], strict=True):
+        for row, units, stands in zip(self.price_rows, self._sold[0], self._stands, strict=True):
             for t, (price, dual, sold) in enumerate(zip(row["price_micros"], row["dual_micros"], units, strict=True)):
+                if stands[t] and dual >= NO_CAPACITY:
+                    _refuse(f"{row['signature']} slot {t}: the dual says that no bid stands there, but one does")
                 if (price is not None) != (sold > 0):
                     _refuse(f"{row['signature']} slot {t}: a price without a trade, or a trade without a price")
                 if price is not None and (price != dual or price % TICK):
@@ -1696,9 +1707,9 @@ class Exchanges:
     In each slot the unit comes over a chain of pairs of mask and signature: a mask turns to another signature that it
     accepts, whose unit another mask has so far, and so on, until capacity is idle, a divisible demand goes without, or
     one other window gives up a unit. That window gives it up in all its slots, and what is then idle outside the range
-    goes to whoever is next in the same way. At most one window gives way in a slot. Indivisible lines and lines in one
-    site stay as they are; what a budget or a cap holds may give units up, and take none. At prices that prove the
-    settled book optimal no such cost is negative.
+    goes to whoever is next in the same way. At most one window gives way in a slot. Lines at their minimum, bids with
+    one and lines in one site stay as they are; what a budget or a cap holds may give units up, and take none. At prices
+    that prove the settled book optimal no such cost is negative.
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -1727,10 +1738,14 @@ class Exchanges:
 
     @cached_property
     def _windows(self) -> dict[tuple[int, int, int], int]:
-        """Of the windows that could give up a unit, by mask and range, what the one that gains least gains."""
+        """Of the windows that could give up a unit, by mask and range, what the one that gains least gains.
+
+        An indivisible line can where it keeps its minimum; one in a single site stays as it is.
+        """
         bundle, demands, least = self.bundle, self.bundle.demands, dict[tuple[int, int, int], int]()
         for i, (kind, surplus) in enumerate(zip(demands.kind, bundle._surplus[0], strict=True)):
-            if kind != DIVISIBLE and bundle.got[demands.offset[i]] and not demands.is_indivisible(i):
+            units = bundle.got[demands.offset[i]]
+            if kind != DIVISIBLE and units > demands.minimum[i] and not demands.is_one_site[i]:
                 key = bundle.mask_of[i], demands.start[i], demands.end[i]
                 least[key] = min(least.get(key, surplus), surplus)
         return least
