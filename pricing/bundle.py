@@ -20,7 +20,7 @@ from pricing.book import (
     Ints,
 )
 from pricing.clearing import RULE_VERSION, Outcome
-from pricing.lines import KINDS, attributes_facts, canonical_json, name_of, requirement_facts
+from pricing.lines import KINDS, TEXT_MAX, attributes_facts, canonical_json, name_of, requirement_facts
 
 FORMAT = "grove-clearing"
 INTEGER_LIMIT = 1 << 53
@@ -29,8 +29,10 @@ INTEGER_LIMIT = 1 << 53
 def public_bundle(outcome: Outcome, *, window: str) -> dict[str, bytes]:
     """The files by name. Lines appear under the ids that the book holds.
 
-    Raises `BookOverflow` where a total does not fit 2^53.
+    Raises `BookOverflow` where a total does not fit 2^53, `BadText` where `window` is no printable name.
     """
+    if not 0 < len(window) <= TEXT_MAX or not window.isprintable():
+        raise errors.BadText(f"The name of a window is 1 to {TEXT_MAX} printable characters.", field="window")
     book, allocation, proof = outcome.book, outcome.allocation, outcome.certificate
     totals = {**vars(proof), "paid_micros": sum(outcome.award_columns.amount_micros.tolist())}
     if max(totals.values()) >= INTEGER_LIMIT:

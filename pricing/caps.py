@@ -8,7 +8,9 @@ trade. A row `z_parent <= kappa * sum z` would pay every other bid a subsidy thr
 2. Repeat with the new Q; a K only falls, so it ends. After three rounds K jumps to what the parents below their cap
    allow, kappa / (1 - m kappa) of their sales for m capped parents.
 
-With too few parents bidding to share a product so, no cap can hold: the product is named instead.
+With too few parents to share a product so, no cap can hold: the product is named instead. A parent counts where one of
+its bids is in reach, asking no more than the limit of some demand that it may serve in one of its slots; bids that
+nobody would take cannot share a product, and a cap that waited for them would close it.
 """
 
 from collections.abc import Callable
@@ -19,6 +21,9 @@ import numpy as np
 
 from pricing.allocation import Product
 from pricing.book import Book, Flags, Ints
+from pricing.eligibility import Eligibility
+from pricing.ranges import RangeExtremes
+from pricing.reasons import most_over_slots
 
 MILLION = 1_000_000
 JUMP_AFTER = 3
@@ -41,16 +46,31 @@ class Caps:
         return tuple(self.units_of_product[product] for product, _ in self.pairs)
 
 
-def none(book: Book) -> Caps:
+def none(book: Book, eligibility: Eligibility) -> Caps:
     """No caps yet; which products can have one."""
     names = [(known.resource_class, book.home_zone(known), known.tier) for known in book.attributes]
     products = tuple(sorted(set(names)))
     place = np.array([products.index(name) for name in names], dtype=np.int64)
     of_bid = place[book.bids.attributes] if len(book.bids) else np.zeros(0, dtype=np.int64)
     share = book.rules.concentration_ppm
-    few = tuple(product for number, product in enumerate(products)
-                if share is not None and _parents(book, of_bid == number) < -(-MILLION // share) + 1)
+    few = tuple[Product, ...]()
+    if share is not None:
+        reaches, needed = _in_reach(book, eligibility), -(-MILLION // share) + 1
+        few = tuple(product for number, product in enumerate(products)
+                    if _parents(book, reaches & (of_bid == number)) < needed)
     return Caps(products, of_bid, few, {}, (), np.full(len(book.bids), -1, dtype=np.int64), 0)
+
+
+def _in_reach(book: Book, eligibility: Eligibility) -> Flags:
+    """[bids] some demand that the bid may serve, in one of its slots, has a limit no lower than its ask."""
+    demands, bids = book.demands, book.bids
+    served = np.flatnonzero(eligibility.mask_of_demand >= 0)
+    limit = most_over_slots(eligibility.mask_of_demand, demands, demands.price, served,
+                            (len(eligibility.masks), book.slots))
+    best = np.stack([limit[column].max(axis=0, initial=0) for column in eligibility.accepts.T]) if len(
+        eligibility.signatures) else limit[:0]
+    reaches: Flags = RangeExtremes(best).most(eligibility.signature_of_bid, bids.start, bids.end) >= bids.ask
+    return reaches
 
 
 def _parents(book: Book, chosen: Flags) -> int:

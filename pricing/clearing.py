@@ -30,7 +30,7 @@ from pricing.eligibility import Eligibility, match_lines
 from pricing.fill import Prices, fill_lines, price_pools
 from pricing.highs import Floats
 from pricing.programme import CapRow, Market, make_market
-from pricing.ranges import Lines, cover
+from pricing.ranges import Lines, cover, exact_product
 from pricing.reasons import Quotes, ReasonColumns, ReasonLine, judge, quote_cells, reason_lines
 from pricing.sifting import Named, Start, carry_over
 from pricing.wholes import Relaxed, Whole, settle_whole
@@ -182,34 +182,49 @@ def clear(book: Book, *, previous: Outcome | Priced | None = None) -> Outcome:
 def price_book(book: Book, *, previous: Priced | None = None) -> Priced:
     """The prices of a book and the proof that its merged fill is optimal. Raises as `clear` does."""
     eligibility = match_lines(book)
-    budget = _binding_budget(book)
-    market, whole = _solve(book, eligibility, (), budget, previous)
-    known = caps.none(book)
+    solve = _Solver(book, eligibility)
+    market, whole = solve((), previous)
+    known = caps.none(book, eligibility)
     while (tighter := caps.tighten(book, known, whole, _sold)) is not None:
         known = tighter
-        rows = tuple(CapRow(known.of_bid == place, units) for place, units in enumerate(known.units_max))
-        market, whole = _solve(book, eligibility, rows, budget, None)
+        market, whole = solve(
+            tuple(CapRow(known.of_bid == place, units) for place, units in enumerate(known.units_max)), None)
     return _prove(book, eligibility, market, whole, known)
 
 
-def _solve(
-    book: Book, eligibility: Eligibility, rows: tuple[CapRow, ...], budget: int | None, previous: Priced | None
-) -> tuple[Market, Whole]:
-    market = make_market(book, eligibility, caps=rows, budget_micros=budget)
-    start: Start | None = None
-    if previous is not None and not rows and not previous.caps:
-        start = carry_over(previous.whole.start, _names(previous.book, previous.eligibility, previous.market),
-                           _names(book, eligibility, market))
-    return market, settle_whole(book, market, start)
+class _Solver:
+    """Solves a book under caps, with the Foundation's budget once a result without it would cost more."""
 
+    def __init__(self, book: Book, eligibility: Eligibility) -> None:
+        self.book, self.eligibility, self.is_bound = book, eligibility, False
 
-def _binding_budget(book: Book) -> int | None:
-    """The Foundation's budget where its lines, all filled at their limits, would cost more; else it cannot bind."""
-    budget, own = book.rules.foundation_budget_micros, book.demands.is_foundation
-    if budget is None:
-        return None
-    demands = book.demands
-    return budget if sum((demands.price * demands.quantity * demands.hours)[own].tolist()) > budget else None
+    def __call__(self, rows: tuple[CapRow, ...], previous: Priced | None) -> tuple[Market, Whole]:
+        if not self.is_bound:
+            market, whole = self._solve(rows, None, previous)
+            self.is_bound = not self._is_within_budget(whole)
+            if not self.is_bound:
+                return market, whole
+        return self._solve(rows, self.book.rules.foundation_budget_micros, previous)
+
+    def _solve(
+        self, rows: tuple[CapRow, ...], budget: int | None, previous: Priced | None
+    ) -> tuple[Market, Whole]:
+        market = make_market(self.book, self.eligibility, caps=rows, budget_micros=budget)
+        start: Start | None = None
+        if previous is not None and not rows and not previous.caps:
+            start = carry_over(previous.whole.start, _names(previous.book, previous.eligibility, previous.market),
+                               _names(self.book, self.eligibility, market))
+        return market, settle_whole(self.book, market, start)
+
+    def _is_within_budget(self, whole: Whole) -> bool:
+        """What the Foundation won costs no more than its budget, at its limits."""
+        budget, demands = self.book.rules.foundation_budget_micros, self.book.demands
+        if budget is None or not demands.is_foundation.any():
+            return True
+        fill = fill_lines(self.book, whole.settled, whole.worth.prices)
+        hours = certificate.unit_hours(fill.demand_ptr, fill.demand_units)
+        own = demands.is_foundation
+        return exact_product(hours[own], demands.price[own]) <= budget
 
 
 def _sold(book: Book, whole: Whole) -> Ints:

@@ -120,7 +120,7 @@ def _detail(book: Book, code: int, value: int, slot: int) -> Detail:
 def quote_cells(book: Book, eligibility: Eligibility, allocation: Allocation, is_traded: Flags) -> Quotes:
     """What each mask is asked and each signature is offered. `is_traded` [A, slots]: where there is a price."""
     bids, cells = book.bids, (len(eligibility.signatures), book.slots)
-    lowest = -_most_over_slots(eligibility.signature_of_bid, bids, -bids.ask - _rho_of_bid(allocation),
+    lowest = -most_over_slots(eligibility.signature_of_bid, bids, -bids.ask - _rho_of_bid(allocation),
                                np.flatnonzero(bids.minimum == 0), cells)
     here = np.where(is_traded, allocation.lam_micros, np.minimum(lowest, UNBOUNDED_MICROS))
     asked = np.full((len(eligibility.masks), book.slots), UNBOUNDED_MICROS, dtype=np.int64)
@@ -158,21 +158,21 @@ def _offers(book: Book, eligibility: Eligibility, allocation: Allocation, asked:
     units = allocation.demand_units[allocation.demand_ptr[whole]]
     is_out = is_held[whole] | (demands.is_indivisible[whole] & (units == 0))
     buying, waiting = whole[units > 0], whole[(units < demands.quantity[whole]) & ~is_out]
-    served = _most_over_slots(mask, demands, np.zeros(len(demands), dtype=np.int64), buying, asked.shape)
+    served = most_over_slots(mask, demands, np.zeros(len(demands), dtype=np.int64), buying, asked.shape)
     offers = np.where(served == 0, np.maximum(offers, asked), offers)
-    limits = _most_over_slots(mask, demands, demands.price, waiting, asked.shape)
+    limits = most_over_slots(mask, demands, demands.price, waiting, asked.shape)
     to_whole = np.maximum(offers, limits)
     # A window pays in one slot what its whole limit leaves when it pays what is asked in all the others.
     spare = demands.price * demands.hours
     spare[waiting] -= range_sums(asked, mask[waiting], demands.start[waiting], demands.end[waiting])
-    spare = _most_over_slots(mask, demands, spare, waiting, asked.shape)
+    spare = most_over_slots(mask, demands, spare, waiting, asked.shape)
     return np.where(spare > -_NOTHING, np.maximum(offers, np.maximum(0, asked + spare)), offers), to_whole
 
 
 _NOTHING = 1 << 61  # beyond any sum of prices over a window
 
 
-def _most_over_slots(row_of: Ints, side: Demands | Bids, value: Ints, lines: Ints, shape: tuple[int, ...]) -> Ints:
+def most_over_slots(row_of: Ints, side: Demands | Bids, value: Ints, lines: Ints, shape: tuple[int, ...]) -> Ints:
     """The greatest value among the lines that cover a slot, -_NOTHING without one.  # int64 [rows, slots]
 
     A range is covered by two ranges, each a power of two long, that may overlap: two entries a line, however long.

@@ -148,6 +148,18 @@ def every_rest_has_exactly_one_reason(outcome):
     assert stated == {key: hours - filled[key] for key, hours in whole.items() if hours > filled[key]}
 
 
+def parents_in_reach(book):
+    """Per product the parents with a bid that some demand it may serve would pay for, in a slot that both have."""
+    found, parents = match_lines(book), defaultdict(set)
+    for bid, a in zip(book.bids, found.signature_of_bid.tolist(), strict=True):
+        product = bid.attributes.resource_class, book.home_zone(bid.attributes), bid.attributes.tier
+        for line, s in zip(book.demands, found.mask_of_demand.tolist(), strict=True):
+            if (s >= 0 and a in found.masks[s] and line.price_limit_micros >= adjusted_ask_micros(bid)
+                    and max(line.start_slot, bid.start_slot) < min(line.end_slot, bid.end_slot)):
+                parents[product].add(bid.parent)
+    return parents
+
+
 def no_parent_sells_more_than_its_share(outcome):
     """All bids of a parent together, over what trades of each product; caps that cannot hold are named."""
     book, share = outcome.book, outcome.book.rules.concentration_ppm
@@ -157,14 +169,12 @@ def no_parent_sells_more_than_its_share(outcome):
     _, bids = lines_of(outcome)
     product_of = {name: (line.attributes.resource_class, book.home_zone(line.attributes), line.attributes.tier)
                   for name, line in bids.items()}
-    by_parent, total, parents = Counter(), Counter(), defaultdict(set)
-    for name, line in bids.items():
-        parents[product_of[name]].add(line.parent)
+    by_parent, total, parents = Counter(), Counter(), parents_in_reach(book)
     _, gave, _ = fills(outcome)
     for (name, _), units in gave.items():
         by_parent[product_of[name], bids[name].parent] += units
         total[product_of[name]] += units
-    few = {product for product, names in parents.items() if len(names) < -(-ONE_MILLION // share) + 1}
+    few = {product for product in product_of.values() if len(parents[product]) < -(-ONE_MILLION // share) + 1}
     assert set(outcome.allocation.caps_not_applicable) == few
     for (product, _), units in by_parent.items():
         assert product in few or units * ONE_MILLION <= share * total[product]

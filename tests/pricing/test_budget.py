@@ -137,3 +137,15 @@ def test_lines_of_the_foundation_far_from_the_price_cost_what_they_cost(monkeypa
 
     assert sifted.allocation.sigma[0] > 0
     assert public_bundle(sifted, window="w") == public_bundle(direct, window="w")
+
+
+def test_a_budget_that_the_capacity_keeps_from_being_spent_binds_nobody():
+    """All eleven lines would cost 54,000 of 53,000; one unit is all there is, at the price that the next would pay."""
+    outcome = clear(book(
+        bid("b", 100, 1), demand("a", 5_000, 1, is_foundation=True), demand("z", 4_900, 10, is_foundation=True),
+        slots=1, rules=Rules(foundation_budget_micros=53_000)))
+
+    assert outcome.allocation.sigma == (0, 1)
+    assert outcome.prices[0].price_micros in (4_900, 5_000)
+    assert {line.line_id: line.code for line in outcome.reasons}["z"] in ("priced_out", "marginal")
+    promises.the_verifier_agrees(outcome)

@@ -9,6 +9,7 @@ import pytest
 from pricing import caps
 from pricing.bundle import public_bundle
 from pricing.clearing import clear
+from pricing.eligibility import match_lines
 from pricing.lines import Rules, canonical_json
 from pricing.verify import verify_bundle
 from tests.pricing import promises
@@ -102,9 +103,21 @@ def test_who_is_too_dear_is_priced_out_and_not_capped():
     assert reason(outcome, "dear")[0] == "priced_out"
 
 
+@pytest.mark.parametrize(("ask", "trades"), [(9_000, 0), (9_100, 1_500)])
+def test_a_parent_that_asks_more_than_anybody_would_pay_does_not_help_to_share_a_product(ask, trades):
+    """Two of five can sell: a cap of a third would close the product for want of bids that are never taken."""
+    outcome = clear(book(demand("d", 9_000, 1_500), *(bid(f"b{n}", 100, 1_000) for n in range(2)),
+                         *(bid(f"c{n}", ask, 1) for n in range(3)), rules=Rules(340_000, None)))
+
+    assert sum(award.units for award in outcome.awards) >= trades
+    assert (outcome.allocation.caps_not_applicable == ()) is (trades == 0)
+    promises.the_verifier_agrees(outcome)
+    promises.no_parent_sells_more_than_its_share(outcome)
+
+
 def test_caps_only_fall_and_jump_after_three_rounds():
     one = market(big=1_000)
-    known = caps.none(one)
+    known = caps.none(one, match_lines(one))
     total, limits = 1_000, []
     while (tighter := caps.tighten(one, known, None, lambda *_, all_sold=total: np.array([all_sold, 3, 3, 3]))):
         known = tighter
@@ -119,7 +132,8 @@ def test_caps_only_fall_and_jump_after_three_rounds():
 def test_units_beyond_53_bits_are_compared_exactly():
     one = market()
     huge = 1 << 54
-    known = caps.none(replace(one, rules=Rules(500_000, None)))
+    one = replace(one, rules=Rules(500_000, None))
+    known = caps.none(one, match_lines(one))
 
     even = caps.tighten(replace(one, rules=Rules(500_000, None)), known, None,
                         lambda *_: np.array([huge, huge, 0, 0]))

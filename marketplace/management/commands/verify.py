@@ -24,11 +24,16 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("what", nargs="?", choices=("clearing",), help="check only a bundle: clearing PATH")
         parser.add_argument("path", nargs="?", type=Path, help="folder or .zip of the bundle")
+        parser.add_argument("--replay", action="store_true", help="clear the bundle's lines again, compare every byte")
         parser.add_argument("--demo", action="store_true", help="of the last demo instead of the live market")
 
-    def handle(self, *args: Any, what: str | None, path: Path | None, demo: bool, **options: Any) -> None:
+    def handle(
+        self, *args: Any, what: str | None, path: Path | None, replay: bool, demo: bool, **options: Any
+    ) -> None:
         if what == "clearing":
             self.check_bundle(path)
+            if replay and path is not None:
+                self.clear_again(path)
             return
         if demo:
             use_demo_database(fresh=False)
@@ -69,3 +74,20 @@ class Command(BaseCommand):
             f"opportunity cost of {report.opportunity_cost_micros} micro-USD; windows that were held down for whole "
             f"units miss {report.missed_for_whole_units_micros} micro-USD."
         )
+
+    def clear_again(self, path: Path) -> None:
+        """Clear the sealed lines of a bundle that holds, and compare every byte."""
+        from pricing.errors import ClearingError
+        from pricing.replay import replay_bundle
+        from pricing.verify import read_files
+
+        try:
+            differences = replay_bundle(read_files(path))
+        except ClearingError as problem:
+            raise CommandError(f"The sealed lines cannot be cleared again: {problem}", returncode=1) from problem
+        for found in differences:
+            self.stdout.write(f"BROKEN  {found.file} line {found.line}: published {found.published[:300]}")
+            self.stdout.write(f"        cleared again: {found.replayed[:300]}")
+        if differences:
+            raise CommandError("The rules call for another result than the one that was published.", returncode=1)
+        self.stdout.write("Cleared again from its sealed lines, the bundle is the same to the byte.")
