@@ -45,11 +45,12 @@ def close_epoch(ledger: int, now: datetime) -> Epoch | None:
     to_seq = min(next_seq - 1, from_seq + EPOCH_LENGTH_MAX - 1)
     if to_seq < from_seq:
         return None
-    return Epoch.objects.create(
-        ledger=ledger, no=last.no + 1 if last else 1, from_seq=from_seq, to_seq=to_seq, n=to_seq - from_seq + 1,
-        root=merkle_root(_leaves(ledger, from_seq, to_seq)), prev_root=bytes(last.root) if last else NO_ROOT,
-        totals_hash=totals_hash(ledger, to_seq), closed_at=now,
-    )  # fmt: skip
+    no, prev_root = (last.no + 1, bytes(last.root)) if last else (1, NO_ROOT)
+    root, totals = merkle_root(_leaves(ledger, from_seq, to_seq)), totals_hash(ledger, to_seq)
+    with connection.cursor() as cursor:  # the function knows which epoch is next, and refuses every other
+        sealed = [ledger, no, from_seq, to_seq, root, prev_root, totals, now]
+        cursor.execute("select seal_epoch(%s, %s, %s, %s, %s, %s, %s, %s)", sealed)
+    return Epoch.objects.get(ledger=ledger, no=no)
 
 
 def record_anchor(*, ledger: int, no: int, tx_hash: str, block_number: int, now: datetime) -> None:

@@ -55,11 +55,11 @@ class Oracle:
         before = self.written
         known = [posting for posting in postings if posting.id in before]
         new = list({posting.id: posting for posting in reversed(postings) if posting.id not in before}.values())[::-1]
+        if any(posting != before[posting.id] for posting in known):
+            return IdReused
         ends = [posting.pending_id for posting in new if posting.pending_id]
         if self.ended.intersection(ends) or len(set(ends)) < len(ends):
             return PendingResolved
-        if any(posting != before[posting.id] for posting in known):
-            return IdReused
         if self.halted and any(700 <= posting.code < 800 for posting in new):
             return LedgerHalted
         for link in {posting.link for posting in new if posting.link}:
