@@ -16,22 +16,18 @@ import numpy.typing as npt
 from django.db import connection, transaction
 from eth_hash.auto import keccak
 
-from ledger.chart import ORIGIN_OF_PROGRAMME, Kind, Origin
-from ledger.epochs import LEAF_VERSION, NO_ROOT
+from ledger.chart import ORIGIN_OF_PROGRAMME
+from ledger.epochs import NO_ROOT
 from ledger.keccak import Bytes, keccak_many, merkle_root
+from ledger.leaves import FIELDS, KINDS, NO_TIME, ORIGINS, Rows, leaves_of, read_transfers
 from ledger.models import Account, Epoch, Ledger, Transfer
 from ledger.reconcile import Finding
 
 Ints = npt.NDArray[np.int64]
-Rows = npt.NDArray[Any]
 
 READ_AT_ONCE = 100_000  # transfers
-_REFERENCE_BYTES = 36  # of a chain event; others are read apart
-_TO_1970 = 946_684_800_000_000  # PostgreSQL counts its microseconds from 2000
-_NO_TIME = -(2**63)  # -infinity there, and "no time" in a leaf
-_KINDS = [kind.value for kind in Kind]
-_ORIGINS = [origin.value for origin in Origin]
-_POSTED, _PENDING, _POST, _EXPIRE = (_KINDS.index(word) for word in ("posted", "pending", "post", "expire"))
+_POSTED, _PENDING, _POST, _EXPIRE = (KINDS.index(word) for word in ("posted", "pending", "post", "expire"))
+_ACCOUNT = ("id", "code", "floor", "debits_posted", "credits_posted", "debits_pending", "credits_pending")
 _LOOKS = {  # what is looked at: its invariant, and what is so when it holds
     "sides": ("L1", "debits equal credits, posted and pending apart"),
     "counters": ("L2", "every counter is the sum of its history"),
@@ -46,34 +42,6 @@ _LOOKS = {  # what is looked at: its invariant, and what is so when it holds
     "width": ("L14", "no sum leaves 64 bits"),
 }
 
-# name, how SQL makes it a value that is never null, its type in the binary COPY
-_COLUMNS = (
-    ("seq", "seq", ">i8"), ("id", "id", "V16"), ("debit", "debit", ">i8"), ("credit", "credit", ">i8"),
-    ("amount", "amount", ">i8"), ("kind", f"array_position(array{_KINDS!r}, kind)", ">i4"), ("code", "code", ">i2"),
-    ("origin", f"array_position(array{_ORIGINS!r}, origin)", ">i4"),
-    ("has_pending", "pending_id is not null", "u1"),
-    ("pending_id", "coalesce(pending_id, '00000000-0000-0000-0000-000000000000')", "V16"),
-    ("has_link", "link is not null", "u1"), ("link", "coalesce(link, '00000000-0000-0000-0000-000000000000')", "V16"),
-    ("timeout_at", "coalesce(timeout_at, '-infinity')", ">i8"),
-    ("reference_bytes", "coalesce(length(reference), -1)", ">i4"),
-    ("reference", f"case when length(reference) = {_REFERENCE_BYTES} then reference "
-                  f"else decode(repeat('00', {_REFERENCE_BYTES}), 'hex') end", f"V{_REFERENCE_BYTES}"),
-    ("effective_at", "effective_at", ">i8"), ("posted_at", "posted_at", ">i8"),
-)  # fmt: skip
-_READ = f"""copy (select {", ".join(sql for _, sql, _ in _COLUMNS)} from ledger_transfer
-                   where ledger = %s and seq between %s and %s order by seq) to stdout (format binary)"""
-_ROW = np.dtype([("fields", ">i2"), *((part, kind) for name, _, wire in _COLUMNS
-                                      for part, kind in ((f"{name} length", ">i4"), (name, wire)))])  # fmt: skip
-_FIELDS = tuple(name for name, _, _ in _COLUMNS)
-_HEADER_BYTES, _TRAILER_BYTES = 19, 2
-_LEAF = np.dtype([
-    ("zero", "u1"), ("version", "u1"), ("ledger", ">i4"), ("id", "V16"), ("seq", ">i8"), ("debit", ">i8"),
-    ("credit", ">i8"), ("amount", ">i8"), ("kind", "u1"), ("code", ">i2"), ("origin", "u1"), ("has_pending", "u1"),
-    ("pending_id", "V16"), ("has_link", "u1"), ("link", "V16"), ("timeout_at", ">i8"), ("has_reference", "u1"),
-    ("reference", "V32"), ("effective_at", ">i8"), ("posted_at", ">i8"),
-])  # fmt: skip
-
-
 def audit_ledger(ledger: int) -> list[Finding]:
     """Recompute one ledger from its transfers; one finding for each invariant, all `ok` when the books are intact.
 
@@ -87,49 +55,14 @@ def audit_ledger(ledger: int) -> list[Finding]:
         return _Audit(ledger).run()
 
 
-def _rows(ledger: int, first: int, last: int) -> Rows:
-    with connection.cursor() as cursor, connection.wrap_database_errors:
-        with cursor.copy(_READ, [ledger, first, last]) as pipe:
-            data = b"".join(pipe)
-    return np.frombuffer(data, _ROW, offset=_HEADER_BYTES, count=(len(data) - _HEADER_BYTES) // _ROW.itemsize)
-
-
-def leaves_of(ledger: int, rows: Rows) -> Bytes:
-    """Return what the leaves of transfers are hashed from, as `ledger.epochs.leaf_hash` does it one by one."""
-    leaf = np.zeros(len(rows), _LEAF)
-    leaf["version"], leaf["ledger"] = LEAF_VERSION, ledger
-    same = ("id", "seq", "debit", "credit", "amount", "code", "has_pending", "pending_id", "has_link", "link")
-    for name in same:
-        leaf[name] = rows[name]
-    for name in ("kind", "origin"):
-        leaf[name] = rows[name] - 1
-    for name in ("timeout_at", "effective_at", "posted_at"):
-        moments = rows[name].astype(np.int64)
-        leaf[name] = np.where(moments == _NO_TIME, _NO_TIME, moments + _TO_1970)
-    leaf["has_reference"] = rows["reference_bytes"] >= 0
-    usual = rows["reference_bytes"] == _REFERENCE_BYTES
-    references = np.ascontiguousarray(rows["reference"][usual]).view(np.uint8).reshape(-1, _REFERENCE_BYTES)
-    leaf["reference"][usual] = keccak_many(references).view("V32")[:, 0]
-    others = np.flatnonzero(leaf["has_reference"].astype(bool) & ~usual)
-    if len(others):
-        with connection.cursor() as cursor:
-            wanted = [ledger, rows["seq"][others].tolist()]
-            cursor.execute(
-                "select reference from ledger_transfer where ledger = %s and seq = any(%s) order by seq", wanted
-            )
-            hashes = b"".join(keccak(bytes(row[0])) for row in cursor.fetchall())
-        leaf["reference"][others] = np.frombuffer(hashes, "V32")
-    return leaf.view(np.uint8).reshape(len(rows), _LEAF.itemsize)
-
-
 class _Audit:
     """One pass over one ledger: what was met so far, and the first row of each kind that is wrong."""
 
     def __init__(self, ledger: int) -> None:
         self.ledger = ledger
         self.wrong: dict[str, str] = {}
-        self.accounts = list(Account.objects.filter(ledger_id=ledger).order_by("pk"))
-        self.ids: Ints = np.array([account.pk for account in self.accounts], np.int64)
+        self.accounts = list(Account.objects.filter(ledger_id=ledger).order_by("pk").values_list(*_ACCOUNT, named=True))
+        self.ids: Ints = np.array([account.id for account in self.accounts], np.int64)
         self.is_credit = np.array([account.floor == "credit" for account in self.accounts], bool)
         self.is_debit = np.array([account.floor == "debit" for account in self.accounts], bool)
         self.sums = np.zeros((len(self.ids), 4), np.int64)  # debits, credits, pending debits, pending credits
@@ -137,7 +70,7 @@ class _Audit:
         self.touched = np.zeros(len(self.ids), bool)
         self.room = np.zeros(len(self.ids), np.int64)  # above the floor, at the end of the last whole run
         self.open_run: list[Ints] = [np.zeros(0, np.int64)] * 3  # account, change of room, number
-        self.open_since = _NO_TIME
+        self.open_since = NO_TIME
         self.holds: dict[bytes, tuple[Any, ...]] = {}
         self.ended: set[bytes] = set()
         self.groups: dict[bytes, list[int]] = {}  # link: members, time, first number
@@ -179,7 +112,7 @@ class _Audit:
 
     def read(self, first: int, last: int) -> Rows:
         """Read the transfers of a run of numbers and fold them in."""
-        rows = _rows(self.ledger, first, last)
+        rows = read_transfers(self.ledger, first, last)
         numbers = rows["seq"].astype(np.int64)
         off = np.flatnonzero(numbers != np.arange(first, first + len(rows)))
         if len(off):
@@ -198,7 +131,7 @@ class _Audit:
         posted = np.where((kind == _POSTED) | (kind == _POST), amount, 0)
         pending = np.where(kind == _PENDING, amount, 0)
         for place in np.flatnonzero((kind != _POSTED) | (rows["has_link"] != 0)).tolist():
-            row = dict(zip(_FIELDS, rows[place].item()[2::2], strict=True))
+            row = dict(zip(FIELDS, rows[place].item(), strict=True))
             if row["has_link"]:
                 self.join(row)
             if row["kind"] - 1 != _POSTED:
@@ -254,7 +187,7 @@ class _Audit:
         if len(below):
             place = below[np.argmin(number[below])]
             where = self.accounts[account[place]]
-            self.fault("floors", f"transfer {number[place]} on account {where.pk} {where.code} (room {room[place]})")
+            self.fault("floors", f"transfer {number[place]} on account {where.id} {where.code} (room {room[place]})")
         self.room[account[is_last]] = room[is_last]
 
     # -- rows that are looked at one by one --------------------------------------------------------------------------
@@ -281,10 +214,10 @@ class _Audit:
         if row["pending_id"] in self.ended:
             self.fault("holds", f"{named}: it had ended")
         self.ended.add(row["pending_id"])
-        is_over = timeout != _NO_TIME and timeout <= row["posted_at"]
+        is_over = timeout != NO_TIME and timeout <= row["posted_at"]
         is_like = hold[:2] == terms[:2] and (amount == reserved if kind != _POST else amount <= reserved)
         if not is_like or is_over != (kind == _EXPIRE):
-            self.fault("holds", f"{named}: {_KINDS[kind]} of {amount} where {reserved} were reserved")
+            self.fault("holds", f"{named}: {KINDS[kind]} of {amount} where {reserved} were reserved")
         if hold[2] != terms[2]:
             self.fault("origins", f"transfer {row['seq']} is not of the origin of its hold")
         return -int(reserved)
@@ -292,7 +225,7 @@ class _Audit:
     def check_programmes(self, rows: Rows, numbers: Ints) -> None:
         for account in self.accounts:
             if (origin := ORIGIN_OF_PROGRAMME.get(account.code)) is not None:
-                spent = (rows["debit"] == account.pk) & (rows["origin"] - 1 != _ORIGINS.index(origin.value))
+                spent = (rows["debit"] == account.id) & (rows["origin"] - 1 != ORIGINS.index(origin.value))
                 for place in np.flatnonzero(spent)[:1].tolist():
                     self.fault("origins", f"transfer {numbers[place]} out of {account.code}")
 
@@ -333,18 +266,18 @@ class _Audit:
             self.fault("ids", f"transfer {int(keys[again + 1, 2].min())} has the id of an older one")
 
     def check_accounts(self) -> None:
-        names = ("debits_posted", "credits_posted", "debits_pending", "credits_pending")
+        names = _ACCOUNT[3:]
         kept = [[getattr(account, name) for name in names] for account in self.accounts]
         for account, counters, history in zip(self.accounts, kept, self.sums.tolist(), strict=True):
             if counters != history:
                 parts = (f"{name} {have}, history {want}" for name, have, want in zip(names, counters, history, strict=True)
                          if have != want)  # fmt: skip
-                self.fault("counters", f"account {account.pk} {account.code} ({'; '.join(parts)})")
+                self.fault("counters", f"account {account.id} {account.code} ({'; '.join(parts)})")
         debits, credits, pending_debits, pending_credits = (sum(column) for column in zip(*kept, strict=True)) if kept else [0] * 4
         if debits != credits or pending_debits != pending_credits:
             self.fault("sides", f"debits {debits}, credits {credits}; pending {pending_debits}, {pending_credits}")
         for place in np.flatnonzero((np.abs(self.about) >= 2.0**63).any(axis=1))[:1].tolist():
-            self.fault("width", f"account {self.accounts[place].pk} {self.accounts[place].code}")
+            self.fault("width", f"account {self.accounts[place].id} {self.accounts[place].code}")
 
 
 def _root(leaves: Bytes) -> bytes:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
+from time import monotonic
 from types import TracebackType
 from uuid import UUID
 
@@ -26,6 +27,7 @@ from ledger.posting import Posting, post_transfers
 
 RUN_LENGTH_MAX = 5_000  # transfers in one transaction
 WAITING_MAX = 10_000  # groups in the queue
+PATIENCE_SECONDS = 0.002  # for the callers of the last run to come back
 
 
 @dataclass(frozen=True)
@@ -96,18 +98,27 @@ class Poster:
 
     def _work(self) -> None:
         waiting: list[_Group | None] = [self._queue.get()]
+        together = 1
         while (first := waiting.pop()) is not None:
-            self._answer(self._gather(first, waiting))
+            run = self._gather(first, together, waiting)
+            self._answer(run)
+            together = len(run)
             if not waiting:
                 waiting.append(self._queue.get())
         connection.close()
 
-    def _gather(self, first: _Group, waiting: list[_Group | None]) -> list[_Group]:
-        """Return the groups that go together; one that was taken and does not fit goes to `waiting`."""
+    def _gather(self, first: _Group, together: int, waiting: list[_Group | None]) -> list[_Group]:
+        """Return the groups that go together; one that was taken and does not fit goes to `waiting`.
+
+        The callers of the last run come back one after the other: without a moment's patience the first of them would
+        have a commit for itself, and all others would wait for it.
+        """
         run, length, links = [first], len(first.postings), first.links
+        patient_until = monotonic() + PATIENCE_SECONDS
         while True:
+            patience = patient_until - monotonic() if len(run) < together else 0.0
             try:
-                group = self._queue.get_nowait()
+                group = self._queue.get(timeout=patience) if patience > 0 else self._queue.get_nowait()
             except queue.Empty:
                 return run
             if group is None or length + len(group.postings) > RUN_LENGTH_MAX or links & group.links:
