@@ -15,7 +15,7 @@ MAKE = "".join(
     f"""
 do $$ begin
     if not exists (select 1 from pg_roles where rolname = '{role}') then
-        create role {role} nologin;
+        create role {role} nologin noinherit;  -- grove_app has the right to COPY only while it says so by SET ROLE
     end if;
 {AT_ONCE} end $$;
 do $$ begin
@@ -28,7 +28,7 @@ do $$ begin
 ) + f"""
 do $$ begin
     if not pg_has_role('grove_app', 'grove_copy', 'member') then
-        grant grove_copy to grove_app;  -- for COPY, by SET ROLE
+        grant grove_copy to grove_app;
     end if;
 {AT_ONCE} end $$;
 grant usage on schema public to {", ".join(ROLES)};
