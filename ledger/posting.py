@@ -57,7 +57,7 @@ _POST = """
     select post_transfers(%s, %s, %s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::smallint[],
                           %s::text[], %s::uuid[], %s::uuid[], %s::timestamptz[], %s::bytea[], %s::timestamptz[])
 """
-_COPY_FROM = 500  # so many transfers are faster by COPY
+COPY_FROM = 500  # so many transfers are faster by COPY
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ def post_transfers(*, ledger: int, postings: Sequence[Posting], now: datetime) -
     if not postings:
         return 0
     faults.point("ledger.post.before")
-    written = _copy(ledger, postings, now) if len(postings) >= _COPY_FROM else None
+    written = _copy(ledger, postings, now) if len(postings) >= COPY_FROM else None
     if written is None:
         arrays = bulk.arrays(postings)
         with _typed_refusals(ledger, postings), _savepoint(), connection.cursor() as cursor:

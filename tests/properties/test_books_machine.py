@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from ledger import posting as paths
+from ledger.audit import audit_ledger
 from ledger.epochs import close_epoch
 from ledger.errors import (
     AmountOutOfRange,
@@ -144,8 +146,9 @@ class BooksMachine(RuleBasedStateMachine):
         if not hasattr(self, "scope"):
             return
         try:
-            assert [finding for finding in check_books() if not finding.ok] == []
+            assert [finding for finding in [*check_books(), *audit_ledger(LEDGER)] if not finding.ok] == []
         finally:
+            paths.COPY_FROM = 500
             transaction.set_rollback(True)
             self.scope.__exit__(None, None, None)
 
@@ -168,6 +171,7 @@ class BooksMachine(RuleBasedStateMachine):
     def send(self, *postings: Posting) -> None:
         expected = self.oracle.post(list(postings), self.now)
         answers: list[int | type[LedgerError]] = []
+        paths.COPY_FROM = 1 if self.made % 2 else 500  # every other request goes by COPY, however short it is
         for _ in range(2 if isinstance(expected, int) else 1):  # every accepted request is sent twice
             try:
                 answers.append(post_transfers(ledger=LEDGER, postings=postings, now=self.now))
@@ -283,11 +287,28 @@ class BooksMachine(RuleBasedStateMachine):
         assert Ledger.objects.get(pk=LEDGER).next_seq == len(self.oracle.written) + 1
 
 
-@pytest.mark.django_db
-def test_the_books_answer_like_a_ledger_of_plain_python():
+def run_machine(steps: int) -> None:
     run_state_machine_as_test(
         BooksMachine,
         settings=settings(
-            max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=steps // 50, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck),
+            print_blob=True,
         ),
-    )
+    )  # fmt: skip
+
+
+@pytest.mark.django_db
+def test_the_books_answer_like_a_ledger_of_plain_python():
+    run_machine(2_000)
+
+
+@pytest.mark.slow
+@pytest.mark.django_db
+def test_the_books_answer_like_a_ledger_of_plain_python_for_ten_thousand_steps():
+    run_machine(10_000)
+
+
+@pytest.mark.nightly
+@pytest.mark.django_db
+def test_the_books_answer_like_a_ledger_of_plain_python_for_a_million_steps():
+    run_machine(1_000_000)
