@@ -1,4 +1,4 @@
-"""The whole history of a ledger recomputed in one pass: every invariant that lies in it, and the first wrong row of each.
+"""The whole history of a ledger recomputed in one pass: every invariant in it, and the first wrong row of each.
 
 `reconcile.check_books` asks the same of SQL, query by query. Here each transfer is read once and everything is folded
 beside the hashing of the epochs, so that a million transfers are a matter of seconds, and two independent pieces of
@@ -95,7 +95,7 @@ class _Audit:
             for epoch, root in roots:
                 if root.result() != bytes(epoch.root):
                     self.fault("epochs", _named(epoch, "its transfers give another root"))
-        self.check_rooms(*self.open_run, np.zeros_like(self.open_run[0]))
+        self.check_rooms([*self.open_run, np.zeros_like(self.open_run[0])])
         self.check_ids()
         self.check_accounts()
         return [
@@ -169,14 +169,17 @@ class _Audit:
         events = [np.concatenate(pair) for pair in zip(before, after, strict=True)]
         is_open = events[3] == last
         self.open_run, self.open_since = [column[is_open] for column in events[:3]], int(times[-1])
-        self.check_rooms(*(column[~is_open] for column in events))
+        self.check_rooms([column[~is_open] for column in events])
 
-    def check_rooms(self, account: Ints, change: Ints, number: Ints, run: Ints) -> None:
-        """Walk through whole calls, account by account, and name the first that went below its floor."""
-        if not len(account):
+    def check_rooms(self, events: list[Ints]) -> None:
+        """Walk through whole calls, account by account, and name the first that went below its floor.
+
+        An event is an account, what it adds to the room above the floor, the transfer's number and the call's.
+        """
+        if not len(events[0]):
             return
-        order = np.lexsort((number, account))
-        account, change, number, run = account[order], change[order], number[order], run[order]
+        order = np.lexsort((events[2], events[0]))
+        account, change, number, run = (column[order] for column in events)
         is_last = np.append(account[1:] != account[:-1], True)
         first = np.flatnonzero(np.append(True, is_last[:-1]))
         total = np.cumsum(change)
@@ -270,10 +273,10 @@ class _Audit:
         kept = [[getattr(account, name) for name in names] for account in self.accounts]
         for account, counters, history in zip(self.accounts, kept, self.sums.tolist(), strict=True):
             if counters != history:
-                parts = (f"{name} {have}, history {want}" for name, have, want in zip(names, counters, history, strict=True)
-                         if have != want)  # fmt: skip
+                each = zip(names, counters, history, strict=True)
+                parts = (f"{name} {have}, history {want}" for name, have, want in each if have != want)
                 self.fault("counters", f"account {account.id} {account.code} ({'; '.join(parts)})")
-        debits, credits, pending_debits, pending_credits = (sum(column) for column in zip(*kept, strict=True)) if kept else [0] * 4
+        debits, credits, pending_debits, pending_credits = (sum(column) for column in zip([0] * 4, *kept, strict=True))
         if debits != credits or pending_debits != pending_credits:
             self.fault("sides", f"debits {debits}, credits {credits}; pending {pending_debits}, {pending_credits}")
         for place in np.flatnonzero((np.abs(self.about) >= 2.0**63).any(axis=1))[:1].tolist():

@@ -76,7 +76,8 @@ def copy(ledger: int, postings: Sequence[Posting], now: datetime) -> int:
         first, role = cursor.fetchone()
         data = rows(ledger, postings, now, first)
         cursor.execute("select set_config('role', %s, true)", [_COPY_AS])
-        with connection.wrap_database_errors, cursor.copy(f"copy ledger_transfer ({', '.join(COLUMNS)}) from stdin (format binary)") as pipe:
+        statement = f"copy ledger_transfer ({', '.join(COLUMNS)}) from stdin (format binary)"
+        with connection.wrap_database_errors, cursor.copy(statement) as pipe:
             pipe.write(data)
         cursor.execute("select set_config('role', %s, true)", [role])
     return len(postings)
@@ -84,7 +85,8 @@ def copy(ledger: int, postings: Sequence[Posting], now: datetime) -> int:
 
 def rows(ledger: int, postings: Iterable[Posting], now: datetime, first: int) -> bytes:
     """Return the postings as the bytes of a binary COPY, numbered from `first`. Raises NotForCopy."""
-    parts, tails, head = [_HEADER], {}, _HEAD.pack
+    parts, head = [_HEADER], _HEAD.pack
+    tails: dict[tuple[object, ...], bytes] = {}
     try:
         for seq, posting in enumerate(postings, start=first):
             key = (
@@ -94,9 +96,8 @@ def rows(ledger: int, postings: Iterable[Posting], now: datetime, first: int) ->
             tail = tails.get(key)
             if tail is None:  # mostly a handful of different ones in a run
                 tail = tails[key] = _tail(posting, now)
-            parts.append(
-                head(15, 4, ledger, 8, seq, 8, posting.debit, 8, posting.credit, 8, posting.amount, 16, posting.id.bytes)
-            )
+            numbers = (4, ledger, 8, seq, 8, posting.debit, 8, posting.credit, 8, posting.amount)
+            parts.append(head(len(COLUMNS), *numbers, 16, posting.id.bytes))
             parts.append(tail)
     except struct.error as error:
         raise NotForCopy(str(error)) from error

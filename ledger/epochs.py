@@ -49,8 +49,10 @@ def close_epoch(ledger: int, now: datetime) -> Epoch | None:
     no, prev_root = (last.no + 1, bytes(last.root)) if last else (1, NO_ROOT)
     root, totals = many_root(leaf_hashes(ledger, from_seq, to_seq)), totals_hash(ledger, to_seq)
     with connection.cursor() as cursor:  # the function knows which epoch is next, and refuses every other
-        sealed = [ledger, no, from_seq, to_seq, root, prev_root, totals, now]
-        cursor.execute("select seal_epoch(%s, %s, %s, %s, %s, %s, %s, %s)", sealed)
+        cursor.execute(
+            "select seal_epoch(%s, %s, %s, %s, %s, %s, %s, %s)",
+            (ledger, no, from_seq, to_seq, root, prev_root, totals, now),
+        )
     return Epoch.objects.get(ledger=ledger, no=no)
 
 

@@ -1,6 +1,6 @@
 """Transfers read by the hundred thousand, and what their leaves are hashed from.
 
-Each column comes as one array in PostgreSQL's binary form and is laid out as it is: no value becomes an object of Python.
+Each column comes as one array in PostgreSQL's binary form and is laid out as it is: no value becomes an object.
 """
 
 from __future__ import annotations
@@ -54,16 +54,16 @@ _LEAF = np.dtype([
 
 
 def read_transfers(ledger: int, first: int, last: int) -> Rows:
-    """Return the transfers of a run of numbers, in order; kinds and origins as their place in KINDS and ORIGINS from 1."""
+    """Return the transfers of a run of numbers, in order; kinds and origins as places in KINDS and ORIGINS, from 1."""
     connection.ensure_connection()
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:  # Django's sends no binary
         result = cursor.execute(_READ, [ledger, first, last], binary=True).pgresult
         assert result is not None
         columns = [result.get_value(0, place) for place in range(len(_COLUMNS))]
-    if columns[0] is None:
-        return np.zeros(0, _ROW)
-    read = []
+    read: list[npt.NDArray[Any]] = []
     for (_, _, wire), column in zip(_COLUMNS, columns, strict=True):
+        if column is None:  # there was nothing to gather
+            return np.zeros(0, _ROW)
         element = np.dtype([("length", ">i4"), ("value", wire)])
         read.append(np.frombuffer(column, element, offset=_ARRAY_HEADER_BYTES)["value"])
     rows = np.empty(len(read[0]), _ROW)

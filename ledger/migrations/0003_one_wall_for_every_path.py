@@ -27,6 +27,7 @@ declare
     v_run record;
     v_bad record;
     v_unknown bigint;
+    v_programmes bigint[];
 begin
     select count(*) as n, min(ledger) as ledger, max(ledger) as other_ledger, min(seq) as first, max(seq) as last,
            min(posted_at) as since, max(posted_at) as until, bool_or(link is not null) as has_links,
@@ -57,17 +58,17 @@ begin
     if v_run.has_holds then
         perform check_new_pendings(v_run.ledger, v_run.first, v_run.last, v_run.since);
     end if;
-    select f.id, a.code, f.origin into v_bad
-      from fresh f join unnest(array(select p.id from ledger_account p
-                                      where p.ledger = v_run.ledger
-                                        and p.code in ('programme.incentive', 'programme.grant'))) programme(id)
-             on programme.id = f.debit
-      join ledger_account a on a.id = f.debit
-     where f.origin <> split_part(a.code, '.', 2)
-     order by f.seq limit 1;
-    if found then
-        perform refuse_posting('origin_mismatch', 'Money of a programme keeps its origin.',
-            jsonb_build_object('id', v_bad.id, 'account_code', v_bad.code, 'origin', v_bad.origin));
+    v_programmes := array(select id from ledger_account
+                           where ledger = v_run.ledger and code in ('programme.incentive', 'programme.grant'));
+    if cardinality(v_programmes) > 0 then
+        select f.id, a.code, f.origin into v_bad
+          from fresh f join ledger_account a on a.id = f.debit
+         where f.debit = any(v_programmes) and f.origin <> split_part(a.code, '.', 2)
+         order by f.seq limit 1;
+        if found then
+            perform refuse_posting('origin_mismatch', 'Money of a programme keeps its origin.',
+                jsonb_build_object('id', v_bad.id, 'account_code', v_bad.code, 'origin', v_bad.origin));
+        end if;
     end if;
 
     if v_run.has_holds then

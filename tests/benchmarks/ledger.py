@@ -2,8 +2,8 @@
 
 Everything in one run, in turns, in a database of its own: COPY of the same bytes into a table with nothing but its
 primary key (the limit), our posting in calls of 1 to 10,000, many callers at one hot account with and without the
-poster, the ways people write such books with an ORM, and the audit of what was written. Every commit is durable. Times on a
-shared machine swing: compare the ratios of a run, not the figures of two runs.
+poster, the ways people write such books with an ORM, and the audit of what was written. Every commit is durable. Times
+on a shared machine swing: compare the ratios of a run, not the figures of two runs.
 """
 
 from __future__ import annotations
@@ -94,7 +94,8 @@ def rows_of(figures: Mapping[str, Any]) -> Iterator[str]:
         ["ours / naive ORM", f"{figures['over_naive_orm']:.0f}", goal("over_naive_orm", "over_naive_orm")],
         ["ours / naive batched", f"{figures['over_naive_batched']:.1f}",
          goal("over_naive_batched", "over_naive_batched")],
-        ["bytes per transfer", f"{figures['bytes_per_transfer']:.0f}", goal("bytes_per_transfer", "bytes_per_transfer")],
+        ["bytes per transfer", f"{figures['bytes_per_transfer']:.0f}",
+         goal("bytes_per_transfer", "bytes_per_transfer")],
         ["audit of 1,000,000", f"{figures['verify_1e6_seconds']:.1f} s",
          f"{figures['verified_transfers']:,} read; {goal('verify_1e6_seconds', 'verify_1e6_seconds')}"],
         ["django-hordak", "-", "not measured"],

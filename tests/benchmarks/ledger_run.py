@@ -228,7 +228,8 @@ def measured(asked: dict[str, Any]) -> dict[str, Any]:
     return {
         "rates": bench.rates, "sizes": SIZES, "accounts": asked["accounts"], "faults": faults,
         "hot_p50_ms": bench.percentiles["p50"], "hot_p99_ms": bench.percentiles["p99"],
-        "bytes_per_transfer": sum(sizes.values()), "bytes": sizes, "verify_seconds": seconds, "verified": written(bench),
+        "bytes_per_transfer": sum(sizes.values()), "bytes": sizes, "verify_seconds": seconds,
+        "verified": written(bench),
     }  # fmt: skip
 
 

@@ -1,8 +1,8 @@
-"""Books as they are often written with an ORM: what ours are measured beside. Two legs a transfer, balances by row locks.
+"""Books as they are often written with an ORM: what ours are measured beside. Two legs a transfer, balances in rows.
 
-`post_one_by_one` is a transaction for each transfer, as a view does it: lock both accounts, look at the balance, write a
-transaction and two legs, save both accounts. `post_batched` is the most that `bulk_create` gives: both legs of a whole
-batch in one transaction, and no balance is kept at all.
+`post_one_by_one` is a transaction for each transfer, as a view does it: lock both accounts, look at the balance, write
+a transaction and two legs, save both accounts. `post_batched` is the most that `bulk_create` gives: both legs of a
+whole batch in one transaction, and no balance is kept at all.
 """
 
 from __future__ import annotations

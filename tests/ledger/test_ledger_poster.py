@@ -63,8 +63,8 @@ def held(committed_books: Any) -> Iterator[Callable[..., Held]]:
 
     def make(**more: Any) -> Held:
         made.append(Held(committed_books, **more))
-        first = committed_books.posting(committed_books.account("card.clearing"), committed_books.account("suspense"), 1)
-        made[-1].send(first)
+        card, suspense = committed_books.account("card.clearing"), committed_books.account("suspense")
+        made[-1].send(committed_books.posting(card, suspense, 1))
         while made[-1].poster._queue.qsize():  # the thread has taken it and waits
             threading.Event().wait(0.001)
         return made[-1]

@@ -11,7 +11,7 @@ import pytest
 from django.db import connection
 
 from ledger.errors import LedgerHalted, StaleWords
-from ledger.models import Account, ChainClass, ChainMark, Ledger, Reconciliation, Transfer
+from ledger.models import ChainClass, ChainMark, Ledger, Reconciliation, Transfer
 from ledger.reconcile import check_books, compare_when_still, compare_with_chain
 from ledger.services import (
     USDC6_LEDGER,

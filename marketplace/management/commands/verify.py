@@ -22,7 +22,8 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("what", nargs="?", choices=("clearing", "ledger"), help="check only a bundle: clearing PATH; or only the books: ledger")
+        only = "check only a bundle: clearing PATH; or only the books: ledger"
+        parser.add_argument("what", nargs="?", choices=("clearing", "ledger"), help=only)
         parser.add_argument("path", nargs="?", type=Path, help="folder or .zip of the bundle")
         parser.add_argument("--demo", action="store_true", help="of the last demo instead of the live market")
 
