@@ -99,6 +99,18 @@ class Code(IntEnum):
 
     DEPOSIT = 101
     WITHDRAWAL = 102
+    CARD_DEPOSIT = 111
+    CARD_REFUNDED = 112
+    CARD_REFUND_FAILED = 113
+    CHARGEBACK = 114
+    CHARGEBACK_WON = 115
+    CARD_FEE = 116
+    CARD_REFUND_RELEASED = 117
+    CAPITAL_IN = 121
+    CAPITAL_OUT = 122
+    EXCHANGED = 131
+    EXCHANGE_FINAL = 132
+    EXCHANGE_RELEASED = 133
     HOLD = 201
     HOLD_RELEASED = 202
     EARNED = 301
@@ -115,6 +127,9 @@ class Code(IntEnum):
     SLASH_MOVED = 603
     CORRECTION = 650
     PAID_OUT = 701
+    CARD_REFUND = 711  # asked for; what the processor then did is booked as CARD_REFUNDED, also on a halted ledger
+    CARD_EXCHANGE = 712
+    EXCHANGE_SENT = 713
 
 
 PAYOUT_CODES = range(700, 800)

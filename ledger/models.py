@@ -275,6 +275,112 @@ class Reconciliation(models.Model):
         return f"block {self.block_number}: {len(self.differences)} differences"
 
 
+class CardIntent(models.Model):
+    """One thing we mean to do at the card processor, committed before it is asked; `id` is the idempotency key.
+
+    A deposit opens a payment page, a refund gives part of a deposit back, an exchange brings a deposit's money into
+    escrow (by us, on chain; the processor is not asked). Amounts are cents.
+    """
+
+    class Kind(models.TextChoices):
+        DEPOSIT = "deposit"
+        REFUND = "refund"
+        EXCHANGE = "exchange"
+
+    class State(models.TextChoices):
+        QUEUED = "queued"  # nobody was asked yet, or the answer is not known
+        OPEN = "open"  # the processor (or the sender) has it
+        DONE = "done"
+        FAILED = "failed"
+
+    id = models.UUIDField(primary_key=True)
+    key = models.TextField()
+    kind = models.TextField(choices=Kind)
+    party = models.UUIDField(db_index=True)
+    cents = models.BigIntegerField()
+    parent = models.ForeignKey("self", null=True, on_delete=models.PROTECT, related_name="children")
+    state = models.TextField(choices=State, default=State.QUEUED)
+    processor_id = models.TextField(null=True)
+    payment_id = models.TextField(null=True)
+    url = models.TextField(default="", blank=True)
+    return_url = models.TextField(default="", blank=True)
+    reason = models.TextField(default="", blank=True)
+    created_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [
+            models.Index(
+                name="card_intent_unended", fields=["created_at", "id"], condition=Q(state__in=["queued", "open"])
+            )
+        ]
+        constraints = [
+            models.UniqueConstraint(name="card_intent_key_is_used_once", fields=["key"]),
+            models.UniqueConstraint(name="card_object_belongs_to_one_intent", fields=["processor_id"]),
+            models.UniqueConstraint(name="card_payment_belongs_to_one_intent", fields=["payment_id"]),
+            models.CheckConstraint(
+                name="card_intent_kind_is_known", condition=Q(kind__in=["deposit", "refund", "exchange"])
+            ),
+            models.CheckConstraint(
+                name="card_intent_state_is_known", condition=Q(state__in=["queued", "open", "done", "failed"])
+            ),
+            models.CheckConstraint(name="card_intent_moves_some_money", condition=Q(cents__gte=1)),
+            models.CheckConstraint(
+                name="only_a_card_deposit_stands_alone",
+                condition=Q(kind="deposit", parent__isnull=True) | (~Q(kind="deposit") & Q(parent__isnull=False)),
+            ),
+            models.CheckConstraint(
+                name="card_intent_under_way_is_known_there",
+                condition=Q(state__in=["queued", "failed"]) | Q(kind="exchange") | Q(processor_id__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="card_intent_ends_at_a_time",
+                condition=Q(state__in=["done", "failed"], ended_at__isnull=False)
+                | (~Q(state__in=["done", "failed"]) & Q(ended_at__isnull=True)),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.key} {self.state}"
+
+
+class CardTransaction(models.Model):
+    """One line of our balance at the card processor, as it was read there; the books are matched with these."""
+
+    id = models.TextField(primary_key=True)
+    kind = models.TextField()
+    source = models.TextField()
+    amount_cents = models.BigIntegerField()
+    fee_cents = models.BigIntegerField()
+    net_cents = models.BigIntegerField()
+    created_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(name="card_transaction_by_time", fields=["created_at"])]
+        constraints = [
+            models.CheckConstraint(
+                name="card_transaction_net_is_amount_less_fee",
+                condition=Q(net_cents=F("amount_cents") - F("fee_cents")),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id}"
+
+
+class CardReconciliation(models.Model):
+    """One comparison of `card.clearing` with the processor's balance and its lines, with the differences found."""
+
+    books_cents = models.BigIntegerField()
+    processor_cents = models.BigIntegerField()
+    lines = models.BigIntegerField()
+    differences = models.JSONField()
+    checked_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.lines} lines: {len(self.differences)} differences"
+
+
 class ChainContract(models.Model):
     """One contract of ours as deployed on the chain."""
 

@@ -2,7 +2,7 @@
 
 Few transfers go to a set-based SQL function, many by COPY (`ledger/bulk.py`); for callers that meet at one hot account
 there is `ledger/poster.py`. Nobody chooses rules by choosing a path: they stand in one trigger behind all of them
-(`migrations/0003_one_wall_for_every_path.py`).
+(`migrations/0004_one_wall_for_every_path.py`).
 """
 
 from __future__ import annotations

@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
+from ledger.card import (
+    USD2_LEDGER,
+    book_card_capital,
+    book_card_deposit,
+    book_card_fee,
+    book_card_refund,
+    book_card_refund_failed,
+    book_chargeback,
+    book_chargeback_won,
+    book_exchange,
+    book_float,
+    reserve_card_refund,
+    reserve_exchange,
+    void_card_refund,
+    void_exchange,
+)
 from ledger.posting import (
     LEDGERS,
     USDC6_LEDGER,
@@ -31,10 +47,20 @@ from ledger.recipes import (
 
 __all__ = [
     "LEDGERS",
+    "USD2_LEDGER",
     "USDC6_LEDGER",
     "Posting",
     "account",
+    "book_card_capital",
+    "book_card_deposit",
+    "book_card_fee",
+    "book_card_refund",
+    "book_card_refund_failed",
+    "book_chargeback",
+    "book_chargeback_won",
     "book_deposit",
+    "book_exchange",
+    "book_float",
     "book_holdback_forfeited",
     "book_holdback_released",
     "book_paid_out",
@@ -48,8 +74,12 @@ __all__ = [
     "post_hold_posting",
     "post_transfers",
     "refuse_if_halted",
+    "reserve_card_refund",
+    "reserve_exchange",
     "reserve_hold",
     "resume_ledger",
     "settle_postings",
+    "void_card_refund",
+    "void_exchange",
     "void_hold",
 ]

@@ -286,3 +286,19 @@ def reconcile_task() -> int:
     from ledger.reconcile import compare_when_still
 
     return len(compare_when_still(mirror.read_words, now=clock()))
+
+
+@_task
+def card_sweep_task() -> int:
+    """Read open card payments anew, in case their webhooks were lost, and return how many came to an end."""
+    from ledger.rails import card
+
+    return card.sweep(now=clock())
+
+
+@_task
+def card_reconcile_task() -> int:
+    """Compare the books with the card processor, and return how many differences were found."""
+    from ledger.rails import card_books
+
+    return len(card_books.reconcile(now=clock()))

@@ -28,6 +28,8 @@ app.conf.beat_schedule = {
     "book what the chain made final": every(1, "ledger.tasks.index_task"),
     "turn the market": every(60, "marketplace.tasks.cycle_task"),
     "seal the books and anchor their root": every(3600, "marketplace.tasks.anchor_task"),
+    "look after card payments": every(30, "ledger.tasks.card_sweep_task"),
+    "compare the books with the card processor": every(3600, "ledger.tasks.card_reconcile_task"),
     "compare the books with the chain": every(3600, "ledger.tasks.reconcile_task"),
 }
 

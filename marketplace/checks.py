@@ -21,6 +21,8 @@ def production_settings_are_given(**_: Any) -> list[CheckMessage]:
         ("E005", not settings.BROKER_URL, "The queue is a folder of this machine.", "Set BROKER_URL."),
         ("E006", not settings.CHAIN_URL, "The chain is the embedded one: nobody else holds it.", "Set CHAIN_URL."),
         ("E007", not env_str("ALLOWED_HOSTS"), "Only this machine may ask for pages.", "Set ALLOWED_HOSTS."),
+        ("E010", bool(settings.STRIPE_API_KEY) and not settings.STRIPE_WEBHOOK_SECRET,
+         "No webhook of Stripe would be believed.", "Set STRIPE_WEBHOOK_SECRET."),
         ("E008", not settings.HTTPS, "Cookies travel over plain HTTP.", "Set HTTPS=1 behind a TLS end point."),
     ]
     return [Error(text, hint=hint, id=f"marketplace.{number}") for number, missing, text, hint in demands if missing]

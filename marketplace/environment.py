@@ -52,6 +52,14 @@ def env_int(name: str, *, default: int, minimum: int | None = None, maximum: int
     return value
 
 
+def env_choice(name: str, *, default: str, choices: Sequence[str]) -> str:
+    """Return one of the words."""
+    value = env_str(name) or default
+    if value not in choices:
+        raise BadSetting(f"{name}={value!r}: use {' or '.join(choices)}.", name=name, value=value)
+    return value
+
+
 def env_list(name: str, *, default: Sequence[str]) -> list[str]:
     """Return the comma-separated items of a variable; an empty item (`a,,b`) is refused."""
     text = env_str(name)
@@ -110,6 +118,11 @@ def _make_own_folder(folder: Path) -> None:
 def secret_key(folder: Path) -> str:
     """Return the signing key of this installation, made at the first call in a file only its owner can read."""
     return private_text(folder / "secret_key", secrets.token_urlsafe(64))
+
+
+def sandbox_secret(folder: Path) -> str:
+    """Return the secret with which this installation's card sandbox signs its webhooks."""
+    return private_text(folder / "stripe_webhook_secret", f"whsec_{secrets.token_urlsafe(32)}")
 
 
 def private_text(path: Path, first: str) -> str:

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from marketplace import postgres
-from marketplace.environment import data_folder, env_bool, env_int, env_list, env_str, secret_key
+from marketplace.environment import (
+    data_folder,
+    env_bool,
+    env_choice,
+    env_int,
+    env_list,
+    env_str,
+    sandbox_secret,
+    secret_key,
+)
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = data_folder()
@@ -89,7 +98,13 @@ WSGI_APPLICATION = "marketplace.wsgi.application"
 # The chain: empty means the embedded py-evm chain inside the same PostgreSQL.
 CHAIN_URL = env_str("CHAIN_URL")
 CHAIN_ID = env_int("CHAIN_ID", default=31338, minimum=1)
-PRICING_SOLVER = env_str("PRICING_SOLVER", default="public")
+# The card processor: without a key our own sandbox, which `up` starts and whose address it puts here.
+STRIPE_API_KEY = env_str("STRIPE_API_KEY")
+STRIPE_SANDBOX_URL = env_str("STRIPE_SANDBOX_URL", default="http://127.0.0.1:8012")
+STRIPE_WEBHOOK_SECRET = env_str("STRIPE_WEBHOOK_SECRET") or ("" if STRIPE_API_KEY else sandbox_secret(DATA_DIR))
+CARD_CAP_CENTS = env_int("CARD_CAP_CENTS", default=1_000_000, minimum=0)  # per party, of what may still be disputed
+CARD_DELAY_HOURS = env_int("CARD_DELAY_HOURS", default=0, minimum=0)  # before card money goes into escrow
+PRICING_SOLVER = env_choice("PRICING_SOLVER", default="warm", choices=("warm", "public"))  # read by `pricing.highs`
 PLATFORM_FEE_BPS = env_int("PLATFORM_FEE_BPS", default=250, minimum=0, maximum=10_000)
 
 # -- jobs: the outbox in the database is the truth, the broker carries ids as a hint ------------------------------
@@ -102,7 +117,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {} if BROKER_URL else {
     "control_folder": str(QUEUE_DIR / "control"),
     "polling_interval": 0.05,  # the default of 1 s makes about four tasks a second
 }
-CELERY_IMPORTS = ["marketplace.demo.story"]  # handlers of outbox jobs that stand in no tasks.py
+CELERY_IMPORTS = ["marketplace.demo.story", "ledger.rails.card_jobs"]  # handlers of jobs that stand in no tasks.py
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_PUBLISH_RETRY = False  # with the broker down a retry would block the request that only drops a hint
 CELERY_TASK_IGNORE_RESULT = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib.auth.views import LogoutView
 from django.urls import include, path
 
-from marketplace.portal import public
+from marketplace.portal import public, webhooks
 
 urlpatterns = [
     path("", public.root, name="root"),
@@ -20,5 +20,6 @@ urlpatterns = [
     path("onboarding/", include("marketplace.onboarding.urls")),
     path("api/", include("marketplace.api.urls")),
     path("problems/", include("marketplace.api.problem_urls")),
+    path("webhooks/stripe/", webhooks.stripe, name="stripe_webhook"),
     path("console/", include("marketplace.console.urls")),
 ]

@@ -27,6 +27,7 @@ from pricing.lines import (
     ID,
     KINDS,
     ONE_BPS,
+    PUBLISHED_LIMIT,
     TEXT_MAX,
     Attributes,
     BidLine,
@@ -39,8 +40,10 @@ from pricing.lines import (
     check_attributes,
     check_bid,
     check_demand,
+    check_latency,
     check_requirement,
     check_rules,
+    check_zone,
     name_of,
     requirement_facts,
     whole,
@@ -232,7 +235,7 @@ class Book:
             "parents": t.parents, "choices": t.choices, "curves": t.curves,
         }))
         for side, columns in ((self.demands, DEMAND_COLUMNS), (self.bids, BID_COLUMNS)):
-            digest.update("".join(f"{name}\n" for name in side.ids).encode())
+            digest.update("\n".join((*side.ids, "")).encode())  # each with a line feed
             for name in columns:
                 digest.update(np.asarray(getattr(side, name), dtype="<i8").tobytes())
         return digest.digest()
@@ -297,7 +300,7 @@ def book_from_columns(
     whole(slots, "slots")
     if not 1 <= slots <= SLOTS_MAX:
         raise errors.BadSlotRange("A window has 1 to 744 slots.", slots=slots)
-    rules = rules or Rules()
+    rules = Rules() if rules is None else rules
     check_rules(rules)
     demand, bid = _in_order(demands, DEMAND_COLUMNS), _in_order(bids, BID_COLUMNS)
     for table, users in ((parents, ((demand, "parent", 0), (bid, "parent", 0))), (choices, ((demand, "choice", -1),)),
@@ -321,7 +324,8 @@ def book_from_columns(
         demand[name] = demand[name] != 0
     book = Book(
         slots, Demands(tables=tables, **demand), Bids(tables=tables, **bid), tables,
-        _used_latency(latency_ms or {}, tables), rules, _used_zones(home_zones or {}, tables),
+        _used_latency({} if latency_ms is None else latency_ms, tables), rules,
+        _used_zones({} if home_zones is None else home_zones, tables),
     )
     _check_demands(book.demands, slots)
     _check_bids(book.bids, slots)
@@ -432,10 +436,9 @@ def _used_latency(latency_ms: Mapping[tuple[str, str], int], tables: Tables) -> 
     vantages = {rule.vantage for rule in tables.requirements if rule.latency_ms_max is not None}
     sites = {known.site for known in tables.attributes}
     used: dict[tuple[str, str], int] = {}
-    for (vantage, site), milliseconds in latency_ms.items():
-        whole(milliseconds, "latency_ms", vantage=vantage, site=site)
-        if milliseconds < 0:
-            raise errors.BadLatency("A round trip is not negative.", vantage=vantage, site=site)
+    for key, milliseconds in _items(latency_ms, "latency_ms"):
+        check_latency(key, milliseconds)
+        vantage, site = key
         if vantage in vantages and site in sites:
             used[vantage, site] = milliseconds
     return dict(sorted(used.items()))
@@ -443,7 +446,15 @@ def _used_latency(latency_ms: Mapping[tuple[str, str], int], tables: Tables) -> 
 
 def _used_zones(home_zones: Mapping[str, str], tables: Tables) -> dict[str, str]:
     countries = {known.country for known in tables.attributes}
+    for country, zone in _items(home_zones, "home_zones"):
+        check_zone(country, zone)
     return {country: zone for country, zone in sorted(home_zones.items()) if country in countries and zone != country}
+
+
+def _items(mapping: object, name: str) -> Iterable[tuple[Any, Any]]:
+    if not isinstance(mapping, Mapping):
+        raise errors.BadText(f"{name} is a mapping.", field=name)
+    return mapping.items()
 
 
 # -- bounds ------------------------------------------------------------------------------------------------------------
@@ -467,7 +478,8 @@ def _check_side(side: Demands | Bids, slots: int) -> None:
             "A price is 100 to 1,000,000,000 micro-USD.", side, "price")
     _refuse(side.price % TICK_MICROS != 0, errors.PriceOffTick,
             "A price is a multiple of 100 micro-USD.", side, "price")
-    _refuse(side.rank < 0, errors.BadRank, "A rank of acceptance is not negative.", side, "rank")
+    _refuse((side.rank < 0) | (side.rank >= PUBLISHED_LIMIT), errors.BadRank,
+            "A rank of acceptance is 0 to 2^53.", side, "rank")
 
 
 def _check_demands(demands: Demands, slots: int) -> None:

@@ -70,8 +70,11 @@ def _side(lines: Lines, steps: Steps, fill: Ints, met: Ints, sign: int, wholes: 
     return _Side(units, worth)
 
 
-def bound_micros(market: Market, prices: Prices) -> int:
-    """The dual bound over the lines of a market, rounded up; the formula stands in `certificate`."""
+def bound_micros(market: Market, prices: Prices, unit_micros: int = TICK_MICROS) -> int:
+    """The dual bound over the lines of a market, rounded up; the formula stands in `certificate`.
+
+    Prices of lines and duals are in units of so many micro-USD.
+    """
     kept, denominator = prices.sigma[1] - prices.sigma[0], prices.sigma[1]
     mu = prices.mu[market.mask_of_pool]
     total = 0
@@ -84,7 +87,7 @@ def bound_micros(market: Market, prices: Prices) -> int:
     total += denominator * (_best_of_choices(market, mu) + _supply_gains(market, prices))
     total += denominator * sum(int(units) * int(rho) for units, rho in zip(market.cap_units, prices.rho, strict=True))
     total += prices.sigma[0] * (market.budget_ticks or 0)
-    return -(-total * TICK_MICROS // denominator)
+    return -(-total * unit_micros // denominator)
 
 
 def _best_of_choices(market: Market, mu: Ints) -> int:

@@ -28,6 +28,7 @@ from pricing.cells import bound_micros
 from pricing.components import Components, split_prices
 from pricing.eligibility import Eligibility, match_lines
 from pricing.fill import Prices, fill_lines, price_pools
+from pricing.highs import Floats
 from pricing.programme import CapRow, Market, make_market
 from pricing.ranges import Lines, cover
 from pricing.reasons import Quotes, ReasonColumns, ReasonLine, judge, quote_cells, reason_lines
@@ -35,6 +36,7 @@ from pricing.sifting import Named, Start, carry_over
 from pricing.wholes import Relaxed, Whole, settle_whole
 
 RULE_VERSION = 2
+SOLVER_NOISE_MICROS = 0.01
 SIGMA_PARTS = 10**9  # the relaxation's sigma is rounded to a billionth: any value gives a bound
 
 
@@ -223,7 +225,7 @@ def _prove(book: Book, eligibility: Eligibility, market: Market, whole: Whole, k
     settled = bound_micros(final, prices)
     bound = settled
     if whole.relaxed is not None:
-        bound = bound_micros(market, _relaxed_prices(market, whole.relaxed))
+        bound = bound_micros(market.in_micros(), _relaxed_prices(market, whole.relaxed), 1)
     if settled != welfare:
         raise errors.CertificateFailed("The result is not proven optimal.", welfare_micros=welfare,
                                        settled_bound_micros=settled)
@@ -232,23 +234,26 @@ def _prove(book: Book, eligibility: Eligibility, market: Market, whole: Whole, k
 
 
 def _relaxed_prices(market: Market, relaxed: Relaxed) -> Prices:
-    """Whole numbers near the relaxation's duals: any give a bound."""
-    lam = np.floor(relaxed.lam + 1e-4).astype(np.int64)
+    """Whole micro-USD near the relaxation's duals, which need not be on the tick: any give a bound."""
     sigma = Fraction(0)
     if market.budget_ticks is not None:  # at least one part, which says that the budget was looked at
         sigma = Fraction(max(1, round(relaxed.sigma * SIGMA_PARTS)), SIGMA_PARTS)
-    return price_pools(market, lam, np.rint(relaxed.rho).astype(np.int64), (sigma.numerator, sigma.denominator))
+    return price_pools(market, _in_micros(relaxed.lam), _in_micros(relaxed.rho), (sigma.numerator, sigma.denominator))
+
+
+def _in_micros(ticks: Floats) -> Ints:
+    """Rounded down, but for what a solver's noise lacks."""
+    return np.floor(ticks * TICK_MICROS + SOLVER_NOISE_MICROS).astype(np.int64)
 
 
 def _caps(known: caps.Caps, whole: Whole) -> tuple[Cap, ...]:
     if not known.pairs:
         return ()
-    rho = whole.worth.prices.rho
-    relaxed = rho if whole.relaxed is None else np.rint(whole.relaxed.rho).astype(np.int64)
+    rho = whole.worth.prices.rho * TICK_MICROS
+    relaxed = rho if whole.relaxed is None else _in_micros(whole.relaxed.rho)
     rho = relaxed if whole.holds_caps else rho
     return tuple(
-        Cap(parent, known.products[product], units, int(rho[place]) * TICK_MICROS, int(relaxed[place]) * TICK_MICROS,
-            whole.holds_caps)
+        Cap(parent, known.products[product], units, int(rho[place]), int(relaxed[place]), whole.holds_caps)
         for place, ((product, parent), units) in enumerate(zip(known.pairs, known.units_max, strict=True))
     )
 
@@ -264,7 +269,7 @@ def _allocate(priced: Priced) -> Allocation:
     rounded = np.zeros(len(book.demands), dtype=np.bool_)
     rounded[whole.rounded] = True
     return Allocation(
-        lam_micros=_by_signature(book, eligibility, market, prices.lam),
+        lam_micros=_by_signature(book, eligibility, market, prices.lam * TICK_MICROS),
         relaxed_micros=None if relaxed is None else _by_signature(book, eligibility, market, relaxed.lam),
         caps=priced.caps, cap_of_bid=priced.cap_of_bid, caps_not_applicable=priced.caps_not_applicable,
         sigma=(0, 1) if relaxed is None else relaxed.sigma,
@@ -283,14 +288,14 @@ def _signatures_of(eligibility: Eligibility, market: Market, row: int) -> tuple[
     return tuple(int(a) for a in np.flatnonzero(accepted))
 
 
-def _by_signature(book: Book, eligibility: Eligibility, market: Market, lam: Ints) -> Ints:
-    """The dual of every signature in every slot, in micro-USD.
+def _by_signature(book: Book, eligibility: Eligibility, market: Market, lam_micros: Ints) -> Ints:
+    """The dual of every signature in every slot.
 
     Out of the programme are cells without a bid (no price is high enough) and cells without a demand that could be
     served (any capacity there is worth nothing).
     """
     group = market.group_of_signature
-    priced = np.where(market.supply_row >= 0, lam * TICK_MICROS, -1)
+    priced = np.where(market.supply_row >= 0, lam_micros, -1)
     priced = np.concatenate([priced, np.full((1, book.slots), -1)])[group]  # -1 takes the last
     bids = book.bids
     own = Lines(eligibility.signature_of_bid, bids.price, bids.quantity, bids.start, bids.end, np.arange(len(bids)))

@@ -120,8 +120,15 @@ class WarmModel:
             self.x, self.reduced_costs, self.row_duals = np.zeros(0), np.zeros(0), np.zeros(self._rows)
             return
         self._handle.run()
-        status = self._handle.getModelStatus()
-        if status != self._core.HighsModelStatus.kOptimal:
+        status, known = self._handle.getModelStatus(), self._core.HighsModelStatus
+        if status not in (known.kOptimal, known.kInfeasible, known.kUnbounded, known.kUnboundedOrInfeasible):
+            # It lost its way, as it may where quantities are a million times apart: from scratch, once.
+            self._handle.clearSolver()
+            self._handle.setOptionValue("presolve", "on")
+            self._handle.run()
+            self._handle.setOptionValue("presolve", "off")
+            status = self._handle.getModelStatus()
+        if status != known.kOptimal:
             raise errors.SolverFailed("The solver found no optimum.", status=str(status))
         solution = self._handle.getSolution()
         self.x = np.asarray(solution.col_value)

@@ -17,6 +17,7 @@ STANDINGS = ("REGISTERED", "PROBATION", "PROVEN", "DEGRADED", "SUSPENDED")
 TEXT_MAX = 120
 TIER_MAX = 3
 ONE_BPS = 10_000
+PUBLISHED_LIMIT = 1 << 53  # any JSON reader keeps whole numbers below it exact
 ID = re.compile(r"[A-Za-z0-9._:-]{1,120}")  # what needs no escape in any format it is published in
 
 Kind = Literal["divisible", "window", "block"]
@@ -145,16 +146,18 @@ def attributes_facts(attributes: Attributes) -> dict[str, object]:
 def whole(value: object, name: str, **facts: object) -> None:
     """Refuse anything but a plain int: floats, NaN, booleans and numpy scalars are never coerced."""
     if type(value) is not int:
-        raise errors.NotInteger(f"{name} must be a whole number.", field=name, got=repr(value), **facts)
-    if abs(value) >= 1 << 62:
-        raise errors.BookOverflow(f"{name} does not fit 62 bits.", field=name, **facts)
+        raise errors.NotInteger(f"{name} must be a whole number.", field=name, got=type(value).__name__, **facts)
+    if abs(value) >= PUBLISHED_LIMIT:
+        raise errors.BookOverflow(f"{name} does not fit 53 bits.", field=name, **facts)
 
 
 def check_demand(line: DemandLine) -> DemandLine:
     """The line with its block's minimum filled in. Raises a `ClearingError` that names it."""
+    _check_is(line, DemandLine, "a demand", "")
     _check_common(line, ("price_limit_micros",))
-    if line.kind not in KINDS:
-        raise errors.KindNotSupported(f"There is no kind {line.kind!r}.", line=line.id, kind=repr(line.kind))
+    if not isinstance(line.kind, str) or line.kind not in KINDS:
+        raise errors.KindNotSupported("A demand is divisible, a window or a block.", line=line.id,
+                                      kind=str(line.kind) if isinstance(line.kind, str) else type(line.kind).__name__)
     for name in ("is_one_site", "is_foundation"):
         if type(getattr(line, name)) is not bool:
             raise errors.NotInteger(f"{name} must be true or false.", line=line.id, field=name)
@@ -183,6 +186,7 @@ def _check_combination(line: DemandLine) -> None:
 
 def check_bid(line: BidLine) -> BidLine:
     """Raises a `ClearingError` that names the line."""
+    _check_is(line, BidLine, "a bid", "")
     _check_common(line, ("price_ask_micros", "quality_bps"))
     if line.curve is not None and line.minimum_units:
         raise errors.KindNotSupported("A price curve has no minimum.", line=line.id)
@@ -191,7 +195,7 @@ def check_bid(line: BidLine) -> BidLine:
 
 
 def _check_common(line: DemandLine | BidLine, prices: tuple[str, ...]) -> None:
-    _check_id(line.id, "id", repr(line.id))
+    _check_id(line.id, "id", _told(line.id))
     _check_id(line.parent, "parent", line.id)
     if line.curve is not None:
         _check_id(line.curve, "curve", line.id)
@@ -200,6 +204,11 @@ def _check_common(line: DemandLine | BidLine, prices: tuple[str, ...]) -> None:
 
 
 def check_requirement(rule: Requirement, line: str) -> None:
+    _check_is(rule, Requirement, "a requirement", line)
+    for name in ("accepted_classes", "countries", "control_countries"):
+        names = getattr(rule, name)
+        if not isinstance(names, tuple) and (names is not None or name == "accepted_classes"):
+            raise errors.BadText(f"{name} is a tuple of texts.", line=line, field=name)
     if not rule.accepted_classes:
         raise errors.UnknownClass("A demand accepts at least one resource class.", line=line)
     for name in rule.accepted_classes:
@@ -217,17 +226,19 @@ def check_requirement(rule: Requirement, line: str) -> None:
 
 
 def check_attributes(known: Attributes, line: str) -> None:
+    _check_is(known, Attributes, "the attributes of a bid", line)
     _check_class(known.resource_class, line)
     for country in (known.country, known.parent_country, known.operator_country, known.keys_country):
         _check_country(country, line)
     _check_tier(known.tier, line)
     _check_text(known.site, "site", line)
     _check_bps(known.sla_bps, "sla_bps", line)
-    if known.standing not in STANDINGS:
-        raise errors.UnknownStanding("No such standing.", line=line, standing=known.standing)
+    if not isinstance(known.standing, str) or known.standing not in STANDINGS:
+        raise errors.UnknownStanding("No such standing.", line=line)
 
 
 def check_rules(rules: Rules) -> None:
+    _check_is(rules, Rules, "the house rules", "")
     share, budget = rules.concentration_ppm, rules.foundation_budget_micros
     if share is not None:
         whole(share, "concentration_ppm")
@@ -237,6 +248,33 @@ def check_rules(rules: Rules) -> None:
         whole(budget, "foundation_budget_micros")
         if budget < 0:
             raise errors.CapInvalid("A budget is not negative.", foundation_budget_micros=budget)
+
+
+def check_latency(key: object, milliseconds: object) -> None:
+    """A measured round trip: (vantage, site) and whole milliseconds."""
+    if not isinstance(key, tuple) or len(key) != 2:
+        raise errors.BadLatency("A round trip is measured between a vantage and a site.")
+    for name, text in zip(("vantage", "site"), key, strict=True):
+        _check_text(text, name, "")
+    whole(milliseconds, "latency_ms", vantage=key[0], site=key[1])
+    if cast(int, milliseconds) < 0:
+        raise errors.BadLatency("A round trip is not negative.", vantage=key[0], site=key[1])
+
+
+def check_zone(country: object, zone: object) -> None:
+    """A country's home zone."""
+    _check_country(country, "")
+    _check_text(zone, "zone", "")
+
+
+def _told(value: object) -> str:
+    """What was handed in, for a message: never the words of an unknown object."""
+    return ascii(value)[:TEXT_MAX] if isinstance(value, str | int | float | None) else type(value).__name__
+
+
+def _check_is(value: object, kind: type, what: str, line: str) -> None:
+    if not isinstance(value, kind):
+        raise errors.BadText(f"This is not {what}.", line=line, got=type(value).__name__)
 
 
 def _check_id(value: object, name: str, line: str) -> None:
@@ -251,12 +289,12 @@ def _check_text(value: object, name: str, line: str) -> None:
 
 def _check_class(value: object, line: str) -> None:
     if not isinstance(value, str) or not 0 < len(value) <= TEXT_MAX or not value.isprintable():
-        raise errors.UnknownClass("No such resource class.", line=line, got=repr(value))
+        raise errors.UnknownClass("No such resource class.", line=line, got=_told(value))
 
 
 def _check_country(value: object, line: str) -> None:
     if not (isinstance(value, str) and len(value) == 2 and value.isascii() and value.isalpha() and value.isupper()):
-        raise errors.UnknownCountry("A country is two capitals of ISO 3166.", line=line, got=repr(value))
+        raise errors.UnknownCountry("A country is two capitals of ISO 3166.", line=line, got=_told(value))
 
 
 def _check_tier(value: object, line: str) -> None:

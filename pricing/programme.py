@@ -156,6 +156,16 @@ class Market:
         copy.__dict__["supply_row"] = self.supply_row
         return copy
 
+    def in_micros(self) -> "Market":
+        """The same lines and budget with prices in micro-USD in place of ticks; only for adding up."""
+        def scaled(lines: Lines) -> Lines:
+            return replace(lines, price=lines.price * TICK_MICROS)
+
+        return replace(
+            self, divisible=scaled(self.divisible), windows=replace(self.windows, lines=scaled(self.windows.lines)),
+            offered=scaled(self.offered), whole_bids=replace(self.whole_bids, lines=scaled(self.whole_bids.lines)),
+            budget_ticks=None if self.budget_ticks is None else self.budget_ticks * TICK_MICROS)
+
     def with_windows(self, windows: Wholes) -> "Market":
         return self._with_rows(windows=windows)
 
@@ -597,7 +607,11 @@ def build_programme(market: Market, focus: Focus | None, narrower: Programme | N
         supply = _widen(narrower.supply, market.offered, supply_rows, focus.supply, focus,
                         hidden.supply, seen.supply if seen else None)
     else:
-        demand = merge_steps(market.divisible, demand_rows, met, focus, hidden.demand if hidden else None)
+        # The budget counts what each line of the Foundation may cost, so none of them is merged with dearer ones.
+        own = market.is_foundation[market.divisible.pool]
+        demand = merge_steps(market.divisible.take(~own), demand_rows, met, focus, hidden.demand if hidden else None)
+        if own.any():
+            demand = _in_order(demand, merge_steps(market.divisible.take(own), demand_rows, None, None, None))
         supply = merge_steps(market.offered, supply_rows, met_supply, focus, hidden.supply if hidden else None)
     band = focus.whole_band if focus else 0.0
     window_column, window_first, window_units = _merge_wholes(

@@ -25,6 +25,7 @@ from pricing.sifting import Point, Solved
 
 HOUR_BONUS = 1 << (WEIGHT_BITS + 3)  # one unit-hour sold outweighs the preference of four columns
 TOLERANCE = 1e-6
+MINIMA_LINE_SLOTS = 250_000  # in larger books hardly any fill meets all minima, and a look for one takes a second
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +51,7 @@ def settle(low: "Low", input_hash: bytes) -> Settled:
     x = _canonical_fill(low.solved, input_hash)
     found = sifting.beyond_at(low.solved.programme, x)
     if not found.is_empty:  # it would share what stands at a price with all that lies beyond it
-        return settle(low_point(sifting.widen(low.solved, low.start, found)), input_hash)
+        return settle(low_point(sifting.look_again(low.solved, found)), input_hash)
     solved, point, start = low.solved, low.point, low.start
     lam, rho = np.rint(point.lam).astype(np.int64), np.rint(point.rho).astype(np.int64)
     is_off_tick = bool((np.abs(point.lam - lam) > TOLERANCE * 100).any()
@@ -85,21 +86,19 @@ def _canonical_fill(solved: Solved, input_hash: bytes) -> Floats:
     gain = programme.hours()[free] * HOUR_BONUS + column_weights(programme, input_hash, free)
     # A row with a price is used to its end in every optimum.
     lower = np.where(np.abs(model.row_duals) > TOLERANCE, programme.row_upper, programme.row_lower)
-    strict = lower.copy()
     no_idle = programme.whole_bid_rows()
+    strict = lower.copy()
     strict[no_idle] = programme.row_upper[no_idle]
-    taken = columns.take(free, -gain)
-    # Of all optima one that serves every indivisible line from its minimum on, and one that leaves nothing idle of a
-    # bid that sells the same in all its slots, if there is one.
-    wishes = [(taken, strict)]
+    taken, upper = columns.take(free, -gain), programme.row_upper
+    try:  # of all optima one that leaves nothing idle of a bid that sells the same in all its slots, if there is one
+        x[free] = _solve_face(solved, taken, strict - used, upper - used, free)
+        lower = strict
+    except errors.SolverFailed:
+        x[free] = _solve_face(solved, taken, lower - used, upper - used, free)
     least = programme.minima()[free]
-    if least.any():
-        wishes.insert(0, (taken.at_least(least), strict))
-    for face, from_below in wishes:
-        with suppress(errors.SolverFailed):
-            x[free] = _solve_face(solved, face, from_below - used, programme.row_upper - used, free)
-            return x
-    x[free] = _solve_face(solved, taken, lower - used, programme.row_upper - used, free)
+    if (x[free] < least - TOLERANCE).any() and programme.market.line_slot_count() <= MINIMA_LINE_SLOTS:
+        with suppress(errors.SolverFailed):  # and one that serves every indivisible line from its minimum on
+            x[free] = _solve_face(solved, taken.at_least(least), lower - used, upper - used, free)
     return x
 
 
@@ -117,13 +116,17 @@ def _solve_face(solved: Solved, taken: highs.Columns, lower: Floats, upper: Floa
 
 
 def column_weights(programme: Programme, input_hash: bytes, chosen: Ints) -> Floats:
-    """A weight per chosen column. The slot is not in the key: alike slots then prefer alike pairs."""
+    """A weight per chosen column.
+
+    The slot is not in the key, so that alike slots prefer alike pairs, unless caps or the budget let slots compete.
+    """
     market, slots = programme.market, programme.market.slots
+    compete = len(market.cap_units) > 0 or market.budget_ticks is not None
+    bought, sold = (side.cell if compete else side.cell // slots for side in (programme.demand, programme.supply))
     windows, bids = market.windows.lines.take(programme.window_first), market.whole_bids.lines.take(
         programme.whole_bid_first)
     keys = [
-        _keys(2, programme.demand.cell // slots, programme.demand.price),
-        _keys(3, programme.supply.cell // slots, programme.supply.price),
+        _keys(2, bought, programme.demand.price), _keys(3, sold, programme.supply.price),
         _keys(4, windows.line, windows.pool), _keys(5, bids.line, bids.pool),
         _keys(6, market.pair_mask[programme.flow_pair], market.pair_group[programme.flow_pair]),
         _keys(7, programme.short_row, programme.short_row),

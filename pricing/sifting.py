@@ -128,15 +128,21 @@ def _solve_in_parts(market: Market, start: Start | None) -> Solved:
         start = replace(next_start(coarse), near=None, hidden=hidden_at(coarse.programme, coarse.read()))
     solved = run(_build_near(market, start), start.basis, rounds + 1)
     while not (found := hidden_at(solved.programme, solved.read())).is_empty:
-        if solved.rounds >= ROUNDS_MAX:
-            return run(build_programme(market, None), None, solved.rounds + 1)
-        seen = solved.programme.focus.hidden if solved.programme.focus else None
-        if seen is not None and found.is_in(seen):  # even half a price was too narrow: look from where it got to
-            start = replace(next_start(solved), near=None, hidden=found.and_(seen))
-            solved = run(_build_near(market, start), start.basis, solved.rounds + 1)
-        else:
-            solved = widen(solved, next_start(solved), found)
+        solved = look_again(solved, found)
     return solved
+
+
+def look_again(solved: Solved, found: Hidden) -> Solved:
+    """Solve once more with what was found in sight; the whole programme after too many rounds."""
+    market, focus = solved.programme.market, solved.programme.focus
+    if solved.rounds >= ROUNDS_MAX or focus is None:
+        return run(build_programme(market, None), None, solved.rounds + 1)
+    start = next_start(solved)
+    if focus.hidden is not None and found.is_in(focus.hidden):  # even half a price was too narrow: look from here
+        start = replace(start, near=None, hidden=found.and_(focus.hidden))
+        return run(_build_near(market, start), start.basis, solved.rounds + 1)
+    programme = build_programme(market, replace(focus, hidden=found.and_(focus.hidden)), solved.programme)
+    return run(programme, start.basis, solved.rounds + 1)
 
 
 def _build_near(market: Market, start: Start) -> Programme:
@@ -145,15 +151,6 @@ def _build_near(market: Market, start: Start) -> Programme:
     if near is not None and near.focus is not None and near.market.divisible is market.divisible:
         return build_programme(market, replace(near.focus, hidden=start.hidden), near)
     return build_programme(market, focus_on(market, start, FINE, start.hidden))
-
-
-def widen(solved: Solved, start: Start, hidden: Hidden) -> Solved:
-    """Solve again with more in sight, from the basis of `start`."""
-    focus = solved.programme.focus
-    assert focus is not None  # everything is in sight of the whole programme
-    focus = replace(focus, hidden=hidden.and_(focus.hidden))
-    programme = build_programme(solved.programme.market, focus, solved.programme)
-    return run(programme, start.basis, solved.rounds + 1)
 
 
 def focus_on(

@@ -1642,9 +1642,12 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print("usage: verify.py DIRECTORY or BUNDLE.zip", file=sys.stderr)
         return 2
+    for stream in (sys.stdout, sys.stderr):  # a window may have any name, a terminal may know only some letters
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         report = verify_path(Path(arguments[0]))
-    except (OSError, zipfile.BadZipFile) as problem:
+    except Exception as problem:  # an archive can be broken in many ways
         print(f"no bundle there: {problem}", file=sys.stderr)
         return 2
     for check in report.checks:

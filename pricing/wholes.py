@@ -93,11 +93,30 @@ def _within_budget(book: Book, market: Market, low: Low) -> tuple[Market, Low, I
     window_fill, _ = window_units(settled, book)
     of_foundation = market.is_foundation[market.windows.lines.pool]
     all_windows = replace(market.windows.lines, units=np.where(of_foundation, window_fill, market.windows.lines.units))
+    held, all_windows = _afford(market, held, all_windows, of_foundation)
     windows = replace(market.windows, lines=all_windows).take(all_windows.units > 0)
     left = market.without_budget(join_lines(market.divisible.take(~own), held), windows)
     start = replace(low.start, basis=None, near=None, hidden=None, sigma=0.0)
     touched = np.union1d(lines.line, market.windows.lines.line[of_foundation])
     return left, low_point(sifting.solve_market(left, start)), touched
+
+
+def _afford(market: Market, held: Lines, windows: Lines, of_foundation: Flags) -> tuple[Lines, Lines]:
+    """The same lines, with units of the cheapest given up where a solver's noise in large numbers passed the budget."""
+    assert market.budget_ticks is not None
+    own = np.flatnonzero(of_foundation)
+    cost = np.concatenate([held.price, (windows.price * (windows.end - windows.start))[own]]).astype(object)
+    units = np.concatenate([held.units, windows.units[own]])
+    over = int((cost * units).sum()) - market.budget_ticks
+    for n in np.lexsort((np.concatenate([held.line, windows.line[own]]), cost.astype(np.int64))):
+        if over <= 0:
+            break
+        fewer = min(int(units[n]), -(-over // int(cost[n])))
+        units[n] -= fewer
+        over -= fewer * int(cost[n])
+    left = windows.units.copy()
+    left[own] = units[len(held):]
+    return replace(held, units=units[:len(held)]).take(units[:len(held)] > 0), replace(windows, units=left)
 
 
 def _held(book: Book, settled: Settled, lines: Lines, sign: int) -> Lines:
@@ -140,11 +159,14 @@ def _until_whole(book: Book, market: Market, low: Low) -> Whole:
             if settled.is_whole and not (settled.is_off_tick and len(market.cap_units)):
                 return Whole(settled, add_up(book, settled), None, np.array(sorted(rounded), dtype=np.int64), rounds,
                              low.start)
-            if len(market.cap_units):
+            fractional = _fractional_windows(settled)
+            if len(fractional):
+                market, lines = _hold_below(book, settled, fractional)
+                rounded |= set(lines.tolist())
+            elif len(market.cap_units):
                 market = _hold_capped(book, settled)
             else:
-                market, lines = _hold_below(book, settled)
-                rounded |= set(lines.tolist())
+                raise errors.CertificateFailed("The network did not settle in whole units.")
             start = replace(low.start, basis=None, near=None, hidden=None)
         low = low_point(sifting.solve_market(market, start))
         rounds += low.solved.rounds
@@ -234,13 +256,16 @@ def _idle(book: Book, settled: Settled) -> Flags:
     return flags
 
 
-def _hold_below(book: Book, settled: Settled) -> tuple[Market, Ints]:
+def _fractional_windows(settled: Settled) -> Ints:
+    """The window columns with a part of a unit."""
+    fill = settled.programme.split(settled.x)[2]
+    return np.flatnonzero(np.abs(fill - np.rint(fill)) > TOLERANCE)
+
+
+def _hold_below(book: Book, settled: Settled, fractional: Ints) -> tuple[Market, Ints]:
     """The market with the emptier half of its fractional windows held at the whole units below, and these lines."""
     programme, market = settled.programme, settled.programme.market
     fill = programme.split(settled.x)[2]
-    fractional = np.flatnonzero(np.abs(fill - np.rint(fill)) > TOLERANCE)
-    if not len(fractional):
-        raise errors.CertificateFailed("The network did not settle in whole units.")
     # The fuller half may become whole once the others are held; of equals the one that is worth least goes first.
     first = market.windows.lines.take(programme.window_first[fractional])
     worth = first.price * (first.end - first.start)

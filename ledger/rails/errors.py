@@ -15,6 +15,12 @@ LedgerError > RailsError                  code                     when
   +- KeyfileUnsafe          keyfile_unsafe           keyfile or passphrase readable by others, or a link
   +- KeyfileBroken          keyfile_broken           keyfile cannot be decrypted with this passphrase
   +- RoleUnknown            role_unknown             no key is derived for such a role
+  +- ProcessorUnreachable   processor_unreachable    the card processor gave no answer, or nobody knows which
+  +- ProcessorRefused       processor_refused        the card processor will not do this
+  +- SignatureInvalid       signature_invalid        a webhook that the card processor did not sign, or long ago
+  +- NotSettledYet          not_settled_yet          what shall be booked is not final outside yet
+  +- PaymentUnknown         payment_unknown          money at the card processor that no intent of ours explains
+  +- CardCapReached         card_cap_reached         the party's card money at risk would pass its cap
 """
 
 from __future__ import annotations
@@ -82,3 +88,27 @@ class KeyfileBroken(RailsError):
 
 class RoleUnknown(RailsError):
     code = "role_unknown"
+
+
+class ProcessorUnreachable(RailsError):
+    code = "processor_unreachable"
+
+
+class ProcessorRefused(RailsError):
+    code = "processor_refused"
+
+
+class SignatureInvalid(RailsError):
+    code = "signature_invalid"
+
+
+class NotSettledYet(RailsError):
+    code = "not_settled_yet"
+
+
+class PaymentUnknown(RailsError):
+    code = "payment_unknown"
+
+
+class CardCapReached(RailsError):
+    code = "card_cap_reached"

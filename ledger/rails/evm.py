@@ -34,7 +34,7 @@ def chain() -> Chain:
     if _instead is not None:
         return _instead
     url, chain_id = settings.CHAIN_URL, int(settings.CHAIN_ID)
-    fields = {} if url else _connection_fields()
+    fields = {} if url else connection_fields()
     key = (url, chain_id, fields.get("host"), fields.get("port"), fields.get("dbname"), os.getpid())
     with _opening:
         if key not in _open:
@@ -78,7 +78,7 @@ def close_all() -> None:
                 embedded.store.close()
 
 
-def _connection_fields() -> dict[str, Any]:
-    """How Django reaches its default database, in words psycopg understands; never Django's own connection."""
+def connection_fields() -> dict[str, Any]:
+    """Return how Django reaches its default database, in words psycopg understands; never its own connection."""
     given = connections["default"].get_connection_params()
     return {name: given[name] for name in CONNECTION_FIELDS if given.get(name)}

@@ -23,7 +23,7 @@ from ledger.errors import LedgerError, LedgerHalted
 from ledger.ids import chain_reference, uuid_from
 from ledger.models import ChainAddress, ChainAttempt, ChainClass, ChainContract, ChainEvent, ChainMark
 from ledger.posting import Posting
-from ledger.rails import abi
+from ledger.rails import abi, card
 from ledger.rails.base import Chain, Head, Log
 from ledger.rails.errors import ChainRewound, LogUnknown
 from ledger.rails.evm import chain
@@ -221,6 +221,12 @@ def _book_plan(what: Booking) -> None:
 
 
 def _book_deposited(what: Booking) -> None:
+    """Book a deposit. One that the sender made for card money ends an exchange; any other is the buyer's own coin."""
+    attempt = ChainAttempt.objects.select_related("intent").filter(tx_hash=what.event.tx_hash).first()
+    if attempt is not None and card.finish_exchange(
+        intent_key=attempt.intent.key, reference=what.reference, now=what.now
+    ):
+        return
     book_deposit(party=_party(what.args["buyer"]), amount=what.args["amount"], reference=what.reference, now=what.now)
 
 

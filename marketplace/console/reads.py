@@ -12,7 +12,7 @@ from django.db.models.functions import Cast
 
 from ledger.models import TOUCHED, Account, ChainIntent, Epoch, EpochAnchor, Outbox, Reconciliation, Transfer
 from ledger.selectors import TrialBalance, halt_reason, trial_balance
-from ledger.services import USDC6_LEDGER
+from ledger.services import USD2_LEDGER, USDC6_LEDGER
 from ledger.tasks import dead_jobs
 from marketplace.catalogue.models import Window
 from marketplace.catalogue.selectors import PAST_BIDDING, StripState, list_windows, strip_of, windows_in
@@ -118,7 +118,8 @@ def health(now: datetime) -> Health:
         reverted=Count("pk", filter=Q(state="reverted")),
     )
     return Health(
-        reconciliation=Reconciliation.objects.order_by("-checked_at", "-pk").first(), halted_because=halt_reason(),
+        reconciliation=Reconciliation.objects.order_by("-checked_at", "-pk").first(),
+        halted_because=halt_reason() or halt_reason(ledger=USD2_LEDGER),
         jobs_open=jobs.count(), jobs_overdue=jobs.filter(run_at__lt=now).count(), dead=dead_jobs(),
         transactions_open=intents["open"], transactions_reverted=intents["reverted"],
     )  # fmt: skip

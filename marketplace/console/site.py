@@ -186,6 +186,12 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, Any, type[Table]], ...]], ...] = 
         ("Reconciliations", "compare_arrows", books.Reconciliation, table_of(
             books.Reconciliation, show=("checked_at", "ledger", "block_number", "block_hash"),
             ordering=("-checked_at",))),
+        ("Card reconciliations", "credit_card", books.CardReconciliation, table_of(
+            books.CardReconciliation, show=("checked_at", "lines", "books_cents", "processor_cents", "differences"),
+            ordering=("-checked_at",))),
+        ("Card payments", "payments", books.CardIntent, table_of(
+            books.CardIntent, show=("kind", "party", "cents", "state", "reason", "created_at", "ended_at"),
+            filters=("kind", "state"), search=("processor_id", "payment_id"), ordering=("-created_at",))),
         ("Accounts", "account_balance", books.Account, table_of(
             books.Account, show=("id", "code", "party", "scope", "floor"), filters=("code",), ordering=("code", "id"))),
         ("Jobs", "inbox", books.Outbox, table_of(

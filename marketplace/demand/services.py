@@ -12,7 +12,8 @@ from django.db.models import Max
 from ledger.errors import InsufficientFunds
 from ledger.faults import point
 from ledger.ids import uuid7
-from ledger.services import reserve_hold, void_hold
+from ledger.selectors import balance
+from ledger.services import USD2_LEDGER, reserve_hold, void_hold
 from marketplace.catalogue.limits import (
     MONEY_MAX_MICROS,
     require_name,
@@ -132,6 +133,9 @@ def fund_demand(*, demand: Demand, party: Party, now: datetime) -> Demand:
     window = _collecting(standing.window, now)
     if standing.state != "posted":
         raise WindowClosed("Only a posted demand can be funded.", state=standing.state)
+    owed = balance(code="buyer.receivable", party=party.pk, ledger=USD2_LEDGER).minor
+    if owed:
+        raise NotFunded("A disputed card payment is still owed; the next deposit by card pays it.", owed_cents=owed)
     hold_id = uuid7(now)
     try:
         reserve_hold(

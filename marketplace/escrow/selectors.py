@@ -8,6 +8,7 @@ from uuid import UUID
 from django.db.models import Q, QuerySet
 
 from ledger.models import Account, ChainContract, ChainIntent, ChainMark
+from ledger.services import USDC6_LEDGER
 from marketplace.escrow.models import Lease
 from marketplace.parties.models import Party
 
@@ -71,7 +72,8 @@ class ChainFacts:
 
 def money_of(party: Party) -> Money:
     """Return what a buyer has: available, held by pending holds, and locked for leases."""
-    rows = list(Account.objects.filter(party=party.pk, code__in=("buyer.available", "buyer.held")))
+    rows = list(Account.objects.filter(
+        ledger_id=USDC6_LEDGER, party=party.pk, code__in=("buyer.available", "buyer.held")))  # fmt: skip
     own = [a for a in rows if a.code == "buyer.available"]
     return Money(
         available_micros=sum(a.free_minor for a in own), held_micros=sum(a.debits_pending for a in own),

@@ -101,6 +101,7 @@ TRANSFERS = {
     "holdback_released": "Holdback released", "holdback_forfeited": "From the provider's holdback",
     "stake": "Stake", "unstake": "Stake taken back", "slash_to_buyer": "Slash, paid to you first",
     "slash_to_pool": "Slash, to the insurance pool", "paid_out": "Paid out", "correction": "Correction",
+    "exchanged": "Paid by card",
 }
 ACCOUNTS = {
     "buyer.available": "available", "buyer.held": "locked on chain", "buyer.receivable": "owed",

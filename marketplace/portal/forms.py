@@ -96,3 +96,12 @@ class DepositForm(DoorForm):
     def deposit_key(self) -> str:
         key: UUID = self.cleaned_data["key"]
         return str(key)
+
+
+class CardDepositForm(DepositForm):
+    """A deposit that is paid by card on the processor's page."""
+
+    amount_micros = UsdPriceField(label="Amount to pay", help_text="Whole cents, 50 at least.")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, auto_id="card_%s", **kwargs)  # two forms of one page share no id

@@ -19,4 +19,8 @@ urlpatterns = [
     path("leases/<uuid:lease_id>/", views.lease_page, name="lease"),
     path("escrow/", views.escrow, name="escrow"),
     path("escrow/deposit/", views.deposit, name="deposit"),
+    path("escrow/card/", views.card_deposit, name="card_deposit"),
+    path("escrow/card/<uuid:key>/", views.card_page, name="card"),
+    path("escrow/card/<uuid:key>/_steps/", views.card_steps, name="card_steps"),
+    path("escrow/card/<uuid:key>/return/", views.card_return, name="card_return"),
 ]

@@ -9,10 +9,12 @@ from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from ledger import selectors as books
 from ledger.ids import uuid7
+from ledger.rails.stripe import is_offered, is_sandbox
 from marketplace.catalogue import selectors as catalogue
 from marketplace.clearing import selectors as clearings
 from marketplace.delivery.selectors import metered_hours
@@ -21,11 +23,12 @@ from marketplace.demand.models import STATES as DEMAND_STATES
 from marketplace.demand.services import fund_demand, post_demand, withdraw_demand
 from marketplace.doors import STOP_POLLING, buyer_only, found_or_404, market_time, page_of
 from marketplace.errors import MarketError
+from marketplace.escrow import cards
 from marketplace.escrow import selectors as leases
 from marketplace.escrow.services import deposit_funds
 from marketplace.insights import market
 from marketplace.notices import selectors as notices
-from marketplace.portal.forms import DemandForm, DepositForm
+from marketplace.portal.forms import CardDepositForm, DemandForm, DepositForm
 
 
 @require_safe
@@ -208,9 +211,71 @@ def deposit(request: HttpRequest) -> HttpResponse:
     return _escrow(request, form, status=422)
 
 
-def _escrow(request: HttpRequest, form: DepositForm | None, status: int = 200) -> HttpResponse:
+@require_POST
+@buyer_only
+def card_deposit(request: HttpRequest) -> HttpResponse:
+    """Ask for a payment page; the deposit's own page then leads there."""
+    form = CardDepositForm(request.POST)
+    if form.is_valid():
+        key = form.cleaned_data["key"]
+        try:
+            cards.start_card_deposit(
+                party=request.party, amount_micros=form.cleaned_data["amount_micros"], key=form.deposit_key(),
+                return_url=request.build_absolute_uri(reverse("portal:card", args=[key])), now=market_time(request),
+            )  # fmt: skip
+        except MarketError as error:
+            form.show(error)
+        else:
+            return redirect("portal:card", key=key)
+    test_form = DepositForm(initial={"key": uuid7(market_time(request))}) if settings.DEMO else None
+    return _escrow(request, test_form, status=422, card_form=form)
+
+
+@require_safe
+@buyer_only
+def card_page(request: HttpRequest, key: UUID) -> HttpResponse:
+    """How far a deposit by card has come; also where the payment page leads back to."""
+    return render(request, "portal/card.html", _card(request, key))
+
+
+@require_safe
+@buyer_only
+def card_steps(request: HttpRequest, key: UUID) -> HttpResponse:
+    """The steps of a deposit as a fragment; one that has ended asks no more."""
+    return render(request, "parts/card_steps.html", _card(request, key))
+
+
+@require_POST
+@buyer_only
+def card_return(request: HttpRequest, key: UUID) -> HttpResponse:
+    """Send what is left of a deposit back to its card."""
+    deposit = found_or_404(cards.find_card_deposit(request.party, key))
+    try:
+        cards.return_to_card(
+            party=request.party, deposit=deposit.intent, key=str(request.POST.get("key", ""))[:60],
+            now=market_time(request),
+        )
+    except MarketError as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, "The card processor is asked to send the money back.")
+    return redirect("portal:card", key=key)
+
+
+def _card(request: HttpRequest, key: UUID) -> dict[str, Any]:
+    return {
+        "deposit": found_or_404(cards.find_card_deposit(request.party, key)), "key": key, "sandbox": is_sandbox(),
+        "return_key": uuid7(market_time(request)), "delay_hours": settings.CARD_DELAY_HOURS,
+    }  # fmt: skip
+
+
+def _escrow(
+    request: HttpRequest, form: DepositForm | None, status: int = 200, card_form: CardDepositForm | None = None
+) -> HttpResponse:
     page = page_of(request, books.statement(request.party.pk))
     return render(request, "portal/escrow.html", {
         "money": leases.money_of(request.party), "page": page, "form": form, "chain": leases.chain_facts(request.party),
+        "card_form": card_form or CardDepositForm(initial={"key": uuid7(market_time(request))}),
+        "card": cards.card_money_of(request.party), "sandbox": is_sandbox(), "cards_offered": is_offered(),
     }, status=status)  # fmt: skip
 

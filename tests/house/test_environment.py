@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from marketplace.environment import BadSetting, data_folder, env_bool, env_int, env_list, env_str, secret_key
+from marketplace.environment import (
+    BadSetting,
+    data_folder,
+    env_bool,
+    env_choice,
+    env_int,
+    env_list,
+    env_str,
+    secret_key,
+)
 
 
 @pytest.mark.parametrize(("text", "meaning"), [("1", True), ("0", False), ("", True), (" 0 ", False)])
@@ -37,6 +46,15 @@ def test_a_number_outside_its_limits_is_refused(monkeypatch: pytest.MonkeyPatch,
 
     with pytest.raises(BadSetting, match="PLATFORM_FEE_BPS"):
         env_int("PLATFORM_FEE_BPS", default=250, minimum=0, maximum=10_000)
+
+
+def test_a_word_is_one_of_those_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert env_choice("PRICING_SOLVER", default="warm", choices=("warm", "public")) == "warm"
+
+    monkeypatch.setenv("PRICING_SOLVER", "fast")
+
+    with pytest.raises(BadSetting, match="use warm or public"):
+        env_choice("PRICING_SOLVER", default="warm", choices=("warm", "public"))
 
 
 def test_a_list_is_split_and_an_empty_item_refused(monkeypatch: pytest.MonkeyPatch) -> None:

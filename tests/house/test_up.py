@@ -82,7 +82,7 @@ def test_up_serves_answers_twice_and_ends_with_everything_it_started(up: Up, hom
     assert up.status_of("/") < 400
     assert up.status_of("/static/bootstrap/css/bootstrap.min.css") == 200
     servers = children(home)
-    assert len(servers) == 3
+    assert len(servers) == 4
 
     again = subprocess.run(command(up.port), capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     assert again.returncode == 0

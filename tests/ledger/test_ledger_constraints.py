@@ -14,6 +14,8 @@ from django.db import DatabaseError, IntegrityError, connection, transaction
 from ledger.ids import uuid7
 from ledger.models import (
     Account,
+    CardIntent,
+    CardTransaction,
     ChainAddress,
     ChainAttempt,
     ChainClass,
@@ -74,6 +76,19 @@ def an_intent(**facts: Any) -> ChainIntent:
     return ChainIntent.objects.create(**row | facts)
 
 
+def a_card_intent(**facts: Any) -> CardIntent:
+    row = {"id": uuid7(START), "key": "key", "kind": "deposit", "party": PARTY, "cents": 5000, "created_at": START}
+    return CardIntent.objects.create(**row | facts)
+
+
+def a_card_line(**facts: Any) -> CardTransaction:
+    row = {
+        "id": "txn_1", "kind": "charge", "source": "ch_1", "amount_cents": 500, "fee_cents": 30, "net_cents": 470,
+        "created_at": START,
+    }  # fmt: skip
+    return CardTransaction.objects.create(**row | facts)
+
+
 def twice(make: Callable[..., object], **facts: Any) -> None:
     make(**facts)
     make(**facts)
@@ -112,6 +127,16 @@ BREAKS: dict[str, Callable[[], object]] = {
     "inbox_keeps_an_event_once": lambda: twice(
         Inbox.objects.create, source="stripe", event_id="evt_1", body=b"", received_at=START
     ),
+    "card_intent_key_is_used_once": lambda: [a_card_intent(id=uuid7(START)) for _ in range(2)],
+    "card_object_belongs_to_one_intent": lambda: [a_card_intent(key=key, processor_id="cs_1") for key in "ab"],
+    "card_payment_belongs_to_one_intent": lambda: [a_card_intent(key=key, payment_id="pi_1") for key in "ab"],
+    "card_intent_kind_is_known": lambda: a_card_intent(kind="gift", parent=a_card_intent(key="parent")),
+    "card_intent_state_is_known": lambda: a_card_intent(state="lost", processor_id="cs_1"),
+    "card_intent_moves_some_money": lambda: a_card_intent(cents=0),
+    "only_a_card_deposit_stands_alone": lambda: a_card_intent(kind="refund"),
+    "card_intent_under_way_is_known_there": lambda: a_card_intent(state="open"),
+    "card_intent_ends_at_a_time": lambda: a_card_intent(state="failed"),
+    "card_transaction_net_is_amount_less_fee": lambda: a_card_line(net_cents=500),
     "chain_address_buys_or_provides": lambda: ChainAddress.objects.create(address="0x1", party=PARTY, role="thief"),
     "chain_class_numbers_are_never_negative": lambda: ChainClass.objects.create(
         class_id=-1, provider=PARTY, node_class=WINDOW
@@ -157,7 +182,7 @@ def test_the_database_refuses_each_break(db, name):
 def test_what_is_not_broken_is_accepted(db):
     open_ledgers()
 
-    an_account(), a_transfer(), an_epoch(), a_job(), an_event(), an_intent()
+    an_account(), a_transfer(), an_epoch(), a_job(), an_event(), an_intent(), a_card_intent(), a_card_line()
     ChainAddress.objects.create(address="0x1", party=PARTY, role="buyer")
 
 

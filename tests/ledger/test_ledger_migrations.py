@@ -15,10 +15,11 @@ def functions() -> set[str]:
 def test_the_walls_come_down_and_go_up_again(books):
     before = functions()
 
-    MigrationExecutor(connection).migrate([("ledger", "0002_posting")])
+    MigrationExecutor(connection).migrate([("ledger", "0003_card_rail")])
     assert {"apply_transfers", "seal_epoch", "next_number"} & functions() == set()
     assert "post_transfers" in functions()
 
-    MigrationExecutor(connection).migrate([("ledger", "0004_roles")])
+    executor = MigrationExecutor(connection)
+    executor.migrate(executor.loader.graph.leaf_nodes())
     assert functions() == before
     assert books.post(books.posting(books.account("card.clearing"), books.account("suspense"), 1)) == 1

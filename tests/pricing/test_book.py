@@ -132,6 +132,59 @@ def test_a_book_whose_money_does_not_fit_is_refused():
     assert error.code == "book_overflow"
 
 
+class _Hostile:
+    """Says nothing about itself without a fight."""
+
+    __hash__ = None
+
+    def __repr__(self):
+        raise RuntimeError("no words")
+
+    def __eq__(self, other):
+        raise RuntimeError("no comparison")
+
+
+STRANGE = [None, 5, 1.0, float("nan"), "H100", b"x", object(), _Hostile()]
+
+
+@pytest.mark.parametrize("value", STRANGE, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("make", [
+    lambda value: [value], lambda value: [replace(demand("d"), requirement=value)],
+    lambda value: [replace(bid("b"), attributes=value)], lambda value: [replace(demand("d"), kind=value)],
+    lambda value: [replace(demand("d"), requirement=replace(demand("d").requirement, accepted_classes=value))],
+    lambda value: [replace(bid("b"), attributes=replace(bid("b").attributes, standing=value))],
+], ids=["line", "requirement", "attributes", "kind", "classes", "standing"])
+def test_what_is_no_part_of_a_book_is_refused_by_a_typed_error_and_never_trips_over(make, value):
+    with pytest.raises(ClearingError):
+        make_book(slots=2, demands=make(value) if not _is_bid(make(value)) else [],
+                  bids=make(value) if _is_bid(make(value)) else [])
+
+
+def _is_bid(lines):
+    return isinstance(lines[0], type(bid("b")))
+
+
+@pytest.mark.parametrize("other", [
+    {"latency_ms": 5}, {"latency_ms": {"p": 3}}, {"latency_ms": {("p", "q", "r"): 3}}, {"latency_ms": {(1, "q"): 3}},
+    {"latency_ms": {("p", "q"): float("nan")}}, {"home_zones": 5}, {"home_zones": {"DE": ""}}, {"home_zones": []},
+    {"home_zones": {"DE": None}}, {"home_zones": {"DE": "\ud800"}}, {"home_zones": {"Germany": "EU"}}, {"rules": 1.0},
+], ids=str)
+def test_what_stands_beside_the_lines_is_checked_as_well(other):
+    book(demand("d"), bid("b"), latency_ms={("p", "q"): 3}, home_zones={"DE": "EU"}, rules=Rules())
+
+    refusal(demand("d"), bid("b"), **other)
+
+
+@pytest.mark.parametrize(("line", "code"), [
+    (demand("d", accepted_rank=1 << 53), "book_overflow"), (bid("b", accepted_rank=1 << 53), "book_overflow"),
+    (demand("d", vantage="p", latency_ms_max=1 << 53), "book_overflow"),
+])
+def test_a_number_that_json_could_not_keep_is_refused_before_it_is_published(line, code):
+    book(demand("d", accepted_rank=(1 << 53) - 1))
+
+    assert refusal(line).code == code
+
+
 def test_a_window_has_1_to_744_slots():
     assert book(slots=744).slots == 744
 

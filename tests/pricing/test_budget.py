@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from pricing import sifting
 from pricing.bundle import public_bundle
 from pricing.clearing import clear
 from pricing.lines import Rules
@@ -110,3 +111,29 @@ def test_random_books_keep_to_their_budget_and_lose_at_most_what_it_cannot_buy(s
                 for line in one.demands if line.is_foundation), default=0)
     assert outcome.bound_micros >= fractional - 0.01
     assert outcome.welfare_micros >= fractional - unit * len(one.demands) - 0.01
+
+
+def test_where_a_solver_rounds_in_large_numbers_units_are_given_up_and_the_budget_is_kept(monkeypatch):
+    lines = [
+        own("d5", 10**9, 448_303, (3, 11)), own("d6", 589_264_200, 1, (1, 7)), bid("b0", 100, 657_942, (4, 7)),
+    ]
+    one = book(*lines, slots=13, rules=Rules(None, 1_259_421_729_778_534))
+    direct = clear(one)
+    monkeypatch.setattr(sifting, "DIRECT_LINE_SLOTS", 0)
+
+    sifted = clear(one)
+
+    assert public_bundle(sifted, window="w") == public_bundle(direct, window="w")
+    promises.the_foundation_keeps_to_its_budget(sifted)
+
+
+def test_lines_of_the_foundation_far_from_the_price_cost_what_they_cost(monkeypatch):
+    """Merged with a cheaper one they would seem to fit the budget."""
+    lines = [own("near", 1_100, 4), own("far", 9_000, 4), bid("b", 1_000, 20)]
+    direct = clear(with_budget(40_000, *lines))
+    monkeypatch.setattr(sifting, "DIRECT_LINE_SLOTS", 0)
+
+    sifted = clear(with_budget(40_000, *lines))
+
+    assert sifted.allocation.sigma[0] > 0
+    assert public_bundle(sifted, window="w") == public_bundle(direct, window="w")

@@ -11,6 +11,7 @@ from pricing.errors import SolverFailed
 from pricing.highs import AT_LOWER, AT_UPPER, BASIC, ColdModel, Columns, WarmModel
 from tests.benchmarks.scale_book import scale_book
 from tests.pricing.drawn import CONVEX, by_seed, small_book
+from tests.pricing.lines import bid, book, demand
 
 MODELS = [WarmModel, ColdModel]
 
@@ -158,3 +159,14 @@ def test_the_public_solver_gives_the_same_bytes_for_a_scale_book(monkeypatch, ki
     monkeypatch.setenv("PRICING_SOLVER", "public")
 
     assert bundle(one) == usual
+
+
+def test_a_solver_that_lost_its_way_begins_again_from_scratch():
+    """Quantities a million times apart, and prices ten million: HiGHS ends without a verdict from its first basis."""
+    hours = (0, 24)
+    outcome = clear(book(
+        demand("a", 100, 476_835, hours, kind="window", choice="c", is_one_site=True),
+        demand("b", 999_999_900, 849_861, hours, kind="window", choice="c"), bid("s", 200, 1_048_575, hours),
+        slots=24))
+
+    assert {award.demand_id for award in outcome.awards} == {"b"}

@@ -63,6 +63,15 @@ def test_a_warm_start_saves_time_and_changes_no_byte(monkeypatch, kinds, seed):
     assert sifted(one, monkeypatch, before) == cold
 
 
+@pytest.mark.parametrize("seed", [6, 289])  # a fill beyond half a price; slots that compete for a budget
+def test_where_a_budget_binds_the_bytes_are_the_same_direct_sifted_and_warm(monkeypatch, seed):
+    one = small_book(by_seed(seed), least=2, **KINDS["rules"])
+    direct = bundle(one)
+
+    assert sifted(one, monkeypatch) == direct
+    assert sifted(one, monkeypatch, clear(amended(one, seed))) == direct
+
+
 def test_a_start_from_a_book_with_other_products_is_of_no_use_and_no_harm():
     one, other = (small_book(by_seed(seed), least=4) for seed in (1, 2))
 

@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -716,3 +717,25 @@ def test_a_zip_with_a_damaged_or_repeated_member_is_refused(honest, tmp_path):
         archive.writestr("awards.jsonl", b"")
 
     assert verify.main([str(path)]) == 1
+
+
+def test_a_window_of_any_name_can_be_told_on_any_terminal(tmp_path):
+    for name, content in public_bundle(clear(book(demand("d"), bid("b"))), window="\u6771\u4eac").items():
+        (tmp_path / name).write_bytes(content)
+
+    told = subprocess.run([sys.executable, str(SCRIPT), str(tmp_path)], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONIOENCODING": "ascii"}, check=False)
+
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "\\u6771" in told.stdout
+
+
+def test_an_archive_of_an_unknown_version_is_no_bundle_and_no_crash(tmp_path):
+    path = tmp_path / "bundle.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("manifest.json", "{}")
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(b"PK\x01\x02") + 6] = 99
+    path.write_bytes(raw)
+
+    assert verify.main([str(path)]) == 2

@@ -12,12 +12,16 @@ from uuid import UUID
 import pytest
 from django.db import connection, connections, transaction
 
+from ledger import tasks
 from ledger.chart import CHART, Side
 from ledger.models import Account
 from ledger.rails import deploy, embedded, evm
 from ledger.rails.base import Chain
 from ledger.rails.store import MemoryStore
+from ledger.reconcile import check_books
 from ledger.services import USDC6_LEDGER, open_ledgers
+from tests.rails.card_desk import Desk
+from tests.rails.processor import Processor, running
 
 START = datetime(2027, 1, 4, 9, tzinfo=UTC)
 
@@ -133,3 +137,33 @@ def minor(code: str, party: UUID | None = None, scope: UUID | None = None) -> in
         return 0
     grown = row.credits_posted - row.debits_posted
     return grown if CHART[code].side is Side.CREDIT else -grown
+
+
+@pytest.fixture(scope="session")
+def sandbox_process(django_db_setup: None, django_db_blocker: Any) -> Iterator[Processor]:
+    """The card sandbox of a session; what earlier tests left in it stays, as at a real processor."""
+    with django_db_blocker.unblock(), running() as processor:
+        connection.close()
+        yield processor
+
+
+@pytest.fixture
+def processor(sandbox_process: Processor, settings: Any, django_db_blocker: Any) -> Processor:
+    """The sandbox, well-behaved and empty, as the rail under test reaches it. Webhooks are handed out, not sent."""
+    settings.STRIPE_API_KEY, settings.STRIPE_SANDBOX_URL = "", sandbox_process.url
+    settings.CARD_DELAY_HOURS = 24 * 365
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        cursor.execute("truncate stripe_sandbox.object, stripe_sandbox.answer, stripe_sandbox.delivery")
+    sandbox_process.behave(hold=1)
+    return sandbox_process
+
+
+@pytest.fixture
+def desk(transactional_db: None, processor: Processor, clock: Clock) -> Iterator[Desk]:
+    open_ledgers()
+    before = tasks._clock
+    tasks.use_clock(clock)
+    yield Desk(processor, clock)
+    tasks.use_clock(before)
+    broken = [found for found in check_books() if not found.ok]
+    assert broken == []

@@ -94,7 +94,7 @@ def test_the_pump_refuses_to_run_inside_a_transaction(rails: Chain) -> None:
 def test_a_second_sender_waits_and_then_says_so(rails: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
     mint("a")
     monkeypatch.setattr(sender, "LOCK_SECONDS_MAX", 1)
-    with psycopg.connect(**evm._connection_fields(), autocommit=True) as other:
+    with psycopg.connect(**evm.connection_fields(), autocommit=True) as other:
         other.execute("SELECT pg_advisory_lock(%s)", [sender.SENDER_LOCK])
         with pytest.raises(SenderBusy):
             sender.pump(now=START)

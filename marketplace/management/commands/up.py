@@ -12,6 +12,7 @@ import sys
 import time
 from argparse import ArgumentParser
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.management import call_command
@@ -58,7 +59,7 @@ class Command(BaseCommand):
                 self.tell(f"Grove Exchange is up after {time.monotonic() - began_at:.1f} s:  {url}")
                 self.tell_logins()
                 self.tell(f"Logs and data: {settings.DATA_DIR}   Ctrl-C stops everything.")
-                self.work(supervisor)
+                self.work(supervisor, port)
                 self.stay(supervisor, with_world=not no_world)
             except KeyboardInterrupt:
                 self.tell("Stopping.")
@@ -67,6 +68,7 @@ class Command(BaseCommand):
         """Bring up the site. It loads while the tables are made, and waits for them at a gate."""
         if fresh:
             self.start_anew()
+        self.choose_card_sandbox()
         gate, go = os.pipe()
         supervisor.start("web", web_command(port), gate=gate, DATABASE_POOL_MAX="20")
         os.close(gate)
@@ -76,12 +78,27 @@ class Command(BaseCommand):
             os.close(go)
         wait_for_first_page(supervisor, port)
 
-    def work(self, supervisor: Supervisor) -> None:
-        """Bring up what works behind the site: the chain with its contracts, the worker, the beat."""
+    def choose_card_sandbox(self) -> None:
+        """Without a key of Stripe's, and without a sandbox somebody else runs, take a free port for our own."""
+        self.runs_sandbox = not settings.STRIPE_API_KEY and not env_str("STRIPE_SANDBOX_URL")
+        if self.runs_sandbox:
+            with socket.socket() as probe:
+                probe.bind((HOST, 0))
+                settings.STRIPE_SANDBOX_URL = f"http://{HOST}:{probe.getsockname()[1]}"
+            os.environ["STRIPE_SANDBOX_URL"] = settings.STRIPE_SANDBOX_URL  # for the servers below
+
+    def work(self, supervisor: Supervisor, port: int) -> None:
+        """Bring up what works behind the site: the chain with its contracts, the card sandbox, the worker, the beat."""
         from ledger.rails.deploy import ensure_deployed
+        from marketplace.escrow.cards import ensure_float
 
         self.tell("Chain and contracts.")
         ensure_deployed(clock.now())
+        if settings.DEMO:
+            ensure_float(now=clock.now())
+        if self.runs_sandbox:
+            supervisor.start("cards", sandbox_command(port))
+            self.tell(f"Card sandbox: {settings.STRIPE_SANDBOX_URL} (no money moves)")
         if not settings.BROKER_URL:
             shutil.rmtree(settings.QUEUE_DIR, ignore_errors=True)  # hints of a dead run; the outbox is the truth
         supervisor.start("worker", celery_command("worker", *WORKER_HABITS), DATABASE_POOL_MAX="10")
@@ -154,6 +171,13 @@ def web_command(port: int) -> list[str]:
     habits = ("--lifespan", "off", "--no-access-log", "--no-server-header", "--timeout-graceful-shutdown", "2")
     where = ("--host", HOST, "--port", str(port))
     return [sys.executable, "-m", "uvicorn", "marketplace.asgi:application", *where, *habits]
+
+
+def sandbox_command(port: int) -> list[str]:
+    """Return the command of the card sandbox, which tells the site at `port` what happens."""
+    listens = str(urlsplit(settings.STRIPE_SANDBOX_URL).port)
+    return [sys.executable, "-m", "ledger.rails.stripe_sandbox", "--port", listens,
+            "--webhook", f"http://{HOST}:{port}/webhooks/stripe/"]  # fmt: skip
 
 
 def celery_command(*arguments: str) -> list[str]:

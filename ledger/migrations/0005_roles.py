@@ -76,14 +76,16 @@ alter function open_account(integer, text, uuid, uuid, text) reset search_path;
 BOOKS = "ledger_transfer, ledger_account, ledger_epoch, ledger_ledger"
 OTHERS = (
     "ledger_epochanchor, ledger_outbox, ledger_inbox, ledger_reconciliation, ledger_chaincontract, ledger_chainaddress, "
-    "ledger_chainclass, ledger_chainintent, ledger_chainattempt, ledger_chainevent, ledger_chainmark"
+    "ledger_chainclass, ledger_chainintent, ledger_chainattempt, ledger_chainevent, ledger_chainmark, "
+    "ledger_cardintent, ledger_cardtransaction, ledger_cardreconciliation"
 )
 GRANT = f"""
 revoke all on {BOOKS} from public;
 grant select on {BOOKS} to grove_app, grove_read;
 grant update (halted, halted_reason) on ledger_ledger to grove_app;
 grant select, insert, update, delete on {OTHERS} to grove_app;
-revoke update, delete on ledger_epochanchor from grove_app;
+revoke update, delete on ledger_epochanchor, ledger_cardtransaction, ledger_cardreconciliation from grove_app;
+revoke delete on ledger_cardintent from grove_app;
 grant select on {OTHERS} to grove_read;
 grant usage on all sequences in schema public to grove_app;
 grant select, insert on ledger_transfer, ledger_epoch, ledger_account to grove_poster;
@@ -131,7 +133,7 @@ alter table ledger_account disable row level security;
 
 
 class Migration(migrations.Migration):
-    dependencies = [("ledger", "0003_one_wall_for_every_path")]
+    dependencies = [("ledger", "0004_one_wall_for_every_path")]
 
     operations = [
         migrations.RunSQL(MAKE, migrations.RunSQL.noop),

@@ -258,7 +258,7 @@ DROP_WALLS = "drop trigger account_is_never_deleted on ledger_account;"
 
 
 class Migration(migrations.Migration):
-    dependencies = [("ledger", "0002_posting")]
+    dependencies = [("ledger", "0003_card_rail")]
 
     operations = [
         migrations.RemoveIndex("transfer", "transfer_by_debit"),
