@@ -71,15 +71,17 @@ class Account(models.Model):
             models.UniqueConstraint(
                 name="account_exists_once", fields=["ledger", "code", "party", "scope"], nulls_distinct=False
             ),
+            # A difference of two counters always fits 64 bits, their sum need not: too little money must not look like
+            # too large an amount.
             models.CheckConstraint(
                 name="account_never_spends_more_than_it_holds",
                 condition=~Q(floor=Floor.CREDIT.value)
-                | Q(credits_posted__gte=F("debits_posted") + F("debits_pending")),
+                | Q(debits_pending__lte=F("credits_posted") - F("debits_posted")),
             ),
             models.CheckConstraint(
                 name="account_never_gives_more_than_it_took",
                 condition=~Q(floor=Floor.DEBIT.value)
-                | Q(debits_posted__gte=F("credits_posted") + F("credits_pending")),
+                | Q(credits_pending__lte=F("debits_posted") - F("credits_posted")),
             ),
             models.CheckConstraint(
                 name="account_counters_are_never_negative",

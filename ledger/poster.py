@@ -19,11 +19,11 @@ from time import monotonic
 from types import TracebackType
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import connection
 
 from ledger import faults
 from ledger.errors import Busy, LedgerError
-from ledger.posting import Posting, post_transfers
+from ledger.posting import NotTogether, Posting, post_run
 
 RUN_LENGTH_MAX = 5_000  # transfers in one transaction
 WAITING_MAX = 10_000  # groups in the queue
@@ -38,10 +38,6 @@ class _Group:
     @property
     def links(self) -> set[UUID]:
         return {posting.link for posting in self.postings if posting.link is not None}
-
-
-class _NotTogether(Exception):
-    """Written together, these groups would not each have the answer that they have alone."""
 
 
 class Poster:
@@ -131,7 +127,7 @@ class Poster:
         """Write a run and answer each group, halving the run where it cannot be written as one."""
         try:
             answers = self._write(run)
-        except (LedgerError, _NotTogether) as refusal:
+        except (LedgerError, NotTogether) as refusal:
             if len(run) == 1:
                 run[0].answer.set_exception(refusal)
                 return
@@ -148,26 +144,8 @@ class Poster:
 
     def _write(self, run: Sequence[_Group]) -> list[int]:
         """Write a run in one transaction that is durable when this returns."""
-        postings = [posting for group in run for posting in group.postings]
-        with transaction.atomic(durable=True):
-            with connection.cursor() as cursor:
-                cursor.execute("set local synchronous_commit = on")
-            written = post_transfers(ledger=self._ledger, postings=postings, now=self._clock())
-            if len(run) > 1:
-                self._refuse_what_is_not_alike(run, written)
-            faults.point("ledger.poster.before_commit")
+        faults.point("ledger.poster.before")
+        groups = [group.postings for group in run]
+        written = post_run(ledger=self._ledger, groups=groups, now=self._clock())
         faults.point("ledger.poster.after_commit")
-        return [written] if len(run) == 1 else [len(group.postings) for group in run]
-
-    def _refuse_what_is_not_alike(self, run: Sequence[_Group], written: int) -> None:
-        """Raise _NotTogether where some group had another answer alone, or none would know how many were new."""
-        groups = [place for place, group in enumerate(run) for _ in group.postings]
-        if written < len(groups):
-            raise _NotTogether
-        with connection.cursor() as cursor:
-            cursor.execute(
-                """select first_leaning_account(id, next_seq - %s, %s::int[]) from ledger_ledger where id = %s""",
-                [written, groups, self._ledger],
-            )
-            if cursor.fetchone()[0] is not None:
-                raise _NotTogether
+        return [written] if len(run) == 1 else [len(postings) for postings in groups]

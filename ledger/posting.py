@@ -53,10 +53,10 @@ _REFUSALS: dict[str, type[LedgerError]] = {
         PendingTimedOut, UnknownAccount, UnknownLedger,
     )
 }  # fmt: skip
-_POST = """
-    select post_transfers(%s, %s, %s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::smallint[],
-                          %s::text[], %s::uuid[], %s::uuid[], %s::timestamptz[], %s::bytea[], %s::timestamptz[])
-"""
+_ARRAYS = """%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::smallint[], %s::text[], %s::uuid[],
+    %s::uuid[], %s::timestamptz[], %s::bytea[], %s::timestamptz[]"""
+_POST = f"select post_transfers(%s, %s, {_ARRAYS})"
+_POST_RUN = f"select post_run(%s, %s, {_ARRAYS}, %s::int[])"
 COPY_FROM = 500  # so many transfers are faster by COPY
 
 
@@ -138,6 +138,28 @@ def post_transfers(*, ledger: int, postings: Sequence[Posting], now: datetime) -
             written = int(cursor.fetchone()[0])
     faults.point("ledger.post.after")
     return written
+
+
+class NotTogether(Exception):
+    """Written together, these groups would not each have the answer that they have alone."""
+
+
+def post_run(*, ledger: int, groups: Sequence[Sequence[Posting]], now: datetime) -> int:
+    """Write the groups of several callers by one statement, and return how many transfers were new; for the poster.
+
+    Outside a transaction all is durable when this returns. Raises what `post_transfers` raises, and NotTogether where
+    one of several groups would have had another answer alone, or holds an id that is known.
+    """
+    postings = [posting for group in groups for posting in group]
+    places = [place for place, group in enumerate(groups) for _ in group]
+    try:
+        with _typed_refusals(ledger, postings), connection.cursor() as cursor:
+            cursor.execute(_POST_RUN, [ledger, now, *bulk.arrays(postings), places])
+            return int(cursor.fetchone()[0])
+    except DatabaseError as error:
+        if getattr(error.__cause__, "sqlstate", None) == "GL003":
+            raise NotTogether from error
+        raise
 
 
 def _copy(ledger: int, postings: Sequence[Posting], now: datetime) -> int | None:

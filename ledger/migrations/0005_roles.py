@@ -39,7 +39,9 @@ FUNCTIONS = {
     "next_number(integer)": True,
     "post_transfers(integer, timestamptz, uuid[], bigint[], bigint[], bigint[], text[], smallint[], text[], uuid[], "
     "uuid[], timestamptz[], bytea[], timestamptz[])": True,
-    "first_leaning_account(integer, bigint, integer[])": True,
+    "post_run(integer, timestamptz, uuid[], bigint[], bigint[], bigint[], text[], smallint[], text[], uuid[], "
+    "uuid[], timestamptz[], bytea[], timestamptz[], integer[])": True,
+    "first_leaning_account(integer, bigint, integer[])": False,
     "open_account(integer, text, uuid, uuid, text)": True,
     "seal_epoch(integer, bigint, bigint, bigint, bytea, bytea, bytea, timestamptz)": True,
 }

@@ -16,6 +16,7 @@ from ledger import faults
 from ledger.errors import Busy, IdReused, InsufficientFunds, LedgerError, LedgerHalted, LinkBroken
 from ledger.models import Transfer
 from ledger.poster import Poster
+from ledger.posting import post_run
 from ledger.reconcile import check_books
 from ledger.selectors import balance
 from ledger.services import halt_ledger
@@ -202,6 +203,16 @@ def test_inside_a_transaction_the_poster_refuses_to_commit_behind_the_callers_ba
     assert Transfer.objects.count() == 0
 
 
+def test_a_run_is_durable_also_where_the_session_does_not_wait_for_the_disk(books):
+    posting = books.posting(books.account("card.clearing"), books.account("suspense"), 10)
+
+    with connection.cursor() as cursor:
+        cursor.execute("set local synchronous_commit = off")
+        post_run(ledger=1, groups=[[posting]], now=books.now)
+        cursor.execute("show synchronous_commit")
+        assert cursor.fetchone() == ("on",)
+
+
 def test_nobody_is_told_before_the_commit_and_the_poster_outlives_a_lost_connection(committed_books):
     books = committed_books
     posting = books.posting(books.account("card.clearing"), books.account("suspense"), 10)
@@ -211,7 +222,7 @@ def test_nobody_is_told_before_the_commit_and_the_poster_outlives_a_lost_connect
             cursor.execute("select pg_terminate_backend(pg_backend_pid())")
 
     with Poster(ledger=1, clock=lambda: books.now) as poster:
-        with faults.armed("ledger.poster.before_commit", lose_it), pytest.raises(OperationalError):
+        with faults.armed("ledger.poster.before", lose_it), pytest.raises(OperationalError):
             poster.post([posting])
         assert Transfer.objects.count() == 0
         assert poster.post([posting]) == 1

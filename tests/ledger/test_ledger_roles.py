@@ -142,11 +142,11 @@ def test_the_functions_run_with_their_own_rights_and_a_pinned_path(db):
             """select p.proname, r.rolname, p.prosecdef, coalesce(array_to_string(p.proconfig, ' '), '')
                  from pg_proc p join pg_roles r on r.oid = p.proowner
                 where p.proname in ('apply_transfers', 'next_number', 'post_transfers', 'open_account', 'seal_epoch',
-                                    'first_leaning_account')"""
+                                    'first_leaning_account', 'post_run')"""
         )
         found = cursor.fetchall()
 
-    assert len(found) == 6
+    assert len(found) == 7
     assert all(owner == "grove_poster" and definer for _, owner, definer, _ in found), found
     assert all("search_path=pg_catalog, public, pg_temp" in settings for *_, settings in found), found
 
