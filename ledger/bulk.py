@@ -6,7 +6,7 @@ Both are written out by hand: a driver that adapts value by value takes longer t
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ _NULL = b"\xff\xff\xff\xff"
 _HEAD = struct.Struct(">hii" + "iq" * 4 + "i16s")  # the columns that every row has, each behind its length
 _POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_BLOCK = 1_000  # rows that are made at once
 _COPY_AS = "grove_copy"  # may insert transfers and nothing else
 
 
@@ -74,19 +75,31 @@ def copy(ledger: int, postings: Sequence[Posting], now: datetime) -> int:
     with connection.cursor() as cursor:
         cursor.execute("select next_number(%s), current_setting('role')", [ledger])
         first, role = cursor.fetchone()
-        data = rows(ledger, postings, now, first)
         cursor.execute("select set_config('role', %s, true)", [_COPY_AS])
         statement = f"copy ledger_transfer ({', '.join(COLUMNS)}) from stdin (format binary)"
         with connection.wrap_database_errors, cursor.copy(statement) as pipe:
-            pipe.write(data)
+            for block in blocks(ledger, postings, now, first):
+                pipe.write(block)
         cursor.execute("select set_config('role', %s, true)", [role])
     return len(postings)
 
 
-def rows(ledger: int, postings: Iterable[Posting], now: datetime, first: int) -> bytes:
-    """Return the postings as the bytes of a binary COPY, numbered from `first`. Raises NotForCopy."""
-    parts, head = [_HEADER], _HEAD.pack
+def blocks(ledger: int, postings: Sequence[Posting], now: datetime, first: int) -> Iterator[bytes]:
+    """Yield the postings as the bytes of a binary COPY, numbered from `first`. Raises NotForCopy.
+
+    In pieces, because the server works on one while we make the next.
+    """
+    yield _HEADER
     tails: dict[tuple[object, ...], bytes] = {}
+    for start in range(0, len(postings), _BLOCK):
+        yield _block(ledger, postings[start : start + _BLOCK], now, first + start, tails)
+    yield _TRAILER
+
+
+def _block(
+    ledger: int, postings: Sequence[Posting], now: datetime, first: int, tails: dict[tuple[object, ...], bytes]
+) -> bytes:
+    parts, head, width = [], _HEAD.pack, len(COLUMNS)
     try:
         for seq, posting in enumerate(postings, start=first):
             key = (
@@ -97,11 +110,10 @@ def rows(ledger: int, postings: Iterable[Posting], now: datetime, first: int) ->
             if tail is None:  # mostly a handful of different ones in a run
                 tail = tails[key] = _tail(posting, now)
             numbers = (4, ledger, 8, seq, 8, posting.debit, 8, posting.credit, 8, posting.amount)
-            parts.append(head(len(COLUMNS), *numbers, 16, posting.id.bytes))
+            parts.append(head(width, *numbers, 16, posting.id.bytes))
             parts.append(tail)
     except struct.error as error:
         raise NotForCopy(str(error)) from error
-    parts.append(_TRAILER)
     return b"".join(parts)
 
 

@@ -40,9 +40,15 @@ _COLUMNS = (
                   f"else decode(repeat('00', {_REFERENCE_BYTES}), 'hex') end", f"V{_REFERENCE_BYTES}"),
     ("effective_at", "effective_at", ">i8"), ("posted_at", "posted_at", ">i8"),
 )  # fmt: skip
-_READ = f"""select {", ".join(f"array_agg({name})" for name, _, _ in _COLUMNS)}
-              from (select {", ".join(f"{sql} as {name}" for name, sql, _ in _COLUMNS)} from ledger_transfer
-                     where ledger = %s and seq between %s and %s order by seq) run"""
+# Most transfers have none of these, and PostgreSQL takes its time over each value: they are read where one is there.
+_RARE = ("has_pending", "pending_id", "has_link", "link", "timeout_at", "reference_bytes", "reference")
+_ANY_RARE = "num_nonnulls(pending_id, link, timeout_at, reference) > 0"
+_GATHERED = [
+    f"array_agg({name}) filter (where is_rich)" if name in _RARE else f"array_agg({name})" for name, _, _ in _COLUMNS
+]
+_READ = f"""select {", ".join(_GATHERED)}, array_agg(seq) filter (where is_rich)
+              from (select {", ".join(f"{sql} as {name}" for name, sql, _ in _COLUMNS)}, {_ANY_RARE} as is_rich
+                      from ledger_transfer where ledger = %s and seq between %s and %s order by seq) run"""
 _ROW = np.dtype([(name, wire) for name, _, wire in _COLUMNS])
 FIELDS = tuple(name for name, _, _ in _COLUMNS)
 _LEAF = np.dtype([
@@ -59,17 +65,23 @@ def read_transfers(ledger: int, first: int, last: int) -> Rows:
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:  # Django's sends no binary
         result = cursor.execute(_READ, [ledger, first, last], binary=True).pgresult
         assert result is not None
-        columns = [result.get_value(0, place) for place in range(len(_COLUMNS))]
-    read: list[npt.NDArray[Any]] = []
-    for (_, _, wire), column in zip(_COLUMNS, columns, strict=True):
-        if column is None:  # there was nothing to gather
-            return np.zeros(0, _ROW)
-        element = np.dtype([("length", ">i4"), ("value", wire)])
-        read.append(np.frombuffer(column, element, offset=_ARRAY_HEADER_BYTES)["value"])
-    rows = np.empty(len(read[0]), _ROW)
-    for name, values in zip(FIELDS, read, strict=True):
-        rows[name] = values
+        columns = [result.get_value(0, place) for place in range(len(_COLUMNS) + 1)]
+    wires = [*(wire for _, _, wire in _COLUMNS), ">i8"]
+    read = [_values(column, wire) for column, wire in zip(columns, wires, strict=True)]
+    rows = np.zeros(len(read[0]), _ROW)
+    rows["timeout_at"], rows["reference_bytes"] = NO_TIME, -1
+    rich = np.searchsorted(read[0], read[-1])
+    for name, values in zip(FIELDS, read[:-1], strict=True):
+        rows[name][rich if name in _RARE else slice(None)] = values
     return rows
+
+
+def _values(column: bytes | None, wire: str) -> npt.NDArray[Any]:
+    """Return the elements of an array in PostgreSQL's binary form, all of one width; none of what was not gathered."""
+    if column is None:
+        return np.zeros(0, wire)
+    element = np.dtype([("length", ">i4"), ("value", wire)])
+    return np.frombuffer(column, element, offset=_ARRAY_HEADER_BYTES)["value"]
 
 
 def leaves_of(ledger: int, rows: Rows) -> Bytes:

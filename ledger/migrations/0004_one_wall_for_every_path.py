@@ -14,8 +14,10 @@ from django.db import migrations, models
 before = import_module("ledger.migrations.0002_posting")
 
 # A run of transfers is looked up by its keys, however the tables have grown since a plan was kept: a plan that was made
-# for one row must not read the whole history for the next. What is worth a hash here is small.
-PLANS = "set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off"
+# for one row must not read the whole history for the next. What is worth a hash here is small. So the one plan is kept:
+# to make it anew for each call took longer than the call.
+PLANS = ("set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off "
+         "set plan_cache_mode = force_generic_plan")
 PINNED = "security definer set search_path = pg_catalog, public, pg_temp"
 
 APPLY = f"""
@@ -220,7 +222,9 @@ end $$;
 -- before it brought in is not counted for any of them. `p_group` names the group of each transfer of the run from
 -- `p_first`. Whoever combines callers splits such a run, so that nobody spends what another has not yet paid.
 create function first_leaning_account(p_ledger integer, p_first bigint, p_group integer[])
-returns bigint language sql stable {PINNED} as $$
+returns bigint language plpgsql stable {PINNED} {PLANS} as $$
+begin
+    return (
     with moved as (
         select e.account, p_group[e.seq - p_first + 1] as grp,
                sum(e.credits_posted - e.debits_posted - e.debits_pending) as credit_room,
@@ -234,8 +238,8 @@ returns bigint language sql stable {PINNED} as $$
     select a.id from brought b join ledger_account a on a.id = b.account
      where (a.floor = 'credit' and a.credits_posted - a.debits_posted - a.debits_pending < b.credit_room)
         or (a.floor = 'debit' and a.debits_posted - a.credits_posted - a.credits_pending < b.debit_room)
-     order by a.id limit 1
-$$;
+     order by a.id limit 1);
+end $$;
 
 -- Posts the groups of several callers as one call, durable when it has committed, and returns how many transfers were
 -- written. GL003 where some group had another answer alone, or none would know how many of its own were new. One

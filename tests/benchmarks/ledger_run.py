@@ -120,7 +120,7 @@ class Bench:
     def bytes_of(self, postings: list[Any]) -> bytes:
         from ledger import bulk
 
-        return bulk.rows(1, postings, self.now, 1)
+        return b"".join(bulk.blocks(1, postings, self.now, 1))
 
     def copy(self, data: bytes) -> None:
         """The limit: the same bytes, ready made, into a table with its primary key and nothing else."""
