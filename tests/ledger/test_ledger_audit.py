@@ -16,6 +16,7 @@ from ledger.keccak import keccak_many
 from ledger.keccak import merkle_root as many_root
 from ledger.leaves import leaf_hashes
 from ledger.models import Transfer
+from ledger.money import INT64_MAX
 from ledger.recipes import expire_holds
 from ledger.reconcile import check_books
 from tests.ledger.test_ledger_reconcile import behind_the_books, turn  # noqa: F401
@@ -70,6 +71,13 @@ def test_the_leaves_of_many_are_the_leaves_of_each(books, sealed):
 def test_books_that_nobody_touched_pass_and_empty_ones_too(books, sealed):
     assert wrong() == {}
     assert [finding.ok for finding in audit.audit_ledger(2)] == [True] * len(audit._LOOKS)
+
+
+def test_a_sum_that_just_fits_64_bits_is_no_fault(books):
+    card, suspense, capital = (books.account(code) for code in ("card.clearing", "suspense", "foundation.capital"))
+    books.post(books.posting(card, suspense, INT64_MAX - 1), books.posting(card, capital, 1))
+
+    assert wrong() == {}
 
 
 DAMAGES = {
