@@ -1,4 +1,4 @@
-r"""The best choice of indivisible lines in a small book, by branch and bound, among those that prices support.
+r"""The best choice of indivisible lines, and the best whole units of windows, in a small book, by branch and bound.
 
 A plain optimum over whole lines has no price rule: it may accept a block that loses money at every price. So it only
 proposes: the proposal is priced like any other, what does not hold at its prices goes, and the next proposal must
@@ -23,7 +23,15 @@ Choice = tuple[Flags, Flags]  # [windows], [whole bids]: which of the indivisibl
 
 def is_small(market: Market) -> bool:
     alone = int(market.windows.is_alone.sum()) + len(market.whole_bids)
-    return 0 < alone <= LINES_MAX and market.line_slot_count() <= LINE_SLOTS_MAX
+    return alone <= LINES_MAX and market.line_slot_count() <= LINE_SLOTS_MAX
+
+
+def best_whole_units(programme: Programme) -> Floats | None:
+    """The optimal columns with all windows and whole bids in whole units, if found soon: the network then is whole."""
+    d, z, y, x, f, u = programme.counts
+    integral = np.repeat([False, True, False], [d + z, y + x, f + u])
+    return highs.solve_whole(programme.columns.at_least(programme.minima()), programme.row_lower, programme.row_upper,
+                             integral, node_limit=NODES_MAX)
 
 
 class Search:

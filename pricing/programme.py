@@ -60,12 +60,13 @@ class Wholes:
         flags: Flags = (self.minimum > 0) | (self.choice >= 0)
         return flags
 
-    def and_one(self, one: "Wholes") -> "Wholes":
-        return Wholes(join_lines(self.lines, one.lines), np.append(self.minimum, one.minimum),
-                      np.append(self.choice, one.choice))
-
     def take(self, chosen: Ints | Flags) -> "Wholes":
         return Wholes(self.lines.take(chosen), self.minimum[chosen], self.choice[chosen])
+
+
+def join_wholes(one: Wholes, other: Wholes) -> Wholes:
+    return Wholes(join_lines(one.lines, other.lines), np.append(one.minimum, other.minimum),
+                  np.append(one.choice, other.choice))
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,10 +171,10 @@ class Market:
         return self._with_rows(windows=windows)
 
     def with_window(self, one: Wholes) -> "Market":
-        return self._with_rows(windows=self.windows.and_one(one))
+        return self._with_rows(windows=join_wholes(self.windows, one))
 
     def with_whole_bid(self, one: Wholes) -> "Market":
-        return self._with_rows(whole_bids=self.whole_bids.and_one(one))
+        return self._with_rows(whole_bids=join_wholes(self.whole_bids, one))
 
     def _with_rows(self, **parts: Wholes) -> "Market":
         """A copy with other wholes. Its rows stay, so that a basis of it stays one."""

@@ -22,6 +22,7 @@ A million lines take under a minute and a gigabyte: the three large files are re
 """
 
 import hashlib
+import heapq
 import io
 import itertools
 import json
@@ -97,7 +98,7 @@ READING_CHECKS = ("files", "hashes", "lines", "references")  # the others make s
 CLEARING_CHECKS = (
     "input_hash", "curves", "masks", "rules", "slots", "quantities", "windows", "minimums", "choices", "sites",
     "balance", "prices", "indicative", "components", "asks", "limits", "amounts", "caps", "budget", "welfare", "bound",
-    "settled_bound", "gap", "reasons_complete", "reasons_true",
+    "settled_bound", "gap", "exchanges", "reasons_complete", "reasons_true",
 )
 
 
@@ -488,7 +489,7 @@ class Bundle:
             settled_bound_micros=number(lambda: self.settled_bound),
             rejected_in_the_money=number(lambda: self.audit.rejected),
             opportunity_cost_micros=number(lambda: self.audit.opportunity_cost),
-            missed_for_whole_units_micros=number(lambda: self._rounded[0]),
+            missed_for_whole_units_micros=number(lambda: self.missed),
         )
 
     # -- the files --------------------------------------------------------------------------------------------------
@@ -1223,7 +1224,7 @@ class Bundle:
     def settled_bound(self) -> int:
         """g at the prices over the book that is left once indivisible, rounded and held lines and bids are decided.
 
-        Windows, in the money or not, count with what they were awarded; `_rounded` has what they miss.
+        Windows, in the money or not, count with what they were awarded; `missed` has what they miss.
         """
         demands, units, offered = self.demands, array("q", self.demands.quantity), array("q", self.bids.quantity)
         of_demand, of_bid = list(self._surplus[0]), self._surplus[1]
@@ -1261,15 +1262,32 @@ class Bundle:
         return sum(n * max(0, demands.price[i] - x) for n, x in zip(units, mu, strict=True))
 
     @cached_property
-    def _rounded(self) -> tuple[int, int]:
-        """What windows miss in the money because units are whole, and one unit of each for all its hours."""
-        demands, missed, allowed = self.demands, 0, 0
+    def held_down(self) -> list[int]:
+        """Windows that miss units although they are in the money: because units are whole, or so it is said."""
+        demands, missing = self.demands, 0
+        held_down = []
         for i, (kind, surplus) in enumerate(zip(demands.kind, self._surplus[0], strict=True)):
             missing = demands.quantity[i] - self.got[demands.offset[i]]
             if kind != DIVISIBLE and missing and surplus and not demands.is_indivisible(i) and not self._is_held(i):
-                missed += missing * surplus
-                allowed += demands.price[i] * demands.hours[i]
-        return missed, allowed
+                held_down.append(i)
+        return held_down
+
+    @cached_property
+    def missed(self) -> int:
+        """What they would gain with all that they miss."""
+        demands = self.demands
+        return sum((demands.quantity[i] - self.got[demands.offset[i]]) * self._surplus[0][i] for i in self.held_down)
+
+    @cached_property
+    def _worth_of_fractions(self) -> int:
+        """One unit of each of them for all its hours, less the least that any bid asks for such units."""
+        demands, worth = self.demands, 0
+        if self.held_down:
+            asked = Cheapest(self._lowest_asks([0] * len(self.at_prices.rho)), self.masks, self.site_of)
+            for i in self.held_down:
+                cells = asked.rows[self.mask_of[i]][demands.start[i]:demands.end[i]]
+                worth += max(0, demands.price[i] * demands.hours[i] - sum(cells))
+        return worth
 
     def _surplus_at(self, i: int, site: str) -> int:
         """What one unit of a line gains at the prices of one site."""
@@ -1302,17 +1320,16 @@ class Bundle:
         if self.settled_bound != self.welfare:
             _refuse(f"at the prices the settled book is worth {self.settled_bound}, the awards {self.welfare}")
         return ("at the prices nobody whom a price can ration would rather have other units, but for windows that miss "
-                f"{self._rounded[0]} micro-USD because units are whole")
+                f"{self.missed} micro-USD because units are whole")
 
     def check_gap(self) -> str:
         """A billionth of the welfare, and one unit of each window that was held down for whole units.
 
         Whatever the manifest says it allowed itself is not read. A wider gap would leave room for a winner that was
         left out. Lines that no price can ration may widen it, each with its opportunity cost in the reasons, and so
-        may a budget that binds, whose whole units need not be the best ones. Not decided: whether a window had to be
-        held down so far; what it misses in the money is added up and told.
+        may a budget that binds, whose whole units need not be the best ones.
         """
-        gap, allowed = self.bound - self.welfare, self._rounded[1]
+        gap, allowed = self.bound - self.welfare, self._worth_of_fractions
         if gap != self.manifest["gap_micros"] or gap < 0:
             _refuse(f"the gap is {gap}, stated {self.manifest['gap_micros']}")
         indivisible = (sum(map(self.demands.is_indivisible, range(len(self.demands))))
@@ -1322,18 +1339,82 @@ class Bundle:
             _refuse(f"the gap is {gap}, {allowed} is explained: this result is not proven optimal")
         return f"{gap} micro-USD between the awards and the bound, {indivisible} lines are indivisible"
 
+    def check_exchanges(self) -> str:
+        """No line that was held down could have one unit more in place of others that are worth less.
+
+        Held down are windows because units are whole, lines of the Foundation by its budget, bids by a cap. Looked for
+        are the exchanges that `Exchanges` names; they bring more welfare, so a fair result has none of them.
+        """
+        self._check_windows_held_down()
+        if self.is_held:
+            self._check_what_the_budget_holds()
+        if self.holds_caps:
+            self._check_what_caps_hold()
+        return f"{len(self.held_down)} windows miss units in the money; no line held down could take one worth less"
+
+    def _check_windows_held_down(self) -> None:
+        best = dict[tuple[int, int, int], int]()
+        for i in self.held_down:  # of alike windows, the one that gains most
+            key = self.mask_of[i], self.demands.start[i], self.demands.end[i]
+            if key not in best or self._surplus[0][i] > self._surplus[0][best[key]]:
+                best[key] = i
+        for i in best.values():
+            self._check_window_held_down(i)
+
+    def _check_window_held_down(self, i: int) -> None:
+        gain = self._surplus[0][i]
+        cost = self._exchanges.least_cost(self.mask_of[i], self.demands.start[i], self.demands.end[i], gain)
+        if cost < gain:
+            _refuse(f"{self.demands.name(i)} misses units and could have one in place of others, for {gain - cost} "
+                    "micro-USD more of welfare")
+
+    def _check_what_the_budget_holds(self) -> None:
+        """No line of the Foundation could have a unit more for what is left of the budget."""
+        demands, left = self.demands, self.budget - self._cost_of_foundation(self.got_hours)
+        for i, s in enumerate(self.mask_of):
+            price, hours, missing = demands.price[i], demands.hours[i], self.got_hours[i] < demands.quantity_hours[i]
+            if not missing or s < 0 or not demands.is_foundation[i]:
+                continue
+            if demands.kind[i] != DIVISIBLE and price * hours <= left and self._surplus[0][i]:
+                self._check_window_held_down(i)
+            elif demands.kind[i] == DIVISIBLE and price <= left:
+                for slot, units in enumerate(self.got[demands.offset[i]:demands.offset[i] + hours], demands.start[i]):
+                    gain = max(0, price - self._mu.rows[s][slot])
+                    if units < demands.quantity[i] and self._exchanges.least_cost(s, slot, slot + 1, gain) < gain:
+                        _refuse(f"{demands.name(i)} could have a unit more in slot {slot} for what the budget has left")
+
+    def _check_what_caps_hold(self) -> None:
+        """No bid under a cap could sell a unit more within it."""
+        bids, caps = self.bids, self.manifest["caps"]
+        sold = [0] * (len(caps) + 1)
+        for hours, cap in zip(self.gave_hours, self.cap_of, strict=True):
+            sold[cap] += hours
+        for j, (a, cap) in enumerate(zip(self.signature_of, self.cap_of, strict=True)):
+            if cap < 0 or bids.minimum[j] or sold[cap] == caps[cap]["units_max"]:
+                continue
+            for slot, units in enumerate(self.gave[bids.offset[j]:bids.offset[j] + bids.hours[j]], bids.start[j]):
+                gain = self.at_prices.lam[a][slot] - bids.ask[j]
+                if units < bids.quantity[j] and self._exchanges.cost_of_use(a, slot) < gain:
+                    _refuse(f"{bids.name(j)} could sell a unit more in slot {slot} within its cap")
+
+    @cached_property
+    def _exchanges(self) -> "Exchanges":
+        return Exchanges(self)
+
     # -- what a line meets ------------------------------------------------------------------------------------------
 
     @cached_property
     def lowest_ask(self) -> Grid:
         """With what its cap takes. A bid with a minimum sells nothing alone, and asks nothing in a single slot."""
+        return self._lowest_asks(self.at_prices.rho)
+
+    def _lowest_asks(self, rho: Sequence[int]) -> Grid:
         lowest, bids = [[NO_CAPACITY] * self.slots for _ in self.signatures], self.bids
         for a, start, end, ask, cap, minimum in zip(
             self.signature_of, bids.start, bids.end, bids.ask, self.cap_of, bids.minimum, strict=True
         ):
-            price = ask + self.at_prices.rho[cap]
-            if not minimum and price < max(lowest[a][start:end]):
-                lowest[a][start:end] = [min(x, price) for x in lowest[a][start:end]]
+            if not minimum:
+                _lower(lowest[a], start, end, ask + rho[cap])
         return lowest
 
     @cached_property
@@ -1599,6 +1680,187 @@ def _priced_out_or_at_the_price(short: int, hours: int) -> tuple[str, str]:
 def _lift(cells: list[int], start: int, end: int, level: int) -> None:
     if level > min(cells[start:end]):
         cells[start:end] = [max(x, level) for x in cells[start:end]]
+
+
+def _lower(cells: list[int], start: int, end: int, level: int) -> None:
+    if level < max(cells[start:end]):
+        cells[start:end] = [min(x, level) for x in cells[start:end]]
+
+
+# -- one unit more for a line that was held down ----------------------------------------------------------------------
+
+
+class Exchanges:
+    """What one unit more costs in place of others, beyond the published prices.
+
+    In each slot the unit comes over a chain of pairs of mask and signature: a mask turns to another signature that it
+    accepts, whose unit another mask has so far, and so on, until capacity is idle, a divisible demand goes without, or
+    one other window gives up a unit. That window gives it up in all its slots, and what is then idle outside the range
+    goes to whoever is next in the same way. At most one window gives way in a slot. Indivisible lines and lines in one
+    site stay as they are; what a budget or a cap holds may give units up, and take none. At prices that prove the
+    settled book optimal no such cost is negative.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle, self.lam, self.mu = bundle, bundle.at_prices.lam, bundle._mu.rows
+        self.gives, self.takes = self._of_demands()
+        self.idle, self.rests = self._of_bids()
+
+    def least_cost(self, mask: int, start: int, end: int, gain: int) -> int:
+        """Of one unit more for a window of this mask and range; `gain` where it is not less."""
+        steps: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        reached, ends = self._from_mask(mask, start, end)
+        for (other, first, last), cost in self._windows.items():
+            here, until = max(first, start), min(last, end)
+            if here < until and cost < gain:
+                freed = self._freed[other]
+                cost += reached[other][until - start] - reached[other][here - start]
+                cost += freed[here] - freed[first] + freed[last] - freed[until]
+                if cost < gain:
+                    steps[here].append((until, cost))
+        least = [0] + [gain] * (end - start)
+        for slot in range(start, end):
+            here = least[slot - start]
+            for to, cost in (*steps[slot], (slot + 1, ends[slot - start])):
+                least[to - start] = min(least[to - start], here + cost)
+        return least[-1]
+
+    @cached_property
+    def _windows(self) -> dict[tuple[int, int, int], int]:
+        """Of the windows that could give up a unit, by mask and range, what the one that gains least gains."""
+        bundle, demands, least = self.bundle, self.bundle.demands, dict[tuple[int, int, int], int]()
+        for i, (kind, surplus) in enumerate(zip(demands.kind, bundle._surplus[0], strict=True)):
+            if kind != DIVISIBLE and bundle.got[demands.offset[i]] and not demands.is_indivisible(i):
+                key = bundle.mask_of[i], demands.start[i], demands.end[i]
+                least[key] = min(least.get(key, surplus), surplus)
+        return least
+
+    def _from_mask(self, mask: int, start: int, end: int) -> tuple[Grid, list[int]]:
+        """For each mask what it costs, added up from `start` on, if its window gives way; and if none does."""
+        reached = [[0] for _ in self.mu]
+        ends = []
+        for slot in range(start, end):
+            cost, end_cost = self._spread(slot, [(0, mask)])
+            ends.append(min(end_cost, NO_CAPACITY))
+            for row, here in zip(reached, cost, strict=False):
+                row.append(row[-1] + here)
+        return reached, ends
+
+    @cached_property
+    def _freed(self) -> Grid:
+        """For each mask what it costs, added up over the slots before, to find another use for a unit that it has."""
+        freed = [[0] for _ in self.mu]
+        for uses in self._uses:
+            for row, here in zip(freed, uses, strict=False):
+                row.append(row[-1] + here)
+        return freed
+
+    @cached_property
+    def _uses(self) -> Grid:
+        """Per slot what it costs to find another use for a unit of each mask, then of each signature."""
+        uses = []
+        for slot in range(self.bundle.slots):
+            starts = [(row[slot], node) for node, row in enumerate((*self.takes, *self.rests))]
+            uses.append(self._spread(slot, starts)[0])
+        return uses
+
+    def cost_of_use(self, signature: int, slot: int) -> int:
+        """What it costs beyond the price to find a use for one unit more of a signature."""
+        return self._uses[slot][len(self.mu) + signature]
+
+    def _spread(self, slot: int, starts: list[tuple[int, int]]) -> tuple[list[int], int]:
+        """The least cost over chains in a slot (Dijkstra): to each mask and signature; to an end without a window."""
+        masks = len(self.mu)
+        least, ends = [NO_CAPACITY] * (masks + len(self.lam)), NO_CAPACITY
+        heap = [start for start in starts if start[0] < NO_CAPACITY]
+        heapq.heapify(heap)
+        while heap:
+            cost, node = heapq.heappop(heap)
+            if cost >= least[node]:
+                continue
+            least[node] = cost
+            ends = min(ends, cost + (self.gives[node] if node < masks else self.idle[node - masks])[slot])
+            for other, more in self._next(slot, node, masks):
+                if cost + more < least[other]:
+                    heapq.heappush(heap, (cost + more, other))
+        return least, ends
+
+    def _next(self, slot: int, node: int, masks: int) -> Iterator[tuple[int, int]]:
+        if node >= masks:
+            for s, trades in self._trades[node - masks]:
+                if trades[slot]:
+                    yield s, 0
+        else:
+            mu = self.mu[node][slot]
+            for a in self.bundle.masks[node]:
+                if self.lam[a][slot] < NO_CAPACITY:
+                    yield masks + a, max(0, self.lam[a][slot] - mu)
+
+    @cached_property
+    def _trades(self) -> list[list[tuple[int, list[int]]]]:
+        """For each signature the masks that it serves, but for lines in one site, and the units in each slot."""
+        bundle, change = self.bundle, dict[tuple[int, int], list[int]]()
+        for i, j, start, end, units in bundle.awards.runs():
+            if not bundle.demands.is_one_site[i]:
+                row = change.setdefault((bundle.signature_of[j], bundle.mask_of[i]), [0] * (bundle.slots + 1))
+                row[start] += units
+                row[end] -= units
+        of_signature: list[list[tuple[int, list[int]]]] = [[] for _ in self.lam]
+        for (a, s), row in change.items():
+            of_signature[a].append((s, list(itertools.accumulate(row))))
+        return of_signature
+
+    def _of_demands(self) -> tuple[Grid, Grid]:
+        """What it costs that a divisible demand of the mask goes without a unit, or takes one that is idle."""
+        bundle, demands = self.bundle, self.bundle.demands
+        least, most = ([[level] * bundle.slots for _ in self.mu] for level in (NO_CAPACITY, -1))
+        for i, (s, start, end, kind, price, quantity, units) in enumerate(zip(
+            bundle.mask_of, demands.start, demands.end, demands.kind, demands.price, demands.quantity,
+            demands.ranges(bundle.got), strict=True,
+        )):
+            if s >= 0 and kind == DIVISIBLE:
+                for first, last in _runs(units, start, end, 1, QUANTITY_MAX):
+                    _lower(least[s], first, last, price)
+                for first, last in _runs(units, start, end, 0, -1 if bundle._is_held(i) else quantity - 1):
+                    _lift(most[s], first, last, price)
+        return _beyond(least, self.mu), _below(self.mu, most)
+
+    def _of_bids(self) -> tuple[Grid, Grid]:
+        """What idle capacity of the signature asks beyond the price, and what it costs that a bid sells a unit less."""
+        bundle, bids = self.bundle, self.bundle.bids
+        least, most = ([[level] * bundle.slots for _ in self.lam] for level in (NO_CAPACITY, -1))
+        for a, start, end, ask, quantity, minimum, cap, units in zip(
+            bundle.signature_of, bids.start, bids.end, bids.ask, bids.quantity, bids.minimum, bundle.cap_of,
+            bids.ranges(bundle.gave), strict=True,
+        ):
+            if not minimum:
+                for first, last in _runs(units, start, end, 0, -1 if cap >= 0 else quantity - 1):
+                    _lower(least[a], first, last, ask)
+                for first, last in _runs(units, start, end, 1, QUANTITY_MAX):
+                    _lift(most[a], first, last, ask)
+        return _beyond(least, self.lam), _below(self.lam, most)
+
+
+def _runs(units: Ints, start: int, end: int, low: int, high: int) -> Iterator[tuple[int, int]]:
+    """The ranges of slots in which the units are from `low` to `high`."""
+    if low <= min(units) and max(units) <= high:
+        yield start, end
+    else:
+        for here, some in itertools.groupby(range(start, end), lambda t: low <= units[t - start] <= high):
+            slots = list(some)
+            if here:
+                yield slots[0], slots[-1] + 1
+
+
+def _beyond(most: Grid, least: Grid) -> Grid:
+    """How far the one is above the other, NO_CAPACITY where there is nothing."""
+    return [[NO_CAPACITY if x >= NO_CAPACITY else max(0, x - y) for x, y in zip(*rows, strict=True)]
+            for rows in zip(most, least, strict=True)]
+
+
+def _below(most: Grid, least: Grid) -> Grid:
+    return [[NO_CAPACITY if y < 0 or x >= NO_CAPACITY else max(0, x - y) for x, y in zip(*rows, strict=True)]
+            for rows in zip(most, least, strict=True)]
 
 
 # -- the rules of eligibility, in the order in which they are judged ---------------------------------------------------

@@ -13,6 +13,7 @@ where its price would lie between two ticks, and the Foundation's lines where it
 and budget by themselves, and prices need not know these any more.
 """
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -21,9 +22,10 @@ import numpy as np
 from pricing import errors, exact, sifting
 from pricing.book import TICK_MICROS, Book, Flags, Ints
 from pricing.cells import Worth, add_up, bound_micros
+from pricing.exchange import Held, Trial, exchanges
 from pricing.fill import fill_in_order, price_pools, ties, window_units
 from pricing.highs import Floats
-from pricing.programme import IN, Market, Wholes, draw_again
+from pricing.programme import IN, Market, Wholes, build_programme, draw_again, join_wholes
 from pricing.ranges import Lines, join_lines, line_slots
 from pricing.settle import TOLERANCE, Low, Settled, low_point, settle
 
@@ -72,7 +74,8 @@ def settle_whole(book: Book, market: Market, start: sifting.Start | None) -> Who
     base, base_low = (market, low) if within is None else within[:2]
     found = _try_again(book, base, found)
     if exact.is_small(base):
-        found = _search(book, base, base_low, found)
+        found = _search_windows(book, base, _search(book, base, base_low, found))
+    found = _exchange_units(book, market, found, is_budget_held=within is not None)
     if within is not None:
         found = replace(found, rounded=np.union1d(found.rounded, within[2]))
     return replace(found, relaxed=relaxed, start=low.start)
@@ -156,7 +159,7 @@ def _until_whole(book: Book, market: Market, low: Low) -> Whole:
             start = low.start.without(windows, whole_bids)
         else:
             assert settled is not None
-            if settled.is_whole and not (settled.is_off_tick and len(market.cap_units)):
+            if settled.is_whole and not settled.is_off_tick:
                 return Whole(settled, add_up(book, settled), None, np.array(sorted(rounded), dtype=np.int64), rounds,
                              low.start)
             fractional = _fractional_windows(settled)
@@ -166,11 +169,28 @@ def _until_whole(book: Book, market: Market, low: Low) -> Whole:
             elif len(market.cap_units):
                 market = _hold_capped(book, settled)
             else:
-                raise errors.CertificateFailed("The network did not settle in whole units.")
+                market, lines = _hold_at_the_price(book, settled)
+                rounded |= set(lines.tolist())
             start = replace(low.start, basis=None, near=None, hidden=None)
         low = low_point(sifting.solve_market(market, start))
         rounds += low.solved.rounds
     raise AssertionError("each round takes something away")
+
+
+def _hold_at_the_price(book: Book, settled: Settled) -> tuple[Market, Ints]:
+    """The market with windows that stand at their price held at the whole units that they have, and these lines.
+
+    Such windows tie the prices of their slots to a sum, which can put these between two ticks; held, they tie no more,
+    and without them the least of all prices are differences of limits and asks, on the tick.
+    """
+    market, windows = settled.programme.market, settled.programme.market.windows
+    units, _ = window_units(settled, book)
+    gain = gains(market, settled.lam, settled.rho, settled.sigma)[0]
+    held = (units < windows.lines.units) & (gain > -1)  # prices are rounded down, so gains are not below the true ones
+    if not held.any():
+        raise errors.CertificateFailed("The network did not settle in whole units on the tick.")
+    lines = replace(windows.lines, units=np.where(held, units, windows.lines.units))
+    return market.with_windows(replace(windows, lines=lines).take(lines.units > 0)), windows.lines.line[held]
 
 
 def _hold_capped(book: Book, settled: Settled) -> Market:
@@ -294,6 +314,8 @@ def _try_again(book: Book, market: Market, found: Whole) -> Whole:
 
 def _search(book: Book, market: Market, low: Low, found: Whole) -> Whole:
     """The same or a better one, after what branch and bound proposes."""
+    if not (market.windows.is_alone.any() or len(market.whole_bids)):
+        return found
     prices = price_pools(market, np.floor(low.point.lam + TOLERANCE * 100).astype(np.int64),
                          np.rint(low.point.rho).astype(np.int64), (0, 1))
     bound = bound_micros(market, prices) // TICK_MICROS
@@ -309,6 +331,28 @@ def _search(book: Book, market: Market, low: Low, found: Whole) -> Whole:
         better = other if other.worth.welfare_ticks > found.worth.welfare_ticks else found
         found = replace(better, rounds=found.rounds + other.rounds)
     return found
+
+
+def _search_windows(book: Book, market: Market, found: Whole) -> Whole:
+    """The same or a better one, where windows were held down, after what branch and bound says of their units."""
+    if not len(found.rounded):
+        return found
+    now = found.settled.programme.market
+    alone, plain = now.windows.take(now.windows.is_alone), market.windows.take(~market.windows.is_alone)
+    whole = now.with_windows(join_wholes(alone, plain))
+    programme = build_programme(whole, None)
+    x = exact.best_whole_units(programme)
+    if x is None:
+        return found
+    lines = whole.windows.lines
+    units, _ = window_units(replace(found.settled, programme=programme, x=x), book)
+    trial = whole.with_windows(replace(whole.windows, lines=replace(lines, units=units)).take(units > 0))
+    start = replace(found.settled.start, basis=None, near=None, hidden=None)
+    other = _until_whole(book, trial, low_point(sifting.solve_market(trial, start)))
+    if other.worth.welfare_ticks <= found.worth.welfare_ticks:
+        return replace(found, rounds=found.rounds + other.rounds)
+    held = lines.line[(units < lines.units) & ~whole.windows.is_alone]
+    return replace(other, rounds=found.rounds + other.rounds, rounded=np.union1d(held, other.rounded))
 
 
 @dataclass(frozen=True, eq=False)
@@ -360,3 +404,20 @@ def _better(book: Book, found: Whole, candidate: _Candidate) -> Whole:
     other = _until_whole(book, trial, low)
     better = other if other.worth.welfare_ticks > found.worth.welfare_ticks else found
     return replace(better, rounds=found.rounds + other.rounds, rounded=np.union1d(found.rounded, better.rounded))
+
+
+def _exchange_units(book: Book, market: Market, found: Whole, *, is_budget_held: bool) -> Whole:
+    """The same or a better one, in which no line that was held down could have a unit of others worth less."""
+    trials = _trials(book, market, found, is_budget_held)
+    while (trial := next(trials, None)) is not None:
+        start = replace(found.settled.start, basis=None, near=None, hidden=None)
+        other = _until_whole(book, trial.market, low_point(sifting.solve_market(trial.market, start)))
+        if other.worth.welfare_ticks > found.worth.welfare_ticks:
+            found = replace(other, rounds=found.rounds + other.rounds, rounded=np.union1d(
+                np.union1d(found.rounded, other.rounded), trial.held))
+            trials = _trials(book, market, found, is_budget_held)
+    return found
+
+
+def _trials(book: Book, market: Market, found: Whole, is_budget_held: bool) -> Iterator[Trial]:
+    return exchanges(book, Held(market, is_budget_held, found.holds_caps), found.settled, found.worth)

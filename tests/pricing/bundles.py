@@ -117,7 +117,7 @@ def _price_rows(book, eligibility, allocation, awards, quotes):
 
 def certify(book, eligibility, allocation, rows):
     """Welfare, bound, gap and settled bound of the rows."""
-    got, got_in, gave, sites = defaultdict(int), defaultdict(int), defaultdict(int), {}
+    got, got_in, gave, gave_in, sites = *(defaultdict(int) for _ in range(4)), {}
     bids = {line.id: line for line in book.bids}
     for row in rows["awards"]:
         hours = row["end_slot"] - row["start_slot"]
@@ -126,6 +126,7 @@ def certify(book, eligibility, allocation, rows):
         sites[row["demand_id"]] = bids[row["bid_id"]].attributes.site
         for t in range(row["start_slot"], row["end_slot"]):
             got_in[row["demand_id"], t] += row["units"]
+            gave_in[row["bid_id"], t] += row["units"]
     welfare = sum(got[line.id] * line.price_limit_micros for line in book.demands)
     welfare -= sum(gave[line.id] * int(ask) for line, ask in zip(book.bids, book.bids.ask, strict=True))
     wanted = {(line.id, t): line.quantity_units for line in book.demands
@@ -133,14 +134,20 @@ def certify(book, eligibility, allocation, rows):
     is_held = allocation.sigma[0] > 0  # what units being whole and the budget decided counts as it was awarded
     settled = {(line.id, t): wanted[line.id, t] if line.kind == "divisible" and not (line.is_foundation and is_held)
                else got_in[line.id, t] for line in book.demands for t in range(line.start_slot, line.end_slot)}
+    offered = {(line.id, t): line.quantity_units for line in book.bids for t in range(line.start_slot, line.end_slot)}
     lam, nothing = allocation.lam_micros, Fraction(0)
     relaxed = lam if allocation.relaxed_micros is None else allocation.relaxed_micros
     bound = ceil(_g(book, eligibility, allocation, relaxed, [cap.rho_relaxed_micros for cap in allocation.caps],
-                    Fraction(*allocation.sigma), wanted, {line.id: line.quantity_units for line in book.bids}, None))
-    offered = {line.id: 0 if line.minimum_units and not gave[line.id] else line.quantity_units for line in book.bids}
+                    Fraction(*allocation.sigma), wanted, offered, None))
+    holds_caps = any(cap.is_held for cap in allocation.caps)
+    kept = {line.id: bool(gave[line.id] or not line.minimum_units) for line in book.bids}
+    settled_offer = {(line.id, t): gave_in[line.id, t] if holds_caps and cap >= 0 else
+                     kept[line.id] * offered[line.id, t]
+                     for line, cap in zip(book.bids, allocation.cap_of_bid, strict=True)
+                     for t in range(line.start_slot, line.end_slot)}
     return {"welfare_micros": max(0, welfare), "bound_micros": bound, "gap_micros": max(0, bound - welfare),
             "settled_bound_micros": ceil(_g(book, eligibility, allocation, lam, [
-                cap.rho_micros for cap in allocation.caps], nothing, settled, offered, sites))}
+                cap.rho_micros * (not holds_caps) for cap in allocation.caps], nothing, settled, settled_offer, sites))}
 
 
 def _g(book, eligibility, allocation, lam, rho, sigma, wanted, offered, sites):
@@ -171,9 +178,9 @@ def _g(book, eligibility, allocation, lam, rho, sigma, wanted, offered, sites):
     total += sum(max(gains) for gains in choices.values())
     for j, line in enumerate(book.bids):
         cost = int(book.bids.ask[j]) + ([*rho, 0])[allocation.cap_of_bid[j]]
-        gains = [int(lam[eligibility.signature_of_bid[j]][t]) - cost for t in range(line.start_slot, line.end_slot)]
-        gain = max(0, sum(gains)) if line.minimum_units else sum(max(0, x) for x in gains)
-        total += offered[line.id] * gain
+        gains = [offered[line.id, t] * (int(lam[eligibility.signature_of_bid[j]][t]) - cost)
+                 for t in range(line.start_slot, line.end_slot)]
+        total += max(0, sum(gains)) if line.minimum_units else sum(max(0, x) for x in gains)
     return total + sum(cap.units_max * x for cap, x in zip(allocation.caps, rho, strict=True))
 
 

@@ -111,3 +111,23 @@ def _bid(
         minimum_units=choose(range(1, quantity + 1)) if is_whole else 0,
         parent=choose(("acme", "core", "dune", "elm")) if rules or not is_plain else f"seller{name}", **known,
     )
+
+
+def tied_book(choose: Choose) -> Book:
+    """A book of scarce single slots whose windows tie products together: about one of 150 has no whole optimum."""
+    slots = choose(range(3, 8))
+    lines: list[DemandLine | BidLine] = []
+    for t in range(slots):
+        for name, stands in (("A", True), ("B", 0 < t < slots - 1 and choose((True, True, False))), (
+                "C", choose((True, *[False] * 5)))):
+            if stands:
+                lines.append(bid(f"{name}{t}", 100 * choose((1, 1, 2, 3)), choose((1, 1, 1, 2, 5)), (t, t + 1),
+                                 resource_class=name))
+    for n in range(choose(range(3, 14))):
+        start = choose(range(slots - 1))
+        lines.append(demand(
+            f"d{n}", 100 * choose(range(6, 12)), choose((1, 1, 1, 2, 3)), (start, choose(range(start + 2, slots + 1))),
+            kind=choose((*["window"] * 11, "divisible")),
+            accepted_classes=choose((("A",), ("A",), ("A", "B"), ("A", "B"), ("B", "C"), ("A", "C"), ("A", "B", "C"))),
+        ))
+    return book(*lines, slots=slots)

@@ -43,3 +43,13 @@ def book(
         demands=[line for line in lines if isinstance(line, DemandLine)],
         bids=[line for line in lines if isinstance(line, BidLine)],
     )
+
+
+def odd_cycle(limit, long_limit=None):
+    """Three windows over three scarce slots, each needing two of them: the best fill takes half of each."""
+    return book(
+        bid("scarce", 100, 1, (0, 3), resource_class="A"), bid("other", 100, 5, (1, 2), resource_class="B"),
+        demand("x", limit, 1, (0, 2), kind="window", accepted_classes=("A",)),
+        demand("y", limit, 1, (1, 3), kind="window", accepted_classes=("A",)),
+        demand("z", long_limit or limit, 1, (0, 3), kind="window", accepted_classes=("A", "B")), slots=3,
+    )

@@ -16,7 +16,7 @@ from pricing.errors import CertificateFailed
 from pricing.lines import Rules
 from pricing.verify import verify_bundle
 from tests.pricing.allocations import Trade, case
-from tests.pricing.lines import bid, book, demand
+from tests.pricing.lines import bid, book, demand, odd_cycle
 from tests.pricing.optimum import best_welfare_micros
 from tests.pricing.synthetic import real_sized_book
 
@@ -235,16 +235,6 @@ def test_a_cell_without_a_trade_has_no_price_but_shows_the_best_of_both_sides():
 
 
 # -- whole windows --------------------------------------------------------------------------------------------------
-
-
-def odd_cycle(limit, long_limit=None):
-    """Three windows over three scarce slots, each needing two of them: the best fill takes half of each."""
-    return book(
-        bid("scarce", 100, 1, (0, 3), resource_class="A"), bid("other", 100, 5, (1, 2), resource_class="B"),
-        demand("x", limit, 1, (0, 2), kind="window", accepted_classes=("A",)),
-        demand("y", limit, 1, (1, 3), kind="window", accepted_classes=("A",)),
-        demand("z", long_limit or limit, 1, (0, 3), kind="window", accepted_classes=("A", "B")), slots=3,
-    )
 
 
 @pytest.mark.parametrize("limit", [900, 1_000, 1_100])  # 1,000 puts the only dual half a tick off
