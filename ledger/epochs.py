@@ -17,11 +17,12 @@ from eth_hash.auto import keccak
 
 from ledger.chart import Kind, Origin
 from ledger.errors import UnknownLedger
+from ledger.keccak import merkle_root as many_root
+from ledger.leaves import LEAF_VERSION, leaf_hashes
 from ledger.models import Epoch, EpochAnchor, Ledger, Transfer
 from ledger.money import INT64_MIN
 
 EPOCH_LENGTH_MAX = 100_000  # transfers
-LEAF_VERSION = 1
 NO_ROOT = bytes(32)
 _KINDS = {kind.value: number for number, kind in enumerate(Kind)}
 _ORIGINS = {origin.value: number for number, origin in enumerate(Origin)}
@@ -45,11 +46,14 @@ def close_epoch(ledger: int, now: datetime) -> Epoch | None:
     to_seq = min(next_seq - 1, from_seq + EPOCH_LENGTH_MAX - 1)
     if to_seq < from_seq:
         return None
-    return Epoch.objects.create(
-        ledger=ledger, no=last.no + 1 if last else 1, from_seq=from_seq, to_seq=to_seq, n=to_seq - from_seq + 1,
-        root=merkle_root(_leaves(ledger, from_seq, to_seq)), prev_root=bytes(last.root) if last else NO_ROOT,
-        totals_hash=totals_hash(ledger, to_seq), closed_at=now,
-    )  # fmt: skip
+    no, prev_root = (last.no + 1, bytes(last.root)) if last else (1, NO_ROOT)
+    root, totals = many_root(leaf_hashes(ledger, from_seq, to_seq)), totals_hash(ledger, to_seq)
+    with connection.cursor() as cursor:  # the function knows which epoch is next, and refuses every other
+        cursor.execute(
+            "select seal_epoch(%s, %s, %s, %s, %s, %s, %s, %s)",
+            (ledger, no, from_seq, to_seq, root, prev_root, totals, now),
+        )
+    return Epoch.objects.get(ledger=ledger, no=no)
 
 
 def record_anchor(*, ledger: int, no: int, tx_hash: str, block_number: int, now: datetime) -> None:
@@ -77,10 +81,10 @@ def check_epochs(ledger: int) -> Iterator[tuple[bool, str]]:
             faults.append(f"starts at {epoch.from_seq}, not at {expected_seq}")
         if bytes(epoch.prev_root) != prev_root:
             faults.append("does not carry the root before it")
-        leaves = list(_leaves(ledger, epoch.from_seq, epoch.to_seq))
+        leaves = leaf_hashes(ledger, epoch.from_seq, epoch.to_seq)
         if len(leaves) != epoch.n:
             faults.append(f"has {len(leaves)} transfers, not {epoch.n}")
-        elif merkle_root(leaves) != bytes(epoch.root):
+        elif many_root(leaves) != bytes(epoch.root):
             faults.append("its transfers give another root")
         if totals_hash(ledger, epoch.to_seq) != bytes(epoch.totals_hash):
             faults.append("its balances give another hash")
@@ -132,7 +136,7 @@ def prove_transfer(*, ledger: int, seq: int) -> Inclusion | None:
     epoch = Epoch.objects.filter(ledger=ledger, from_seq__lte=seq, to_seq__gte=seq).first()
     if epoch is None:
         return None
-    level = list(_leaves(ledger, epoch.from_seq, epoch.to_seq))
+    level = [leaf.tobytes() for leaf in leaf_hashes(ledger, epoch.from_seq, epoch.to_seq)]
     place = seq - epoch.from_seq
     leaf, sisters = level[place], []
     while len(level) > 1:
@@ -177,11 +181,6 @@ def _time(value: datetime | None) -> bytes:
     """Microseconds since 1970, or the one number that is no time."""
     micros = INT64_MIN if value is None else (value - _EPOCH_START) // timedelta(microseconds=1)
     return micros.to_bytes(8, "big", signed=True)
-
-
-def _leaves(ledger: int, from_seq: int, to_seq: int) -> Iterator[bytes]:
-    rows = Transfer.objects.filter(ledger=ledger, seq__gte=from_seq, seq__lte=to_seq).order_by("seq")
-    return (leaf_hash(transfer) for transfer in rows.iterator(chunk_size=5_000))
 
 
 def totals_hash(ledger: int, to_seq: int) -> bytes:

@@ -17,6 +17,7 @@ LedgerError                code                   when
  +- AmountOutOfRange       amount_out_of_range    an amount or sum leaves 64 bits
  +- UnlikeAssets           unlike_assets          two assets meet in one sum (also a TypeError)
  +- PostingRefused         posting_refused        a named constraint refused the row; the fact `constraint` says which
+ +- Busy                   ledger_busy            too many wait for this ledger: try again a little later
  +- JobKeyReused           job_key_reused         same dedupe key, another job
  +- UnknownJobKind         unknown_job_kind       no handler is registered for this kind of job
  +- EventReused            event_reused           same incoming event, another body
@@ -101,6 +102,10 @@ class UnlikeAssets(LedgerError, TypeError):
 
 class PostingRefused(LedgerError):
     code = "posting_refused"
+
+
+class Busy(LedgerError):
+    code = "ledger_busy"
 
 
 class JobKeyReused(LedgerError):

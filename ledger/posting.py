@@ -1,7 +1,8 @@
-"""The one way to write transfers: `post_transfers`, a set-based SQL function inside the caller's transaction.
+"""The one way to write transfers: `post_transfers`, inside the caller's transaction.
 
-Two more ways are foreseen with the same meaning, COPY for imports and a combining poster for hot accounts, and roles
-that leave the product no other right than to call the function. They are not here yet.
+Few transfers go to a set-based SQL function, many by COPY (`ledger/bulk.py`); for callers that meet at one hot account
+there is `ledger/poster.py`. Nobody chooses rules by choosing a path: they stand in one trigger behind all of them
+(`migrations/0004_one_wall_for_every_path.py`).
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, DataError, IntegrityError, connection, transaction
 
-from ledger import faults
+from ledger import bulk, faults
 from ledger.chart import CHART
 from ledger.errors import (
     AmountOutOfRange,
@@ -52,10 +53,11 @@ _REFUSALS: dict[str, type[LedgerError]] = {
         PendingTimedOut, UnknownAccount, UnknownLedger,
     )
 }  # fmt: skip
-_POST = """
-    select post_transfers(%s, %s, %s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::smallint[],
-                          %s::text[], %s::uuid[], %s::uuid[], %s::timestamptz[], %s::bytea[], %s::timestamptz[])
-"""
+_ARRAYS = """%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::text[], %s::smallint[], %s::text[], %s::uuid[],
+    %s::uuid[], %s::timestamptz[], %s::bytea[], %s::timestamptz[]"""
+_POST = f"select post_transfers(%s, %s, {_ARRAYS})"
+_POST_RUN = f"select post_run(%s, %s, {_ARRAYS}, %s::int[])"
+COPY_FROM = 500  # so many transfers are faster by COPY
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,21 +130,53 @@ def post_transfers(*, ledger: int, postings: Sequence[Posting], now: datetime) -
     if not postings:
         return 0
     faults.point("ledger.post.before")
-    columns = [
-        [getattr(posting, name) for posting in postings]
-        for name in (
-            "id", "debit", "credit", "amount", "kind", "code", "origin", "pending_id", "link", "timeout_at",
-            "reference", "effective_at",
-        )
-    ]  # fmt: skip
-    columns[4] = [str(kind) for kind in columns[4]]
-    columns[5] = [int(code) for code in columns[5]]
-    columns[6] = [str(origin) for origin in columns[6]]
-    with _typed_refusals(ledger, postings), _savepoint(), connection.cursor() as cursor:
-        cursor.execute(_POST, [ledger, now, *columns])
-        written = int(cursor.fetchone()[0])
+    written = _copy(ledger, postings, now) if len(postings) >= COPY_FROM else None
+    if written is None:
+        arrays = bulk.arrays(postings)
+        with _typed_refusals(ledger, postings), _savepoint(), connection.cursor() as cursor:
+            cursor.execute(_POST, [ledger, now, *arrays])
+            written = int(cursor.fetchone()[0])
     faults.point("ledger.post.after")
     return written
+
+
+class NotTogether(Exception):
+    """Written together, these groups would not each have the answer that they have alone."""
+
+
+def post_run(*, ledger: int, groups: Sequence[Sequence[Posting]], now: datetime) -> int:
+    """Write the groups of several callers by one statement, and return how many transfers were new; for the poster.
+
+    Outside a transaction all is durable when this returns. Raises what `post_transfers` raises, and NotTogether where
+    one of several groups would have had another answer alone, or holds an id that is known.
+    """
+    postings = [posting for group in groups for posting in group]
+    places = [place for place, group in enumerate(groups) for _ in group]
+    try:
+        with _typed_refusals(ledger, postings), connection.cursor() as cursor:
+            cursor.execute(_POST_RUN, [ledger, now, *bulk.arrays(postings), places])
+            return int(cursor.fetchone()[0])
+    except DatabaseError as error:
+        if getattr(error.__cause__, "sqlstate", None) == "GL003":
+            raise NotTogether from error
+        raise
+
+
+def _copy(ledger: int, postings: Sequence[Posting], now: datetime) -> int | None:
+    """Write all by COPY; None where the database refused, whatever for.
+
+    COPY knows no id that was posted before, and gives its refusals row by row. What it refuses is asked again of the
+    function, so that the answer to a call does not depend on its length.
+    """
+    try:
+        with transaction.atomic():
+            return bulk.copy(ledger, postings, now)
+    except (bulk.NotForCopy, IntegrityError, DataError):
+        return None
+    except DatabaseError as error:
+        if getattr(error.__cause__, "sqlstate", None) != "GL000":
+            raise
+        return None
 
 
 @contextmanager

@@ -120,7 +120,7 @@ _CHECKS: tuple[tuple[str, str, str], ...] = (
 _LEFT_LYING = """
     select 'account ' || a.id || ' ' || a.code as wrong, a.debits_posted - a.credits_posted as left_over,
            max(t.posted_at) as since
-      from ledger_account a join ledger_transfer t on t.ledger = a.ledger and a.id in (t.debit, t.credit)
+      from ledger_account a join ledger_transfer t on t.ledger = a.ledger and array[t.debit, t.credit] @> array[a.id]
      where a.ledger = %(ledger)s and a.code in ('chain.clearing', 'suspense') and a.debits_posted <> a.credits_posted
      group by a.id having max(t.posted_at) < %(oldest)s order by a.id limit 1"""
 

@@ -155,7 +155,7 @@ _STATEMENT = """
                case when t.kind in ('posted', 'post') then t.amount else 0 end as posted,
                case t.kind when 'posted' then 0 when 'pending' then t.amount else -p.amount end as pending
           from mine m
-          join ledger_transfer t on t.ledger = %(ledger)s and m.id in (t.debit, t.credit)
+          join ledger_transfer t on t.ledger = %(ledger)s and array[t.debit, t.credit] @> array[m.id]
           left join ledger_transfer p on p.ledger = t.ledger and p.id = t.pending_id)
     select v.seq, v.id, v.account_code, v.scope, o.code as other_code, v.kind, v.code as reason, v.origin,
            v.sign * v.posted as posted_change,

@@ -53,7 +53,8 @@ NEVER_OVER_HTTP: dict[type[Exception], str] = {
         "a mistake of ours in a posting: the request rolls back whole",
     ),
     **dict.fromkeys(
-        (books.JobKeyReused, books.UnknownJobKind, books.EventReused, books.ClockMissing, books.StaleWords),
+        (books.JobKeyReused, books.UnknownJobKind, books.EventReused, books.ClockMissing, books.StaleWords,
+         books.Busy),
         "raised by jobs",
     ),
 }  # fmt: skip

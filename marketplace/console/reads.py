@@ -10,7 +10,7 @@ from typing import Any
 from django.db.models import CharField, Count, F, Q, QuerySet, Sum
 from django.db.models.functions import Cast
 
-from ledger.models import Account, ChainIntent, Epoch, EpochAnchor, Outbox, Reconciliation, Transfer
+from ledger.models import TOUCHED, Account, ChainIntent, Epoch, EpochAnchor, Outbox, Reconciliation, Transfer
 from ledger.selectors import TrialBalance, halt_reason, trial_balance
 from ledger.services import USD2_LEDGER, USDC6_LEDGER
 from ledger.tasks import dead_jobs
@@ -134,8 +134,9 @@ def slash_queue() -> list[SlashCase]:
 
 def revenue() -> Revenue:
     """Return the platform's fees by origin, from the transfers themselves."""
-    fees = Account.objects.filter(ledger_id=USDC6_LEDGER, code="foundation.fees").values("pk")
-    moved = Transfer.objects.filter(ledger=USDC6_LEDGER, credit__in=fees, kind__in=("posted", "post"))
+    fees = list(Account.objects.filter(ledger_id=USDC6_LEDGER, code="foundation.fees").values_list("pk", flat=True))
+    touching = Transfer.objects.alias(touched=TOUCHED).filter(touched__overlap=fees)  # the index knows both sides
+    moved = touching.filter(ledger=USDC6_LEDGER, credit__in=fees, kind__in=("posted", "post"))
     sums = {row["origin"]: int(row["total"]) for row in moved.order_by().values("origin").annotate(total=Sum("amount"))}
     return Revenue(sums.pop("organic", 0), sorted(sums.items()))
 

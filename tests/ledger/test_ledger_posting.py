@@ -219,6 +219,17 @@ def test_a_sum_beyond_64_bits_is_an_error_and_nothing_moves(books, accounts):
 # -- linked groups ---------------------------------------------------------------------------------------------------
 
 
+def test_too_little_money_is_never_called_too_large_an_amount(books):
+    """What is spent and what is reserved may together leave 64 bits where each of them fits."""
+    buyer, window = books.id(), books.id()
+    books.deposit(buyer, 60)
+    available, held = books.account("buyer.available", buyer), books.account("buyer.held", buyer, window)
+    books.post(books.posting(available, books.account("suspense"), 50))
+
+    with pytest.raises(InsufficientFunds):
+        books.post(books.posting(available, held, INT64_MAX, kind="pending"))
+
+
 def test_a_linked_group_arrives_whole(books, accounts):
     link = books.id()
     group = [books.posting(*accounts, amount, link=link) for amount in (1, 2, 3)]

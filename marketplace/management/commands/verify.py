@@ -22,7 +22,8 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("what", nargs="?", choices=("clearing",), help="check only a bundle: clearing PATH")
+        only = "check only a bundle: clearing PATH; or only the books: ledger"
+        parser.add_argument("what", nargs="?", choices=("clearing", "ledger"), help=only)
         parser.add_argument("path", nargs="?", type=Path, help="folder or .zip of the bundle")
         parser.add_argument("--replay", action="store_true", help="clear the bundle's lines again, compare every byte")
         parser.add_argument("--demo", action="store_true", help="of the last demo instead of the live market")
@@ -37,6 +38,9 @@ class Command(BaseCommand):
             return
         if demo:
             use_demo_database(fresh=False)
+        if what == "ledger":
+            self.check_books()
+            return
         if "marketplace_window" not in connection.introspection.table_names():
             raise CommandError("There is no market here yet; `manage.py up` or `manage.py demo` makes one.")
         from marketplace.invariants import check_everything
@@ -49,6 +53,22 @@ class Command(BaseCommand):
         self.stdout.write(f"{len(findings)} invariants checked, {broken} broken")
         if broken:
             raise CommandError("At least one invariant is broken.", returncode=1)
+
+    def check_books(self) -> None:
+        """Recompute every ledger from its transfers in one pass: roots, links, totals, floors, balances."""
+        from ledger.audit import audit_ledger
+        from ledger.models import Ledger
+
+        if "ledger_ledger" not in connection.introspection.table_names():
+            raise CommandError("There are no books here yet; `manage.py up` or `manage.py demo` makes some.")
+        ledgers = list(Ledger.objects.order_by("pk"))
+        findings = [found for ledger in ledgers for found in audit_ledger(ledger.pk)]
+        for found in findings:
+            self.stdout.write(f"{'ok    ' if found.ok else 'BROKEN'}  {found.invariant}: {found.detail}")
+        transfers, broken = sum(ledger.next_seq - 1 for ledger in ledgers), sum(not found.ok for found in findings)
+        self.stdout.write(f"{transfers} transfers, {len(findings)} invariants checked, {broken} broken")
+        if broken:
+            raise CommandError("The books are not what their history says.", returncode=1)
 
     def check_bundle(self, path: Path | None) -> None:
         """Check one public bundle as an outsider would."""
