@@ -9,9 +9,10 @@ from pricing.book import TICK_MICROS, Book, Ints, exact_sum
 from pricing.certificate import line_gains
 from pricing.fill import Prices, price_pools, window_units
 from pricing.prices import midpoint
-from pricing.programme import NEVER, Market, Steps
+from pricing.programme import Market
 from pricing.ranges import Lines, cover, exact_product, range_sums, strictly_filled, surplus
 from pricing.settle import Settled
+from pricing.steps import NEVER, Steps
 
 
 @dataclass(frozen=True, eq=False)

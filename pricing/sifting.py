@@ -20,8 +20,9 @@ import numpy as np
 from pricing import errors, highs
 from pricing.book import Flags, Ints
 from pricing.highs import AT_LOWER, AT_UPPER, BASIC, Columns, Floats, Model
-from pricing.programme import IN, NEVER, OUT, Focus, Hidden, Market, Programme, Steps, build_programme
+from pricing.programme import IN, OUT, Market, Programme, build_programme
 from pricing.ranges import Lines, cover, range_sums
+from pricing.steps import NEVER, Focus, Hidden, Steps
 
 DIRECT_LINE_SLOTS = 250_000  # up to here the whole programme is one small solve
 SWEEP_BUCKET = 0.05  # of a price

@@ -5,8 +5,9 @@ import pytest
 
 from pricing.book import DIVISIBLE
 from pricing.eligibility import match_lines
-from pricing.programme import NEVER, CapRow, Focus, build_programme, make_market
+from pricing.programme import CapRow, build_programme, make_market
 from pricing.sifting import run
+from pricing.steps import NEVER, Focus
 from tests.pricing.drawn import by_seed, small_book
 from tests.pricing.lines import bid, book, demand
 from tests.pricing.optimum import best_welfare_micros
