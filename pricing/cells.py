@@ -13,6 +13,7 @@ from pricing.programme import Market
 from pricing.ranges import Lines, cover, exact_product, range_sums, strictly_filled, surplus
 from pricing.settle import Settled
 from pricing.steps import NEVER, Steps
+from pricing.threads import both
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +37,10 @@ def add_up(book: Book, settled: Settled) -> Worth:
     parts = [np.rint(part).astype(np.int64) for part in programme.split(settled.x)]
     windows, whole_bids = window_units(settled, book)
     flow_mask, flow_group = market.pair_mask[programme.flow_pair], market.pair_group[programme.flow_pair]
-    bought = _side(market.divisible, programme.demand, parts[0], prices.demand, 1, market.windows.lines, windows)
-    sold = _side(market.offered, programme.supply, parts[1], prices.supply, -1, market.whole_bids.lines, whole_bids)
+    bought, sold = both(
+        lambda: _side(market.divisible, programme.demand, parts[0], prices.demand, 1, market.windows.lines, windows),
+        lambda: _side(market.offered, programme.supply, parts[1], prices.supply, -1, market.whole_bids.lines,
+                      whole_bids))
     for side, row_of_pool, row_of_flow, rows in (
         (bought, market.mask_of_pool, flow_mask, len(market.accepts)),
         (sold, market.group_of_pool, flow_group, market.accepts.shape[1]),

@@ -66,8 +66,11 @@ class Model(Protocol):
 
     x: Floats  # [columns]
     row_duals: Floats  # [rows] change of the optimum per unit of right side
-    reduced_costs: Floats  # [columns] cost - matrix' @ row_duals; >= 0 at a lower bound, <= 0 at an upper bound
     iterations: int
+
+    @property
+    def reduced_costs(self) -> Floats:
+        """cost - matrix' @ row_duals; >= 0 at a lower bound, <= 0 at an upper bound.  # [columns]"""
 
     def run(self) -> None: ...
     def set_cost(self, cost: Floats) -> None: ...
@@ -113,7 +116,7 @@ class WarmModel:
 
     def run(self) -> None:
         if not self._count:  # HiGHS has no answer for a model without columns
-            self.x, self.reduced_costs, self.row_duals = np.zeros(0), np.zeros(0), np.zeros(self._rows)
+            self.x, self.row_duals = np.zeros(0), np.zeros(self._rows)
             return
         self._handle.run()
         status, known = self._handle.getModelStatus(), self._core.HighsModelStatus
@@ -129,8 +132,12 @@ class WarmModel:
         solution = self._handle.getSolution()
         self.x = np.asarray(solution.col_value)
         self.row_duals = np.asarray(solution.row_dual)
-        self.reduced_costs = np.asarray(solution.col_dual)
         self.iterations += int(self._handle.getInfo().simplex_iteration_count)
+
+    @property
+    def reduced_costs(self) -> Floats:
+        """Most optima are asked for prices only, and reading a column's number costs as much as some pivots."""
+        return np.asarray(self._handle.getSolution().col_dual if self._count else [], dtype=np.float64)
 
     def set_cost(self, cost: Floats) -> None:
         self._handle.changeColsCost(self._count, np.arange(self._count, dtype=np.int32), cost)
@@ -172,7 +179,7 @@ class ColdModel:
 
     def run(self) -> None:
         if not len(self._cost):
-            self.x, self.reduced_costs, self.row_duals = np.zeros(0), np.zeros(0), np.zeros(len(self._row_lower))
+            self.x, self.row_duals = np.zeros(0), np.zeros(len(self._row_lower))
             return
         equal = self._row_lower == self._row_upper
         below = ~equal  # every other row of ours has an upper side only
@@ -189,8 +196,12 @@ class ColdModel:
         self.row_duals[equal] = found.eqlin.marginals
         if below.any():
             self.row_duals[below] = found.ineqlin.marginals
-        self.reduced_costs = self._cost - self._matrix.T @ self.row_duals
         self.iterations += int(found.nit)
+
+    @property
+    def reduced_costs(self) -> Floats:
+        costs: Floats = self._cost - self._matrix.T @ self.row_duals
+        return costs
 
     def set_cost(self, cost: Floats) -> None:
         self._cost = cost.copy()

@@ -31,7 +31,8 @@ from pricing.draws import WEIGHT_BITS, mixed
 from pricing.eligibility import Eligibility
 from pricing.highs import Columns, Floats
 from pricing.ranges import Lines, cover, join_lines, line_slots, range_sums
-from pricing.steps import NEVER, Focus, Steps, in_order, merge_steps, widen_steps
+from pricing.steps import NEVER, Focus, Hidden, Steps, in_order, merge_steps, narrow_steps, widen_steps
+from pricing.threads import both
 
 NO_CAP = -1
 GIFT_TOTAL = 0.25  # units, over all cells: prices answer, quantities cannot
@@ -421,28 +422,22 @@ class Programme:
         return self.market.cells + len(self.market.cap_units)
 
 
-def build_programme(market: Market, focus: Focus | None, narrower: Programme | None = None) -> Programme:
+def build_programme(market: Market, focus: Focus | None, known: Programme | None = None) -> Programme:
     """The programme over all steps, or over those that the focus shows.
 
-    `narrower` is one of the same market around the same prices in which less was to be seen.
+    `known` is one of the same market with a part of the steps: around the same prices with less to be seen, or in a
+    wider band around prices nearby.
     """
     slots = market.slots
     demand_rows, supply_rows = market.demand_row[market.mask_of_pool], market.supply_row[market.group_of_pool]
     hidden = focus.hidden if focus else None
     met, met_supply = (focus.demand, focus.supply) if focus else (None, None)
-    if narrower is not None and narrower.focus is not None and focus is not None and hidden is not None:
-        seen = narrower.focus.hidden
-        demand = widen_steps(narrower.demand, market.divisible, demand_rows, focus.demand, focus,
-                        hidden.demand, seen.demand if seen else None)
-        supply = widen_steps(narrower.supply, market.offered, supply_rows, focus.supply, focus,
-                        hidden.supply, seen.supply if seen else None)
+    if known is not None and known.focus is not None and focus is not None and hidden is not None:
+        demand, supply = _refocused(market, focus, hidden, known, known.focus)
     else:
-        # The budget counts what each line of the Foundation may cost, so none of them is merged with dearer ones.
-        own = market.is_foundation[market.divisible.pool]
-        demand = merge_steps(market.divisible.take(~own), demand_rows, met, focus, hidden.demand if hidden else None)
-        if own.any():
-            demand = in_order(demand, merge_steps(market.divisible.take(own), demand_rows, None, None, None))
-        supply = merge_steps(market.offered, supply_rows, met_supply, focus, hidden.supply if hidden else None)
+        demand, supply = both(
+            lambda: _merge_demand(market, focus, demand_rows),
+            lambda: merge_steps(market.offered, supply_rows, met_supply, focus, hidden.supply if hidden else None))
     band = focus.whole_band if focus else 0.0
     window_column, window_first, window_units = _merge_wholes(
         market.windows, met, band, 1, hidden.windows if hidden else None)
@@ -473,6 +468,34 @@ def build_programme(market: Market, focus: Focus | None, narrower: Programme | N
         market, focus, demand, supply, window_column, bid_column, window_units, bid_units, window_first, bid_first,
         flow_pair, flow_slot, short_row, _stack(parts), lower, upper,
     )
+
+
+def _merge_demand(market: Market, focus: Focus | None, rows: Ints) -> Steps:
+    met, hidden = (focus.demand, focus.hidden) if focus else (None, None)
+    own = market.is_foundation[market.divisible.pool]
+    if not own.any():
+        return merge_steps(market.divisible, rows, met, focus, hidden.demand if hidden else None)
+    # The budget counts what each line of the Foundation may cost, so none of them is merged with dearer ones.
+    others = merge_steps(market.divisible.take(~own), rows, met, focus, hidden.demand if hidden else None)
+    return in_order(others, merge_steps(market.divisible.take(own), rows, None, None, None))
+
+
+def _refocused(market: Market, focus: Focus, hidden: Hidden, known: Programme, old: Focus) -> tuple[Steps, Steps]:
+    """The steps of both sides from those of a known programme; only the lines in cells that are wide now are merged."""
+    demand, supply, seen = known.demand, known.supply, old.hidden or _nothing(market)
+    if focus.band < old.band:
+        demand = narrow_steps(demand, focus.demand, focus.band, seen.demand | market.is_foundation[:, None])
+        supply = narrow_steps(supply, focus.supply, focus.band, seen.supply)
+    demand_rows, supply_rows = market.demand_row[market.mask_of_pool], market.supply_row[market.group_of_pool]
+    return both(
+        lambda: widen_steps(demand, market.divisible, demand_rows, focus.demand, focus, hidden.demand & ~seen.demand),
+        lambda: widen_steps(supply, market.offered, supply_rows, focus.supply, focus, hidden.supply & ~seen.supply))
+
+
+def _nothing(market: Market) -> Hidden:
+    shapes = ((len(market.mask_of_pool), market.slots), (len(market.group_of_pool), market.slots),
+              (len(market.windows),), (len(market.whole_bids),), (len(market.pair_mask), market.slots))
+    return Hidden(*(np.zeros(shape, dtype=np.bool_) for shape in shapes))
 
 
 def _dearest(market: Market) -> float:

@@ -95,17 +95,29 @@ def merge_steps(
     return in_order(inner, tails.steps())
 
 
-def widen_steps(
-    steps: Steps, lines: Lines, rows: Ints, met: Ints, focus: Focus, wide: Flags, was_wide: Flags | None
-) -> Steps:
-    """The same steps, but for the cells that are wide now and were not."""
-    changed = wide if was_wide is None else wide & ~was_wide
+def widen_steps(steps: Steps, lines: Lines, rows: Ints, met: Ints, focus: Focus, changed: Flags) -> Steps:
+    """The same steps, but for the changed cells, which are wide now."""
     if not changed.any():
         return steps
     touching = range_sums(changed.astype(np.int64), lines.pool, lines.start, lines.end) > 0
     there = merge_steps(lines.take(touching), np.where(changed, rows, -1), met, focus, changed)
     kept = ~changed.ravel()[steps.cell]
     return in_order(Steps(steps.cell[kept], steps.price[kept], steps.units[kept], steps.beyond[kept]), there)
+
+
+def narrow_steps(steps: Steps, met: Ints, band: float, kept: Flags) -> Steps:
+    """The same steps, where all further from their price than the band is one step each way, but in `kept` cells."""
+    reach = np.maximum(2, (met * band).astype(np.int64)).ravel()[steps.cell]
+    above = steps.price - met.ravel()[steps.cell]
+    is_near = (np.abs(above) <= reach) | kept.ravel()[steps.cell]
+    beyond = np.where((steps.beyond == 0) & ~is_near, np.sign(above).astype(np.int64), steps.beyond)
+    run = steps.cell * 3 + beyond  # steps are in order, so all beyond the band on one side of a cell stand together
+    first = np.flatnonzero((np.diff(run, prepend=-2) != 0) | (beyond == 0))
+    if not len(first):
+        return steps
+    last = np.append(first[1:], len(steps)) - 1
+    nearest = np.where(beyond[first] < 0, last, first)
+    return Steps(steps.cell[first], steps.price[nearest], np.add.reduceat(steps.units, first), beyond[first])
 
 
 class _Tails:
