@@ -310,8 +310,6 @@ def _by_cell(steps: Steps, fill: Floats, basic: Flags, shape: tuple[int, int]) -
 
 def _map_basis(programme: Programme, basis: Basis) -> tuple[highs.Statuses, Flags]:
     """Statuses of columns and rows that say the same as the old basis; as many are basic as there are rows."""
-    market = programme.market
-    rows = basis.rows_basic.copy()
     demand = _step_status(programme.demand, basis.demand_fill, basis.demand_price, is_supply=False)
     supply = _step_status(programme.supply, basis.supply_fill, basis.supply_price, is_supply=True)
     windows = basis.windows[programme.window_first]
@@ -319,12 +317,18 @@ def _map_basis(programme: Programme, basis: Basis) -> tuple[highs.Statuses, Flag
     flows = np.where(basis.flow_basic[programme.flow_pair, programme.flow_slot], BASIC, AT_LOWER).astype(np.int8)
     short = np.full(len(programme.short_row), AT_LOWER, dtype=np.int8)
     columns = np.concatenate([demand, supply, windows, bids, flows, short])
-    missing = market.rows - int((columns == BASIC).sum()) - int(rows.sum())
+    return columns, balanced_rows(basis.rows_basic, int((columns == BASIC).sum()))
+
+
+def balanced_rows(rows: Flags, columns_basic: int) -> Flags:
+    """The same basic rows, with some more or fewer, so that with the columns as many are basic as there are rows."""
+    balanced = rows.copy()
+    missing = len(rows) - columns_basic - int(rows.sum())
     if missing > 0:
-        rows[np.flatnonzero(~rows)[:missing]] = True  # the solver mends what is singular
+        balanced[np.flatnonzero(~rows)[:missing]] = True  # the solver mends what is singular
     elif missing < 0:
-        rows[np.flatnonzero(rows)[:-missing]] = False
-    return columns, rows
+        balanced[np.flatnonzero(rows)[:-missing]] = False
+    return balanced
 
 
 def _step_status(steps: Steps, fill: Floats, price: Floats, *, is_supply: bool) -> highs.Statuses:
