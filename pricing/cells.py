@@ -79,19 +79,26 @@ def bound_micros(market: Market, prices: Prices, unit_micros: int = TICK_MICROS)
 
     Prices of lines and duals are in units of so many micro-USD.
     """
+    denominator = prices.sigma[1]
+    bought, sold = both(lambda: _demand_gains(market, prices), lambda: _supply_gains(market, prices))
+    total = bought + denominator * sold
+    total += denominator * sum(int(units) * int(rho) for units, rho in zip(market.cap_units, prices.rho, strict=True))
+    total += prices.sigma[0] * (market.budget_ticks or 0)
+    return -(-total * unit_micros // denominator)
+
+
+def _demand_gains(market: Market, prices: Prices) -> int:
+    """What demands gain, times the denominator of sigma."""
     kept, denominator = prices.sigma[1] - prices.sigma[0], prices.sigma[1]
     mu = prices.mu[market.mask_of_pool]
-    total = 0
+    total = denominator * _best_of_choices(market, mu)
     windows, free = market.windows.lines, market.windows.choice < 0
     for is_foundation in (False, True):
         share = kept if is_foundation else denominator
         for lines, is_divisible in ((market.divisible, True), (windows.take(free), False)):
             own = lines.take(market.is_foundation[lines.pool] == is_foundation)
             total += line_gains(own, np.full(len(own), is_divisible), mu, share, denominator)
-    total += denominator * (_best_of_choices(market, mu) + _supply_gains(market, prices))
-    total += denominator * sum(int(units) * int(rho) for units, rho in zip(market.cap_units, prices.rho, strict=True))
-    total += prices.sigma[0] * (market.budget_ticks or 0)
-    return -(-total * unit_micros // denominator)
+    return total
 
 
 def _best_of_choices(market: Market, mu: Ints) -> int:
