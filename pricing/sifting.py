@@ -336,7 +336,7 @@ def _step_status(steps: Steps, fill: Floats, price: Floats, *, is_supply: bool) 
 
     The steps before it are full, so the cell's price stays about what it was.
     """
-    order = np.lexsort((steps.price if is_supply else -steps.price, steps.cell))
+    order = slice(None, None, 1 if is_supply else -1)  # by cell, the best step first
     cell, units = steps.cell[order], steps.units[order].astype(np.float64)
     is_first = np.diff(cell, prepend=-1) != 0
     is_last = np.append(is_first[1:], True)[:len(cell)]
