@@ -5,7 +5,8 @@ r"""An optimum of the whole programme, found in small parts of it: sweep, band, 
 2. Band. The whole programme in buckets around the prices of the sweep, then in single ticks around those of the
    buckets; an old basis maps to new columns, since the steps of a cell are equal unit vectors.
 3. Look. The optimum in the band is one of the whole programme unless something out of sight would trade at its prices:
-   lines beyond the band, windows taken for clear, flows taken for too dear. Then once more, wider.
+   lines beyond the band, windows taken for clear, flows taken for too dear. Then once more with that in sight, and with
+   a narrower band everywhere else: prices are known by now, and fewer columns are solved sooner.
 
 Small programmes are solved at once, with every step in sight. Either way ends at the same published numbers: `settle`
 takes the unique dual and the unique fill out of all optimal ones.
