@@ -9,9 +9,11 @@ from pricing.book import TICK_MICROS, Book, Ints, exact_sum
 from pricing.certificate import line_gains
 from pricing.fill import Prices, price_pools, window_units
 from pricing.prices import midpoint
-from pricing.programme import NEVER, Market, Steps
+from pricing.programme import Market
 from pricing.ranges import Lines, cover, exact_product, range_sums, strictly_filled, surplus
 from pricing.settle import Settled
+from pricing.steps import NEVER, Steps
+from pricing.threads import both
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +37,10 @@ def add_up(book: Book, settled: Settled) -> Worth:
     parts = [np.rint(part).astype(np.int64) for part in programme.split(settled.x)]
     windows, whole_bids = window_units(settled, book)
     flow_mask, flow_group = market.pair_mask[programme.flow_pair], market.pair_group[programme.flow_pair]
-    bought = _side(market.divisible, programme.demand, parts[0], prices.demand, 1, market.windows.lines, windows)
-    sold = _side(market.offered, programme.supply, parts[1], prices.supply, -1, market.whole_bids.lines, whole_bids)
+    bought, sold = both(
+        lambda: _side(market.divisible, programme.demand, parts[0], prices.demand, 1, market.windows.lines, windows),
+        lambda: _side(market.offered, programme.supply, parts[1], prices.supply, -1, market.whole_bids.lines,
+                      whole_bids))
     for side, row_of_pool, row_of_flow, rows in (
         (bought, market.mask_of_pool, flow_mask, len(market.accepts)),
         (sold, market.group_of_pool, flow_group, market.accepts.shape[1]),
@@ -75,19 +79,26 @@ def bound_micros(market: Market, prices: Prices, unit_micros: int = TICK_MICROS)
 
     Prices of lines and duals are in units of so many micro-USD.
     """
+    denominator = prices.sigma[1]
+    bought, sold = both(lambda: _demand_gains(market, prices), lambda: _supply_gains(market, prices))
+    total = bought + denominator * sold
+    total += denominator * sum(int(units) * int(rho) for units, rho in zip(market.cap_units, prices.rho, strict=True))
+    total += prices.sigma[0] * (market.budget_ticks or 0)
+    return -(-total * unit_micros // denominator)
+
+
+def _demand_gains(market: Market, prices: Prices) -> int:
+    """What demands gain, times the denominator of sigma."""
     kept, denominator = prices.sigma[1] - prices.sigma[0], prices.sigma[1]
     mu = prices.mu[market.mask_of_pool]
-    total = 0
+    total = denominator * _best_of_choices(market, mu)
     windows, free = market.windows.lines, market.windows.choice < 0
     for is_foundation in (False, True):
         share = kept if is_foundation else denominator
         for lines, is_divisible in ((market.divisible, True), (windows.take(free), False)):
             own = lines.take(market.is_foundation[lines.pool] == is_foundation)
             total += line_gains(own, np.full(len(own), is_divisible), mu, share, denominator)
-    total += denominator * (_best_of_choices(market, mu) + _supply_gains(market, prices))
-    total += denominator * sum(int(units) * int(rho) for units, rho in zip(market.cap_units, prices.rho, strict=True))
-    total += prices.sigma[0] * (market.budget_ticks or 0)
-    return -(-total * unit_micros // denominator)
+    return total
 
 
 def _best_of_choices(market: Market, mu: Ints) -> int:

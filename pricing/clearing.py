@@ -32,7 +32,7 @@ from pricing.highs import Floats
 from pricing.programme import CapRow, Market, make_market
 from pricing.ranges import Lines, cover, exact_product
 from pricing.reasons import Quotes, ReasonColumns, ReasonLine, judge, quote_cells, reason_lines
-from pricing.sifting import Named, Start, carry_over
+from pricing.sifting import Named, carry_over
 from pricing.wholes import Relaxed, Whole, settle_whole
 
 RULE_VERSION = 2
@@ -210,11 +210,11 @@ class _Solver:
         self, rows: tuple[CapRow, ...], budget: int | None, previous: Priced | None
     ) -> tuple[Market, Whole]:
         market = make_market(self.book, self.eligibility, caps=rows, budget_micros=budget)
-        start: Start | None = None
-        if previous is not None and not rows and not previous.caps:
-            start = carry_over(previous.whole.start, _names(previous.book, previous.eligibility, previous.market),
-                               _names(self.book, self.eligibility, market))
-        return market, settle_whole(self.book, market, start)
+        if previous is None or rows or previous.caps:
+            return market, settle_whole(self.book, market, None)
+        start = carry_over(previous.whole.start, _names(previous.book, previous.eligibility, previous.market),
+                           _names(self.book, self.eligibility, market))
+        return market, settle_whole(self.book, market, start, previous.whole.settled.face)
 
     def _is_within_budget(self, whole: Whole) -> bool:
         """What the Foundation won costs no more than its budget, at its limits."""

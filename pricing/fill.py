@@ -14,10 +14,11 @@ from pricing import errors
 from pricing.awards import share_pro_rata
 from pricing.book import Book, Ints
 from pricing.draws import Words
-from pricing.programme import IN, NEVER, Market, Steps, Wholes
+from pricing.programme import IN, Market, Wholes
 from pricing.ranges import Lines, line_slots, slot_by_slot
 from pricing.settle import Settled
 from pricing.sifting import pool_prices
+from pricing.steps import NEVER, Steps
 
 
 @dataclass(frozen=True, eq=False)

@@ -66,8 +66,11 @@ class Model(Protocol):
 
     x: Floats  # [columns]
     row_duals: Floats  # [rows] change of the optimum per unit of right side
-    reduced_costs: Floats  # [columns] cost - matrix' @ row_duals; >= 0 at a lower bound, <= 0 at an upper bound
     iterations: int
+
+    @property
+    def reduced_costs(self) -> Floats:
+        """cost - matrix' @ row_duals; >= 0 at a lower bound, <= 0 at an upper bound.  # [columns]"""
 
     def run(self) -> None: ...
     def set_cost(self, cost: Floats) -> None: ...
@@ -95,15 +98,6 @@ class WarmModel:
         if len(columns.rows) and not 0 <= int(columns.rows.min()) <= int(columns.rows.max()) < len(row_lower):
             raise errors.SolverFailed("A column points at no row.")  # HiGHS would not look, and corrupt its memory
         core = _core()
-        lp = core.HighsLp()
-        lp.num_col_, lp.num_row_ = len(columns.cost), len(row_lower)
-        lp.col_cost_, lp.col_lower_, lp.col_upper_ = columns.cost, columns.lower, columns.upper
-        lp.row_lower_, lp.row_upper_ = row_lower, row_upper
-        lp.a_matrix_.num_col_, lp.a_matrix_.num_row_ = len(columns.cost), len(row_lower)
-        lp.a_matrix_.format_ = core.MatrixFormat.kColwise
-        lp.a_matrix_.start_ = columns.starts.astype(np.int32)
-        lp.a_matrix_.index_ = columns.rows.astype(np.int32)
-        lp.a_matrix_.value_ = columns.values
         self._handle = core._Highs()
         self._core = core
         for option, value in (("output_flag", False), ("presolve", "on" if presolve else "off"), ("threads", 1),
@@ -111,13 +105,18 @@ class WarmModel:
                               # perturbed costs would undo a good basis: 12,000 pivots in place of 400
                               ("dual_simplex_cost_perturbation_multiplier", 0.0)):
             self._handle.setOptionValue(option, value)
-        self._handle.passModel(lp)
         self._count, self._rows = len(columns.cost), len(row_lower)
+        kinds = np.zeros(self._count, dtype=np.int32)  # all continuous
+        # As arrays: the attributes of a `HighsLp` would be copied number by number, six times slower.
+        self._handle.passModel(
+            self._count, self._rows, len(columns.rows), int(core.MatrixFormat.kColwise),
+            int(core.ObjSense.kMinimize), 0.0, columns.cost, columns.lower, columns.upper, row_lower, row_upper,
+            columns.starts.astype(np.int32), columns.rows.astype(np.int32), columns.values, kinds)
         self.iterations = 0
 
     def run(self) -> None:
         if not self._count:  # HiGHS has no answer for a model without columns
-            self.x, self.reduced_costs, self.row_duals = np.zeros(0), np.zeros(0), np.zeros(self._rows)
+            self.x, self.row_duals = np.zeros(0), np.zeros(self._rows)
             return
         self._handle.run()
         status, known = self._handle.getModelStatus(), self._core.HighsModelStatus
@@ -133,8 +132,12 @@ class WarmModel:
         solution = self._handle.getSolution()
         self.x = np.asarray(solution.col_value)
         self.row_duals = np.asarray(solution.row_dual)
-        self.reduced_costs = np.asarray(solution.col_dual)
         self.iterations += int(self._handle.getInfo().simplex_iteration_count)
+
+    @property
+    def reduced_costs(self) -> Floats:
+        """Most optima are asked for prices only, and reading a column's number costs as much as some pivots."""
+        return np.asarray(self._handle.getSolution().col_dual if self._count else [], dtype=np.float64)
 
     def set_cost(self, cost: Floats) -> None:
         self._handle.changeColsCost(self._count, np.arange(self._count, dtype=np.int32), cost)
@@ -176,7 +179,7 @@ class ColdModel:
 
     def run(self) -> None:
         if not len(self._cost):
-            self.x, self.reduced_costs, self.row_duals = np.zeros(0), np.zeros(0), np.zeros(len(self._row_lower))
+            self.x, self.row_duals = np.zeros(0), np.zeros(len(self._row_lower))
             return
         equal = self._row_lower == self._row_upper
         below = ~equal  # every other row of ours has an upper side only
@@ -193,8 +196,12 @@ class ColdModel:
         self.row_duals[equal] = found.eqlin.marginals
         if below.any():
             self.row_duals[below] = found.ineqlin.marginals
-        self.reduced_costs = self._cost - self._matrix.T @ self.row_duals
         self.iterations += int(found.nit)
+
+    @property
+    def reduced_costs(self) -> Floats:
+        costs: Floats = self._cost - self._matrix.T @ self.row_duals
+        return costs
 
     def set_cost(self, cost: Floats) -> None:
         self._cost = cost.copy()

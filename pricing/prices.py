@@ -19,9 +19,10 @@ import numpy as np
 
 from pricing import errors
 from pricing.book import Flags, Ints
-from pricing.programme import IN, NEVER
+from pricing.programme import IN
 from pricing.ranges import line_slots
 from pricing.settle import TOLERANCE, Settled
+from pricing.steps import NEVER
 
 
 def midpoint(settled: Settled) -> Ints:

@@ -30,14 +30,14 @@ from pricing.book import DIVISIBLE, TICK_MICROS, Book, Flags, Ints
 from pricing.draws import WEIGHT_BITS, mixed
 from pricing.eligibility import Eligibility
 from pricing.highs import Columns, Floats
-from pricing.ranges import Lines, RangeExtremes, cover, join_lines, line_slots, range_sums, slot_by_slot
+from pricing.ranges import Lines, cover, join_lines, line_slots, range_sums
+from pricing.steps import NEVER, Focus, Hidden, Steps, in_order, merge_steps, narrow_steps, widen_steps
+from pricing.threads import both
 
-NEVER = 1 << 50  # ticks: no price reaches it, and sums of a window of it still fit
 NO_CAP = -1
 GIFT_TOTAL = 0.25  # units, over all cells: prices answer, quantities cannot
 GIFT_FALLS = 8  # from one draw to the next
 FLOW_BAND = 0.25  # of a price: a missing flow tears two prices apart
-WIDE = 0.5  # of a price: the band of a cell whose own was too narrow
 
 
 @dataclass(frozen=True, eq=False)
@@ -335,175 +335,6 @@ def _without_unserved(market: Market) -> Market:
     return replace(market, is_wanted=wanted & market.is_served)
 
 
-# -- steps -------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Focus:
-    """The prices that matter, in ticks, and how far around them lines stand apart."""
-
-    demand: Ints  # [demand pools, slots] what a demand of the pool is compared with
-    supply: Ints  # [supply pools, slots] what a bid of the pool is compared with
-    lam: Ints  # [G, slots]
-    band: float  # half width, as a part of the price
-    whole_band: float  # the same for the average price of windows and other wholes
-    bucket: float  # width of a bucket, as a part of the price; 0: single ticks
-    hidden: "Hidden | None" = None  # what has to be seen as well
-
-
-@dataclass(frozen=True, eq=False)
-class Hidden:
-    """What a programme left out although it would trade at its prices."""
-
-    demand: Flags  # [demand pools, slots] cells where a step beyond the band trades, or does not, against its price
-    supply: Flags  # [supply pools, slots]
-    windows: Flags  # [windows]
-    whole_bids: Flags  # [whole bids]
-    flows: Flags  # [pairs, slots]
-
-    @property
-    def is_empty(self) -> bool:
-        return not any(flags.any() for flags in vars(self).values())
-
-    def is_in(self, other: "Hidden") -> bool:
-        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return not any((one & ~two).any() for one, two in pairs)
-
-    def and_(self, other: "Hidden | None") -> "Hidden":
-        if other is None:
-            return self
-        return Hidden(*(one | two for one, two in zip(vars(self).values(), vars(other).values(), strict=True)))
-
-
-@dataclass(frozen=True, eq=False)
-class Steps:
-    """Merged lines of one side in one cell, sorted by cell and price; all beyond the band is one step each way."""
-
-    cell: Ints  # [steps] pool * slots + slot
-    price: Floats  # [steps] ticks; the mean of a bucket; of what lies beyond the band the price nearest to it
-    units: Ints  # [steps]
-    beyond: Ints  # [steps] -1 all below the band, +1 all above it, else 0
-
-    def __len__(self) -> int:
-        return len(self.cell)
-
-
-def merge_steps(
-    lines: Lines, rows: Ints, met: Ints | None, focus: Focus | None, wide: Flags | None
-) -> Steps:
-    """The steps of one side; `rows` is [pools, slots], -1 where the cell is no row. `met` None: every price alone.
-
-    In `wide` cells the band is half the price.
-    """
-    if met is None or focus is None or not len(lines):
-        owner, slot = line_slots(lines.start, lines.end)
-        cell, price = lines.pool[owner] * rows.shape[1] + slot, lines.price[owner]
-        return _merge_prices(cell, price, lines.units[owner], rows)
-    reach = np.maximum(2, (met * (focus.band if wide is None else np.where(wide, WIDE, focus.band))).astype(np.int64))
-    low, high = (met - reach).ravel(), (met + reach).ravel()
-    tails = _Tails(rows, low, high)
-    near = tails.take_clear(lines)
-    shown: list[tuple[Ints, Ints, Ints]] = []
-    for some, owner, slot in slot_by_slot(lines, near):
-        cell = lines.pool[some][owner] * rows.shape[1] + slot
-        shown.append(tails.take(cell, lines.price[some][owner], lines.units[some][owner]))
-    cell, price, units = (np.concatenate([part[k] for part in shown] or [np.zeros(0, dtype=np.int64)])
-                          for k in range(3))
-    if focus.bucket:
-        width = np.maximum(1, (met * focus.bucket).astype(np.int64)).ravel()
-        inner = _merge_buckets(cell, price, units, low, width, rows)
-    else:
-        inner = _merge_prices(cell, price, units, rows)
-    return _in_order(inner, tails.steps())
-
-
-def _widen(
-    steps: Steps, lines: Lines, rows: Ints, met: Ints, focus: Focus, wide: Flags, was_wide: Flags | None
-) -> Steps:
-    """The same steps, but for the cells that are wide now and were not."""
-    changed = wide if was_wide is None else wide & ~was_wide
-    if not changed.any():
-        return steps
-    touching = range_sums(changed.astype(np.int64), lines.pool, lines.start, lines.end) > 0
-    there = merge_steps(lines.take(touching), np.where(changed, rows, -1), met, focus, changed)
-    kept = ~changed.ravel()[steps.cell]
-    return _in_order(Steps(steps.cell[kept], steps.price[kept], steps.units[kept], steps.beyond[kept]), there)
-
-
-class _Tails:
-    """What lies beyond the band in each cell: units, and the price nearest to the band."""
-
-    def __init__(self, rows: Ints, low: Ints, high: Ints) -> None:
-        self._rows, self._low, self._high = rows, low, high
-        self._units = [np.zeros(rows.size, dtype=np.int64), np.zeros(rows.size, dtype=np.int64)]
-        self._edge = [np.full(rows.size, -NEVER, dtype=np.int64), np.full(rows.size, NEVER, dtype=np.int64)]
-
-    def take_clear(self, lines: Lines) -> Ints:
-        """Take the lines that are beyond the band in all their slots; the places of the others."""
-        shape = self._rows.shape
-        is_below = lines.price < RangeExtremes(self._low.reshape(shape)).least(lines.pool, lines.start, lines.end)
-        is_above = lines.price > RangeExtremes(self._high.reshape(shape)).most(lines.pool, lines.start, lines.end)
-        for place, is_beyond in enumerate((is_below, is_above)):
-            beyond = lines.take(is_beyond)
-            self._units[place] += cover(beyond, beyond.units, *shape).ravel()
-            code = (beyond.pool * (shape[1] + 1) + beyond.start) * (shape[1] + 1) + beyond.end
-            order = np.lexsort((beyond.price if place else -beyond.price, code))
-            nearest = order[np.flatnonzero(np.diff(code[order], prepend=-1))]  # over the same slots only the nearest
-            for some, owner, slot in slot_by_slot(beyond, nearest):
-                self._mark(place, beyond.pool[some][owner] * shape[1] + slot, beyond.price[some][owner])
-        return np.flatnonzero(~is_below & ~is_above)
-
-    def take(self, cell: Ints, price: Ints, units: Ints) -> tuple[Ints, Ints, Ints]:
-        """Take the line-slots beyond the band; the others, as they came."""
-        beyond = (price < self._low[cell], price > self._high[cell])
-        for place, chosen in enumerate(beyond):
-            self._units[place] += np.rint(
-                np.bincount(cell[chosen], units[chosen], minlength=self._rows.size)).astype(np.int64)
-            self._mark(place, cell[chosen], price[chosen])
-        kept = ~(beyond[0] | beyond[1])
-        return cell[kept], price[kept], units[kept]
-
-    def _mark(self, place: int, cell: Ints, price: Ints) -> None:
-        (np.minimum if place else np.maximum).at(self._edge[place], cell, price)
-
-    def steps(self) -> Steps:
-        cells = [np.flatnonzero((units > 0) & (self._rows.ravel() >= 0)) for units in self._units]
-        return Steps(
-            np.concatenate(cells),
-            np.concatenate([edge[cell] for edge, cell in zip(self._edge, cells, strict=True)]).astype(np.float64),
-            np.concatenate([units[cell] for units, cell in zip(self._units, cells, strict=True)]),
-            np.repeat([-1, 1], [len(cell) for cell in cells]),
-        )
-
-
-def _merge_prices(cell: Ints, price: Ints, units: Ints, rows: Ints) -> Steps:
-    kept = rows.ravel()[cell] >= 0
-    key, place = np.unique(cell[kept] << 24 | price[kept], return_inverse=True)
-    merged = np.bincount(place, units[kept], minlength=len(key))
-    return Steps(key >> 24, (key & (1 << 24) - 1).astype(np.float64), np.rint(merged).astype(np.int64),
-                 np.zeros(len(key), dtype=np.int64))
-
-
-def _merge_buckets(cell: Ints, price: Ints, units: Ints, low: Ints, width: Ints, rows: Ints) -> Steps:
-    """Steps of several prices at their mean: good enough to find the neighbourhood of the optimum."""
-    place = (price - low[cell]) // width[cell]
-    places = int(place.max(initial=0)) + 1
-    key = cell * places + place
-    merged = np.bincount(key, units, minlength=rows.size * places)
-    worth = np.bincount(key, units * price, minlength=rows.size * places)
-    merged.reshape(-1, places)[rows.ravel() < 0] = 0
-    used = np.flatnonzero(merged > 0.5)
-    return Steps(used // places, worth[used] / merged[used], np.rint(merged[used]).astype(np.int64),
-                 np.zeros(len(used), dtype=np.int64))
-
-
-def _in_order(one: Steps, other: Steps) -> Steps:
-    cell, price = np.concatenate([one.cell, other.cell]), np.concatenate([one.price, other.price])
-    order = np.lexsort((price, cell))
-    return Steps(cell[order], price[order], np.concatenate([one.units, other.units])[order],
-                 np.concatenate([one.beyond, other.beyond])[order])
-
-
 # -- the programme -----------------------------------------------------------------------------------------------------
 
 OUT, IN = -1, -2
@@ -592,28 +423,22 @@ class Programme:
         return self.market.cells + len(self.market.cap_units)
 
 
-def build_programme(market: Market, focus: Focus | None, narrower: Programme | None = None) -> Programme:
+def build_programme(market: Market, focus: Focus | None, known: Programme | None = None) -> Programme:
     """The programme over all steps, or over those that the focus shows.
 
-    `narrower` is one of the same market around the same prices in which less was to be seen.
+    `known` is one of the same market with a part of the steps: around the same prices with less to be seen, or in a
+    wider band around prices nearby.
     """
     slots = market.slots
     demand_rows, supply_rows = market.demand_row[market.mask_of_pool], market.supply_row[market.group_of_pool]
     hidden = focus.hidden if focus else None
     met, met_supply = (focus.demand, focus.supply) if focus else (None, None)
-    if narrower is not None and narrower.focus is not None and focus is not None and hidden is not None:
-        seen = narrower.focus.hidden
-        demand = _widen(narrower.demand, market.divisible, demand_rows, focus.demand, focus,
-                        hidden.demand, seen.demand if seen else None)
-        supply = _widen(narrower.supply, market.offered, supply_rows, focus.supply, focus,
-                        hidden.supply, seen.supply if seen else None)
+    if known is not None and known.focus is not None and focus is not None and hidden is not None:
+        demand, supply = _refocused(market, focus, hidden, known, known.focus)
     else:
-        # The budget counts what each line of the Foundation may cost, so none of them is merged with dearer ones.
-        own = market.is_foundation[market.divisible.pool]
-        demand = merge_steps(market.divisible.take(~own), demand_rows, met, focus, hidden.demand if hidden else None)
-        if own.any():
-            demand = _in_order(demand, merge_steps(market.divisible.take(own), demand_rows, None, None, None))
-        supply = merge_steps(market.offered, supply_rows, met_supply, focus, hidden.supply if hidden else None)
+        demand, supply = both(
+            lambda: _merge_demand(market, focus, demand_rows),
+            lambda: merge_steps(market.offered, supply_rows, met_supply, focus, hidden.supply if hidden else None))
     band = focus.whole_band if focus else 0.0
     window_column, window_first, window_units = _merge_wholes(
         market.windows, met, band, 1, hidden.windows if hidden else None)
@@ -644,6 +469,34 @@ def build_programme(market: Market, focus: Focus | None, narrower: Programme | N
         market, focus, demand, supply, window_column, bid_column, window_units, bid_units, window_first, bid_first,
         flow_pair, flow_slot, short_row, _stack(parts), lower, upper,
     )
+
+
+def _merge_demand(market: Market, focus: Focus | None, rows: Ints) -> Steps:
+    met, hidden = (focus.demand, focus.hidden) if focus else (None, None)
+    own = market.is_foundation[market.divisible.pool]
+    if not own.any():
+        return merge_steps(market.divisible, rows, met, focus, hidden.demand if hidden else None)
+    # The budget counts what each line of the Foundation may cost, so none of them is merged with dearer ones.
+    others = merge_steps(market.divisible.take(~own), rows, met, focus, hidden.demand if hidden else None)
+    return in_order(others, merge_steps(market.divisible.take(own), rows, None, None, None))
+
+
+def _refocused(market: Market, focus: Focus, hidden: Hidden, known: Programme, old: Focus) -> tuple[Steps, Steps]:
+    """The steps of both sides from those of a known programme; only the lines in cells that are wide now are merged."""
+    demand, supply, seen = known.demand, known.supply, old.hidden or _nothing(market)
+    if focus.band < old.band:
+        demand = narrow_steps(demand, focus.demand, focus.band, seen.demand | market.is_foundation[:, None])
+        supply = narrow_steps(supply, focus.supply, focus.band, seen.supply)
+    demand_rows, supply_rows = market.demand_row[market.mask_of_pool], market.supply_row[market.group_of_pool]
+    return both(
+        lambda: widen_steps(demand, market.divisible, demand_rows, focus.demand, focus, hidden.demand & ~seen.demand),
+        lambda: widen_steps(supply, market.offered, supply_rows, focus.supply, focus, hidden.supply & ~seen.supply))
+
+
+def _nothing(market: Market) -> Hidden:
+    shapes = ((len(market.mask_of_pool), market.slots), (len(market.group_of_pool), market.slots),
+              (len(market.windows),), (len(market.whole_bids),), (len(market.pair_mask), market.slots))
+    return Hidden(*(np.zeros(shape, dtype=np.bool_) for shape in shapes))
 
 
 def _dearest(market: Market) -> float:

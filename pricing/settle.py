@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pricing import errors, highs, sifting
-from pricing.book import Ints
+from pricing.book import Flags, Ints
 from pricing.draws import WEIGHT_BITS, mixed
 from pricing.highs import AT_LOWER, AT_UPPER, BASIC, Floats
 from pricing.programme import Programme
@@ -40,25 +40,35 @@ class Settled:
     is_off_tick: bool  # the low point, or what a cap takes there, is not on the tick; lam is rounded down
     rounds: int
     start: sifting.Start  # where a later solve of nearly the same market may begin
+    face: "Face | None"  # where a later fill of nearly the same market may begin
 
     @property
     def is_whole(self) -> bool:
         return bool((np.abs(self.x - np.rint(self.x)) <= TOLERANCE).all())
 
 
-def settle(low: "Low", input_hash: bytes) -> Settled:
-    """The published optimum of a market at its low point. Raises `SolverFailed`."""
-    x = _canonical_fill(low.solved, input_hash)
+@dataclass(frozen=True, eq=False)
+class Face:
+    """The basis of a canonical fill, by what its columns stand for."""
+
+    names: Ints  # [columns] sorted
+    status: highs.Statuses  # [columns]
+    rows_basic: Flags  # [rows]
+
+
+def settle(low: "Low", input_hash: bytes, face: Face | None = None) -> Settled:
+    """The published optimum of a market at its low point; `face` is of nearly the same. Raises `SolverFailed`."""
+    x, face = _canonical_fill(low.solved, input_hash, face)
     found = sifting.beyond_at(low.solved.programme, x)
     if not found.is_empty:  # it would share what stands at a price with all that lies beyond it
-        return settle(low_point(sifting.look_again(low.solved, found)), input_hash)
+        return settle(low_point(sifting.look_again(low.solved, found)), input_hash, face)
     solved, point, start = low.solved, low.point, low.start
     lam, rho = np.rint(point.lam).astype(np.int64), np.rint(point.rho).astype(np.int64)
     is_off_tick = bool((np.abs(point.lam - lam) > TOLERANCE * 100).any()
                        or (np.abs(point.rho - rho) > TOLERANCE * 100).any())
     if is_off_tick:
         lam = np.floor(point.lam + TOLERANCE * 100).astype(np.int64)
-    return Settled(solved.programme, x, lam, rho, point.sigma, is_off_tick, solved.rounds, start)
+    return Settled(solved.programme, x, lam, rho, point.sigma, is_off_tick, solved.rounds, start, face)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,11 +85,11 @@ def low_point(solved: Solved) -> Low:
     return Low(solved, solved.read(), sifting.next_start(solved))
 
 
-def _canonical_fill(solved: Solved, input_hash: bytes) -> Floats:
+def _canonical_fill(solved: Solved, input_hash: bytes, face: Face | None) -> tuple[Floats, Face | None]:
     programme, model = solved.programme, solved.model
-    columns = programme.columns
-    is_full = model.reduced_costs < -TOLERANCE
-    free = np.flatnonzero(~is_full & (model.reduced_costs <= TOLERANCE))
+    columns, reduced_costs = programme.columns, model.reduced_costs
+    is_full = reduced_costs < -TOLERANCE
+    free = np.flatnonzero(~is_full & (reduced_costs <= TOLERANCE))
     x = np.where(is_full, columns.upper, columns.lower)
     x[free] = 0.0
     used = columns.matrix(len(programme.row_lower)) @ x
@@ -91,28 +101,58 @@ def _canonical_fill(solved: Solved, input_hash: bytes) -> Floats:
     strict[no_idle] = programme.row_upper[no_idle]
     taken, upper = columns.take(free, -gain), programme.row_upper
     try:  # of all optima one that leaves nothing idle of a bid that sells the same in all its slots, if there is one
-        x[free] = _solve_face(solved, taken, strict - used, upper - used, free)
+        x[free], face = _solve_face(solved, taken, strict - used, upper - used, free, face)
         lower = strict
     except errors.SolverFailed:
-        x[free] = _solve_face(solved, taken, lower - used, upper - used, free)
+        x[free], face = _solve_face(solved, taken, lower - used, upper - used, free, face)
     least = programme.minima()[free]
     if (x[free] < least - TOLERANCE).any() and programme.market.line_slot_count() <= MINIMA_LINE_SLOTS:
         with suppress(errors.SolverFailed):  # and one that serves every indivisible line from its minimum on
-            x[free] = _solve_face(solved, taken.at_least(least), lower - used, upper - used, free)
-    return x
+            x[free], face = _solve_face(solved, taken.at_least(least), lower - used, upper - used, free, face)
+    return x, face
 
 
-def _solve_face(solved: Solved, taken: highs.Columns, lower: Floats, upper: Floats, free: Ints) -> Floats:
+def _solve_face(
+    solved: Solved, taken: highs.Columns, lower: Floats, upper: Floats, free: Ints, face: Face | None
+) -> tuple[Floats, Face | None]:
     model, columns = solved.model, solved.programme.columns
-    face = highs.new_model(taken, lower, upper)
+    fill = highs.new_model(taken, lower, upper)
+    names = _column_names(solved.programme)[free]
     told = model.basis()
     if told is not None:
         basic, rows = told
         # What stands between its bounds is basic; the rest starts where the old optimum left it.
-        status = np.where(basic, BASIC, np.where(model.x > columns.upper / 2, AT_UPPER, AT_LOWER))
-        face.set_basis(status[free].astype(np.int8), rows)
-    face.run()
-    return face.x
+        status = np.where(basic, BASIC, np.where(model.x > columns.upper / 2, AT_UPPER, AT_LOWER))[free]
+        if face is not None and len(face.rows_basic) == len(rows):
+            place = np.minimum(np.searchsorted(face.names, names), len(face.names) - 1)
+            status = np.where(face.names[place] == names, face.status[place], AT_LOWER)
+            rows = sifting.balanced_rows(face.rows_basic, int((status == BASIC).sum()))
+        fill.set_basis(status.astype(np.int8), rows)
+    fill.run()
+    return fill.x, _read_face(fill, taken, names)
+
+
+def _read_face(fill: highs.Model, taken: highs.Columns, names: Ints) -> Face | None:
+    told = fill.basis()
+    if told is None or not len(names):
+        return None
+    status = np.where(told[0], BASIC, np.where(fill.x > taken.upper / 2, AT_UPPER, AT_LOWER)).astype(np.int8)
+    order = np.argsort(names)
+    return Face(names[order], status[order], told[1])
+
+
+def _column_names(programme: Programme) -> Ints:
+    """A number per column that it keeps when lines come and go."""
+    market = programme.market
+    windows, bids = market.windows.lines.take(programme.window_first), market.whole_bids.lines.take(
+        programme.whole_bid_first)
+    numbers = (
+        programme.demand.cell << 24 | np.rint(programme.demand.price).astype(np.int64),
+        programme.supply.cell << 24 | np.rint(programme.supply.price).astype(np.int64),
+        windows.line * len(market.mask_of_pool) + windows.pool, bids.line * len(market.group_of_pool) + bids.pool,
+        programme.flow_pair * market.slots + programme.flow_slot, programme.short_row,
+    )
+    return np.concatenate([kind << 58 | number for kind, number in enumerate(numbers)])
 
 
 def column_weights(programme: Programme, input_hash: bytes, chosen: Ints) -> Floats:

@@ -5,7 +5,8 @@ r"""An optimum of the whole programme, found in small parts of it: sweep, band, 
 2. Band. The whole programme in buckets around the prices of the sweep, then in single ticks around those of the
    buckets; an old basis maps to new columns, since the steps of a cell are equal unit vectors.
 3. Look. The optimum in the band is one of the whole programme unless something out of sight would trade at its prices:
-   lines beyond the band, windows taken for clear, flows taken for too dear. Then once more, wider.
+   lines beyond the band, windows taken for clear, flows taken for too dear. Then once more with that in sight, and with
+   a narrower band everywhere else: prices are known by now, and fewer columns are solved sooner.
 
 Small programmes are solved at once, with every step in sight. Either way ends at the same published numbers: `settle`
 takes the unique dual and the unique fill out of all optimal ones.
@@ -20,18 +21,24 @@ import numpy as np
 from pricing import errors, highs
 from pricing.book import Flags, Ints
 from pricing.highs import AT_LOWER, AT_UPPER, BASIC, Columns, Floats, Model
-from pricing.programme import IN, NEVER, OUT, Focus, Hidden, Market, Programme, Steps, build_programme
+from pricing.programme import IN, OUT, Market, Programme, build_programme
 from pricing.ranges import Lines, cover, range_sums
+from pricing.steps import NEVER, Focus, Hidden, Steps
+from pricing.threads import both
 
 DIRECT_LINE_SLOTS = 250_000  # up to here the whole programme is one small solve
 SWEEP_BUCKET = 0.05  # of a price
 SWEEP_CELLS = 40_000_000  # of the histograms of a sweep
 COARSE = (0.06, 0.06, 0.006)  # band of lines, band of wholes, bucket: as parts of the price
-FINE = (0.006, 0.03, 0.0)
+FINE = (0.006, 0.03, 0.0)  # of lines in a dense book; wider where fewer lines stand
+CLOSE = 1 / 3  # of the fine band: around prices that it has found
+DENSE_LINE_SLOTS = 32_000_000
+FINE_MAX = 0.03
 ROUNDS_MAX = 40  # then the whole programme at once
 TOLERANCE = 1e-6  # far above the solver's 1e-9, far below the 1 that separates integers
 
 
+Width = tuple[float, float, float]  # as in `COARSE`
 Change = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
 
 
@@ -141,7 +148,11 @@ def look_again(solved: Solved, found: Hidden) -> Solved:
     if focus.hidden is not None and found.is_in(focus.hidden):  # even half a price was too narrow: look from here
         start = replace(start, near=None, hidden=found.and_(focus.hidden))
         return run(_build_near(market, start), start.basis, solved.rounds + 1)
-    programme = build_programme(market, replace(focus, hidden=found.and_(focus.hidden)), solved.programme)
+    found = found.and_(focus.hidden)
+    line, whole, bucket = _fine_width(market)
+    close = line * CLOSE, whole, bucket
+    focus = focus_on(market, start, close, found) if focus.band > close[0] else replace(focus, hidden=found)
+    programme = build_programme(market, focus, solved.programme)
     return run(programme, start.basis, solved.rounds + 1)
 
 
@@ -150,11 +161,18 @@ def _build_near(market: Market, start: Start) -> Programme:
     near = start.near
     if near is not None and near.focus is not None and near.market.divisible is market.divisible:
         return build_programme(market, replace(near.focus, hidden=start.hidden), near)
-    return build_programme(market, focus_on(market, start, FINE, start.hidden))
+    return build_programme(market, focus_on(market, start, _fine_width(market), start.hidden))
+
+
+def _fine_width(market: Market) -> Width:
+    """The fine width, with about as many lines in the band whatever the size of the book."""
+    line, whole, bucket = FINE
+    count = sum(int((lines.end - lines.start).sum()) for lines in (market.divisible, market.offered))
+    return min(FINE_MAX, line * max(1.0, DENSE_LINE_SLOTS / max(1, count))), whole, bucket
 
 
 def focus_on(
-    market: Market, start: Start, width: tuple[float, float, float], hidden: Hidden | None
+    market: Market, start: Start, width: Width, hidden: Hidden | None
 ) -> Focus:
     """The focus around the prices of a start; `width` is as in `COARSE`."""
     lam = np.where(market.is_offered, start.lam, NEVER)
@@ -293,8 +311,6 @@ def _by_cell(steps: Steps, fill: Floats, basic: Flags, shape: tuple[int, int]) -
 
 def _map_basis(programme: Programme, basis: Basis) -> tuple[highs.Statuses, Flags]:
     """Statuses of columns and rows that say the same as the old basis; as many are basic as there are rows."""
-    market = programme.market
-    rows = basis.rows_basic.copy()
     demand = _step_status(programme.demand, basis.demand_fill, basis.demand_price, is_supply=False)
     supply = _step_status(programme.supply, basis.supply_fill, basis.supply_price, is_supply=True)
     windows = basis.windows[programme.window_first]
@@ -302,12 +318,18 @@ def _map_basis(programme: Programme, basis: Basis) -> tuple[highs.Statuses, Flag
     flows = np.where(basis.flow_basic[programme.flow_pair, programme.flow_slot], BASIC, AT_LOWER).astype(np.int8)
     short = np.full(len(programme.short_row), AT_LOWER, dtype=np.int8)
     columns = np.concatenate([demand, supply, windows, bids, flows, short])
-    missing = market.rows - int((columns == BASIC).sum()) - int(rows.sum())
+    return columns, balanced_rows(basis.rows_basic, int((columns == BASIC).sum()))
+
+
+def balanced_rows(rows: Flags, columns_basic: int) -> Flags:
+    """The same basic rows, with some more or fewer, so that with the columns as many are basic as there are rows."""
+    balanced = rows.copy()
+    missing = len(rows) - columns_basic - int(rows.sum())
     if missing > 0:
-        rows[np.flatnonzero(~rows)[:missing]] = True  # the solver mends what is singular
+        balanced[np.flatnonzero(~rows)[:missing]] = True  # the solver mends what is singular
     elif missing < 0:
-        rows[np.flatnonzero(rows)[:-missing]] = False
-    return columns, rows
+        balanced[np.flatnonzero(rows)[:-missing]] = False
+    return balanced
 
 
 def _step_status(steps: Steps, fill: Floats, price: Floats, *, is_supply: bool) -> highs.Statuses:
@@ -315,7 +337,7 @@ def _step_status(steps: Steps, fill: Floats, price: Floats, *, is_supply: bool) 
 
     The steps before it are full, so the cell's price stays about what it was.
     """
-    order = np.lexsort((steps.price if is_supply else -steps.price, steps.cell))
+    order = slice(None, None, 1 if is_supply else -1)  # by cell, the best step first
     cell, units = steps.cell[order], steps.units[order].astype(np.float64)
     is_first = np.diff(cell, prepend=-1) != 0
     is_last = np.append(is_first[1:], True)[:len(cell)]
@@ -345,14 +367,21 @@ def sweep(market: Market) -> Start:
     while pools * market.slots * len(edges) > SWEEP_CELLS and bucket < 0.5:
         bucket *= 1.5
         edges = _edges(market, bucket)
-    wanted = _histogram([market.divisible, market.windows.lines], len(market.mask_of_pool), market.slots, edges)
-    offered = _histogram([market.offered, market.whole_bids.lines], len(market.group_of_pool), market.slots, edges)
+    wanted, offered = both(
+        lambda: _histogram([market.divisible, market.windows.lines], len(market.mask_of_pool), market.slots, edges),
+        lambda: _histogram([market.offered, market.whole_bids.lines], len(market.group_of_pool), market.slots, edges))
     middle = (edges + np.append(edges[1:], edges[-1] + 1) - 1) / 2
-    one = _OneSlot(market, wanted, offered, middle)
-    found = [one.solve(slot) for slot in range(market.slots)]
+
+    def solve(slots: range) -> list[_SlotFound]:
+        one = _OneSlot(market, wanted, offered, middle)
+        return [one.solve(slot) for slot in slots]
+
+    half = market.slots // 2
+    first, second = both(lambda: solve(range(half)), lambda: solve(range(half, market.slots)))
+    found = first + second
     lam = np.stack([slot.lam for slot in found], axis=1)
     rho = np.zeros(len(market.cap_units), dtype=np.int64)
-    return Start(np.rint(lam).astype(np.int64), rho, 0.0, one.basis(found))
+    return Start(np.rint(lam).astype(np.int64), rho, 0.0, _basis_of(market, found))
 
 
 def _edges(market: Market, bucket: float) -> Ints:
@@ -413,8 +442,7 @@ class _OneSlot:
 
     def solve(self, slot: int) -> _SlotFound:
         market, steps = self._market, len(self._units)
-        if slot:
-            self._model.set_bounds(np.arange(steps), np.zeros(steps), self._units[:, slot])
+        self._model.set_bounds(np.arange(steps), np.zeros(steps), self._units[:, slot])
         self._model.run()
         x, told = self._model.x, self._model.basis()
         basic, rows = told if told else (np.zeros(len(x), dtype=np.bool_), np.zeros(0, dtype=np.bool_))
@@ -436,28 +464,28 @@ class _OneSlot:
         found[pool[basic]] = price[basic]
         return found
 
-    def basis(self, found: list[_SlotFound]) -> Basis | None:
-        """The basis of the whole programme that the slots make together; windows stand at a bound."""
-        if not len(found[0].rows_basic):
-            return None
-        market = self._market
 
-        def grid(name: str) -> Floats:
-            return np.stack([getattr(slot, name) for slot in found], axis=1)
+def _basis_of(market: Market, found: list[_SlotFound]) -> Basis | None:
+    """The basis of the whole programme that the slots make together; windows stand at a bound."""
+    if not len(found[0].rows_basic):
+        return None
 
-        rows = np.zeros(market.rows, dtype=np.bool_)
-        by_cell = grid("rows_basic") > 0
-        masks = len(market.accepts)
-        for row, basic in ((market.demand_row, by_cell[:masks]), (market.supply_row, by_cell[masks:])):
-            rows[row[row >= 0]] = basic[row >= 0]
-        rows[market.cells:] = True
-        lam = grid("lam")
-        return Basis(
-            grid("demand_fill"), grid("demand_price"), grid("supply_fill"), grid("supply_price"),
-            grid("flow_basic") > 0, rows,
-            _side_of(market.windows.lines, least_of_masks(market, lam)[market.mask_of_pool], 1),
-            _side_of(market.whole_bids.lines, lam[market.group_of_pool], -1),
-        )
+    def grid(name: str) -> Floats:
+        return np.stack([getattr(slot, name) for slot in found], axis=1)
+
+    rows = np.zeros(market.rows, dtype=np.bool_)
+    by_cell = grid("rows_basic") > 0
+    masks = len(market.accepts)
+    for row, basic in ((market.demand_row, by_cell[:masks]), (market.supply_row, by_cell[masks:])):
+        rows[row[row >= 0]] = basic[row >= 0]
+    rows[market.cells:] = True
+    lam = grid("lam")
+    return Basis(
+        grid("demand_fill"), grid("demand_price"), grid("supply_fill"), grid("supply_price"),
+        grid("flow_basic") > 0, rows,
+        _side_of(market.windows.lines, least_of_masks(market, lam)[market.mask_of_pool], 1),
+        _side_of(market.whole_bids.lines, lam[market.group_of_pool], -1),
+    )
 
 
 def _side_of(lines: Lines, met: Floats, sign: int) -> highs.Statuses:

@@ -27,7 +27,7 @@ from pricing.fill import fill_in_order, price_pools, ties, window_units
 from pricing.highs import Floats
 from pricing.programme import IN, Market, Wholes, build_programme, draw_again, join_wholes
 from pricing.ranges import Lines, join_lines, line_slots
-from pricing.settle import TOLERANCE, Low, Settled, low_point, settle
+from pricing.settle import TOLERANCE, Face, Low, Settled, low_point, settle
 
 ROUNDS_MAX = 200
 TRIES_MAX = 24  # lines that gain though they are out, tried once more
@@ -62,12 +62,12 @@ class Whole:
         return not len(self.settled.programme.market.cap_units)
 
 
-def settle_whole(book: Book, market: Market, start: sifting.Start | None) -> Whole:
-    """The whole optimum that prices support. Raises `SolverFailed`."""
+def settle_whole(book: Book, market: Market, start: sifting.Start | None, face: Face | None = None) -> Whole:
+    """The whole optimum that prices support; start and face are of nearly the same market. Raises `SolverFailed`."""
     low = low_point(sifting.solve_market(market, start))
     relaxed = Relaxed(low.point.lam, low.point.rho, low.point.sigma)
     within = _within_budget(book, market, low)
-    found = _until_whole(book, *((market, low) if within is None else within[:2]))
+    found = _until_whole(book, *((market, low) if within is None else within[:2]), face)
     final = found.settled.programme.market
     if all(getattr(final, part) is getattr(market, part) for part in ("divisible", "windows", "offered", "whole_bids")):
         return found
@@ -133,26 +133,28 @@ def _held(book: Book, settled: Settled, lines: Lines, sign: int) -> Lines:
     return Lines(lines.pool[owner], lines.price[owner], units, slot, slot + 1, lines.line[owner]).take(units > 0)
 
 
-def _settle(book: Book, market: Market, low: Low) -> tuple[Market, Low, Settled]:
+def _settle(book: Book, market: Market, low: Low, face: Face | None = None) -> tuple[Market, Low, Settled]:
     """The settled market, after other draws of its gifts where the first ones were in the way."""
     for draw in range(1, DRAWS_MAX + 1):
         with suppress(errors.SolverFailed):
-            settled = settle(low, book.input_hash)
+            settled = settle(low, book.input_hash, face)
             if not settled.is_off_tick or market.budget_ticks is not None:  # under a budget prices are drawn afterwards
                 return market, low, settled
         market = draw_again(book, market, draw)
         low = low_point(sifting.solve_market(market, low.start))
-    return market, low, settle(low, book.input_hash)
+    return market, low, settle(low, book.input_hash, face)
 
 
-def _until_whole(book: Book, market: Market, low: Low) -> Whole:
+def _until_whole(book: Book, market: Market, low: Low, face: Face | None = None) -> Whole:
+    """The market without what cannot be served as it must be; `face` is of nearly the same."""
     rounded: set[int] = set()
     rounds = low.solved.rounds
     for _ in range(ROUNDS_MAX):
         windows, whole_bids = _losing(market, low)
         settled = None
         if not (windows.any() or whole_bids.any()):
-            market, low, settled = _settle(book, market, low)
+            market, low, settled = _settle(book, market, low, face)
+            face = settled.face
             windows, whole_bids = _ill_served(book, settled)
         if windows.any() or whole_bids.any():
             market = market.without(windows, whole_bids)
@@ -401,7 +403,7 @@ def _better(book: Book, found: Whole, candidate: _Candidate) -> Whole:
     else:
         trial, start = now.with_whole_bid(one), start.with_whole_bid()
     low = low_point(sifting.solve_market(trial, start))
-    other = _until_whole(book, trial, low)
+    other = _until_whole(book, trial, low, found.settled.face)
     better = other if other.worth.welfare_ticks > found.worth.welfare_ticks else found
     return replace(better, rounds=found.rounds + other.rounds, rounded=np.union1d(found.rounded, better.rounded))
 

@@ -5,8 +5,9 @@ import pytest
 
 from pricing.book import DIVISIBLE
 from pricing.eligibility import match_lines
-from pricing.programme import NEVER, CapRow, Focus, build_programme, make_market
+from pricing.programme import CapRow, build_programme, make_market
 from pricing.sifting import run
+from pricing.steps import NEVER, Focus, narrow_steps
 from tests.pricing.drawn import by_seed, small_book
 from tests.pricing.lines import bid, book, demand
 from tests.pricing.optimum import best_welfare_micros
@@ -111,6 +112,30 @@ def test_a_focus_merges_what_lies_beyond_its_band_and_keeps_every_unit(seed, buc
         assert (some.price[some.beyond == 0] <= 13).all()
         assert (some.price[some.beyond < 0] < 7).all()
         assert (some.price[some.beyond > 0] > 13).all()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_narrowed_steps_keep_every_unit_and_what_must_stand_apart(seed):
+    market = market_of(small_book(by_seed(seed), least=4, is_plain=True, kinds=("divisible",), whole_bids=False))
+    focus = in_sight(market, lam=10, band=0.5)
+    steps = build_programme(market, focus).demand
+    kept = np.zeros(focus.demand.shape, dtype=np.bool_)
+    kept[:, 0] = True
+
+    narrow = narrow_steps(steps, focus.demand, 0.2, kept)
+
+    apart = kept.ravel()[narrow.cell]
+    assert np.array_equal(np.bincount(narrow.cell, narrow.units, kept.size),
+                          np.bincount(steps.cell, steps.units, kept.size))
+    assert apart.sum() == kept.ravel()[steps.cell].sum()
+    assert (np.abs(narrow.price - 10)[(narrow.beyond == 0) & ~apart] <= 2).all()
+    assert (narrow.price[narrow.beyond > 0] > 12).all()
+    assert (narrow.price[narrow.beyond < 0] < 8).all()
+    for cell in np.unique(narrow.cell[~apart]):  # nearest to the band, one each way
+        for way in (-1, 1):
+            out = steps.price[(steps.cell == cell) & (way * (steps.price - 10) > 2)]
+            assert narrow.price[(narrow.cell == cell) & (narrow.beyond == way)].tolist() == (
+                [min(out * way) * way] if len(out) else [])
 
 
 def test_the_price_of_a_mask_is_the_least_of_what_it_accepts():
