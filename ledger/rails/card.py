@@ -336,11 +336,16 @@ def _intent_of(metadata: Any, payment: str) -> CardIntent:
 
 def named_in(metadata: Any, kind: CardIntent.Kind) -> CardIntent | None:
     """Return the intent of this kind whose id an object at the processor bears, or None."""
+    id = id_in(metadata)
+    return CardIntent.objects.filter(kind=kind, pk=id).first() if id is not None else None
+
+
+def id_in(metadata: Any) -> UUID | None:
+    """Return the id of an intent that an object at the processor bears, or None."""
     try:
-        named = UUID(metadata["intent"])
+        return UUID(metadata["intent"])
     except (KeyError, TypeError, ValueError):
         return None
-    return CardIntent.objects.filter(kind=kind, pk=named).first()
 
 
 def sweep(*, now: datetime) -> int:

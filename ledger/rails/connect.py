@@ -62,7 +62,7 @@ def choose_bank(*, party: UUID, country: str, wallet: str, return_url: str, now:
         row.state, row.reason, row.country, row.attempt = BankAccount.State.QUEUED, "", country, row.attempt + 1
         row.broken_since = None
     row.save()
-    if row.state in (BankAccount.State.QUEUED, BankAccount.State.OPEN):
+    if row.state != BankAccount.State.READY:
         ask_link(account=row, now=now)
     return row
 
@@ -152,7 +152,7 @@ def _ask_account(c: Any, row: BankAccount, key: str) -> Any:
 def _look_for_account(row: BankAccount) -> Any | None:
     # An account that is overlooked here is harmless: nobody has a link to it, so nothing is ever paid to it.
     recent = ask(lambda c: c.accounts.list(params={"limit": PAGE}))
-    return next((each for each in recent.data if each.metadata.get("intent") == str(row.pk)), None)
+    return next((each for each in recent.data if card.id_in(each.metadata) == row.pk), None)
 
 
 ACCOUNT_WORK: Work[BankAccount] = Work(_ask_account, _look_for_account)
