@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-from ledger import faults
 from ledger.connect import CUSTODY_WALLET, wallet_of
 from ledger.errors import LedgerHalted, PendingResolved
 from ledger.models import BankAccount, CardIntent, ChainIntent, Ledger, Outbox, Transfer
@@ -352,31 +351,6 @@ def test_a_transfer_that_was_asked_for_before_the_halt_is_booked_when_it_happens
 
 
 # -- once, whatever happens -------------------------------------------------------------------------------------------
-POINTS = ["connect.reserved", "card.sent", "card.confirmed", "connect.booked", "indexer.kept", "indexer.before_commit",
-          "outbox.run.before_commit", "ledger.post.after"]  # fmt: skip
-
-
-@pytest.mark.parametrize("point", POINTS)
-def test_a_stop_between_any_two_steps_pays_once(earned, point):
-    earned.market.submit("operator", "escrow", "withdraw_for", CLASS_ID)
-    sender.pump(now=earned.now)
-    with faults.armed(point):
-        for act in (lambda: indexer.index(now=earned.now), earned.desk.work, earned.desk.work):
-            try:
-                act()
-            except faults.FaultInjected:
-                continue
-    for _ in range(4):
-        earned.desk.clock.forward(minutes=11)
-        earned.turn()
-        connect.sweep(now=earned.now)
-
-    assert (earned.payout().state, earned.owed_cents(), earned.custody_micros()) == ("done", 0, REST_MICROS)
-    assert [transfer.amount for transfer in earned.transfers()] == [CENTS]
-    assert (earned.agreed(), earned.desk.reconcile()) == (True, [])
-    assert minor("chain.wallet", scope=CUSTODY_WALLET) == CENTS * 10_000
-
-
 def test_news_doubled_and_out_of_order_pays_once(earned):
     earned.withdraw()
     reverse(earned.transfers()[0].id, 700)
