@@ -60,50 +60,42 @@ def _post_parts(line: str, parts: list[Part], code: Code, now: datetime) -> int:
     return post_transfers(ledger=USD2_LEDGER, postings=postings, now=now)
 
 
-def _bring_in(line: str, party: UUID, cents: int, code: Code, now: datetime) -> int:
-    """Money came to the processor: what the party owes is paid first, the rest is available."""
-    clearing, owed, available = (
-        _account("card.clearing"), _account("buyer.receivable", party), _account("buyer.available", party)
-    )  # fmt: skip
+def _book_line(line: str, party: UUID, cents: int, code: Code, now: datetime, *, is_inward: bool) -> int:
+    """Book money of a party that came to the processor, or left it unasked.
+
+    Inward it pays what the party owes and the rest is available; outward it is taken from what is available and the
+    rest is owed. So the first of the two accounts gives or takes what it has, and the second the rest.
+    """
+    clearing = _account("card.clearing")
+    of_party = {"receivable": _account("buyer.receivable", party), "available": _account("buyer.available", party)}
+    first, second = of_party if is_inward else reversed(of_party)
     lock_ledger(USD2_LEDGER)
     if _is_booked(line, cents):
         return 0
-    debt = min(cents, _free(owed))
-    return _post_parts(
-        line, [("receivable", clearing, owed, debt), ("available", clearing, available, cents - debt)], code, now
-    )
-
-
-def _take_out(line: str, party: UUID, cents: int, code: Code, now: datetime) -> int:
-    """Money left the processor unasked: out of what is available, the rest the party owes us."""
-    clearing, owed, available = (
-        _account("card.clearing"), _account("buyer.receivable", party), _account("buyer.available", party)
-    )  # fmt: skip
-    lock_ledger(USD2_LEDGER)
-    if _is_booked(line, cents):
-        return 0
-    covered = min(cents, _free(available))
-    return _post_parts(
-        line, [("available", available, clearing, covered), ("receivable", owed, clearing, cents - covered)], code, now
-    )
+    covered = min(cents, _free(of_party[first]))
+    parts: list[Part] = []
+    for name, amount in ((first, covered), (second, cents - covered)):
+        ends = (clearing, of_party[name]) if is_inward else (of_party[name], clearing)
+        parts.append((name, *ends, amount))
+    return _post_parts(line, parts, code, now)
 
 
 @transaction.atomic
 def book_card_deposit(*, party: UUID, cents: int, line: str, now: datetime) -> int:
     """Book a card payment that succeeded: card.clearing -> buyer.receivable (what is owed), buyer.available."""
-    return _bring_in(line, party, cents, Code.CARD_DEPOSIT, now)
+    return _book_line(line, party, cents, Code.CARD_DEPOSIT, now, is_inward=True)
 
 
 @transaction.atomic
 def book_chargeback(*, party: UUID, cents: int, line: str, now: datetime) -> int:
     """Book that a cardholder took money back: buyer.available, then buyer.receivable -> card.clearing."""
-    return _take_out(line, party, cents, Code.CHARGEBACK, now)
+    return _book_line(line, party, cents, Code.CHARGEBACK, now, is_inward=False)
 
 
 @transaction.atomic
 def book_chargeback_won(*, party: UUID, cents: int, line: str, now: datetime) -> int:
     """Book a won dispute: card.clearing -> buyer.receivable (what is still owed), buyer.available."""
-    return _bring_in(line, party, cents, Code.CHARGEBACK_WON, now)
+    return _book_line(line, party, cents, Code.CHARGEBACK_WON, now, is_inward=True)
 
 
 # -- refunds ----------------------------------------------------------------------------------------------------------
@@ -126,7 +118,7 @@ def reserve_card_refund(*, id: UUID, party: UUID, cents: int, now: datetime) -> 
 def book_card_refund(*, hold_id: UUID | None, party: UUID, cents: int, line: str, now: datetime) -> int:
     """Book that a refund left the processor: post of its hold. One nobody asked us for is taken like a chargeback."""
     if hold_id is None:
-        return _take_out(line, party, cents, Code.CARD_REFUNDED, now)
+        return _book_line(line, party, cents, Code.CARD_REFUNDED, now, is_inward=False)
     posting = Posting(
         uuid_from("card", line, "available"), _account("buyer.available", party), _account("card.clearing"), cents,
         "post", Code.CARD_REFUNDED, Origin.ORGANIC, pending_id=hold_id, reference=card_reference(line),
@@ -138,16 +130,17 @@ def book_card_refund(*, hold_id: UUID | None, party: UUID, cents: int, line: str
 def void_card_refund(*, hold_id: UUID, now: datetime) -> int:
     """Release the hold of a refund that was never made; 0 if it was released or posted before."""
     lock_ledger(USD2_LEDGER)
-    return _release(USD2_LEDGER, hold_id, Code.CARD_REFUND_RELEASED, now)
+    return release(USD2_LEDGER, hold_id, Code.CARD_REFUND_RELEASED, now)
 
 
 @transaction.atomic
 def book_card_refund_failed(*, party: UUID, cents: int, line: str, now: datetime) -> int:
     """Book that a refund came back from the bank: card.clearing -> buyer.receivable, buyer.available."""
-    return _bring_in(line, party, cents, Code.CARD_REFUND_FAILED, now)
+    return _book_line(line, party, cents, Code.CARD_REFUND_FAILED, now, is_inward=True)
 
 
-def _release(ledger: int, hold_id: UUID, code: Code, now: datetime) -> int:
+def release(ledger: int, hold_id: UUID, code: Code, now: datetime) -> int:
+    """Give back what a hold reserved; 0 if it ended before. The caller has locked the ledger."""
     hold = Transfer.objects.get(ledger=ledger, id=hold_id)
     if Transfer.objects.filter(ledger=ledger, pending_id=hold_id).exists():
         return 0
@@ -256,14 +249,14 @@ def void_exchange(*, id: UUID, party: UUID, wallet: UUID, cents: int, now: datet
     lock_ledger(USDC6_LEDGER)
     lock_ledger(USD2_LEDGER)
     sent, coin, card = _exchange(id, party, wallet, cents)
-    released = _release(USDC6_LEDGER, coin.id, Code.EXCHANGE_RELEASED, now)
+    released = release(USDC6_LEDGER, coin.id, Code.EXCHANGE_RELEASED, now)
     if released:
         back = replace(
             sent, id=uuid_from("exchange", id, "back"), debit=sent.credit, credit=sent.debit, link=None,
             code=Code.EXCHANGE_RELEASED,
         )  # fmt: skip
         released += post_transfers(ledger=USDC6_LEDGER, postings=[back], now=now)
-    return released + _release(USD2_LEDGER, card.id, Code.EXCHANGE_RELEASED, now)
+    return released + release(USD2_LEDGER, card.id, Code.EXCHANGE_RELEASED, now)
 
 
 def _exchange(id: UUID, party: UUID, wallet: UUID, cents: int) -> tuple[Posting, Posting, Posting]:

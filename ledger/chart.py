@@ -74,6 +74,7 @@ CHART: dict[str, Entry] = {
         _entry("buyer.receivable", "debit", "debit", "party", "what a buyer owes us after a chargeback of spent money"),
         _entry("provider.payable", "credit", "credit", "party scope", "earned by one node class (scope), not paid out"),
         _entry("provider.holdback", "credit", "credit", "party scope", "earned by one node class while it is unproven"),
+        _entry("provider.custody", "credit", "credit", "party scope", "in a wallet we keep, not turned into dollars"),
         _entry("stake.mirror", "credit", "credit", "party scope", "stake of one node class, bonded plus unbonding"),
         _entry("foundation.fees", "credit", "credit", "", "fees earned"),
         _entry("foundation.capital", "credit", "credit", "", "own float; pays gas and chargeback losses"),
@@ -111,6 +112,11 @@ class Code(IntEnum):
     EXCHANGED = 131
     EXCHANGE_FINAL = 132
     EXCHANGE_RELEASED = 133
+    PAYOUT_SENT = 141
+    PAYOUT_RELEASED = 142
+    PAYOUT_REVERSED = 143
+    TAKEOVER_FINAL = 144
+    TAKEOVER_FAILED = 145
     HOLD = 201
     HOLD_RELEASED = 202
     EARNED = 301
@@ -120,6 +126,7 @@ class Code(IntEnum):
     SLA_CREDIT = 305
     HOLDBACK_RELEASED = 401
     HOLDBACK_FORFEITED = 402
+    TAKEN_IN = 403  # escrow's coins came into a wallet we keep for their provider: nothing has left us yet
     STAKE = 501
     UNSTAKE = 502
     SLASH_TO_BUYER = 601
@@ -130,6 +137,9 @@ class Code(IntEnum):
     CARD_REFUND = 711  # asked for; what the processor then did is booked as CARD_REFUNDED, also on a halted ledger
     CARD_EXCHANGE = 712
     EXCHANGE_SENT = 713
+    BANK_PAYOUT = 714  # asked for; what the processor then did is booked as PAYOUT_SENT, also on a halted ledger
+    TAKEOVER = 715
+    GIVEN_BACK = 716
 
 
 PAYOUT_CODES = range(700, 800)

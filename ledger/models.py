@@ -278,16 +278,19 @@ class Reconciliation(models.Model):
 
 
 class CardIntent(models.Model):
-    """One thing we mean to do at the card processor, committed before it is asked; `id` is the idempotency key.
+    """One thing we mean to do with card money, committed before it is done; `id` is the idempotency key.
 
     A deposit opens a payment page, a refund gives part of a deposit back, an exchange brings a deposit's money into
-    escrow (by us, on chain; the processor is not asked). Amounts are cents.
+    escrow (by us, on chain; the processor is not asked). A takeover turns a node class's (`scope`) coins into dollars,
+    on chain too, and a payout transfers such dollars to its provider's account at the processor. Amounts are cents.
     """
 
     class Kind(models.TextChoices):
         DEPOSIT = "deposit"
         REFUND = "refund"
         EXCHANGE = "exchange"
+        TAKEOVER = "takeover"
+        PAYOUT = "payout"
 
     class State(models.TextChoices):
         QUEUED = "queued"  # nobody was asked yet, or the answer is not known
@@ -299,9 +302,13 @@ class CardIntent(models.Model):
     key = models.TextField()
     kind = models.TextField(choices=Kind)
     party = models.UUIDField(db_index=True)
+    scope = models.UUIDField(null=True)
     cents = models.BigIntegerField()
+    reversed_cents = models.BigIntegerField(default=0)
     parent = models.ForeignKey("self", null=True, on_delete=models.PROTECT, related_name="children")
     state = models.TextField(choices=State, default=State.QUEUED)
+    attempt = models.IntegerField(default=0)  # a further key, once the work of the one before is proven not made
+    broken_since = models.DateTimeField(null=True)  # the first 5xx answer to the present key
     processor_id = models.TextField(null=True)
     payment_id = models.TextField(null=True)
     url = models.TextField(default="", blank=True)
@@ -321,19 +328,29 @@ class CardIntent(models.Model):
             models.UniqueConstraint(name="card_object_belongs_to_one_intent", fields=["processor_id"]),
             models.UniqueConstraint(name="card_payment_belongs_to_one_intent", fields=["payment_id"]),
             models.CheckConstraint(
-                name="card_intent_kind_is_known", condition=Q(kind__in=["deposit", "refund", "exchange"])
+                name="card_intent_kind_is_known",
+                condition=Q(kind__in=["deposit", "refund", "exchange", "takeover", "payout"]),
             ),
             models.CheckConstraint(
                 name="card_intent_state_is_known", condition=Q(state__in=["queued", "open", "done", "failed"])
             ),
             models.CheckConstraint(name="card_intent_moves_some_money", condition=Q(cents__gte=1)),
             models.CheckConstraint(
-                name="only_a_card_deposit_stands_alone",
-                condition=Q(kind="deposit", parent__isnull=True) | (~Q(kind="deposit") & Q(parent__isnull=False)),
+                name="card_intent_reverses_no_more_than_it_moved",
+                condition=Q(reversed_cents__gte=0) & Q(reversed_cents__lte=F("cents")),
+            ),
+            models.CheckConstraint(name="card_intent_attempts_count_up", condition=Q(attempt__gte=0)),
+            models.CheckConstraint(
+                name="card_intent_stands_where_its_kind_says",
+                condition=Q(kind="deposit", parent__isnull=True, scope__isnull=True)
+                | Q(kind__in=["refund", "exchange"], parent__isnull=False, scope__isnull=True)
+                | Q(kind__in=["takeover", "payout"], parent__isnull=True, scope__isnull=False),
             ),
             models.CheckConstraint(
                 name="card_intent_under_way_is_known_there",
-                condition=Q(state__in=["queued", "failed"]) | Q(kind="exchange") | Q(processor_id__isnull=False),
+                condition=Q(state__in=["queued", "failed"])
+                | Q(kind__in=["exchange", "takeover"])
+                | Q(processor_id__isnull=False),
             ),
             models.CheckConstraint(
                 name="card_intent_ends_at_a_time",
@@ -344,6 +361,62 @@ class CardIntent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.key} {self.state}"
+
+
+class BankAccount(models.Model):
+    """A provider's account at the card processor, from which its bank is paid; `id` is the idempotency key.
+
+    `is_chosen` says whether payouts go there or stay coins in the provider's wallet, `wallet` which address that is.
+    """
+
+    class State(models.TextChoices):
+        QUEUED = "queued"  # nobody was asked yet, or the answer is not known
+        OPEN = "open"  # the holder has not given all details, or they are being checked
+        READY = "ready"
+        DISABLED = "disabled"
+        REFUSED = "refused"  # the processor made no account
+
+    id = models.UUIDField(primary_key=True)
+    party = models.UUIDField()
+    country = models.TextField()
+    wallet = models.TextField()
+    is_chosen = models.BooleanField(default=True)
+    state = models.TextField(choices=State, default=State.QUEUED)
+    attempt = models.IntegerField(default=0)
+    broken_since = models.DateTimeField(null=True)
+    processor_id = models.TextField(null=True)
+    missing = models.JSONField(default=list)
+    reason = models.TextField(default="", blank=True)
+    return_url = models.TextField()
+    links_asked = models.IntegerField(default=0)
+    link_url = models.TextField(default="", blank=True)
+    link_expires_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField()
+    read_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(name="bank_account_is_one_per_party", fields=["party"]),
+            models.UniqueConstraint(name="bank_account_object_belongs_to_one_party", fields=["processor_id"]),
+            models.CheckConstraint(
+                name="bank_account_state_is_known",
+                condition=Q(state__in=["queued", "open", "ready", "disabled", "refused"]),
+            ),
+            models.CheckConstraint(
+                name="bank_account_in_use_is_known_there",
+                condition=Q(state__in=["queued", "refused"]) | Q(processor_id__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="bank_account_that_cannot_be_paid_says_why",
+                condition=~Q(state__in=["disabled", "refused"]) | ~Q(reason=""),
+            ),
+            models.CheckConstraint(
+                name="bank_account_counters_are_never_negative", condition=Q(attempt__gte=0, links_asked__gte=0)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.party} {self.state}"
 
 
 class CardTransaction(models.Model):

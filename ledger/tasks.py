@@ -290,10 +290,10 @@ def reconcile_task() -> int:
 
 @_task
 def card_sweep_task() -> int:
-    """Read open card payments anew, in case their webhooks were lost, and return how many came to an end."""
-    from ledger.rails import card
+    """Read open payments and accounts anew, in case webhooks were lost, and return how many came to an end."""
+    from ledger.rails import card, connect
 
-    return card.sweep(now=clock())
+    return card.sweep(now=clock()) + connect.sweep(now=clock())
 
 
 @_task

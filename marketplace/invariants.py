@@ -14,6 +14,7 @@ from django.db.models import F
 from ledger.models import ChainIntent
 from ledger.rails import mirror
 from ledger.rails.base import Chain
+from ledger.rails.card_checks import check_card_rail
 from ledger.rails.evm import chain
 from ledger.rails.integrity import check_store
 from ledger.reconcile import check_books, compare_when_still
@@ -39,6 +40,7 @@ class Finding:
     name: str
     ok: bool
     detail: str
+    looked: bool = True  # False where nobody could be asked: then it is neither right nor wrong
 
 
 def check_everything(*, now: datetime, tell: Callable[[str], None] = lambda part: None) -> list[Finding]:
@@ -64,6 +66,11 @@ def _books_and_chain(now: datetime) -> Iterator[Finding]:
     differences = compare_when_still(mirror.read_words, now=now)
     worst = "; ".join(f"{d.figure} {d.subject}: books {d.books}, chain {d.chain}" for d in differences[:3])
     yield Finding("books equal chain", not differences, worst or "every party, class and contract balance")
+
+
+def _card_rail(now: datetime) -> Iterator[Finding]:
+    for found in check_card_rail(now=now):
+        yield Finding(f"card {found.invariant}", found.ok, found.detail, found.looked)
 
 
 def _chain(now: datetime) -> Iterator[Finding]:
@@ -134,6 +141,7 @@ PARTS: tuple[tuple[str, Callable[[datetime], Iterator[Finding]]], ...] = (
     ("books", _books),
     ("chain", _chain),
     ("books against chain", _books_and_chain),
+    ("card rail", _card_rail),
     ("certificates", _certificates),
     ("leases", _leases),
     ("readings", _readings),

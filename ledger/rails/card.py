@@ -25,7 +25,7 @@ from ledger import card as books
 from ledger import faults
 from ledger.errors import InsufficientFunds, LedgerError
 from ledger.ids import uuid7, uuid_from
-from ledger.models import Account, CardIntent, ChainAddress, ChainIntent
+from ledger.models import Account, CardIntent, ChainAddress, ChainIntent, Outbox
 from ledger.posting import USDC6_LEDGER, lock_ledger
 from ledger.rails import sender
 from ledger.rails.errors import (
@@ -36,8 +36,9 @@ from ledger.rails.errors import (
     ProcessorRefused,
     ProcessorUnreachable,
 )
+from ledger.rails.once import Work, ask_once
 from ledger.rails.stripe import PAGE, Told, ask
-from ledger.tasks import enqueue
+from ledger.tasks import TRIES_MAX, enqueue, retry_job
 
 log = logging.getLogger(__name__)
 Kind, State = CardIntent.Kind, CardIntent.State
@@ -89,8 +90,13 @@ def _begin(intent: CardIntent, *, before: Callable[[], object]) -> CardIntent:
         return known
     before()
     intent.save(force_insert=True)
-    enqueue(kind=SEND_JOB, payload={"intent": str(intent.id)}, dedupe_key=f"{SEND_JOB}:{intent.id}")
+    enqueue_send(intent)
     return intent
+
+
+def enqueue_send(intent: CardIntent) -> None:
+    """Write the job that asks the processor, in the transaction of the intent."""
+    enqueue(kind=SEND_JOB, payload={"intent": str(intent.pk)}, dedupe_key=f"{SEND_JOB}:{intent.pk}")
 
 
 def at_risk_cents(party: UUID, now: datetime) -> int:
@@ -117,15 +123,10 @@ def send(*, intent_id: UUID, now: datetime) -> None:
     intent = CardIntent.objects.select_related("parent").get(pk=intent_id)
     if intent.state != State.QUEUED:
         return
-    ask_for, look_for = _ASKING[Kind(intent.kind)]
     try:
-        found = ask(lambda c: ask_for(c, intent))
-    except ProcessorUnreachable as error:
-        # The same key may answer 500 for a day although the work was done: look for the work itself.
-        if (error.facts.get("http_status") or 0) < 500 or (found := look_for(intent)) is None:
-            raise
+        found = ask_once(intent, WORKS[Kind(intent.kind)], now)
     except ProcessorRefused as error:
-        _end(intent, State.FAILED, now, reason=str(error))
+        end(intent, State.FAILED, now, reason=str(error))
         return
     faults.point("card.sent")
     with transaction.atomic():
@@ -134,11 +135,11 @@ def send(*, intent_id: UUID, now: datetime) -> None:
             row.state, row.processor_id, row.url = State.OPEN, found.id, getattr(found, "url", None) or ""
             row.save(update_fields=["state", "processor_id", "url"])
     faults.point("card.confirmed")
-    if intent.kind == Kind.REFUND:
-        sync(told=Told("refund", found.id), now=now)
+    if intent.kind in OBJECT_OF:
+        sync(told=Told(OBJECT_OF[Kind(intent.kind)], found.id), now=now)
 
 
-def _ask_session(c: Any, intent: CardIntent) -> Any:
+def _ask_session(c: Any, intent: CardIntent, key: str) -> Any:
     name = {"name": "Deposit to Grove Exchange"}
     line = {"price_data": {"currency": "usd", "unit_amount": intent.cents, "product_data": name}, "quantity": 1}
     return c.checkout.sessions.create(
@@ -147,46 +148,51 @@ def _ask_session(c: Any, intent: CardIntent) -> Any:
             "metadata": {"intent": str(intent.id)}, "payment_intent_data": {"metadata": {"intent": str(intent.id)}},
             "success_url": intent.return_url, "cancel_url": intent.return_url,
         },
-        options={"idempotency_key": str(intent.id)},
+        options={"idempotency_key": key},
     )  # fmt: skip
 
 
 def _look_for_session(intent: CardIntent) -> Any | None:
+    # A page that is overlooked here is harmless: nobody ever learns its address, so nobody can pay there.
     recent = ask(lambda c: c.checkout.sessions.list(params={"limit": PAGE}))  # it was asked for moments ago
     return next((each for each in recent.data if each.client_reference_id == str(intent.id)), None)
 
 
-def _ask_refund(c: Any, intent: CardIntent) -> Any:
+def _ask_refund(c: Any, intent: CardIntent, key: str) -> Any:
     assert intent.parent is not None
     return c.refunds.create(
         params={
             "payment_intent": intent.parent.payment_id, "amount": intent.cents, "metadata": {"intent": str(intent.id)}
         },
-        options={"idempotency_key": str(intent.id)},
+        options={"idempotency_key": key},
     )  # fmt: skip
 
 
 def _look_for_refund(intent: CardIntent) -> Any | None:
     assert intent.parent is not None
     payment = intent.parent.payment_id
-    made = ask(lambda c: c.refunds.list(params={"payment_intent": payment, "limit": PAGE}))
-    return next((each for each in made.data if _named_in(each.metadata, Kind.REFUND) == intent), None)
+    params = {"payment_intent": payment, "limit": PAGE}
+    made = ask(lambda c: list(c.refunds.list(params=params).auto_paging_iter()))
+    return next((each for each in made if named_in(each.metadata, Kind.REFUND) == intent), None)
 
 
-_ASKING: dict[CardIntent.Kind, tuple[Callable[[Any, CardIntent], Any], Callable[[CardIntent], Any | None]]] = {
-    Kind.DEPOSIT: (_ask_session, _look_for_session),
-    Kind.REFUND: (_ask_refund, _look_for_refund),
+# Each kind of intent that the processor is asked for; `ledger.rails.connect` adds its own to these tables.
+WORKS: dict[CardIntent.Kind, Work[CardIntent]] = {
+    Kind.DEPOSIT: Work(_ask_session, _look_for_session),
+    Kind.REFUND: Work(_ask_refund, _look_for_refund),
 }
+OBJECT_OF: dict[CardIntent.Kind, str] = {Kind.REFUND: "refund"}  # what is read at once, because money left with it
+RELEASES: dict[CardIntent.Kind, Callable[..., int]] = {Kind.REFUND: books.void_card_refund}
 
 
-def _end(intent: CardIntent, state: CardIntent.State, now: datetime, *, reason: str = "", **facts: Any) -> None:
+def end(intent: CardIntent, state: CardIntent.State, now: datetime, *, reason: str = "", **facts: Any) -> None:
     """Bring an intent to its end, and release what it had reserved when it failed."""
     with transaction.atomic():
         ended = CardIntent.objects.filter(pk=intent.pk, state__in=(State.QUEUED, State.OPEN)).update(
             state=state, reason=reason[:300], ended_at=now, **facts
         )
-        if ended and state == State.FAILED and intent.kind == Kind.REFUND:
-            books.void_card_refund(hold_id=intent.pk, now=now)
+        if ended and state == State.FAILED and intent.kind in RELEASES:
+            RELEASES[Kind(intent.kind)](hold_id=intent.pk, now=now)
 
 
 # -- the books follow the processor ------------------------------------------------------------------------------------
@@ -196,7 +202,7 @@ def sync(*, told: Told, now: datetime) -> None:
     Raises PaymentUnknown for money that no intent of ours explains, NotSettledYet when the processor has not written
     its balance line yet.
     """
-    act = _SYNCS.get(told.kind)
+    act = SYNCS.get(told.kind)
     if act is not None:
         act(told.id, now)
 
@@ -208,7 +214,7 @@ def _sync_session(id: str, now: datetime) -> None:
     elif session.status == "expired":
         intent = CardIntent.objects.filter(processor_id=id).first()
         if intent is not None:
-            _end(intent, State.FAILED, now, reason="The payment page ran out of time.")
+            end(intent, State.FAILED, now, reason="The payment page ran out of time.")
 
 
 def _sync_payment(id: str, now: datetime) -> CardIntent | None:
@@ -226,12 +232,12 @@ def _sync_payment(id: str, now: datetime) -> CardIntent | None:
         lock_ledger(books.USD2_LEDGER)
         books.book_card_deposit(party=intent.party, cents=intent.cents, line=line.id, now=now)
         faults.point("card.booked")
-        _end(intent, State.DONE, now, payment_id=id, processor_id=intent.processor_id or id)
+        end(intent, State.DONE, now, payment_id=id, processor_id=intent.processor_id or id)
         enqueue(
             kind=EXCHANGE_JOB, payload={"deposit": str(intent.pk)}, dedupe_key=f"{EXCHANGE_JOB}:{intent.pk}",
             run_at=now + timedelta(hours=settings.CARD_DELAY_HOURS),
         )  # fmt: skip
-    _book_fee(line, now)
+    book_fee(line, now)
     return CardIntent.objects.get(pk=intent.pk)
 
 
@@ -247,7 +253,7 @@ def _sync_refund(id: str, now: datetime) -> None:
     lines = ["balance_transaction", "failure_balance_transaction"]
     refund = ask(lambda c: c.refunds.retrieve(id, params={"expand": lines}))
     deposit = _deposit_of(refund.payment_intent, now)
-    intent = _named_in(refund.metadata, Kind.REFUND)
+    intent = named_in(refund.metadata, Kind.REFUND)
     left, back = refund.balance_transaction, getattr(refund, "failure_balance_transaction", None)
     with transaction.atomic():
         if left is not None:
@@ -256,11 +262,11 @@ def _sync_refund(id: str, now: datetime) -> None:
         if back is not None:
             books.book_card_refund_failed(party=deposit.party, cents=refund.amount, line=back.id, now=now)
         if intent is not None and refund.status == "succeeded":
-            _end(intent, State.DONE, now, processor_id=id)
+            end(intent, State.DONE, now, processor_id=id)
         if intent is not None and refund.status in ("failed", "canceled"):
             _end_returned(intent, id, now, was_made=left is not None)
     for line in filter(None, (left, back)):
-        _book_fee(line, now)
+        book_fee(line, now)
 
 
 def _end_returned(intent: CardIntent, id: str, now: datetime, *, was_made: bool) -> None:
@@ -270,7 +276,7 @@ def _end_returned(intent: CardIntent, id: str, now: datetime, *, was_made: bool)
             state=State.FAILED, reason="The bank sent the money back.", processor_id=id, ended_at=now
         )
     else:
-        _end(intent, State.FAILED, now, reason="The processor could not make this refund.", processor_id=id)
+        end(intent, State.FAILED, now, reason="The processor could not make this refund.", processor_id=id)
 
 
 def _sync_dispute(id: str, now: datetime) -> None:
@@ -282,7 +288,7 @@ def _sync_dispute(id: str, now: datetime) -> None:
             book = books.book_chargeback if line.amount < 0 else books.book_chargeback_won
             book(party=deposit.party, cents=abs(line.amount), line=line.id, now=now)
     for line in dispute.balance_transactions:
-        _book_fee(line, now)
+        book_fee(line, now)
 
 
 def _sync_own(id: str, now: datetime) -> None:
@@ -292,18 +298,18 @@ def _sync_own(id: str, now: datetime) -> None:
     if about.balance_transaction is not None:
         line = about.balance_transaction
         books.book_card_capital(cents=line.amount, line=line.id, now=now)
-        _book_fee(line, now)
+        book_fee(line, now)
 
 
-_SYNCS: dict[str, Callable[[str, datetime], object]] = {
+SYNCS: dict[str, Callable[[str, datetime], object]] = {
     "checkout.session": _sync_session, "payment_intent": _sync_payment, "charge": _sync_charge,
     "refund": _sync_refund, "dispute": _sync_dispute, "topup": _sync_own, "payout": _sync_own,
 }  # fmt: skip
 KIND_OF_SOURCE = {"ch": "charge", "py": "charge", "re": "refund", "pyr": "refund", "du": "dispute", "dp": "dispute",
-                  "tu": "topup", "po": "payout"}  # fmt: skip
+                  "tu": "topup", "po": "payout", "tr": "transfer", "trr": "transfer_reversal"}  # fmt: skip
 
 
-def _book_fee(line: Any, now: datetime) -> None:
+def book_fee(line: Any, now: datetime) -> None:
     """Book what a line cost. When the Foundation has no card money left, the reconciler shows it as a difference."""
     try:
         books.book_card_fee(cents=line.fee, line=line.id, now=now)
@@ -322,18 +328,24 @@ def _deposit_of(payment: str | None, now: datetime) -> CardIntent:
 
 
 def _intent_of(metadata: Any, payment: str) -> CardIntent:
-    intent = _named_in(metadata, Kind.DEPOSIT)
+    intent = named_in(metadata, Kind.DEPOSIT)
     if intent is None or intent.payment_id not in (None, payment):
         raise PaymentUnknown("No deposit of ours was paid by this payment.", payment=payment)
     return intent
 
 
-def _named_in(metadata: Any, kind: CardIntent.Kind) -> CardIntent | None:
+def named_in(metadata: Any, kind: CardIntent.Kind) -> CardIntent | None:
+    """Return the intent of this kind whose id an object at the processor bears, or None."""
+    id = id_in(metadata)
+    return CardIntent.objects.filter(kind=kind, pk=id).first() if id is not None else None
+
+
+def id_in(metadata: Any) -> UUID | None:
+    """Return the id of an intent that an object at the processor bears, or None."""
     try:
-        named = UUID(metadata["intent"])
+        return UUID(metadata["intent"])
     except (KeyError, TypeError, ValueError):
         return None
-    return CardIntent.objects.filter(kind=kind, pk=named).first()
 
 
 def sweep(*, now: datetime) -> int:
@@ -341,17 +353,27 @@ def sweep(*, now: datetime) -> int:
 
     Returns how many came to an end.
     """
-    waiting = list(
-        CardIntent.objects.filter(state=State.OPEN).exclude(kind=Kind.EXCHANGE).order_by("-created_at")[:SYNC_AT_ONCE]
-    )
+    revive(SEND_JOB, now)
+    asked_there = CardIntent.objects.filter(state=State.OPEN).exclude(kind__in=(Kind.EXCHANGE, Kind.TAKEOVER))
+    waiting = list(asked_there.order_by("-created_at")[:SYNC_AT_ONCE])
     for intent in waiting:
-        kind = "refund" if intent.kind == Kind.REFUND else "checkout.session"
+        kind = OBJECT_OF.get(Kind(intent.kind), "checkout.session")
         try:
             sync(told=Told(kind, str(intent.processor_id)), now=now)
         except LedgerError as error:  # one that cannot be read holds up no other
             log.warning("card intent %s was not read: %s", intent.pk, error)
     ended = CardIntent.objects.filter(pk__in=[each.pk for each in waiting]).exclude(state=State.OPEN).count()
     return ended + release_failed_exchanges(now=now)
+
+
+def revive(kind: str, now: datetime) -> int:
+    """Let jobs that ask the processor try again although they failed often: it may have been down for an hour.
+
+    Asking is harmless, and money stays reserved until there is an answer. Returns how many were revived.
+    """
+    dead = Outbox.objects.filter(kind=kind, done_at=None, tries__gte=TRIES_MAX, run_at__lte=now,
+                                 last_error__startswith=ProcessorUnreachable.__name__)  # fmt: skip
+    return sum(retry_job(id=id, now=now) for id in list(dead.values_list("pk", flat=True)))
 
 
 # -- into escrow -------------------------------------------------------------------------------------------------------
@@ -393,7 +415,7 @@ def finish_exchange(*, intent_key: str, reference: bytes, now: datetime) -> bool
     books.book_exchange(
         id=intent.pk, party=intent.party, wallet=WALLET, cents=intent.cents, reference=reference, now=now
     )
-    _end(intent, State.DONE, now)
+    end(intent, State.DONE, now)
     return True
 
 
@@ -405,7 +427,7 @@ def release_failed_exchanges(*, now: datetime) -> int:
     for intent in open_ones:
         with transaction.atomic():
             books.void_exchange(id=intent.pk, party=intent.party, wallet=WALLET, cents=intent.cents, now=now)
-            _end(intent, State.FAILED, now, reason="The chain refused the deposit into escrow.")
+            end(intent, State.FAILED, now, reason="The chain refused the deposit into escrow.")
     return len(open_ones)
 
 

@@ -13,6 +13,7 @@ from ledger.card import USD2_LEDGER
 from ledger.errors import LedgerError
 from ledger.models import CardReconciliation, CardTransaction
 from ledger.posting import halt_ledger, lock_ledger
+from ledger.rails import connect  # noqa: F401  so that transfers can be read anew too
 from ledger.rails.card import KIND_OF_SOURCE, sync
 from ledger.rails.stripe import PAGE, Told, ask
 from ledger.selectors import total

@@ -23,7 +23,7 @@ from ledger.errors import LedgerError, LedgerHalted
 from ledger.ids import chain_reference, uuid_from
 from ledger.models import ChainAddress, ChainAttempt, ChainClass, ChainContract, ChainEvent, ChainMark
 from ledger.posting import Posting
-from ledger.rails import abi, card
+from ledger.rails import abi, card, connect
 from ledger.rails.base import Chain, Head, Log
 from ledger.rails.errors import ChainRewound, LogUnknown
 from ledger.rails.evm import chain
@@ -236,6 +236,9 @@ def _book_withdrawn(what: Booking) -> None:
 
 
 def _book_paid_out(what: Booking) -> None:
+    """Book a payout. One whose provider chose its bank stays in a wallet of ours until it is paid on."""
+    if connect.take_in(**what.of_class(), payee=what.args["payee"], amount=what.args["amount"]):
+        return
     book_paid_out(**what.of_class(), amount=what.args["amount"])
 
 

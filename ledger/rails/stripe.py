@@ -34,7 +34,7 @@ HEARD = {
     "checkout.session.completed", "checkout.session.expired", "checkout.session.async_payment_succeeded",
     "payment_intent.succeeded", "refund.created", "refund.updated", "refund.failed", "charge.dispute.created",
     "charge.dispute.funds_withdrawn", "charge.dispute.funds_reinstated", "charge.dispute.closed", "topup.succeeded",
-    "payout.created", "payout.paid",
+    "payout.created", "payout.paid", "account.updated", "transfer.created", "transfer.updated", "transfer.reversed",
 }  # fmt: skip
 SANDBOX_KEY = "sk_test_sandbox"
 PAGE = 100

@@ -192,6 +192,9 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, Any, type[Table]], ...]], ...] = 
         ("Card payments", "payments", books.CardIntent, table_of(
             books.CardIntent, show=("kind", "party", "cents", "state", "reason", "created_at", "ended_at"),
             filters=("kind", "state"), search=("processor_id", "payment_id"), ordering=("-created_at",))),
+        ("Bank accounts", "account_balance_wallet", books.BankAccount, table_of(
+            books.BankAccount, show=("party", "country", "state", "is_chosen", "reason", "read_at"),
+            filters=("state", "is_chosen"), search=("processor_id",), ordering=("-created_at",))),
         ("Accounts", "account_balance", books.Account, table_of(
             books.Account, show=("id", "code", "party", "scope", "floor"), filters=("code",), ordering=("code", "id"))),
         ("Jobs", "inbox", books.Outbox, table_of(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from ledger.models import Account
+from ledger.models import Account, BankAccount
+from ledger.services import USDC6_LEDGER
 from marketplace.escrow.selectors import leases_sold_by
 from marketplace.parties.models import Party
 from marketplace.supply.models import NodeClass
@@ -47,7 +48,7 @@ class ProviderMoney:
 def provider_money(party: Party) -> ProviderMoney:
     """Return what is payable, held back and staked over all node classes of a provider."""
     sums = {"provider.payable": 0, "provider.holdback": 0, "stake.mirror": 0}
-    for account in Account.objects.filter(party=party.pk, code__in=list(sums)):
+    for account in Account.objects.filter(ledger_id=USDC6_LEDGER, party=party.pk, code__in=list(sums)):
         sums[account.code] += account.balance_minor
     return ProviderMoney(*sums.values())
 
@@ -73,9 +74,23 @@ def _items_of_party(party: Party, sites: list, classes: list[NodeClass]) -> list
              link="onboarding:classes", command="python -m marketplace.agent enrol --token TOKEN"),
         Item("Controls for a tier", f"Today: {tiers}." if tiers else "The tier follows from your evidence.",
              bool(classes), link="onboarding:classes"),
-        Item("Payout address", "Payouts go to your own address on chain." if party.chain_address
-             else "It is set when your first node class goes on chain.", bool(party.chain_address)),
+        _item_of_payouts(party),
     ]  # fmt: skip
+
+
+def _item_of_payouts(party: Party) -> Item:
+    account = BankAccount.objects.filter(party=party.pk, is_chosen=True).first()
+    if account is None:
+        return Item(
+            "Payout address", "Payouts go to your wallet on chain; you can choose a bank account instead."
+            if party.chain_address else "It is set when your first node class goes on chain, or choose a bank account.",
+            bool(party.chain_address), link="onboarding:payouts",
+        )  # fmt: skip
+    is_ready = account.state == BankAccount.State.READY
+    return Item(
+        "Payout to a bank account", "Payouts go to your bank account." if is_ready
+        else "Payouts wait in escrow until the card processor has your details.", is_ready, link="onboarding:payouts",
+    )  # fmt: skip
 
 
 def _items_of_proof(party: Party, classes: list[NodeClass], stake: int, now: datetime) -> list[Item]:

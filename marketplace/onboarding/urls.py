@@ -15,5 +15,10 @@ urlpatterns = [
     path("bids/new/", views.bid_new, name="bid_new"),
     path("bids/<uuid:bid_id>/withdraw/", views.bid_withdraw, name="bid_withdraw"),
     path("leases/", views.lease_list, name="leases"),
+    path("payouts/", views.payouts_page, name="payouts"),
+    path("payouts/_account/", views.payouts_account, name="payouts_account"),
+    path("payouts/bank/", views.payouts_to_bank, name="payouts_to_bank"),
+    path("payouts/wallet/", views.payouts_to_wallet, name="payouts_to_wallet"),
+    path("payouts/now/", views.payouts_now, name="payouts_now"),
     path("statement/", views.statement, name="statement"),
 ]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from ledger.rails.stripe import is_offered, is_sandbox
 from marketplace.catalogue import selectors as catalogue
 from marketplace.clearing import selectors as clearings
 from marketplace.demand.selectors import gates_of
@@ -18,6 +22,7 @@ from marketplace.escrow import selectors as leases
 from marketplace.insights import onboarding as checklist
 from marketplace.notices import selectors as notices
 from marketplace.onboarding.forms import BidForm
+from marketplace.payout import banks
 from marketplace.payout import selectors as payouts
 from marketplace.slashing import selectors as slashing
 from marketplace.supply import selectors as supply
@@ -154,3 +159,60 @@ def statement(request: HttpRequest) -> HttpResponse:
         "sums": payouts.statement_sums(request.party), "payouts": payouts.payouts_of(request.party)[:20],
         "money": checklist.provider_money(request.party),
     })  # fmt: skip
+
+
+@require_safe
+@provider_only
+def payouts_page(request: HttpRequest) -> HttpResponse:
+    """Where payouts go, how the bank account stands, and each transfer. The card processor's page leads back here."""
+    return render(request, "onboarding/payouts.html", _payouts(request))
+
+
+@require_safe
+@provider_only
+def payouts_account(request: HttpRequest) -> HttpResponse:
+    """The bank account's state as a fragment; one that waits for nothing asks no more."""
+    return render(request, "parts/bank_account.html", _payouts(request))
+
+
+@require_POST
+@provider_only
+def payouts_to_bank(request: HttpRequest) -> HttpResponse:
+    """Choose a bank account, or ask for a new link to the page for its details."""
+    back = request.build_absolute_uri(reverse("onboarding:payouts"))
+    return _done(request, "", lambda: banks.choose_bank(
+        party=request.party, return_url=back, now=market_time(request)))  # fmt: skip
+
+
+@require_POST
+@provider_only
+def payouts_to_wallet(request: HttpRequest) -> HttpResponse:
+    """Choose the wallet for what is paid from now on."""
+    sentence = "From now on payouts stay in your wallet on chain."
+    return _done(request, sentence, lambda: banks.choose_wallet(party=request.party, now=market_time(request)))
+
+
+@require_POST
+@provider_only
+def payouts_now(request: HttpRequest) -> HttpResponse:
+    """Transfer what waits after a refusal or a reversal."""
+    sentence = "The card processor is asked to transfer what waits."
+    return _done(request, sentence, lambda: banks.pay_now(party=request.party, now=market_time(request)))
+
+
+def _done(request: HttpRequest, sentence: str, act: Callable[[], object]) -> HttpResponse:
+    try:
+        act()
+    except MarketError as error:
+        messages.error(request, str(error), extra_tags=error.code)
+    else:
+        if sentence:
+            messages.success(request, sentence)
+    return redirect("onboarding:payouts")
+
+
+def _payouts(request: HttpRequest) -> dict[str, Any]:
+    return {
+        "bank": banks.bank_page_of(request.party, market_time(request)), "sandbox": is_sandbox(),
+        "bank_offered": is_offered(), "money": checklist.provider_money(request.party),
+    }  # fmt: skip

@@ -6,11 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Max, Sum
+from django.db.models import Max, Q, Sum
 from eth_utils.crypto import keccak
 
 from ledger.faults import point
@@ -25,10 +26,12 @@ from marketplace.catalogue.models import Window
 from marketplace.catalogue.services import move_window
 from marketplace.escrow.models import Lease
 from marketplace.governance.services import record
+from marketplace.payout.banks import waits_for_bank
 from marketplace.payout.models import Payout, Settlement, SettlementLine
 from marketplace.sla.models import Credit
 from marketplace.supply.models import NodeClass
 
+NOTHING_LEFT = "nothing is payable"  # the contract's words
 CALL_BUYERS_MAX = CALL_CLASSES_MAX = 64
 
 
@@ -102,21 +105,21 @@ def confirm_settlements(*, window: Window, now: datetime) -> int:
 
 @transaction.atomic
 def pay_window(*, window: Window, now: datetime) -> int:
-    """Ask the chain to pay out what each node class earned in a settled window; returns how many payouts."""
+    """Ask the chain to pay out what each node class earned in a settled window; returns how many payouts.
+
+    Earnings of a provider whose bank account is not ready stay in escrow; a later turn pays them.
+    """
     locked = Window.objects.select_for_update().get(pk=window.pk)
-    if locked.state != "SETTLED" or locked.payouts.exists():
+    if locked.state != "SETTLED":
         return 0
-    earned = (
-        SettlementLine.objects.filter(settlement__window=locked)
-        .values("lease__node_class").annotate(total=Sum("payable_micros")).order_by("lease__node_class__chain_class")
-    )  # fmt: skip
-    numbers = dict(NodeClass.objects.values_list("pk", "chain_class"))
+    earned = _unpaid(locked)
+    numbers = dict(NodeClass.objects.values_list("pk", "chain_class")) if earned else {}
     payouts = [
         Payout(
             id=uuid7(now), node_class_id=row["lease__node_class"], window=locked, amount_micros=row["total"],
             intent_key=f"payout:{locked.number}:{numbers[row['lease__node_class']]}", made_at=now,
         )
-        for row in earned if row["total"] > 0
+        for row in earned
     ]  # fmt: skip
     Payout.objects.bulk_create(payouts)
     for payout in payouts:
@@ -130,12 +133,28 @@ def pay_window(*, window: Window, now: datetime) -> int:
     return len(payouts)
 
 
+def _unpaid(window: Window) -> list[dict[str, Any]]:
+    """Return what each node class earned in a window and nobody has asked the chain for, but for those that wait."""
+    rows = (
+        SettlementLine.objects.filter(settlement__window=window)
+        .exclude(lease__node_class__in=window.payouts.values("node_class"))
+        .values("lease__node_class", "lease__provider").annotate(total=Sum("payable_micros"))
+        .filter(total__gt=0).order_by("lease__node_class__chain_class")
+    )  # fmt: skip
+    waiting = waits_for_bank([row["lease__provider"] for row in rows])
+    return [row for row in rows if row["lease__provider"] not in waiting]
+
+
 @transaction.atomic
 def confirm_payouts(*, now: datetime) -> int:
-    """Mark payouts whose transaction is final."""
+    """Mark payouts whose transaction is final, and those whose money went with an earlier one of the same class.
+
+    Escrow pays all that is payable of a class at once, so a second call for it may find nothing left.
+    """
     open_keys = list(Payout.objects.filter(final_at=None).values_list("intent_key", flat=True))
-    final = ChainIntent.objects.filter(key__in=open_keys, state="final").values_list("key", flat=True)
-    return Payout.objects.filter(intent_key__in=list(final)).update(final_at=now)
+    went = Q(state="final") | Q(state="reverted", revert_reason__contains=NOTHING_LEFT)
+    keys = ChainIntent.objects.filter(went, key__in=open_keys).values_list("key", flat=True)
+    return Payout.objects.filter(intent_key__in=list(keys)).update(final_at=now)
 
 
 @transaction.atomic

@@ -51,7 +51,7 @@ def pages_of(site, who: str) -> list[str]:
             *(reverse(f"portal:{name}") for name in names), reverse("portal:lease", args=[lease.pk]),
             reverse("portal:demand", args=[lost.pk]), *(reverse("portal:window", args=[w.pk]) for w in windows),
         ]  # fmt: skip
-    names = ["home", "classes", "arming", "bids", "bid_new", "leases", "statement"]
+    names = ["home", "classes", "arming", "bids", "bid_new", "leases", "statement", "payouts"]
     own = m.NodeClass.objects.filter(party=site.market.providers[0]).first()
     return [*(reverse(f"onboarding:{name}") for name in names), reverse("onboarding:class", args=[own.pk])]
 

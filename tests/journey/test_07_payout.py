@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from django.db.models import Sum
 
-from ledger.models import ChainEvent
+from ledger.models import BankAccount, ChainEvent, ChainIntent
 from ledger.rails.evm import chain
 from ledger.rails.mirror import read_words
+from ledger.reconcile import compare_when_still
 from ledger.selectors import balance, total
-from marketplace import clock
+from marketplace import clock, cycle
 from marketplace import models as m
-from marketplace.payout.services import confirm_settlements, pay_window, settle_window
+from marketplace.payout import banks
+from marketplace.payout.services import confirm_payouts, confirm_settlements, pay_window, settle_window
 from tests.journey import world
 from tests.journey.refusals import untouched
 
@@ -95,3 +99,41 @@ def test_settling_and_paying_again_moves_nothing() -> None:
         assert settle_window(window=window, now=clock.now()) == 0
         assert confirm_settlements(window=window, now=clock.now()) == 0
         assert pay_window(window=window, now=clock.now()) == 0
+
+
+def test_earnings_wait_in_escrow_until_the_bank_account_that_was_chosen_is_ready(
+    own_world: Callable[[str], str],
+) -> None:
+    own_world("judged")
+    window, harbour = world.window(), world.party("harbour")
+    settle_window(window=window, now=clock.now())
+    cycle.run_chain(now=clock.now())
+    confirm_settlements(window=window, now=clock.now())
+    owner = harbour.pk
+    banks.choose_bank(party=harbour, return_url="http://x/", now=clock.now())
+
+    assert pay_window(window=window, now=clock.now()) > 0
+    assert not m.Payout.objects.filter(window=window, node_class__party=owner).exists()
+    assert pay_window(window=window, now=clock.now()) == 0
+    BankAccount.objects.update(state="ready", processor_id="acct_1")
+    assert pay_window(window=window, now=clock.now()) == 1
+    cycle.run_chain(now=clock.now())
+    confirm_payouts(now=clock.now())
+
+    payout = m.Payout.objects.get(window=window, node_class__party=owner)
+    assert payout.final_at is not None
+    assert balance(code="provider.custody", party=owner).minor == payout.amount_micros
+    assert compare_when_still(read_words, now=clock.now()) == []
+
+
+@pytest.mark.stage("paid")
+def test_a_payout_whose_money_went_with_an_earlier_one_counts_as_paid() -> None:
+    payout = m.Payout.objects.filter(window=world.window()).first()
+    assert payout is not None
+    m.Payout.objects.filter(pk=payout.pk).update(final_at=None)
+    sent = ChainIntent.objects.filter(key=payout.intent_key)
+
+    sent.update(state="reverted", revert_reason="escrow: paused")
+    assert confirm_payouts(now=clock.now()) == 0
+    sent.update(revert_reason="escrow: nothing is payable")
+    assert confirm_payouts(now=clock.now()) == 1

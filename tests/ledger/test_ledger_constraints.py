@@ -14,6 +14,7 @@ from django.db import DatabaseError, IntegrityError, connection, transaction
 from ledger.ids import uuid7
 from ledger.models import (
     Account,
+    BankAccount,
     CardIntent,
     CardTransaction,
     ChainAddress,
@@ -81,6 +82,11 @@ def a_card_intent(**facts: Any) -> CardIntent:
     return CardIntent.objects.create(**row | facts)
 
 
+def a_bank_account(**facts: Any) -> BankAccount:
+    row = {"id": uuid7(START), "party": PARTY, "country": "DE", "wallet": "0x1", "return_url": "/", "created_at": START}
+    return BankAccount.objects.create(**row | facts)
+
+
 def a_card_line(**facts: Any) -> CardTransaction:
     row = {
         "id": "txn_1", "kind": "charge", "source": "ch_1", "amount_cents": 500, "fee_cents": 30, "net_cents": 470,
@@ -131,11 +137,21 @@ BREAKS: dict[str, Callable[[], object]] = {
     "card_object_belongs_to_one_intent": lambda: [a_card_intent(key=key, processor_id="cs_1") for key in "ab"],
     "card_payment_belongs_to_one_intent": lambda: [a_card_intent(key=key, payment_id="pi_1") for key in "ab"],
     "card_intent_kind_is_known": lambda: a_card_intent(kind="gift", parent=a_card_intent(key="parent")),
+    "card_intent_reverses_no_more_than_it_moved": lambda: a_card_intent(reversed_cents=5001),
+    "card_intent_attempts_count_up": lambda: a_card_intent(attempt=-1),
     "card_intent_state_is_known": lambda: a_card_intent(state="lost", processor_id="cs_1"),
     "card_intent_moves_some_money": lambda: a_card_intent(cents=0),
-    "only_a_card_deposit_stands_alone": lambda: a_card_intent(kind="refund"),
+    "card_intent_stands_where_its_kind_says": lambda: a_card_intent(kind="refund"),
     "card_intent_under_way_is_known_there": lambda: a_card_intent(state="open"),
     "card_intent_ends_at_a_time": lambda: a_card_intent(state="failed"),
+    "bank_account_is_one_per_party": lambda: [a_bank_account(id=uuid7(START)) for _ in range(2)],
+    "bank_account_object_belongs_to_one_party": lambda: [
+        a_bank_account(id=uuid7(START), party=party, processor_id="acct_1") for party in (PARTY, WINDOW)
+    ],
+    "bank_account_state_is_known": lambda: a_bank_account(state="lost", processor_id="acct_1"),
+    "bank_account_in_use_is_known_there": lambda: a_bank_account(state="ready"),
+    "bank_account_that_cannot_be_paid_says_why": lambda: a_bank_account(state="refused"),
+    "bank_account_counters_are_never_negative": lambda: a_bank_account(links_asked=-1),
     "card_transaction_net_is_amount_less_fee": lambda: a_card_line(net_cents=500),
     "chain_address_buys_or_provides": lambda: ChainAddress.objects.create(address="0x1", party=PARTY, role="thief"),
     "chain_class_numbers_are_never_negative": lambda: ChainClass.objects.create(
@@ -183,6 +199,7 @@ def test_what_is_not_broken_is_accepted(db):
     open_ledgers()
 
     an_account(), a_transfer(), an_epoch(), a_job(), an_event(), an_intent(), a_card_intent(), a_card_line()
+    a_bank_account(), a_card_intent(key="payout", kind="payout", scope=WINDOW, reversed_cents=5000)
     ChainAddress.objects.create(address="0x1", party=PARTY, role="buyer")
 
 

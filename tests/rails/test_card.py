@@ -7,7 +7,6 @@ import json
 import pytest
 from django.db import transaction
 
-from ledger import faults
 from ledger.errors import InsufficientFunds, LedgerHalted
 from ledger.models import CardIntent, CardReconciliation, CardTransaction, Inbox, Ledger, Outbox, Transfer
 from ledger.rails import card, card_books, card_jobs, stripe  # noqa: F401  the jobs register themselves
@@ -315,41 +314,6 @@ def test_the_payment_page_breaks_after_charging_and_the_money_is_there(desk):
     desk.deliver()
 
     assert (desk.has(), desk.reconcile()) == (5000, [])
-
-
-@pytest.mark.parametrize("point", ["card.sent", "card.confirmed", "card.booked", "outbox.run.before_commit",
-                                   "ledger.post.after"])  # fmt: skip
-def test_a_stop_between_any_two_steps_leads_to_the_same_end(desk, point):
-    deposit = desk.deposit()
-    desk.processor.pay(deposit.url)
-    desk.receive(desk.processor.held())
-    with faults.armed(point):
-        desk.work()
-        desk.work()
-    deposit.refresh_from_db()
-    again(desk)
-    assert desk.has() == 5000
-
-    deposit.refresh_from_db()
-    with faults.armed(point):
-        desk.work()
-        card_refund = card_refund_of(desk, deposit)
-        desk.work()
-    again(desk)
-
-    card_refund.refresh_from_db()
-    assert (card_refund.state, desk.has(), desk.clearing(), desk.reconcile()) == ("done", 3000, 3000, [])
-    assert len(stripe.ask(lambda c: c.refunds.list()).data) == 1
-    assert Outbox.objects.filter(tries__gte=1).exists(), "the stop was never reached"
-
-
-def card_refund_of(desk: Desk, deposit: CardIntent) -> CardIntent:
-    """Ask for a refund; when a test stops it, the caller asks again with the same key, as people do."""
-    try:
-        return card.ask_refund(key="r", deposit=deposit, cents=2000, now=desk.clock.now)
-    except faults.FaultInjected:
-        with faults.armed("ledger.post.after", lambda: None):
-            return card.ask_refund(key="r", deposit=deposit, cents=2000, now=desk.clock.now)
 
 
 def again(desk: Desk) -> None:

@@ -2,35 +2,62 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 from ledger.rails.stripe_sandbox.payments import Object, balance, move_balance
 from ledger.rails.stripe_sandbox.refusals import Refused, only_usd, required, whole
 from ledger.rails.stripe_sandbox.store import Store
 
+DETAILS = ["external_account", "individual.verification.document", "tos_acceptance.date"]
+COUNTRIES = {"AT", "BE", "CH", "DE", "DK", "ES", "FI", "FR", "GB", "IE", "IT", "NL", "NO", "PL", "PT", "SE", "US"}
+
 
 def make_account(store: Store, params: Object) -> Object:
     """Make a connected account; it can be paid after its holder has filled in the linked page."""
+    country = params.get("country", "US")
+    if country not in COUNTRIES:
+        raise Refused(400, f"{country} is not currently supported by Stripe.", code="country_unsupported",
+                      param="country")  # fmt: skip
     account = store.add(
-        "account", "acct", type=params.get("type", "express"), country=params.get("country", "US"),
-        email=params.get("email"), metadata=params.get("metadata") or {}, charges_enabled=False, payouts_enabled=False,
-        details_submitted=False, capabilities={"transfers": "inactive"},
+        "account", "acct", type=params.get("type", "express"), country=country, email=params.get("email"),
+        metadata=params.get("metadata") or {}, charges_enabled=False, payouts_enabled=False, details_submitted=False,
+        capabilities={"transfers": "inactive"}, requirements=_requirements(DETAILS, "requirements.past_due"),
     )  # fmt: skip
     store.tell("account.updated", account)
     return account
 
 
+def _requirements(missing: list[str], disabled: str | None) -> Object:
+    return {"currently_due": missing, "eventually_due": missing, "past_due": [], "disabled_reason": disabled}
+
+
 def make_account_link(store: Store, params: Object, pages: str) -> Object:
     """Return a short-lived link to the page on which a holder gives their details."""
     account = store.get("account", required(params, "account"))
+    required(params, "refresh_url")
+    back = urlencode({"return_url": required(params, "return_url")})
     return {
         "object": "account_link", "created": store.now(), "expires_at": store.now() + 300,
-        "url": f"{pages}/connect/{account['id']}?return_url={required(params, 'return_url')}",
+        "url": f"{pages}/connect/{account['id']}?{back}",
     }  # fmt: skip
 
 
 def enable_account(store: Store, id: str) -> Object:
     """Let a holder finish the page."""
     account = store.get("account", id)
-    account |= {"details_submitted": True, "payouts_enabled": True, "capabilities": {"transfers": "active"}}
+    account |= {"details_submitted": True, "payouts_enabled": True, "capabilities": {"transfers": "active"},
+                "requirements": _requirements([], None)}  # fmt: skip
+    store.put(account)
+    store.tell("account.updated", account)
+    return account
+
+
+def disable_account(store: Store, id: str, params: Object) -> Object:
+    """Stop an account, as the processor does when details turn out wrong or overdue."""
+    account = store.get("account", id)
+    why = params.get("reason") or "requirements.past_due"
+    account |= {"details_submitted": True, "payouts_enabled": False, "capabilities": {"transfers": "inactive"},
+                "requirements": _requirements(DETAILS[1:2], why)}  # fmt: skip
     store.put(account)
     store.tell("account.updated", account)
     return account
@@ -50,7 +77,7 @@ def make_transfer(store: Store, params: Object) -> Object:
     _spend(store, cents)
     transfer = store.add(
         "transfer", "tr", amount=cents, amount_reversed=0, currency="usd", destination=account["id"], reversed=False,
-        metadata=params.get("metadata") or {}, balance_transaction=None,
+        transfer_group=params.get("transfer_group"), metadata=params.get("metadata") or {}, balance_transaction=None,
     )  # fmt: skip
     transfer["balance_transaction"] = move_balance(store, "transfer", -cents, 0, transfer["id"], "transfer")["id"]
     store.put(transfer)

@@ -16,7 +16,7 @@ STYLE = (
     "button{font:inherit;margin-top:1rem;padding:.6rem 1rem;width:100%;border-radius:6px;border:1px solid #0a58ca;"
     "background:#0a58ca;color:#fff;cursor:pointer}button.plain{background:#fff;color:#0a58ca}"
     "button:focus-visible,input:focus-visible{outline:3px solid #6ea8fe;outline-offset:2px}"
-    ".error{background:#fdecea;color:#7a1210;padding:.5rem .75rem;border-radius:6px}code{white-space:nowrap}"
+    ".error{background:#fdecea;color:#7a1210;padding:.5rem .75rem;border-radius:6px}code{overflow-wrap:anywhere}"
 )
 
 
@@ -47,11 +47,13 @@ def pay_page(session: dict[str, Any], problem: str) -> str:
 
 def account_page(id: str, return_url: str) -> str:
     """Return the page on which the holder of a connected account would give their details."""
+    action = f'action="/connect/{escape(id)}?return_url={escape(return_url)}"'
     return _page(
-        "Be paid by card processor",
-        f"<h1>Be paid</h1><p>Account <code>{escape(id)}</code>. The real page asks for identity and bank here.</p>"
-        f'<form method="post" action="/connect/{escape(id)}?return_url={escape(return_url)}">'
-        f"<button>Confirm these details</button></form>",
+        "Be paid to a bank account",
+        f"<h1>Be paid to a bank account</h1><p>Account <code>{escape(id)}</code></p>"
+        "<p>The real page asks for the organisation, a person who acts for it, and the bank account here.</p>"
+        f'<form method="post" {action}><button>Confirm these details</button></form>'
+        f'<form method="post" {action}><button class="plain" name="leave" value="1">Finish later</button></form>',
     )
 
 

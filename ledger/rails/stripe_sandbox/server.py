@@ -49,6 +49,8 @@ CONTROLS: list[tuple[re.Pattern[str], Act]] = [
     for pattern, act in (
         ("/_sandbox/behaviour", lambda s, p, i, u: behave(s, p)),
         ("/_sandbox/disputes", lambda s, p, i, u: payments.open_dispute(s, p["charge"], whole(p, "amount"))),
+        ("/_sandbox/accounts/(acct_[0-9a-f]+)/enable", lambda s, p, i, u: connect.enable_account(s, i)),
+        ("/_sandbox/accounts/(acct_[0-9a-f]+)/disable", lambda s, p, i, u: connect.disable_account(s, i, p)),
         ("/_sandbox/refunds/(re_[0-9a-f]+)/arrive", lambda s, p, i, u: payments.end_refund(s, i, succeeds=True)),
         ("/_sandbox/refunds/(re_[0-9a-f]+)/fail", lambda s, p, i, u: payments.end_refund(s, i, succeeds=False)),
     )
@@ -61,7 +63,8 @@ KINDS = {  # the name of a list in the address: the kind of its objects, and by 
     "refunds": ("refund", ("payment_intent", "charge")),
     "disputes": ("dispute", ("payment_intent", "charge")),
     "accounts": ("account", ()),
-    "transfers": ("transfer", ("destination",)),
+    "transfers": ("transfer", ("destination", "transfer_group")),
+    "reversals": ("transfer_reversal", ("transfer",)),  # of a transfer only
     "payouts": ("payout", ("status",)),
     "topups": ("topup", ("status",)),
     "balance_transactions": ("balance_transaction", ("type", "source", "payout")),
@@ -71,6 +74,9 @@ EXPANDABLE = {
     "latest_charge": "charge", "charge": "charge", "balance_transaction": "balance_transaction",
     "failure_balance_transaction": "balance_transaction", "payment_intent": "payment_intent", "customer": "customer",
 }  # fmt: skip
+SOURCES = {"ch": "charge", "re": "refund", "du": "dispute", "tr": "transfer", "trr": "transfer_reversal",
+           "po": "payout", "tu": "topup"}  # fmt: skip
+REVERSALS = re.compile("transfers/(tr_[0-9a-f]+)/reversals")
 
 
 def behave(store: Store, params: Object) -> Object:
@@ -191,10 +197,17 @@ class Handler(BaseHTTPRequestHandler):
             for wanted in expand:
                 _expand(self.store, found, wanted.split("."))
             return found
-        return self._list(path.removeprefix("/v1/"), path, {name: values[0] for name, values in params.items()})
+        listed = self._list(path.removeprefix("/v1/"), path, {name: values[0] for name, values in params.items()})
+        for wanted in expand:  # of a list: data.source and the like
+            for found in listed["data"]:
+                _expand(self.store, found, wanted.removeprefix("data.").split("."))
+        return listed
 
     def _list(self, name: str, path: str, params: Object) -> Object:
-        if name not in KINDS:
+        of_transfer = REVERSALS.fullmatch(name)
+        if of_transfer:
+            params, name = params | {"transfer": of_transfer[1]}, "reversals"
+        if name not in KINDS or (name == "reversals") != bool(of_transfer):
             raise missing("address", path)
         kind, filters = KINDS[name]
         data, has_more = self.store.page(
@@ -246,7 +259,7 @@ class Handler(BaseHTTPRequestHandler):
     def _serve_page(self, method: str, path: str, query: Object, form: Object) -> None:
         kind, _, id = path[1:].partition("/")
         if kind == "connect":
-            self._serve_account(method, id, query)
+            self._serve_account(method, id, query, form)
             return
         with self.store.commit():
             try:
@@ -281,10 +294,14 @@ class Handler(BaseHTTPRequestHandler):
         with self.store.commit():
             return self.store.use_up("fail_after")
 
-    def _serve_account(self, method: str, id: str, query: Object) -> None:
+    def _serve_account(self, method: str, id: str, query: Object, form: Object) -> None:
         with self.store.commit():
-            account = self.store.get("account", id)
-            if method == "POST":
+            try:
+                account = self.store.get("account", id)
+            except Refused:
+                self._page(404, closed_page("There is no such account."))
+                return
+            if method == "POST" and "leave" not in form:
                 connect.enable_account(self.store, account["id"])
         if method == "POST":
             self._redirect(query.get("return_url", "/"))
@@ -303,8 +320,11 @@ class Handler(BaseHTTPRequestHandler):
 def _expand(store: Store, found: Object, names: list[str]) -> None:
     """Put the object where its id stands, as deep as `names` go."""
     value = found.get(names[0])
-    if isinstance(value, str) and names[0] in EXPANDABLE:
-        found[names[0]] = value = store.get(EXPANDABLE[names[0]], value)
+    kind = EXPANDABLE.get(names[0])
+    if isinstance(value, str) and names[0] == "source":  # of a balance line: its kind is in its id
+        kind = SOURCES.get(value.partition("_")[0])
+    if isinstance(value, str) and kind:
+        found[names[0]] = value = store.get(kind, value)
     if isinstance(value, dict) and names[1:]:
         _expand(store, value, names[1:])
 

@@ -48,9 +48,11 @@ class Command(BaseCommand):
         findings = check_everything(now=clock.now())
         evm.close_all()
         for found in findings:
-            self.stdout.write(f"{'ok    ' if found.ok else 'BROKEN'}  {found.name}: {found.detail}")
-        broken = sum(not found.ok for found in findings)
-        self.stdout.write(f"{len(findings)} invariants checked, {broken} broken")
+            word = "BROKEN" if not found.ok else "ok    " if found.looked else "unseen"
+            self.stdout.write(f"{word}  {found.name}: {found.detail}")
+        broken, unseen = sum(not found.ok for found in findings), sum(not found.looked for found in findings)
+        seen = f"{len(findings) - unseen} invariants checked, {broken} broken"
+        self.stdout.write(seen + (f", {unseen} could not be looked at" if unseen else ""))
         if broken:
             raise CommandError("At least one invariant is broken.", returncode=1)
 
