@@ -22,6 +22,7 @@ LedgerError                code                   when
  +- UnknownJobKind         unknown_job_kind       no handler is registered for this kind of job
  +- EventReused            event_reused           same incoming event, another body
  +- ClockMissing           clock_missing          nobody handed the outbox a clock
+ +- SeqNotWritten          seq_not_written        the books have no transfer of this number
  +- StaleWords             stale_words            the chain was read at another block than the books have reached
 """
 
@@ -122,6 +123,10 @@ class EventReused(LedgerError):
 
 class ClockMissing(LedgerError):
     code = "clock_missing"
+
+
+class SeqNotWritten(LedgerError):
+    code = "seq_not_written"
 
 
 class StaleWords(LedgerError):

@@ -12,7 +12,7 @@ from django.db import connection
 from django.db.models import QuerySet, Sum
 
 from ledger.chart import CHART, Code, Kind, Side
-from ledger.errors import NotInChart, PendingNotFound
+from ledger.errors import NotInChart, PendingNotFound, SeqNotWritten
 from ledger.models import Account, Ledger, Transfer
 from ledger.money import ASSETS, Money
 from ledger.posting import LEDGERS, USDC6_LEDGER
@@ -108,14 +108,41 @@ class TrialBalance:
         return self.debits_posted == self.credits_posted and self.debits_pending == self.credits_pending
 
 
-def trial_balance(*, ledger: int = USDC6_LEDGER) -> TrialBalance:
-    """Return debits and credits of every code of one ledger, posted and pending apart."""
+# What each account had once the transfers up to a number were written: its history, added up.
+_COUNTERS_AT = """
+    with written as (select t.*, p.amount as reserved
+                       from ledger_transfer t
+                       left join ledger_transfer p on p.ledger = t.ledger and p.id = t.pending_id
+                      where t.ledger = %(ledger)s and t.seq <= %(seq)s),
+    moved as (select debit as account, amount, reserved, kind, true as is_debit from written
+              union all select credit, amount, reserved, kind, false from written),
+    added as (
+        select account, is_debit, sum(case when kind in ('posted', 'post') then amount else 0 end) as posted,
+               sum(case when kind = 'pending' then amount when kind = 'posted' then 0 else -reserved end) as pending
+          from moved group by account, is_debit)
+    select a.code, count(distinct a.id), sum(case when is_debit then posted else 0 end),
+           sum(case when is_debit then 0 else posted end), sum(case when is_debit then pending else 0 end),
+           sum(case when is_debit then 0 else pending end)
+      from added join ledger_account a on a.id = added.account group by a.code
+"""
+_COUNTERS = """
+    select code, count(*), sum(debits_posted), sum(credits_posted), sum(debits_pending), sum(credits_pending)
+      from ledger_account where ledger = %(ledger)s group by code
+"""
+
+
+def trial_balance(*, ledger: int = USDC6_LEDGER, at_seq: int | None = None) -> TrialBalance:
+    """Return debits and credits of every code of one ledger, posted and pending apart.
+
+    `at_seq`: as the books stood when the transfer of this number was the last one, from their history; then only
+    accounts that had moved are counted. Raises SeqNotWritten for a number that is not in the books.
+    """
+    if at_seq is not None:
+        last = Ledger.objects.get(pk=ledger).next_seq - 1
+        if not 1 <= at_seq <= last:
+            raise SeqNotWritten("The books have no transfer of this number.", seq=at_seq, last_seq=last)
     with connection.cursor() as cursor:
-        cursor.execute(
-            """select code, count(*), sum(debits_posted), sum(credits_posted), sum(debits_pending), sum(credits_pending)
-                 from ledger_account where ledger = %s group by code""",
-            [ledger],
-        )
+        cursor.execute(_COUNTERS if at_seq is None else _COUNTERS_AT, {"ledger": ledger, "seq": at_seq})
         found = {row[0]: TrialRow(row[0], *(int(value) for value in row[1:])) for row in cursor.fetchall()}
     return TrialBalance(tuple(found[code] for code in CHART if code in found))
 

@@ -22,7 +22,7 @@ MISSING = UUID(int=7)
 # Queries per page for a signed-in seat, session and seat included.
 QUERIES = {
     "portal:home": 13, "portal:windows": 7, "portal:demands": 7, "portal:demand_new": 10, "portal:leases": 6,
-    "portal:escrow": 13, "onboarding:home": 16, "onboarding:classes": 8, "onboarding:arming": 12, "onboarding:bids": 9,
+    "portal:escrow": 13, "onboarding:home": 17, "onboarding:classes": 8, "onboarding:arming": 12, "onboarding:bids": 9,
     "onboarding:bid_new": 8, "onboarding:leases": 6, "onboarding:statement": 9,
 }  # fmt: skip
 

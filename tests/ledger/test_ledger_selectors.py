@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from django.core.paginator import Paginator
 
-from ledger.errors import NotInChart
+from ledger.errors import NotInChart, SeqNotWritten
+from ledger.models import Ledger
 from ledger.money import USD2, USDC6, Money
 from ledger.selectors import balance, halt_reason, spendable, statement, total, trial_balance
 from ledger.services import (
@@ -70,6 +71,39 @@ def test_the_trial_balance_has_equal_sums(books, turn):
     assert (trial.debits_posted, trial.debits_pending) == (trial.credits_posted, 7)
     assert {row.code: row.balance for row in trial.rows if row.balance} == books.all_balances()
     assert [row.code for row in trial.rows][:2] == ["buyer.available", "buyer.held"]
+
+
+def test_the_trial_balance_of_any_number_is_the_one_that_stood_then(books):
+    buyer, window, stood = books.id(), books.id(), {}
+    steps = (
+        lambda: books.deposit(buyer, 1_000),
+        lambda: books.hold(buyer, window, 400),
+        lambda: void_hold(id=books.hold(buyer, books.id(), 15), now=books.now),
+        lambda: books.lock(buyer, window, 90),
+        lambda: books.deposit(books.id(), 5),
+    )
+    for step in steps:
+        step()
+        stood[Ledger.objects.get(pk=USDC6_LEDGER).next_seq - 1] = trial_balance()
+
+    for seq, trial in stood.items():
+        past = trial_balance(at_seq=seq)
+        assert past.is_balanced
+        assert _counters(past) == _counters(trial)
+
+
+def _counters(trial):
+    found = {row.code: (row.debits_posted, row.credits_posted, row.debits_pending, row.credits_pending)
+             for row in trial.rows}
+    return {code: counters for code, counters in found.items() if any(counters)}
+
+
+@pytest.mark.parametrize("beyond", [0, -1, 10**6])
+def test_a_number_that_is_not_in_the_books_has_no_balance(books, beyond):
+    books.deposit(books.id(), 5)
+
+    with pytest.raises(SeqNotWritten):
+        trial_balance(at_seq=beyond)
 
 
 def test_a_statement_shows_a_partys_lines_newest_first_with_running_balances(books, turn):
