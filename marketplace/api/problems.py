@@ -46,6 +46,7 @@ NEVER_OVER_HTTP: dict[type[Exception], str] = {
     market.ClockRunsForward: "raised by commands of the demo",
     api.ApiError: "the root of the API's own branch",
     books.LedgerError: "the root of the tree is never raised itself",
+    books.SeqNotWritten: "no door asks for the books of a past number",
     **dict.fromkeys(
         (books.IdReused, books.LinkBroken, books.PendingNotFound, books.PendingMismatch, books.PendingNotTimedOut,
          books.UnknownAccount, books.UnknownLedger, books.NotInChart, books.OriginMismatch, books.UnlikeAssets,
