@@ -70,3 +70,29 @@ def test_what_the_budget_has_left_over_buys_one_unit_more_of_a_cheaper_line():
 
     assert [(award.demand_id, award.units) for award in outcome.awards] == [("cheap", 2)]
     promises.the_verifier_agrees(outcome)
+
+
+def between_two_ticks():
+    """Without some of its windows this book settles in whole units, at prices that only halves of a tick can be."""
+    windows = ((700, 1, 1, 3, "A"), (700, 1, 0, 3, "A"), (600, 1, 1, 4, "AB"), (1_000, 2, 0, 3, "A"),
+               (800, 1, 1, 3, "BC"), (1_100, 2, 1, 4, "A"), (600, 1, 2, 4, "AB"), (800, 2, 1, 4, "BC"),
+               (800, 3, 0, 4, "ABC"), (1_100, 2, 2, 4, "AB"))
+    asks = ((100, 0, "A"), (200, 1, "A"), (200, 2, "A"), (300, 3, "A"), (100, 1, "B"), (200, 2, "B"))
+    return book(
+        *(demand(f"d{n}", limit, units, (start, end), kind="window", accepted_classes=tuple(classes))
+          for n, (limit, units, start, end, classes) in enumerate(windows)),
+        *(bid(f"{known.lower()}{slot}", ask, 1, (slot, slot + 1), resource_class=known) for ask, slot, known in asks))
+
+
+def test_prices_between_two_ticks_hold_the_windows_that_tie_them_and_fail_nothing(no_search, monkeypatch):
+    """Seen before anything better is looked for: search and exchanges often come past such prices."""
+    monkeypatch.setattr("pricing.wholes.exchanges", lambda *_: iter(()))
+
+    promises.the_certificate_is_true(clear(between_two_ticks()))
+
+
+def test_the_same_book_is_cleared_to_its_optimum():
+    outcome = clear(between_two_ticks())
+
+    promises.a_book_that_prices_can_ration_is_cleared_to_its_optimum(outcome)
+    promises.the_verifier_agrees(outcome)
