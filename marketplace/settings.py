@@ -98,6 +98,8 @@ WSGI_APPLICATION = "marketplace.wsgi.application"
 # The chain: empty means the embedded py-evm chain inside the same PostgreSQL.
 CHAIN_URL = env_str("CHAIN_URL")
 CHAIN_ID = env_int("CHAIN_ID", default=31338, minimum=1)
+CHAIN_STUCK_SECONDS = env_int("CHAIN_STUCK_SECONDS", default=180, minimum=1)  # then the same nonce, higher fees
+CHAIN_FEE_CEILING_GWEI = env_int("CHAIN_FEE_CEILING_GWEI", default=300, minimum=1, maximum=1_000_000)
 # The card processor: without a key our own sandbox, which `up` starts and whose address it puts here.
 STRIPE_API_KEY = env_str("STRIPE_API_KEY")
 STRIPE_SANDBOX_URL = env_str("STRIPE_SANDBOX_URL", default="http://127.0.0.1:8012")
