@@ -651,3 +651,16 @@ class ChainBlock(models.Model):
 
     def __str__(self) -> str:
         return f"{self.number} {self.block_hash}"
+
+
+class KeyUse(models.Model):
+    """One signature of a key, by the server's own clock: demo time must not loosen a limit. Kept for a day."""
+
+    role = models.TextField()
+    at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(name="key_use_by_role", fields=["role", "at"])]
+
+    def __str__(self) -> str:
+        return f"{self.role} at {self.at}"

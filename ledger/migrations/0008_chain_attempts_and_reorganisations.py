@@ -13,10 +13,11 @@ alter table ledger_chainattempt drop constraint chain_attempt_keeps_the_nonce_of
 alter table ledger_chainintent drop constraint chain_intent_and_its_nonce;
 """
 GRANT = """
-grant select, insert, update, delete on ledger_chainblock to grove_app;
-grant select on ledger_chainblock to grove_read;
+grant select, insert, update, delete on ledger_chainblock, ledger_keyuse to grove_app;
+grant select on ledger_chainblock, ledger_keyuse to grove_read;
+grant usage on sequence ledger_keyuse_id_seq to grove_app;
 """
-REVOKE = "revoke all on ledger_chainblock from grove_app, grove_read;"
+REVOKE = "revoke all on ledger_chainblock, ledger_keyuse from grove_app, grove_read;"
 
 
 class Migration(migrations.Migration):
@@ -33,6 +34,17 @@ class Migration(migrations.Migration):
                 ('block_hash', models.TextField()),
                 ('parent_hash', models.TextField()),
             ],
+        ),
+        migrations.CreateModel(
+            name='KeyUse',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('role', models.TextField()),
+                ('at', models.DateTimeField()),
+            ],
+            options={
+                'indexes': [models.Index(fields=['role', 'at'], name='key_use_by_role')],
+            },
         ),
         migrations.AddField(
             model_name='chainattempt',

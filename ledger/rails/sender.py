@@ -27,7 +27,15 @@ from ledger.models import ChainAttempt, ChainContract, ChainEvent, ChainIntent
 from ledger.posting import Posting
 from ledger.rails import abi, stuck
 from ledger.rails.base import Chain, Receipt
-from ledger.rails.errors import CallReverted, ContractUnknown, InsideTransaction, IntentReused, SenderBusy
+from ledger.rails.errors import (
+    CallReverted,
+    ContractUnknown,
+    InsideTransaction,
+    IntentReused,
+    KeyLimitReached,
+    SenderBusy,
+    SignerRefused,
+)
 from ledger.rails.evm import chain
 from ledger.rails.signer import ROLES, signer
 
@@ -124,6 +132,8 @@ def pump(*, now: datetime) -> Pumped:
         while batch := _sign_batch(here, now):
             faults.point("sender.signed")
             done += _bring_out(here, batch, now)
+            if all(row.state == State.QUEUED for row in batch):
+                break  # keys that do not sign now
         return done
 
 
@@ -170,7 +180,10 @@ def _sign_batch(here: Chain, now: datetime) -> list[ChainIntent]:
     attempts: list[ChainAttempt] = []
     touched = []
     fees = stuck.capped(here.fees()) if queued else {}
+    silent: set[str] = set()
     for row in queued:
+        if row.role in silent:  # in order or not at all
+            continue
         try:
             row.gas_limit = _gas_limit(here, row)
         except CallReverted as refusal:
@@ -184,8 +197,16 @@ def _sign_batch(here: Chain, now: datetime) -> list[ChainIntent]:
         touched.append(row)
         if row.role not in nonces:
             nonces[row.role] = _next_nonce(here, row.role)
-        row.nonce, nonces[row.role] = nonces[row.role], nonces[row.role] + 1
-        attempt = stuck.sign(here, row, fees, now)
+        row.nonce = nonces[row.role]
+        try:
+            attempt = stuck.sign(here, row, fees, now)
+        except (KeyLimitReached, SignerRefused) as refusal:  # this key waits; the others' calls go out
+            row.nonce = None
+            silent.add(row.role)
+            stuck.note(row, str(refusal), now)
+            continue
+        nonces[row.role] += 1
+        stuck.note(row, "", now)
         row.state, row.tx_hash = State.SIGNED, attempt.tx_hash
         attempts.append(attempt)
     _save(touched)
@@ -215,8 +236,9 @@ def _next_nonce(here: Chain, role: str) -> int:
 def _bring_out(here: Chain, batch: Sequence[ChainIntent], now: datetime) -> Pumped:
     """Broadcast what is signed, in order, then take in the receipts."""
     signed = [row for row in batch if row.state in (State.SIGNED, State.SENT)]
+    refused = sum(row.state == State.REVERTED for row in batch)
     if not signed:
-        return Pumped(reverted=len(batch))
+        return Pumped(reverted=refused)
     newest = stuck.newest_attempts(signed)
     answers = here.broadcast([bytes(newest[row.pk].raw) for row in signed], now=now)
     faults.point("sender.broadcast")
@@ -233,7 +255,7 @@ def _bring_out(here: Chain, batch: Sequence[ChainIntent], now: datetime) -> Pump
     faults.point("sender.marked_sent")
     ended, _ = _resolve(here, signed, known, now)
     faults.point("sender.resolved")
-    return Pumped(sent, ended.final, ended.reverted + len(batch) - len(signed))
+    return Pumped(sent, ended.final, ended.reverted + refused)
 
 
 def _resolve(

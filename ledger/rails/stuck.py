@@ -18,7 +18,7 @@ from eth_utils.hexadecimal import encode_hex
 
 from ledger.models import ChainAttempt, ChainIntent
 from ledger.rails.base import Chain, Sent
-from ledger.rails.errors import CancelTooLate
+from ledger.rails.errors import CancelTooLate, KeyLimitReached, SignerRefused
 from ledger.rails.signer import signer
 
 log = logging.getLogger(__name__)
@@ -112,7 +112,10 @@ def renew(here: Chain, rows: Sequence[ChainIntent], now: datetime) -> int:
             continue
         log.warning("Transaction %s of %s is replaced (%s), %s wei per gas", last.tx_hash, row.key, kind, fees)
         note(row, "", now)
-        made.append(sign(here, row, fees, now, kind))
+        try:
+            made.append(sign(here, row, fees, now, kind))
+        except (KeyLimitReached, SignerRefused) as refusal:
+            note(row, f"{STUCK}{refusal}", now)
     ChainAttempt.objects.bulk_create(made)
     return len(made)
 
