@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import rlp
 from eth_bloom.bloom import BloomFilter
 from eth_utils.address import to_canonical_address
 from eth_utils.crypto import keccak
 from eth_utils.hexadecimal import decode_hex, encode_hex
+from trie.hexary import HexaryTrie
 from web3 import Web3
 from web3.exceptions import (
     BlockNotFound,
@@ -39,6 +41,7 @@ class Head:
     hash: str
     parent_hash: str
     bloom: int
+    receipts_root: str
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ class Chain:
         block = self.w3.eth.get_block(which)
         return Head(
             int(block["number"]), int(block["timestamp"]), encode_hex(block["hash"]), encode_hex(block["parentHash"]),
-            int.from_bytes(block["logsBloom"], "big"),
+            int.from_bytes(block["logsBloom"], "big"), encode_hex(block["receiptsRoot"]),
         )  # fmt: skip
 
     # -- contracts -------------------------------------------------------------------------------------------------
@@ -226,24 +229,37 @@ class Chain:
     def block_logs(self, block: Head, addresses: Sequence[str]) -> list[Log]:
         """Logs of these contracts in one block, in order, taken from its receipts.
 
-        A node may lose logs or tell them twice: the indices of a block's logs must run from 0 without a gap, and their
-        bloom filter must be the header's. Raises `LogsMissing` otherwise; asked again later, it may have caught up.
+        A node may lose logs or tell them twice: the root of the receipts with these logs must be the header's. (The
+        bloom filter is not enough: two alike deposits in one block have the filter of one.)
+        Raises `LogsMissing` otherwise; asked again later, it may have caught up.
         """
         if not any(to_canonical_address(each) in BloomFilter(block.bloom) for each in addresses):
             return []
         receipts = self.w3.eth.get_block_receipts(block.hash)  # type: ignore[arg-type]
         told = {int(each["logIndex"]): each for receipt in receipts for each in receipt["logs"]}
         logs = [_log(told[index]) for index in sorted(told)]
-        bloom = BloomFilter()
-        for log in logs:
-            bloom.add(to_canonical_address(log.address))
-            bloom.extend(log.topics)
-        if sorted(told) != list(range(len(told))) or int(bloom) != block.bloom:
+        if _root_of(receipts) != block.receipts_root:
             raise LogsMissing(f"The logs of block {block.number} are not those its header tells of.", block=block.hash)
         if any(log.block_hash != block.hash for log in logs):
             raise LogsMissing(f"The logs told for block {block.number} belong to another block.", block=block.hash)
         wanted = set(addresses)
         return [log for log in logs if log.address in wanted]
+
+
+def _root_of(receipts: Sequence[Any]) -> str:
+    """The root of a block's receipts (yellow paper 4.3.1, EIP-2718), a log that is told twice counted once."""
+    trie: Any = HexaryTrie({})
+    for place, each in enumerate(receipts):
+        logs = {int(log["logIndex"]): log for log in each["logs"]}
+        bodies = [
+            [to_canonical_address(log["address"]), [bytes(topic) for topic in log["topics"]], bytes(log["data"])]
+            for _, log in sorted(logs.items())
+        ]
+        encode: Any = rlp.encode  # type: ignore[attr-defined]
+        fields = [int(each["status"]), int(each["cumulativeGasUsed"]), bytes(each["logsBloom"]), bodies]
+        kind = int(each["type"])
+        trie[encode(place)] = (bytes([kind]) if kind else b"") + encode(fields)
+    return str(encode_hex(trie.root_hash))
 
 
 def _log(told: Any) -> Log:
