@@ -112,7 +112,8 @@ def test_a_production_that_gives_everything_passes_the_go_live_list(monkeypatch:
     for name in ("SECRET_KEY", "DATABASE_URL", "ALLOWED_HOSTS"):
         monkeypatch.setenv(name, "given")
 
-    with override_settings(DEMO=False, DEBUG=False, BROKER_URL="redis://b", CHAIN_URL="http://c", HTTPS=True):
+    given = {"BROKER_URL": "redis://b", "CHAIN_URL": "http://c", "HTTPS": True, "SIGNER_KEYFILE": False}
+    with override_settings(DEMO=False, DEBUG=False, **given):
         assert checks.production_settings_are_given() == []
 
 
