@@ -92,7 +92,7 @@ def test_an_unknown_class_halts_the_ledger_and_is_booked_once_it_is_known(market
 
 
 def test_a_settlement_that_we_did_not_send_halts_the_ledger(market: Market) -> None:
-    data = abi.encode_call("escrow", "settle", [1, [], [], b"\1" * 32, b"\2" * 32])
+    data = abi.encode_call("escrow", "settle", [1, [], [], 0, b"\1" * 32, b"\2" * 32])
     chain = market.chain
     fields = {"chainId": chain.chain_id, "nonce": 0, "gas": 10**6, "to": chain.address("escrow"), "value": 0,
               "data": data, **chain.fees()}  # fmt: skip
