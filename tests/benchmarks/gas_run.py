@@ -51,9 +51,9 @@ class Market:
     def lock(self, pairs: Sequence[tuple[int, int]]) -> int:
         """Gas of one lock call with one line for each lease."""
         buyers, payees = sorted({b for b, _ in pairs}), sorted({p for _, p in pairs})
+        nonce = self.window * 10_000 + payees[0]  # of the same window a later call has the higher payees
         mandates = [
-            self.world.mandate(self.buyers[b], window=self.window, nonce=self.window * 100 + payees[0], max_spend=PLENTY)
-            for b in buyers
+            self.world.mandate(self.buyers[b], window=self.window, nonce=nonce, max_spend=PLENTY) for b in buyers
         ]
         lines = [lock_line(buyers.index(b), payees.index(p), LEASE) for b, p in sorted(pairs)]
         classes = [payee + 1 for payee in payees]
@@ -109,12 +109,10 @@ def measure_withdrawals() -> dict[str, float]:
     world.mint("stranger", 10 * USD, "escrow")
     for _ in range(2):
         transfer = world.send("stranger", "token", "transfer", address_of("host:1"), USD).gas
-    claims = []
-    for turn in (1, 2):
-        pairs_locked = [pair for pair in pairs]
+    for _ in range(2):
         market.window += 1
         world.open_window(market.window, DAY)
-        market.lock(pairs_locked)
+        market.lock(pairs)
         owed = {number: world.node(number)["credited"] + LEASE for number in range(1, 9)}
         tree = world.tree(owed)
         world.settle([], [], root=tree.root)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from contracts.claims import ClaimTree
 from contracts.eip712 import (
     BenchmarkAttestation,
     ClassAttestation,
@@ -19,7 +20,6 @@ from contracts.eip712 import (
     machine_id,
     provider_id,
 )
-from contracts.claims import ClaimTree
 from contracts.jurisdictions import index_of, mask_of
 from contracts.parameters import (
     Delays,
