@@ -244,12 +244,26 @@ class _Windows:
         short = ~self.all.is_alone & (self.gain > 0) & (self.units < lines.units)
         short &= ~self.own | (lines.price * (lines.end - lines.start) <= left_ticks)
         candidates = np.flatnonzero(short)
-        for n in candidates[np.lexsort((lines.line[candidates], -self.gain[candidates]))].tolist():
-            way = self._way(n)
-            if way is not None:
-                now = self.network.market.windows.lines.units
-                for others in (now, self.now_units):  # held where they are if the others would want fractions again
-                    yield self._trial(n, np.array(way, dtype=np.int64), others)
+        order = candidates[np.lexsort((lines.line[candidates], -self.gain[candidates]))].tolist()
+        ways = [(n, np.array(way, dtype=np.int64)) for n in order if (way := self._way(n)) is not None]
+        now = self.network.market.windows.lines.units
+        if len(apart := self._apart(ways)) > 1:
+            yield self._trial(apart, self.now_units)
+        for one in ways:
+            for others in (now, self.now_units):  # held where they are if the others would want fractions again
+                yield self._trial([one], others)
+
+    def _apart(self, ways: list[tuple[int, Ints]]) -> list[tuple[int, Ints]]:
+        """The first of these exchanges that share no slot and no budget with those before: all can be made at once."""
+        lines, free = self.all.lines, np.ones(self.network.market.slots, dtype=np.bool_)
+        apart = []
+        for n, way in ways:
+            touched = np.append(way, n)
+            slots = slice(int(lines.start[touched].min()), int(lines.end[touched].max()))
+            if free[slots].all() and not self.own[touched].any():
+                free[slots] = False
+                apart.append((n, way))
+        return apart
 
     def _way(self, n: int) -> list[int] | None:
         """The windows that give way so that this one has one unit more; None where that is not worth it."""
@@ -269,18 +283,21 @@ class _Windows:
             steps[int(first[k])].append((int(last[k]), int(cost[k]), int(rows[k])))
         return _shortest(steps, start, end, gain)
 
-    def _trial(self, n: int, way: Ints, others: Ints) -> Trial:
+    def _trial(self, exchanges: list[tuple[int, Ints]], others: Ints) -> Trial:
         now, changed = self.network.market.windows, others.copy()
-        changed[self.row[way]] = self.units[way] - 1
-        if self.row[n] >= 0:
-            changed[self.row[n]] = self.units[n] + 1
+        for n, way in exchanges:
+            changed[self.row[way]] = self.units[way] - 1
+            if self.row[n] >= 0:
+                changed[self.row[n]] = self.units[n] + 1
         windows = replace(now, lines=replace(now.lines, units=changed))
-        if self.row[n] < 0:
-            one = self.all.take(np.array([n]))
-            windows = join_wholes(windows, replace(one, lines=replace(one.lines, units=np.ones(1, dtype=np.int64))))
+        new = np.array([n for n, _ in exchanges if self.row[n] < 0], dtype=np.int64)
+        if len(new):
+            some = self.all.take(new)
+            ones = replace(some.lines, units=np.ones(len(new), dtype=np.int64))
+            windows = join_wholes(windows, replace(some, lines=ones))
         held = now.lines.line[changed[:len(now)] < now.lines.units]
         return Trial(self.network.market.with_windows(windows.take(windows.lines.units > 0)),
-                     np.append(held, self.all.lines.line[n]))
+                     np.append(held, self.all.lines.line[[n for n, _ in exchanges]]))
 
 
 def _shortest(steps: dict[int, list[tuple[int, int, int]]], start: int, end: int, gain: int) -> list[int] | None:

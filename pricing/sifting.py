@@ -31,6 +31,8 @@ SWEEP_BUCKET = 0.05  # of a price
 SWEEP_CELLS = 40_000_000  # of the histograms of a sweep
 COARSE = (0.06, 0.06, 0.006)  # band of lines, band of wholes, bucket: as parts of the price
 FINE = (0.006, 0.03, 0.0)  # of lines in a dense book; wider where fewer lines stand
+WIDER = 4  # times as wide each time that a wide band was too narrow
+WIDEST = 10.0  # of a price: nothing is beyond
 CLOSE = 1 / 3  # of the fine band: around prices that it has found
 DENSE_LINE_SLOTS = 32_000_000
 FINE_MAX = 0.03
@@ -145,15 +147,23 @@ def look_again(solved: Solved, found: Hidden) -> Solved:
     if solved.rounds >= ROUNDS_MAX or focus is None:
         return run(build_programme(market, None), None, solved.rounds + 1)
     start = next_start(solved)
-    if focus.hidden is not None and found.is_in(focus.hidden):  # even half a price was too narrow: look from here
-        start = replace(start, near=None, hidden=found.and_(focus.hidden))
-        return run(_build_near(market, start), start.basis, solved.rounds + 1)
-    found = found.and_(focus.hidden)
     line, whole, bucket = _fine_width(market)
-    close = line * CLOSE, whole, bucket
-    focus = focus_on(market, start, close, found) if focus.band > close[0] else replace(focus, hidden=found)
-    programme = build_programme(market, focus, solved.programme)
-    return run(programme, start.basis, solved.rounds + 1)
+    close = focus_on(market, start, (line * CLOSE, whole, bucket), None)
+    demand, supply = _moved(focus, close)
+    shown, wide = focus.hidden, focus.wide
+    if shown is not None and (again := found.of_both(shown)).has_cells:  # even the wide band was too narrow there
+        shown, wide = shown.less(again), min(WIDEST, wide * WIDER)
+    seen = replace(found, demand=found.demand | demand, supply=found.supply | supply).and_(focus.hidden)
+    if focus.band <= close.band:
+        close = _recentred(focus, close, seen if shown is None else seen.less(shown))
+    known = replace(solved.programme, focus=replace(focus, hidden=shown))
+    return run(build_programme(market, replace(close, hidden=seen, wide=wide), known), start.basis, solved.rounds + 1)
+
+
+def _recentred(focus: Focus, now: Focus, changed: Hidden) -> Focus:
+    """The same focus, but for the cells that change: these are seen around the prices of now."""
+    return replace(focus, demand=np.where(changed.demand, now.demand, focus.demand),
+                   supply=np.where(changed.supply, now.supply, focus.supply))
 
 
 def _build_near(market: Market, start: Start) -> Programme:
@@ -246,6 +256,13 @@ def hidden_at(programme: Programme, point: Point) -> Hidden:
         _beyond_wrongly(programme.supply, fills[1], -1, (len(market.group_of_pool), market.slots)),
         wrong, wrong_bids, flows,
     )
+
+
+def _moved(focus: Focus, now: Focus) -> tuple[Flags, Flags]:
+    """The cells of both sides whose price went beyond half the band: not yet out of sight, but the next to be."""
+    edge = focus.band / 2
+    return (np.abs(now.demand - focus.demand) > edge * focus.demand,
+            np.abs(now.supply - focus.supply) > edge * focus.supply)
 
 
 def beyond_at(programme: Programme, x: Floats) -> Hidden:

@@ -13,7 +13,7 @@ from pricing.highs import Floats
 from pricing.ranges import Lines, RangeExtremes, cover, line_slots, range_sums, slot_by_slot
 
 NEVER = 1 << 50  # ticks: no price reaches it, and sums of a window of it still fit
-WIDE = 0.5  # of a price: the band of a cell whose own was too narrow
+WIDE = 0.05  # of a price: the band of a cell whose own was too narrow
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +27,7 @@ class Focus:
     whole_band: float  # the same for the average price of windows and other wholes
     bucket: float  # width of a bucket, as a part of the price; 0: single ticks
     hidden: "Hidden | None" = None  # what has to be seen as well
+    wide: float = WIDE  # half width, as a part of the price, in the cells of `hidden`
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +44,15 @@ class Hidden:
     def is_empty(self) -> bool:
         return not any(flags.any() for flags in vars(self).values())
 
-    def is_in(self, other: "Hidden") -> bool:
-        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return not any((one & ~two).any() for one, two in pairs)
+    @property
+    def has_cells(self) -> bool:
+        return bool(self.demand.any() or self.supply.any())
+
+    def of_both(self, other: "Hidden") -> "Hidden":
+        return Hidden(*(one & two for one, two in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+    def less(self, other: "Hidden") -> "Hidden":
+        return Hidden(*(one & ~two for one, two in zip(vars(self).values(), vars(other).values(), strict=True)))
 
     def and_(self, other: "Hidden | None") -> "Hidden":
         if other is None:
@@ -71,13 +78,14 @@ def merge_steps(
 ) -> Steps:
     """The steps of one side; `rows` is [pools, slots], -1 where the cell is no row. `met` None: every price alone.
 
-    In `wide` cells the band is half the price.
+    In `wide` cells the band is the wide one.
     """
     if met is None or focus is None or not len(lines):
         owner, slot = line_slots(lines.start, lines.end)
         cell, price = lines.pool[owner] * rows.shape[1] + slot, lines.price[owner]
         return _merge_prices(cell, price, lines.units[owner], rows)
-    reach = np.maximum(2, (met * (focus.band if wide is None else np.where(wide, WIDE, focus.band))).astype(np.int64))
+    part = focus.band if wide is None else np.where(wide, focus.wide, focus.band)
+    reach = np.maximum(2, (met * part).astype(np.int64))
     low, high = (met - reach).ravel(), (met + reach).ravel()
     tails = _Tails(rows, low, high)
     near = tails.take_clear(lines)

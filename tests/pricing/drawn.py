@@ -115,6 +115,12 @@ def _bid(
 
 def tied_book(choose: Choose) -> Book:
     """A book of scarce single slots whose windows tie products together: about one of 150 has no whole optimum."""
+    lines, slots = tied_lines(choose)
+    return book(*lines, slots=slots)
+
+
+def tied_lines(choose: Choose) -> tuple[list[DemandLine | BidLine], int]:
+    """The lines of such a book, and its slots."""
     slots = choose(range(3, 8))
     lines: list[DemandLine | BidLine] = []
     for t in range(slots):
@@ -130,4 +136,4 @@ def tied_book(choose: Choose) -> Book:
             kind=choose((*["window"] * 11, "divisible")),
             accepted_classes=choose((("A",), ("A",), ("A", "B"), ("A", "B"), ("B", "C"), ("A", "C"), ("A", "B", "C"))),
         ))
-    return book(*lines, slots=slots)
+    return lines, slots

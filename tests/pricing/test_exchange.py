@@ -1,5 +1,7 @@
 """Windows that only fractions would serve, and one unit more for whoever was held down though it gains."""
 
+from dataclasses import replace
+
 import pytest
 
 from pricing import exact
@@ -8,7 +10,7 @@ from pricing.clearing import clear
 from pricing.lines import Rules
 from pricing.verify import verify_bundle
 from tests.pricing import promises
-from tests.pricing.drawn import by_seed, tied_book
+from tests.pricing.drawn import by_seed, tied_book, tied_lines
 from tests.pricing.lines import bid, book, demand
 
 # Of the seeds below 20,000 those whose relaxation has a vertex with a part of a unit.
@@ -60,6 +62,24 @@ def test_without_the_exchanges_some_books_would_be_refused(no_search, monkeypatc
     assert verify_bundle(public_bundle(exchanged, window="w")).ok
     assert verify_bundle(public_bundle(robbed, window="w")).failed() == ("exchanges",)
     assert exchanged.welfare_micros > robbed.welfare_micros
+
+
+@pytest.mark.parametrize("seed", [503, 2131, 2805])
+def test_exchanges_that_share_no_slot_are_made_at_once(no_search, seed):
+    """Twelve such books side by side: one after the other they would take twelve times as many solves."""
+    alone = clear(_side_by_side(seed, 1))
+    together = clear(_side_by_side(seed, 12))
+
+    assert together.welfare_micros == 12 * alone.welfare_micros > 0
+    assert together.priced.whole.rounds <= 2 * alone.priced.whole.rounds
+    promises.the_verifier_agrees(together)
+
+
+def _side_by_side(seed, count):
+    lines, slots = tied_lines(by_seed(seed))
+    return book(*(
+        replace(line, id=f"{line.id}-{n}", start_slot=line.start_slot + n * slots, end_slot=line.end_slot + n * slots)
+        for n in range(count) for line in lines), slots=count * slots)
 
 
 def test_what_the_budget_has_left_over_buys_one_unit_more_of_a_cheaper_line():
