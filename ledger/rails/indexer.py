@@ -317,8 +317,8 @@ def _moves_nothing(what: Booking) -> None:
     """The event changes no balance that the books mirror, or is the other half of one that does."""
 
 
-# Every event that the contracts can emit is listed. FeesWithdrawn, WoundUp and Refunded are left out on purpose: the
-# books have no recipe for them yet, so they halt the ledger instead of passing unseen.
+# Every event that the contracts can emit is listed. Claimed, FeesWithdrawn, WoundUp and Refunded are left out on
+# purpose: the books have no recipe for them yet, so they halt the ledger instead of passing unseen.
 BOOKINGS: dict[tuple[str, str], Callable[[Booking], None]] = {
     ("escrow", "Deposited"): _book_deposited,
     ("escrow", "Withdrawn"): _book_withdrawn,

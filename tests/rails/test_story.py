@@ -131,7 +131,7 @@ class Market:
         buyer_line = index << 128 | gross << 64 | returned
         class_line = CLASS_ID << 192 | gross << 128 | holdback << 64 | returned
         self.submit(
-            "operator", "escrow", "settle", 1, [buyer_line], [class_line], b"\1" * 32, b"\2" * 32, plan=tuple(plan)
+            "operator", "escrow", "settle", 1, [buyer_line], [class_line], 0, b"\1" * 32, b"\2" * 32, plan=tuple(plan)
         )
 
 
