@@ -31,10 +31,13 @@ from ledger.rails.errors import ChainRewound, LogsMissing, LogUnknown
 from ledger.rails.evm import chain
 from ledger.services import (
     USDC6_LEDGER,
+    book_claim,
     book_deposit,
+    book_fees_withdrawn,
     book_holdback_forfeited,
     book_holdback_released,
     book_paid_out,
+    book_refund,
     book_slash,
     book_stake,
     book_unstake,
@@ -298,6 +301,21 @@ def _book_forfeited(what: Booking) -> None:
     book_holdback_forfeited(**what.of_class(), buyer=_party(what.args["buyer"]), amount=what.args["amount"])
 
 
+def _book_claimed(what: Booking) -> None:
+    book_claim(**what.of_class(), gross=what.args["gross"], fee=what.args["fee"], held=what.args["held"])
+
+
+def _book_refunded(what: Booking) -> None:
+    book_refund(
+        party=_party(what.args["buyer"]), locked=what.args["locked"], amount=what.args["amount"],
+        reference=what.reference, now=what.now,
+    )  # fmt: skip
+
+
+def _book_fees_withdrawn(what: Booking) -> None:
+    book_fees_withdrawn(amount=what.args["amount"], reference=what.reference, now=what.now)
+
+
 def _book_staked(what: Booking) -> None:
     book_stake(**what.of_class(), amount=what.args["amount"])
 
@@ -317,8 +335,7 @@ def _moves_nothing(what: Booking) -> None:
     """The event changes no balance that the books mirror, or is the other half of one that does."""
 
 
-# Every event that the contracts can emit is listed. Claimed, FeesWithdrawn, WoundUp and Refunded are left out on
-# purpose: the books have no recipe for them yet, so they halt the ledger instead of passing unseen.
+# Every event that the contracts can emit is listed; one that is not halts the ledger instead of passing unseen.
 BOOKINGS: dict[tuple[str, str], Callable[[Booking], None]] = {
     ("escrow", "Deposited"): _book_deposited,
     ("escrow", "Withdrawn"): _book_withdrawn,
@@ -327,13 +344,16 @@ BOOKINGS: dict[tuple[str, str], Callable[[Booking], None]] = {
     ("escrow", "PaidOut"): _book_paid_out,
     ("escrow", "HoldbackReleased"): _book_released,
     ("escrow", "HoldbackForfeited"): _book_forfeited,
+    ("escrow", "Claimed"): _book_claimed,
+    ("escrow", "Refunded"): _book_refunded,
+    ("escrow", "FeesWithdrawn"): _book_fees_withdrawn,
     ("stake", "Staked"): _book_staked,
     ("stake", "Unstaked"): _book_unstaked,
     ("stake", "SlashExecuted"): _book_slashed,
     **{
         (contract, name): _moves_nothing
         for contract, names in {
-            "escrow": "WindowOpened SlashCredited Paused Unpaused Scheduled Enacted Cancelled",
+            "escrow": "WindowOpened SlashCredited WoundUp Paused Unpaused Scheduled Enacted Cancelled",
             "stake": "UnstakeRequested ClassAttested Proven Suspended Resumed SlashRequested SlashDisputed SlashUpheld "
             "SlashVetoed SlashLapsed Paused Unpaused Scheduled Enacted Cancelled",
             "anchor": "Posted Bundled Scheduled Enacted Cancelled",
