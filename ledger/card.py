@@ -16,6 +16,7 @@ from django.db.models import Sum
 
 from ledger.chart import Code, Origin
 from ledger.errors import IdReused
+from ledger.holds import post_of, release
 from ledger.ids import uuid_from
 from ledger.models import Account, Transfer
 from ledger.posting import LEDGERS, USDC6_LEDGER, Posting, account, lock_ledger, post_transfers
@@ -107,11 +108,7 @@ def reserve_card_refund(*, id: UUID, party: UUID, cents: int, now: datetime) -> 
 
     Raises InsufficientFunds, LedgerHalted.
     """
-    posting = Posting(
-        id, _account("buyer.available", party), _account("card.clearing"), cents, "pending", Code.CARD_REFUND,
-        Origin.ORGANIC,
-    )  # fmt: skip
-    return post_transfers(ledger=USD2_LEDGER, postings=[posting], now=now)
+    return post_transfers(ledger=USD2_LEDGER, postings=[_refund(id, party, cents)], now=now)
 
 
 @transaction.atomic
@@ -119,9 +116,9 @@ def book_card_refund(*, hold_id: UUID | None, party: UUID, cents: int, line: str
     """Book that a refund left the processor: post of its hold. One nobody asked us for is taken like a chargeback."""
     if hold_id is None:
         return _book_line(line, party, cents, Code.CARD_REFUNDED, now, is_inward=False)
-    posting = Posting(
-        uuid_from("card", line, "available"), _account("buyer.available", party), _account("card.clearing"), cents,
-        "post", Code.CARD_REFUNDED, Origin.ORGANIC, pending_id=hold_id, reference=card_reference(line),
+    posting = post_of(
+        _refund(hold_id, party, cents), id=uuid_from("card", line, "available"), code=Code.CARD_REFUNDED,
+        reference=card_reference(line),
     )  # fmt: skip
     return post_transfers(ledger=USD2_LEDGER, postings=[posting], now=now)
 
@@ -129,7 +126,6 @@ def book_card_refund(*, hold_id: UUID | None, party: UUID, cents: int, line: str
 @transaction.atomic
 def void_card_refund(*, hold_id: UUID, now: datetime) -> int:
     """Release the hold of a refund that was never made; 0 if it was released or posted before."""
-    lock_ledger(USD2_LEDGER)
     return release(USD2_LEDGER, hold_id, Code.CARD_REFUND_RELEASED, now)
 
 
@@ -139,15 +135,11 @@ def book_card_refund_failed(*, party: UUID, cents: int, line: str, now: datetime
     return _book_line(line, party, cents, Code.CARD_REFUND_FAILED, now, is_inward=True)
 
 
-def release(ledger: int, hold_id: UUID, code: Code, now: datetime) -> int:
-    """Give back what a hold reserved; 0 if it ended before. The caller has locked the ledger."""
-    hold = Transfer.objects.get(ledger=ledger, id=hold_id)
-    if Transfer.objects.filter(ledger=ledger, pending_id=hold_id).exists():
-        return 0
-    posting = Posting(
-        uuid_from("void", hold_id), hold.debit, hold.credit, hold.amount, "void", code, hold.origin, pending_id=hold_id
-    )
-    return post_transfers(ledger=ledger, postings=[posting], now=now)
+def _refund(id: UUID, party: UUID, cents: int) -> Posting:
+    return Posting(
+        id, _account("buyer.available", party), _account("card.clearing"), cents, "pending", Code.CARD_REFUND,
+        Origin.ORGANIC,
+    )  # fmt: skip
 
 
 # -- what the processor takes, and our own money ----------------------------------------------------------------------
@@ -233,13 +225,12 @@ def book_exchange(*, id: UUID, party: UUID, wallet: UUID, cents: int, reference:
         uuid_from("exchange", id, "final"), account(ledger=USDC6_LEDGER, code="chain.escrow"), sent.debit, sent.amount,
         "posted", Code.EXCHANGE_FINAL, Origin.ORGANIC, link=link, reference=reference,
     )  # fmt: skip
-    posts = [
-        replace(each, id=uuid_from("post", each.id), kind="post", code=Code.EXCHANGED, pending_id=each.id, link=None)
-        for each in (coin, card)
-    ]
-    coin_post = replace(posts[0], link=link, reference=reference)
+    coin_post = post_of(
+        coin, id=uuid_from("post", coin.id), code=Code.EXCHANGED, link=link, reference=reference
+    )
+    card_post = post_of(card, id=uuid_from("post", card.id), code=Code.EXCHANGED, reference=reference)
     return post_transfers(ledger=USDC6_LEDGER, postings=[coin_post, final], now=now) + post_transfers(
-        ledger=USD2_LEDGER, postings=[replace(posts[1], reference=reference)], now=now
+        ledger=USD2_LEDGER, postings=[card_post], now=now
     )
 
 

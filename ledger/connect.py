@@ -17,8 +17,9 @@ from uuid import UUID
 
 from django.db import transaction
 
-from ledger.card import MICROS_PER_CENT, USD2_LEDGER, card_reference, release
+from ledger.card import MICROS_PER_CENT, USD2_LEDGER, card_reference
 from ledger.chart import Code, Origin
+from ledger.holds import post_of, release
 from ledger.ids import uuid_from
 from ledger.models import Account
 from ledger.posting import USDC6_LEDGER, Posting, account, lock_ledger, post_transfers
@@ -155,9 +156,9 @@ def book_bank_payout(
     *, hold_id: UUID, provider: UUID, node_class: UUID, cents: int, line: str, now: datetime
 ) -> int:
     """Book that a transfer left the processor: post of its hold, by the balance line that says so."""
-    posting = replace(
-        _payout(hold_id, provider, node_class, cents), id=uuid_from("card", line, "payable"), kind="post",
-        code=Code.PAYOUT_SENT, pending_id=hold_id, reference=card_reference(line),
+    posting = post_of(
+        _payout(hold_id, provider, node_class, cents), id=uuid_from("card", line, "payable"), code=Code.PAYOUT_SENT,
+        reference=card_reference(line),
     )  # fmt: skip
     return post_transfers(ledger=USD2_LEDGER, postings=[posting], now=now)
 
@@ -165,7 +166,6 @@ def book_bank_payout(
 @transaction.atomic
 def void_bank_payout(*, hold_id: UUID, now: datetime) -> int:
     """Release the hold of a transfer that was never made; 0 if it was released or posted before."""
-    lock_ledger(USD2_LEDGER)
     return release(USD2_LEDGER, hold_id, Code.PAYOUT_RELEASED, now)
 
 

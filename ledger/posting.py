@@ -281,8 +281,9 @@ def account(*, ledger: int, code: str, party: UUID | None = None, scope: UUID | 
 
 
 def open_ledgers() -> None:
-    """Make the ledgers that exist; those that are there stay as they are."""
-    ledgers = [Ledger(id=number, asset=code) for code, number in LEDGERS.items()]
+    """Make the ledgers that exist, as the owner of the tables; those that are there stay as they are."""
+    there = set(Ledger.objects.values_list("pk", flat=True))
+    ledgers = [Ledger(id=number, asset=code) for code, number in LEDGERS.items() if number not in there]
     Ledger.objects.bulk_create(ledgers, ignore_conflicts=True)
 
 

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 
 from marketplace.environment import env_str
+from marketplace.postgres import is_embedded, product_logs_in_by_itself
 
 
 @register(Tags.security, deploy=True)
@@ -17,7 +18,10 @@ def production_settings_are_given(**_: Any) -> list[CheckMessage]:
         ("E001", settings.DEMO, "DEMO is on: time can be moved and every page says so.", "Set DEMO=0."),
         ("E002", settings.DEBUG, "DEBUG is on: errors show source and settings.", "Set DEBUG=0."),
         ("E003", not env_str("SECRET_KEY"), "SECRET_KEY is a file on this machine.", "Set SECRET_KEY from a vault."),
-        ("E004", not env_str("DATABASE_URL"), "The database is the embedded one.", "Set DATABASE_URL."),
+        ("E004", is_embedded(), "The database is the embedded one.", "Set DATABASE_URL and DATABASE_PRODUCT_URL."),
+        ("E012", not product_logs_in_by_itself(),
+         "The servers log in as the owner of the tables: what became grove_app by SET ROLE goes back by RESET ROLE.",
+         "Set DATABASE_PRODUCT_URL to grove_app's own login and unset DATABASE_ROLE; only migrate needs the owner's."),
         ("E005", not settings.BROKER_URL, "The queue is a folder of this machine.", "Set BROKER_URL."),
         ("E006", not settings.CHAIN_URL, "The chain is the embedded one: nobody else holds it.", "Set CHAIN_URL."),
         ("E011", settings.SIGNER_KEYFILE, "Keys are derived from a file on this machine.",
@@ -28,6 +32,15 @@ def production_settings_are_given(**_: Any) -> list[CheckMessage]:
         ("E008", not settings.HTTPS, "Cookies travel over plain HTTP.", "Set HTTPS=1 behind a TLS end point."),
     ]
     return [Error(text, hint=hint, id=f"marketplace.{number}") for number, missing, text, hint in demands if missing]
+
+
+@register(Tags.security, deploy=True)
+def owner_stays_away_from_servers(**_: Any) -> list[CheckMessage]:
+    """Warn where a process that serves could read the login of the owner of the tables."""
+    if not (env_str("DATABASE_URL") and env_str("DATABASE_PRODUCT_URL")):
+        return []
+    return [Warning("The owner's login stands beside the product's.", id="marketplace.W002",
+                    hint="Keep DATABASE_URL to the job that runs migrate; servers need DATABASE_PRODUCT_URL alone.")]
 
 
 @register(Tags.security, deploy=True)

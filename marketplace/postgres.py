@@ -1,7 +1,8 @@
 """The embedded PostgreSQL: found, made, started, shared and stopped by the processes that use it.
 
 `DATABASE_URL` wins, and then nothing is started here. Otherwise one server per data folder serves the live database,
-the demo's and the tests', without root, port or password: it listens on a socket in a folder only its owner may enter.
+the demo's and the tests', without root or port: it listens on a socket in a folder only its owner may enter, and lets
+two roles in, each by a password (`marketplace/postgres_roles.py`).
 
 Every process that calls `ensure_running()` is a *user* until it ends: it holds a shared lock on `users.lock`, which the
 kernel drops even after `kill -9`. The last user to leave stops the server. A killed last user leaves it running; the
@@ -36,8 +37,9 @@ from marketplace.postgres_programs import (
     reachable_binaries,
     server_user,
 )
+from marketplace.postgres_roles import OWNER, PRODUCT, admit_by_password, database_role, password_of
 
-OWNER = "app"  # the database role that owns everything
+LOGIN = ("USER", "PASSWORD", "HOST", "PORT", "OPTIONS")  # what differs between the owner's connection and the product's
 SOCKET_PATH_BYTES_MAX = 90  # the kernel allows 107 for the folder and "/.s.PGSQL.5432" together
 START_SECONDS_MAX = 60
 STOP_SECONDS_MAX = 30
@@ -58,25 +60,33 @@ log_timezone = 'UTC'
 
 # -- what Django is told ------------------------------------------------------------------------------------------
 
+def is_embedded() -> bool:
+    """Say whether the server is the one of this data folder, and not one of yours."""
+    return not (env_str("DATABASE_URL") or env_str("DATABASE_PRODUCT_URL"))
+
+
+def product_logs_in_by_itself() -> bool:
+    """Say whether this process reaches a server of yours by another login than the owner's."""
+    if not env_str("DATABASE_PRODUCT_URL") or database_role() != "product":
+        return False
+    owner = _read_url("DATABASE_URL")["USER"] if env_str("DATABASE_URL") else None
+    return bool(_read_url("DATABASE_PRODUCT_URL")["USER"] != owner)
+
+
 def database_name() -> str:
-    """Return the database this process works on: `DATABASE_NAME`, else the one in `DATABASE_URL`, else `grove`."""
-    return env_str("DATABASE_NAME") or _url_parts().get("NAME") or "grove"
+    """Return the database this process works on: `DATABASE_NAME`, else the one your URL names, else `grove`."""
+    named = [_read_url(url).get("NAME") for url in ("DATABASE_URL", "DATABASE_PRODUCT_URL") if env_str(url)]
+    return env_str("DATABASE_NAME") or (named and named[0]) or "grove"
 
 
-def django_database(data_dir: Path | None = None, *, name: str = "") -> dict[str, Any]:
-    """Return the `DATABASES` entry for database `name` of this data folder. Starts nothing and connects nowhere."""
-    entry: dict[str, Any] = {
-        "ENGINE": "django.db.backends.postgresql",
-        "USER": OWNER,
-        "PASSWORD": "",
-        "HOST": "" if env_str("DATABASE_URL") else str(socket_folder(data_dir or data_folder())),
-        "PORT": "",
-        "OPTIONS": {},
-        "CONN_HEALTH_CHECKS": True,
-    }
-    parts = _url_parts()
-    entry["OPTIONS"] = parts.pop("OPTIONS", {})
-    entry |= parts
+def django_database(data_dir: Path | None = None, *, name: str = "", role: str = "") -> dict[str, Any]:
+    """Return the `DATABASES` entry for database `name` of this data folder. Starts nothing and connects nowhere.
+
+    `role` is `owner` or `product`, else what `DATABASE_ROLE` says.
+    """
+    role = role or database_role()
+    entry: dict[str, Any] = {"ENGINE": "django.db.backends.postgresql", "CONN_HEALTH_CHECKS": True}
+    entry |= _embedded_login(data_dir or data_folder(), role) if is_embedded() else _login_of_yours(role)
     entry["NAME"] = name or database_name()
     pool_size_max = env_int("DATABASE_POOL_MAX", default=0, minimum=0, maximum=90)
     if pool_size_max:  # set by `up` for its servers; a pool and a lasting connection exclude each other
@@ -86,18 +96,57 @@ def django_database(data_dir: Path | None = None, *, name: str = "") -> dict[str
     return entry
 
 
-def _url_parts() -> dict[str, Any]:
-    url = env_str("DATABASE_URL")
-    if not url:
-        return {}
-    split = urlsplit(url)
+@contextlib.contextmanager
+def as_owner() -> Iterator[None]:
+    """Let this process's connection be the owner's, who alone migrates; afterwards it is what it was.
+
+    Raises BadSetting when nobody told this process the owner's login.
+    """
+    from django.db import connection
+
+    before = {key: connection.settings_dict[key] for key in LOGIN}
+    owner = django_database(name=connection.settings_dict["NAME"], role="owner")
+    connection.close()
+    connection.settings_dict.update({key: owner[key] for key in LOGIN})
+    try:
+        yield
+    finally:
+        connection.close()
+        connection.settings_dict.update(before)
+
+
+def _embedded_login(data_dir: Path, role: str) -> dict[str, Any]:
+    return {
+        "USER": OWNER if role == "owner" else PRODUCT,
+        "PASSWORD": password_of(role, _own_folder(data_dir)),
+        "HOST": str(socket_folder(data_dir)),
+        "PORT": "",
+        "OPTIONS": {},
+    }
+
+
+def _login_of_yours(role: str) -> dict[str, Any]:
+    """Return the login of `role`. Without one of its own the product takes the owner's and becomes the role."""
+    if role == "owner":
+        if not env_str("DATABASE_URL"):
+            raise BadSetting("DATABASE_URL: this needs the login of the owner of the tables.", name="DATABASE_URL")
+        return _read_url("DATABASE_URL")
+    if env_str("DATABASE_PRODUCT_URL"):
+        return _read_url("DATABASE_PRODUCT_URL")
+    login = _read_url("DATABASE_URL")
+    words = f"{login['OPTIONS'].get('options', '')} -c role={PRODUCT}"
+    return login | {"OPTIONS": login["OPTIONS"] | {"options": words.strip()}}
+
+
+def _read_url(variable: str) -> dict[str, Any]:
+    split = urlsplit(env_str(variable))
     if split.scheme not in ("postgres", "postgresql"):
-        raise BadSetting("DATABASE_URL: use postgresql://user:password@host:port/name.", name="DATABASE_URL")
+        raise BadSetting(f"{variable}: use postgresql://user:password@host:port/name.", name=variable)
     options = dict(parse_qsl(split.query))
     try:
         port = str(split.port or "")
     except ValueError:
-        raise BadSetting("DATABASE_URL: the port is not a number.", name="DATABASE_URL") from None
+        raise BadSetting(f"{variable}: the port is not a number.", name=variable) from None
     return {
         "NAME": unquote(split.path.lstrip("/")),
         "USER": unquote(split.username or ""),
@@ -129,19 +178,49 @@ _users: dict[Path, int] = {}  # data folder -> descriptor of the shared lock thi
 
 
 def ensure_running(data_dir: Path | None = None, *, name: str = "") -> None:
-    """Make this process a user of the server, which runs when this returns and holds database `name`.
+    """Make this process a user of the server, which runs when this returns and lets the product into database `name`.
 
-    Safe to call from many processes at once, and again. Raises PostgresUnavailable.
+    Safe to call from many processes at once, and again. Only where the product cannot log in, which is the first time
+    and after an upgrade, is anything done as the owner. Raises PostgresUnavailable.
     """
-    if env_str("DATABASE_URL"):
+    if not is_embedded():
         return
-    data_dir = data_dir or data_folder()
+    data_dir, name = data_dir or data_folder(), name or database_name()
     with _only_one(data_dir):
         _start_unless_ready(data_dir)
         if data_dir not in _users:
             _users[data_dir] = _lock_as_user(data_dir)
             atexit.register(leave, data_dir)
-    create_database(name or database_name(), data_dir)
+        if not _lets_product_in(data_dir, name):
+            _make_ready_for_product(data_dir, name)
+
+
+def _lets_product_in(data_dir: Path, name: str) -> bool:
+    """Say whether the product's password opens database `name`; false also where the server asks for none."""
+    import psycopg
+
+    fields = _psycopg_fields(django_database(data_dir, name=name, role="product"))
+    try:
+        with psycopg.connect(**fields) as connection:
+            return bool(connection.pgconn.used_password)
+    except psycopg.OperationalError:
+        return False
+
+
+def _make_ready_for_product(data_dir: Path, name: str) -> None:
+    import psycopg
+
+    try:
+        with psycopg.connect(**maintenance_fields(data_dir), autocommit=True) as connection:
+            admit_by_password(connection, _own_folder(data_dir))
+        create_database(name, data_dir)
+    except psycopg.OperationalError as error:
+        raise PostgresUnavailable(f"The database's owner cannot log in: {error}") from None
+    give_up_at = time.monotonic() + START_SECONDS_MAX
+    while not _lets_product_in(data_dir, name):  # the server reads its rules anew a moment after it was told to
+        if time.monotonic() > give_up_at:
+            raise PostgresUnavailable(f"The product's role cannot log in to database {name!r}.")
+        time.sleep(0.02)
 
 
 def leave(data_dir: Path) -> None:
@@ -194,7 +273,7 @@ def drop_leftovers(data_dir: Path | None = None) -> list[str]:
     """Remove test databases whose process is dead and return their names. Only on the server of this machine."""
     import psycopg
 
-    if env_str("DATABASE_URL"):
+    if not is_embedded():
         return []  # its other users may sit on other machines, where our process numbers mean nothing
     with psycopg.connect(**maintenance_fields(data_dir), autocommit=True) as connection:
         names = [row[0] for row in connection.execute("SELECT datname FROM pg_database").fetchall()]
@@ -205,8 +284,11 @@ def drop_leftovers(data_dir: Path | None = None) -> list[str]:
 
 
 def maintenance_fields(data_dir: Path | None = None) -> dict[str, Any]:
-    """Return what psycopg needs to reach `postgres` on the same server, from where databases are made and dropped."""
-    entry = django_database(data_dir, name="postgres")
+    """Return how the owner reaches `postgres` on the same server, from where databases are made and dropped."""
+    return _psycopg_fields(django_database(data_dir, name="postgres", role="owner"))
+
+
+def _psycopg_fields(entry: dict[str, Any]) -> dict[str, Any]:
     options = {key: value for key, value in entry["OPTIONS"].items() if key != "pool"}
     keys = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host", "PORT": "port"}
     return options | {ours: entry[key] for key, ours in keys.items() if entry[key]}
@@ -215,15 +297,20 @@ def maintenance_fields(data_dir: Path | None = None) -> dict[str, Any]:
 @contextlib.contextmanager
 def _only_one(data_dir: Path) -> Iterator[None]:
     """Hold the lock under which the server is made, started, adopted and stopped."""
-    server_folder(data_dir).mkdir(exist_ok=True)
-    if os.geteuid() == 0:
-        server_folder(data_dir).chmod(0o711)
-    descriptor = os.open(server_folder(data_dir) / "start.lock", os.O_CREAT | os.O_RDWR, 0o600)
+    descriptor = os.open(_own_folder(data_dir) / "start.lock", os.O_CREAT | os.O_RDWR, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
+
+
+def _own_folder(data_dir: Path) -> Path:
+    folder = server_folder(data_dir)
+    folder.mkdir(exist_ok=True)
+    if os.geteuid() == 0:
+        folder.chmod(0o711)  # the server's user passes through
+    return folder
 
 
 def _lock_as_user(data_dir: Path) -> int:

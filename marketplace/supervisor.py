@@ -129,7 +129,8 @@ class Supervisor:
             child.process = subprocess.Popen(
                 child.command,
                 cwd=CHECKOUT,
-                env=os.environ | {"PYTHONUNBUFFERED": "1", "START_GATE_FD": str(gate)} | child.environment,
+                env=os.environ | {"PYTHONUNBUFFERED": "1", "START_GATE_FD": str(gate),
+                                  "PGAPPNAME": f"grove {child.name}"} | child.environment,
                 pass_fds=[gate] if gate >= 0 else [],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

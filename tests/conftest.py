@@ -25,10 +25,38 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None) -> Iterator[None]:
-    """The test databases; the embedded chain's own connections are closed before they are dropped."""
-    _let_tests_be_flushed()
+def django_db_modify_db_settings(django_db_modify_db_settings: None) -> Iterator[None]:
+    """Test databases are made and dropped by the owner, whose connection this is from here on."""
+    from django.db import connection
+
+    from marketplace import postgres
+
+    before = {key: connection.settings_dict[key] for key in postgres.LOGIN}
+    owner = postgres.django_database(role="owner")
+    connection.settings_dict.update({key: owner[key] for key in postgres.LOGIN})
     yield
+    connection.settings_dict.update(before)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None) -> Iterator[None]:
+    """The test databases, in which every test works with the rights of the product's role and no more.
+
+    As the owner each wall that the roles are would be out of sight. `tests.owner.as_owner` steps out of the role. At
+    the end the embedded chain's own connections are closed, because the databases are dropped.
+    """
+    from django.db import connection
+
+    from marketplace import postgres
+
+    _let_tests_be_flushed()
+    options = connection.settings_dict["OPTIONS"]
+    words = f"{os.environ.get('PGOPTIONS', '')} {options.get('options', '')} -c role={postgres.PRODUCT}"
+    connection.close()
+    connection.settings_dict["OPTIONS"] = options | {"options": words.strip()}
+    yield
+    connection.close()
+    connection.settings_dict["OPTIONS"] = options
     rails = sys.modules.get("ledger.rails.evm")
     if rails is not None:
         rails.close_all()
@@ -36,13 +64,16 @@ def django_db_setup(django_db_setup: None) -> Iterator[None]:
 
 def _let_tests_be_flushed() -> None:
     """Empty the tables after a transactional test although append-only ones refuse TRUNCATE: their triggers rest."""
-    from django.db import connection, transaction
+    from django.db import connection
+
+    from ledger.services import open_ledgers
+    from tests.owner import behind_the_triggers
 
     def execute_sql_flush(statements: list[str]) -> None:
         assert connection.settings_dict["NAME"].startswith("test_"), "only a test database is ever emptied"
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("SET LOCAL session_replication_role = replica")
+        with behind_the_triggers() as cursor:
             for statement in statements:
                 cursor.execute(statement)
+            open_ledgers()
 
     connection.ops.execute_sql_flush = execute_sql_flush  # type: ignore[method-assign]

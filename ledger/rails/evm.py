@@ -36,7 +36,7 @@ def chain() -> Chain:
         return _instead
     url, chain_id = settings.CHAIN_URL, int(settings.CHAIN_ID)
     fields = {} if url else connection_fields()
-    key = (url, chain_id, fields.get("host"), fields.get("port"), fields.get("dbname"), os.getpid())
+    key = (url, chain_id, *(fields.get(name) for name in ("host", "port", "dbname", "user", "options")), os.getpid())
     with _opening:
         if key not in _open:
             _open[key] = open_node(url, chain_id) if url else open_embedded(PostgresStore(fields), chain_id)

@@ -209,16 +209,6 @@ class MemoryStore(Store):
             self.forget_cache()
 
 
-SCHEMA = """
-CREATE SCHEMA IF NOT EXISTS chain;
-CREATE TABLE IF NOT EXISTS chain.node (key bytea PRIMARY KEY, value bytea NOT NULL);
-CREATE TABLE IF NOT EXISTS chain.log (
-    block_number bigint NOT NULL, log_index integer NOT NULL, tx_index integer NOT NULL, block_hash bytea NOT NULL,
-    tx_hash bytea NOT NULL, address bytea NOT NULL, topics bytea[] NOT NULL, data bytea NOT NULL,
-    PRIMARY KEY (block_number, log_index));
-CREATE INDEX IF NOT EXISTS log_by_address ON chain.log (address, block_number);
-CREATE TABLE IF NOT EXISTS chain.revert (tx_hash bytea PRIMARY KEY, output bytea NOT NULL);
-"""
 WRITE_VALUES = """
 INSERT INTO chain.node SELECT * FROM unnest(%s::bytea[], %s::bytea[])
 ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE node.value <> excluded.value"""
@@ -226,15 +216,13 @@ LOG_COLUMNS = "block_number, log_index, tx_index, block_hash, tx_hash, address, 
 
 
 class PostgresStore(Store):
-    """The store every process shares. One connection per thread and process; never Django's own."""
+    """The store every process shares, in tables a migration made. One connection per thread and process."""
 
     def __init__(self, connect_with: dict[str, Any]) -> None:
         super().__init__()
         self.connect_with = connect_with
         self._local = threading.local()
         self._connections: list[tuple[int, psycopg.Connection[Any]]] = []
-        with self._transaction():  # the lock also keeps two first starters from creating the tables at once
-            self._connection().execute(SCHEMA)
 
     def _connection(self) -> psycopg.Connection[Any]:
         connection: psycopg.Connection[Any] | None = getattr(self._local, "connection", None)

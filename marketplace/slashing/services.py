@@ -37,8 +37,9 @@ def open_cases(*, window: Window, now: datetime) -> int:
     """
     if window.state != "SETTLED":
         return 0
+    # The leases are locked, not their verdicts: a lock is a right to change, and nobody may change a verdict.
     verdicts = list(
-        Verdict.objects.select_for_update(of=("self",))
+        Verdict.objects.select_for_update(of=("lease",))
         .filter(lease__window=window, slash_case=None).exclude(is_breach=False, credit=None)
         .select_related("lease__node_class__party", "lease__lock_batch", "lease__buyer", "credit")
         .order_by("lease__node_class__chain_class", "breach_at", "id")

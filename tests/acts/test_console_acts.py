@@ -10,13 +10,13 @@ from uuid import UUID
 
 import pytest
 from django.contrib.messages import get_messages
-from django.db import connection, transaction
 from django.test import Client
 
 from ledger.models import Ledger, Reconciliation
 from ledger.services import book_deposit
 from marketplace import clock as market_clock
 from marketplace import models as m
+from tests.owner import behind_the_triggers
 from tests.rails.conftest import (  # noqa: F401
     clock,
     deployed_once,
@@ -35,8 +35,7 @@ def staff(rails, clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:  #
     client = Client()
     client.force_login(m.User.objects.create_superuser(NAME, "a long enough password"))
     yield client
-    with transaction.atomic(), connection.cursor() as cursor:  # what was really committed is taken away again
-        cursor.execute("SET LOCAL session_replication_role = replica")
+    with behind_the_triggers() as cursor:  # what was really committed is taken away again
         cursor.execute("DELETE FROM marketplace_auditline; DELETE FROM django_session; DELETE FROM marketplace_user")
 
 

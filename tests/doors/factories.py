@@ -64,7 +64,6 @@ class Market:
 def make_market() -> Market:
     """Write the whole market and return the rows that tests name."""
     market = Market()
-    books.open_ledgers()
     _catalogue()
     _parties(market)
     _node_classes(market)

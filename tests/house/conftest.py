@@ -17,7 +17,8 @@ from marketplace.environment import CHECKOUT
 
 # pytest's own folders are closed to others, and as root the database's user could not enter them.
 ROOM = "/var/lib" if os.geteuid() == 0 else None
-OTHERS = ("DATABASE_URL", "DATABASE_NAME", "PG_BIN", "SECRET_KEY", "PGOPTIONS")  # what would lead elsewhere
+OTHERS = ("DATABASE_URL", "DATABASE_PRODUCT_URL", "DATABASE_ROLE", "DATABASE_NAME", "PG_BIN", "SECRET_KEY",
+          "PGOPTIONS")  # what would lead elsewhere  # fmt: skip
 USER_OF_THE_SERVER = """
 import sys
 from marketplace import postgres

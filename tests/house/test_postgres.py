@@ -149,7 +149,7 @@ def test_a_database_url_wins_and_nothing_is_started(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("DATABASE_URL", "postgresql://ann:p%40ss@db.example:6432/market?sslmode=require")
 
     postgres.ensure_running(home)
-    entry = postgres.django_database(home)
+    entry = postgres.django_database(home, role="owner")
 
     assert not (home / "postgres").exists()
     assert [entry[key] for key in ("NAME", "USER", "PASSWORD", "HOST", "PORT")] == [
@@ -163,6 +163,42 @@ def test_another_sort_of_database_is_refused(monkeypatch: pytest.MonkeyPatch, ho
     monkeypatch.setenv("DATABASE_URL", url)
 
     with pytest.raises(BadSetting, match="DATABASE_URL"):
+        postgres.django_database(home)
+
+
+def test_on_a_server_of_yours_the_product_has_its_own_login_or_becomes_the_role(
+    monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://owner:p@db.example/market?options=-c%20statement_timeout%3D9")
+    becomes = postgres.django_database(home)
+    assert (becomes["USER"], becomes["OPTIONS"]["options"]) == ("owner", "-c statement_timeout=9 -c role=grove_app")
+
+    monkeypatch.setenv("DATABASE_PRODUCT_URL", "postgresql://grove_app:q@db.example/market")
+    own = postgres.django_database(home)
+    assert (own["NAME"], own["USER"], own["PASSWORD"], own["OPTIONS"]) == ("market", "grove_app", "q", {})
+    assert postgres.maintenance_fields(home)["user"] == "owner"
+
+    monkeypatch.setenv("DATABASE_PRODUCT_URL", "mysql://grove_app:q@db.example/market")
+    with pytest.raises(BadSetting, match="DATABASE_PRODUCT_URL"):
+        postgres.django_database(home)
+
+
+def test_a_server_that_was_never_told_the_owners_login_serves_and_cannot_migrate(
+    monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    monkeypatch.setenv("DATABASE_PRODUCT_URL", "postgresql://grove_app:q@db.example/market")
+    postgres.ensure_running(home)
+    assert not (home / "postgres").exists()
+    assert postgres.django_database(home)["USER"] == "grove_app"
+
+    with pytest.raises(BadSetting, match="DATABASE_URL: this needs the login of the owner"):
+        postgres.maintenance_fields(home)
+
+
+def test_a_role_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    monkeypatch.setenv("DATABASE_ROLE", "superuser")
+
+    with pytest.raises(BadSetting, match="use owner or product"):
         postgres.django_database(home)
 
 

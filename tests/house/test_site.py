@@ -99,22 +99,50 @@ def test_a_secret_in_an_exception_is_cut_too() -> None:
 
 
 def test_the_demo_is_refused_by_the_go_live_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SECRET_KEY", "DATABASE_URL", "ALLOWED_HOSTS"):
+    for name in ("SECRET_KEY", "DATABASE_URL", "DATABASE_PRODUCT_URL", "ALLOWED_HOSTS"):
         monkeypatch.delenv(name, raising=False)
 
     with override_settings(DEMO=True, DEBUG=False, BROKER_URL="", CHAIN_URL="", HTTPS=False):
         refused = {each.id for each in checks.production_settings_are_given()}
 
-    assert refused == {f"marketplace.E{number:03}" for number in (1, 3, 4, 5, 6, 7, 8, 11)}
+    assert refused == {f"marketplace.E{number:03}" for number in (1, 3, 4, 5, 6, 7, 8, 11, 12)}
 
 
 def test_a_production_that_gives_everything_passes_the_go_live_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SECRET_KEY", "DATABASE_URL", "ALLOWED_HOSTS"):
+    for name in ("SECRET_KEY", "ALLOWED_HOSTS"):
         monkeypatch.setenv(name, "given")
+    monkeypatch.setenv("DATABASE_PRODUCT_URL", "postgresql://grove_app:p@db.example/market")
 
     given = {"BROKER_URL": "redis://b", "CHAIN_URL": "http://c", "HTTPS": True, "SIGNER_KEYFILE": False}
     with override_settings(DEMO=False, DEBUG=False, **given):
         assert checks.production_settings_are_given() == []
+
+
+@pytest.mark.parametrize(
+    "logins",
+    [{"DATABASE_URL": "postgresql://owner:p@db.example/market"},
+     {"DATABASE_URL": "postgresql://one:p@db.example/m", "DATABASE_PRODUCT_URL": "postgresql://one:p@db.example/m"},
+     {"DATABASE_PRODUCT_URL": "postgresql://grove_app:p@db.example/market", "DATABASE_ROLE": "owner"}],
+    ids=["owner alone", "the same twice", "as owner"],
+)  # fmt: skip
+def test_servers_that_log_in_as_the_owner_are_refused_by_the_go_live_list(
+    monkeypatch: pytest.MonkeyPatch, logins: dict[str, str]
+) -> None:
+    for name in ("DATABASE_URL", "DATABASE_PRODUCT_URL", "DATABASE_ROLE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in logins.items():
+        monkeypatch.setenv(name, value)
+
+    assert "marketplace.E012" in {each.id for each in checks.production_settings_are_given()}
+
+
+def test_production_is_warned_when_the_owners_login_lies_beside_the_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_PRODUCT_URL", "postgresql://grove_app:p@db.example/market")
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    assert checks.owner_stays_away_from_servers() == []
+
+    monkeypatch.setenv("DATABASE_URL", "postgresql://owner:p@db.example/market")
+    assert [each.id for each in checks.owner_stays_away_from_servers()] == ["marketplace.W002"]
 
 
 def test_production_is_warned_when_no_static_files_were_collected(tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from ledger.rails import sender
 from ledger.rails.deploy import ensure_deployed
 from ledger.rails.mirror import read_words
 from ledger.selectors import total
-from ledger.services import open_ledgers
 from marketplace import clock, cycle
 from marketplace import models as m
 from marketplace.catalogue.services import open_window
@@ -136,7 +135,6 @@ OUTAGES = tuple(w.Outage(code, "any", 615, 675, units, "power") for code, units 
 def found() -> None:
     """Catalogue, parties, machines; money and stake on chain; two weeks of checks and proofs."""
     now = clock.now()
-    open_ledgers()
     _catalogue()
     set_flag(name="prosumer_parties", is_on=False, opens_in_phase=4, actor="foundation", reason="enterprises first",
              now=now)  # fmt: skip

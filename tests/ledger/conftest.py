@@ -9,13 +9,14 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import connection, connections
 
 from ledger import recipes, tasks
 from ledger.chart import Code
 from ledger.ids import uuid7
 from ledger.models import Account
 from ledger.services import USDC6_LEDGER, Posting, account, open_ledgers, post_transfers
+from tests.owner import behind_the_triggers
 
 START = datetime(2027, 1, 4, 9, tzinfo=UTC)
 
@@ -79,7 +80,6 @@ class Books:
 
 @pytest.fixture
 def books(db: None) -> Books:
-    open_ledgers()
     return Books()
 
 
@@ -92,18 +92,16 @@ def transactional_db(django_db_setup: None, django_db_blocker: Any) -> Iterator[
     with django_db_blocker.unblock():
         assert connection.settings_dict["NAME"].startswith("test_"), "only a test database is ever emptied"
         yield
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("set local session_replication_role = replica")
+        with behind_the_triggers() as cursor:
             tables = [name for name in connection.introspection.table_names(cursor) if name.startswith("ledger_")]
             cursor.execute(f"truncate {', '.join(tables)}")
-        open_ledgers()
+            open_ledgers()
         connections.close_all()
 
 
 @pytest.fixture
 def committed_books(transactional_db: None) -> Books:
     """Books whose transactions really commit, for threads and processes."""
-    open_ledgers()
     return Books()
 
 

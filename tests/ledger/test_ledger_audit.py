@@ -19,7 +19,8 @@ from ledger.models import Transfer
 from ledger.money import INT64_MAX
 from ledger.recipes import expire_holds
 from ledger.reconcile import check_books
-from tests.ledger.test_ledger_reconcile import behind_the_books, turn  # noqa: F401
+from tests.ledger.test_ledger_reconcile import turn  # noqa: F401
+from tests.owner import behind_the_triggers
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damage_is_found_by_the_audit_and_by_sql(books, sealed, damage):
     statement, invariant = DAMAGES[damage]
-    with behind_the_books() as cursor:
+    with behind_the_triggers() as cursor:
         cursor.execute(statement)
 
     by_sql = wrong(lambda _: check_books())
@@ -116,7 +117,7 @@ def test_damage_is_found_by_the_audit_and_by_sql(books, sealed, damage):
 
 def test_a_floor_broken_in_the_past_is_named_although_the_balance_is_fine_now(books, sealed):
     deposit, spent = Transfer.objects.get(seq=1), Transfer.objects.get(seq=2)
-    with behind_the_books() as cursor:
+    with behind_the_triggers() as cursor:
         swap = "update ledger_transfer set seq = %s, posted_at = %s where seq = %s"
         cursor.execute(swap, [9_999, spent.posted_at, deposit.seq])
         cursor.execute(swap, [deposit.seq, deposit.posted_at, spent.seq])
@@ -137,7 +138,7 @@ def test_a_call_may_net_out_inside_also_where_it_is_read_in_pieces(books, sealed
 
 
 def test_a_doubled_id_and_a_hold_ended_twice_are_found_without_their_keys(books, sealed):
-    with behind_the_books() as cursor:
+    with behind_the_triggers() as cursor:
         cursor.execute("alter table ledger_transfer drop constraint ledger_transfer_pkey")
         cursor.execute("drop index transfer_pending_is_resolved_once")
         cursor.execute(
@@ -153,7 +154,7 @@ def test_the_command_names_what_is_wrong_and_says_so_by_its_status(books, sealed
     call_command("verify", "ledger", stdout=told)
     assert "0 broken" in told.getvalue()
 
-    with behind_the_books() as cursor:
+    with behind_the_triggers() as cursor:
         cursor.execute("update ledger_account set credits_posted = credits_posted + 1 where code = 'foundation.fees'")
     with pytest.raises(CommandError):
         call_command("verify", "ledger", stdout=told)

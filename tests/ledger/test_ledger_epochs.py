@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from django.db import connection
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +25,7 @@ from ledger.models import Epoch, EpochAnchor, Transfer
 from ledger.reconcile import check_books
 from ledger.services import USDC6_LEDGER
 from ledger.tasks import close_epoch_task
+from tests.owner import as_owner, behind_the_triggers
 
 
 @pytest.fixture
@@ -39,10 +39,8 @@ def history(books):
 
 
 def behind_the_books(statement):
-    with connection.cursor() as cursor:
-        cursor.execute("set session_replication_role = replica")
+    with behind_the_triggers() as cursor:
         cursor.execute(statement)
-        cursor.execute("set session_replication_role = origin")
 
 
 def verdicts():
@@ -91,7 +89,7 @@ def test_the_job_seals_every_ledger(outbox_clock, history):
 )  # fmt: skip
 def test_a_change_to_any_column_gives_another_root(books, history, column):
     close_epoch(USDC6_LEDGER, books.now)
-    with connection.cursor() as cursor:
+    with as_owner() as cursor:
         for name in ("transfer_resolution_names_its_pending", "transfer_only_a_pending_times_out"):
             cursor.execute(f"alter table ledger_transfer drop constraint {name}")
 

@@ -219,6 +219,7 @@ def test_nobody_is_told_before_the_commit_and_the_poster_outlives_a_lost_connect
 
     def lose_it() -> None:
         with connection.cursor() as cursor:
+            cursor.execute("set role none")  # the connection's own login ends it
             cursor.execute("select pg_terminate_backend(pg_backend_pid())")
 
     with Poster(ledger=1, clock=lambda: books.now) as poster:

@@ -28,7 +28,6 @@ from ledger.services import (
     Posting,
     account,
     halt_ledger,
-    open_ledgers,
     post_transfers,
     refuse_if_halted,
     resume_ledger,
@@ -346,8 +345,6 @@ def test_only_the_chart_has_accounts(books, code, has_party, has_scope):
 
 def test_opening_the_ledgers_again_changes_nothing(books):
     halt_ledger(ledger=USDC6_LEDGER, reason="stopped")
-
-    open_ledgers()
 
     assert list(Ledger.objects.order_by("pk").values_list("pk", "asset", "halted")) == [
         (1, "USDC6", True), (2, "USD2", False), (3, "GRANT", False), (4, "PLAY", False),

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from django.db import connection
 
 from ledger.errors import LedgerHalted, StaleWords
 from ledger.models import ChainClass, ChainMark, Ledger, Reconciliation, Transfer
@@ -22,6 +20,7 @@ from ledger.services import (
     settle_postings,
 )
 from ledger.words import BOOKED_MARK, ChainWords
+from tests.owner import as_owner, behind_the_triggers
 
 CLASS_ID = 7
 
@@ -50,15 +49,6 @@ def turn(books):
     return {"buyer": buyer, "window": window, **of_class}
 
 
-@contextmanager
-def behind_the_books():
-    """Raw SQL with every trigger at rest, as somebody with the database's own rights could do."""
-    with connection.cursor() as cursor:
-        cursor.execute("set session_replication_role = replica")
-        yield cursor
-        cursor.execute("set session_replication_role = origin")
-
-
 def wrong(now=None):
     return {finding.invariant: finding.detail for finding in check_books(now=now) if not finding.ok}
 
@@ -72,7 +62,7 @@ def test_books_that_nobody_touched_are_right(books, turn):
 
 
 def test_l1_one_sided_counters_are_found(books, turn):
-    with behind_the_books() as cursor:
+    with behind_the_triggers() as cursor:
         cursor.execute("update ledger_account set credits_posted = credits_posted + 1 where code = 'foundation.fees'")
 
     assert "ledger 1" in wrong()["L1"]
@@ -80,7 +70,7 @@ def test_l1_one_sided_counters_are_found(books, turn):
 
 def test_l2_a_counter_that_is_not_its_history_is_named(books, turn):
     fees = books.account("foundation.fees")
-    with behind_the_books() as cursor:
+    with behind_the_triggers() as cursor:
         cursor.execute("update ledger_account set credits_posted = 11 where id = %s", [fees])
 
     assert f"account {fees} foundation.fees" in wrong()["L2"]
@@ -88,7 +78,7 @@ def test_l2_a_counter_that_is_not_its_history_is_named(books, turn):
 
 
 def test_l2_an_altered_amount_is_found(books, turn):
-    with behind_the_books() as cursor:
+    with behind_the_triggers() as cursor:
         cursor.execute("update ledger_transfer set amount = amount + 1 where seq = 1")
 
     assert "history" in wrong()["L2"]
@@ -96,7 +86,7 @@ def test_l2_an_altered_amount_is_found(books, turn):
 
 def test_l3_a_floor_that_was_broken_in_the_past_is_found_although_the_balance_is_fine_now(books, turn):
     deposit, spent = Transfer.objects.get(seq=1), Transfer.objects.get(seq=2)
-    with behind_the_books() as cursor:
+    with behind_the_triggers() as cursor:
         swap = "update ledger_transfer set seq = %s, posted_at = %s where seq = %s"
         cursor.execute(swap, [9_999, spent.posted_at, deposit.seq])
         cursor.execute(swap, [deposit.seq, deposit.posted_at, spent.seq])
@@ -107,11 +97,11 @@ def test_l3_a_floor_that_was_broken_in_the_past_is_found_although_the_balance_is
 
 
 def test_l4_l7_l8_what_the_unique_keys_forbid_is_found_without_them(books, turn):
-    with connection.cursor() as cursor:
+    with as_owner() as cursor:
         cursor.execute("alter table ledger_transfer drop constraint ledger_transfer_pkey")
         cursor.execute("alter table ledger_transfer drop constraint transfer_seq_is_taken_once")
         cursor.execute("drop index transfer_pending_is_resolved_once")
-    with behind_the_books() as cursor:
+    with behind_the_triggers() as cursor:
         cursor.execute("insert into ledger_transfer select * from ledger_transfer where kind = 'post'")
 
     found = wrong()
@@ -121,7 +111,7 @@ def test_l4_l7_l8_what_the_unique_keys_forbid_is_found_without_them(books, turn)
 
 
 def test_l6_a_transfer_between_ledgers_is_named(books, turn):
-    with behind_the_books() as cursor:
+    with behind_the_triggers() as cursor:
         cursor.execute("update ledger_transfer set debit = 12345 where seq = 1")
 
     assert "transfer 1 " in wrong()["L6"]
@@ -129,7 +119,7 @@ def test_l6_a_transfer_between_ledgers_is_named(books, turn):
 
 def test_l6_a_group_without_a_leg_is_found(books, turn):
     link = Transfer.objects.get(code=301).link
-    with behind_the_books() as cursor:
+    with behind_the_triggers() as cursor:
         cursor.execute("update ledger_transfer set link = null where link = %s and code <> 301", [link])
 
     assert str(link) in wrong()["L6"]
@@ -143,7 +133,7 @@ def test_l7_a_hold_that_ended_otherwise_than_it_may_is_named(books, turn, change
     hold = books.hold(turn["buyer"], turn["window"], 10)
     books.post(post_hold_posting(hold_id=hold, party=turn["buyer"], window=turn["window"], amount=9))
     seq = Transfer.objects.get(pending_id=hold).seq
-    with behind_the_books() as cursor:
+    with behind_the_triggers() as cursor:
         cursor.execute(f"update ledger_transfer set {change} where seq = {seq}")
         cursor.execute(f"update ledger_transfer set amount = 11 where seq = {seq} and amount = 10")
 
@@ -151,14 +141,15 @@ def test_l7_a_hold_that_ended_otherwise_than_it_may_is_named(books, turn, change
 
 
 def test_l8_a_missing_transfer_is_named(books, turn):
-    with behind_the_books() as cursor:
+    with behind_the_triggers() as cursor:
         cursor.execute("delete from ledger_transfer where seq = 3")
 
     assert "number 3" in wrong()["L8"]
 
 
 def test_l8_a_missing_end_is_found(books, turn):
-    Ledger.objects.filter(pk=USDC6_LEDGER).update(next_seq=999)
+    with as_owner():
+        Ledger.objects.filter(pk=USDC6_LEDGER).update(next_seq=999)
 
     assert "next_seq 999" in wrong()["L8"]
 
@@ -175,7 +166,7 @@ def test_l13_programme_money_that_became_organic_is_named(books, turn):
     card = books.account("card.clearing")
     books.post(books.posting(card, programme, 5))
     books.post(books.posting(programme, books.account("suspense"), 5, origin="grant"))
-    with behind_the_books() as cursor:
+    with behind_the_triggers() as cursor:
         cursor.execute("update ledger_transfer set origin = 'organic' where origin = 'grant'")
 
     assert "programme.grant" in wrong()["L13"]

@@ -15,6 +15,7 @@ from ledger.models import Account, Epoch, Transfer
 from ledger.recipes import book_paid_out, settle_postings
 from ledger.reconcile import check_books
 from ledger.services import halt_ledger, resume_ledger
+from tests.owner import as_owner
 
 WRITES = ("insert into {0} select * from {0}", "update {0} set ledger = ledger", "delete from {0}", "truncate {0}")
 
@@ -24,7 +25,7 @@ def acting_as(role: str) -> Iterator[None]:
     with connection.cursor() as cursor:
         cursor.execute("select set_config('role', %s, true)", [role])
         yield
-        cursor.execute("set local role none")
+        cursor.execute("set local role grove_app")
 
 
 def refused(statement: str, *facts: object) -> str:
@@ -174,11 +175,11 @@ def test_the_books_themselves_see_every_account(books):
             assert Account.objects.count() == 2
 
 
-def test_no_role_owns_a_table_or_may_log_in(db):
+def test_no_role_owns_a_table_and_only_the_product_may_log_in(db):
     with connection.cursor() as cursor:
         cursor.execute(
             """select rolname from pg_roles r where rolname like 'grove\\_%'
-                 and (rolcanlogin or rolsuper or rolcreaterole or rolbypassrls
+                 and (rolcanlogin and rolname <> 'grove_app' or rolsuper or rolcreaterole or rolbypassrls
                       or exists (select 1 from pg_class c where c.relowner = r.oid))"""
         )
         assert cursor.fetchall() == []
@@ -186,4 +187,6 @@ def test_no_role_owns_a_table_or_may_log_in(db):
 
 @pytest.mark.parametrize("statement", ["delete from ledger_account", "truncate ledger_account cascade"])
 def test_an_account_is_never_deleted_not_even_by_the_owner(db, statement):
-    assert "append-only" in refused(statement)
+    assert "permission denied" in refused(statement)
+    with as_owner():
+        assert "append-only" in refused(statement)

@@ -14,7 +14,6 @@ from ledger.services import (
     book_paid_out,
     book_stake,
     halt_ledger,
-    open_ledgers,
     settle_postings,
     void_hold,
 )
@@ -169,7 +168,6 @@ def test_spendable_money_is_what_no_hold_has_reserved(books, turn):
 
 
 def test_a_halt_says_why(books):
-    open_ledgers()
     assert halt_reason() == ""
 
     halt_ledger(ledger=USDC6_LEDGER, reason="books and chain differ")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 
 from ledger import faults
 from marketplace import clock
@@ -18,6 +18,7 @@ from pricing.bundle import public_bundle
 from pricing.clearing import clear
 from tests.journey import world
 from tests.journey.refusals import refused, untouched
+from tests.owner import behind_the_triggers
 
 
 @pytest.mark.stage("collecting")
@@ -122,8 +123,7 @@ def test_a_published_result_that_was_changed_behind_its_back_is_found(change: st
     clearing = world.window().clearing
     assert verify_published(clearing=clearing) == []
 
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL session_replication_role = replica")
+    with behind_the_triggers() as cursor:
         cursor.execute(f"UPDATE {change}")
 
     assert verify_published(clearing=m.Clearing.objects.get(pk=clearing.pk)) != []

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from django.db import connection, transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +21,7 @@ from marketplace.sla.services import judge_window
 from marketplace.slashing.services import confirm_requests, execute_due, open_cases
 from tests.journey import world
 from tests.journey.refusals import untouched
+from tests.owner import behind_the_triggers
 
 
 @pytest.mark.stage("delivering")
@@ -145,8 +145,7 @@ def test_a_request_that_the_contract_reverts_is_held_back_with_its_sentence() ->
 def test_a_counter_changed_behind_the_books_is_found_and_stops_payouts(account: str) -> None:
     assert all(found.ok for found in check_books(now=clock.now()))
 
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL session_replication_role = replica")
+    with behind_the_triggers() as cursor:
         cursor.execute(
             "UPDATE ledger_account SET credits_posted = credits_posted + 1, debits_posted = debits_posted + 2 "
             "WHERE id = (SELECT min(id) FROM ledger_account WHERE code = %s AND debits_posted > 0)", [account]
@@ -159,8 +158,7 @@ def test_money_that_the_chain_lacks_halts_payouts(own_world: Callable[[str], str
     own_world("closed")
     assert cycle.reconcile(now=clock.now()) == []
 
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SET LOCAL session_replication_role = replica")
+    with behind_the_triggers() as cursor:
         cursor.execute("UPDATE ledger_account SET debits_posted = debits_posted + 1 WHERE code = 'chain.escrow'")
 
     assert [found.figure for found in cycle.reconcile(now=clock.now())] != []

@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
 
 from marketplace import clock
 from marketplace import models as m
@@ -16,6 +15,7 @@ from marketplace.governance.services import first_broken_line, record, set_flag
 from marketplace.parties.services import find_api_key, issue_api_key, make_seat, register_party, revoke_api_key
 from tests.journey import world
 from tests.journey.refusals import refused, untouched
+from tests.owner import behind_the_triggers
 
 pytestmark = pytest.mark.stage("founded")
 
@@ -118,16 +118,14 @@ def test_one_changed_line_of_the_trail_is_found() -> None:
     record(actor="foundation", action="test", subject="x", reason="because", now=clock.now(), figure=1)
     assert first_broken_line() is None
 
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL session_replication_role = replica")
+    with behind_the_triggers() as cursor:
         cursor.execute("UPDATE marketplace_auditline SET reason = 'another' WHERE no = 5")
 
     assert first_broken_line() == 5
 
 
 def test_a_missing_line_of_the_trail_is_found() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL session_replication_role = replica")
+    with behind_the_triggers() as cursor:
         cursor.execute("DELETE FROM marketplace_auditline WHERE no = 7")
 
     assert first_broken_line() == 7

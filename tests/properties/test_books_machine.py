@@ -34,7 +34,7 @@ from ledger.models import Account
 from ledger.money import INT64_MAX
 from ledger.poster import post_together
 from ledger.reconcile import check_books
-from ledger.services import Posting, account, expire_holds, halt_ledger, open_ledgers, post_transfers, resume_ledger
+from ledger.services import Posting, account, expire_holds, halt_ledger, post_transfers, resume_ledger
 
 START = datetime(2027, 1, 4, 9, tzinfo=UTC)
 USUAL = paths.COPY_FROM
@@ -137,7 +137,6 @@ class BooksMachine(RuleBasedStateMachine):
     def open(self) -> None:
         self.scope = transaction.atomic()
         self.scope.__enter__()
-        open_ledgers()
         party = UUID(int=1)
         codes: tuple[tuple[str, dict[str, Any]], ...] = (
             ("card.clearing", {}), ("suspense", {}), ("chain.escrow", {}), ("buyer.available", {"party": party}),

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import connection, connections
 
 from ledger import tasks
 from ledger.chart import CHART, Side
@@ -20,6 +20,7 @@ from ledger.rails.base import Chain
 from ledger.rails.store import MemoryStore
 from ledger.reconcile import check_books
 from ledger.services import USDC6_LEDGER, open_ledgers
+from tests.owner import as_owner, behind_the_triggers
 from tests.rails.anvil import Anvil, anvil_program
 from tests.rails.card_desk import Desk
 from tests.rails.processor import Processor, running
@@ -87,13 +88,10 @@ def transactional_db(django_db_setup: None, django_db_blocker: Any) -> Iterator[
     with django_db_blocker.unblock():
         assert connection.settings_dict["NAME"].startswith("test_"), "only a test database is ever emptied"
         yield
-        with transaction.atomic(), connection.cursor() as cursor:
+        with behind_the_triggers() as cursor:
             tables = [name for name in connection.introspection.table_names(cursor) if name.startswith("ledger_")]
-            for table in tables:
-                cursor.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
-            cursor.execute(f"TRUNCATE {', '.join(tables)}")
-            for table in tables:
-                cursor.execute(f"ALTER TABLE {table} ENABLE TRIGGER USER")
+            cursor.execute(f"truncate {', '.join(tables)}")
+            open_ledgers()
         connections.close_all()
 
 
@@ -110,7 +108,6 @@ def rails(
     chain = deployed_once.chain
     store_of(chain).restore(deployed_once.snapshot)
     evm.use_chain(chain)
-    open_ledgers()
     deploy.ensure_deployed(clock.now)
     yield chain
     evm.use_chain(None)
@@ -133,7 +130,6 @@ def anvil(
     settings.CHAIN_URL = node.url
     evm.use_chain(None)
     evm.close_all()
-    open_ledgers()
     node.begin(lambda: deploy.ensure_deployed(clock.now))
     deploy.ensure_deployed(clock.now)
     clock.follower = node.pass_time
@@ -158,8 +154,8 @@ def shared_chain(transactional_db: None, keys: Path, clock: Clock, settings: Any
     chain = evm.chain()
     yield chain
     evm.close_all()
-    with connection.cursor() as cursor:
-        cursor.execute("DROP SCHEMA chain CASCADE")
+    with as_owner() as cursor:
+        cursor.execute("truncate chain.node, chain.log, chain.revert")
 
 
 def store_of(chain: Chain) -> MemoryStore:
@@ -191,7 +187,7 @@ def processor(sandbox_process: Processor, settings: Any, django_db_blocker: Any)
     """The sandbox, well-behaved and empty, as the rail under test reaches it. Webhooks are handed out, not sent."""
     settings.STRIPE_API_KEY, settings.STRIPE_SANDBOX_URL = "", sandbox_process.url
     settings.CARD_DELAY_HOURS = 24 * 365
-    with django_db_blocker.unblock(), connection.cursor() as cursor:
+    with django_db_blocker.unblock(), as_owner() as cursor:
         cursor.execute("truncate stripe_sandbox.object, stripe_sandbox.answer, stripe_sandbox.delivery")
     sandbox_process.behave(hold=1)
     return sandbox_process
@@ -199,7 +195,6 @@ def processor(sandbox_process: Processor, settings: Any, django_db_blocker: Any)
 
 @pytest.fixture
 def desk(transactional_db: None, processor: Processor, clock: Clock) -> Iterator[Desk]:
-    open_ledgers()
     before = tasks._clock
     tasks.use_clock(clock)
     yield Desk(processor, clock)

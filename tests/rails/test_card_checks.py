@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from django.db import connection
 
 from ledger.ids import uuid7
 from ledger.models import BankAccount, CardIntent, CardTransaction
 from ledger.rails import connect, stripe
 from ledger.rails.card_checks import check_card_rail
 from ledger.services import book_float, reserve_bank_payout
+from tests.owner import behind_the_triggers
 from tests.rails.bank_desk import BankDesk
 from tests.rails.test_connect import bank, earned, reverse  # noqa: F401  fixtures
 from tests.rails.test_story import NODE_CLASS, PROVIDER
@@ -20,10 +20,8 @@ def broken(desk: BankDesk) -> dict[str, str]:
 
 
 def raw(statement: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("alter table ledger_transfer disable trigger user")
+    with behind_the_triggers() as cursor:
         cursor.execute(statement)
-        cursor.execute("alter table ledger_transfer enable trigger user")
 
 
 @pytest.fixture

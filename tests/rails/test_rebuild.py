@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from django.db import connection, transaction
 
 from ledger.models import ChainEvent, Transfer
 from ledger.rails.base import Chain
 from ledger.rails.rebuild import rebuild
+from tests.owner import behind_the_triggers
 from tests.rails.conftest import Clock
 from tests.rails.test_story import PROVIDER, Market
 
@@ -40,8 +40,7 @@ def broken(market: Market) -> set[str]:
 
 def altered(statement: str) -> None:
     """Change what no code of ours can change."""
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SET LOCAL session_replication_role = replica")
+    with behind_the_triggers() as cursor:
         cursor.execute(statement)
         assert cursor.rowcount == 1
 

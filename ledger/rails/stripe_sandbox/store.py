@@ -21,20 +21,6 @@ from ledger.rails.stripe_sandbox.refusals import missing
 
 API_VERSION = "2026-10-28.endive"
 TRIES_MAX = 12
-SCHEMA = """
-create schema if not exists stripe_sandbox;
-create table if not exists stripe_sandbox.object (
-    id text primary key, kind text not null, place bigint generated always as identity unique, body jsonb not null);
-create index if not exists object_by_kind on stripe_sandbox.object (kind, place);
-create index if not exists object_by_content on stripe_sandbox.object using gin (body jsonb_path_ops);
-create table if not exists stripe_sandbox.answer (
-    key text primary key, fingerprint text not null, status integer not null, body text not null);
-create table if not exists stripe_sandbox.delivery (
-    id bigint generated always as identity primary key, event text not null, tries integer not null default 0,
-    due_at timestamptz not null, done_at timestamptz, held boolean not null default false);
-create index if not exists delivery_due on stripe_sandbox.delivery (due_at) where done_at is null;
-create table if not exists stripe_sandbox.behaviour (name text primary key, value bigint not null);
-"""
 # What the sandbox can be told to do wrong; all are numbers, 0 is well-behaved.
 BEHAVIOURS = {
     "hold": "1: send no webhook; they are handed out by /_sandbox/deliveries",
@@ -50,15 +36,12 @@ BEHAVIOURS = {
 
 
 class Store:
-    """The tables, behind one connection and one lock."""
+    """The tables, which a migration made, behind one connection and one lock."""
 
     def __init__(self, connect_with: Mapping[str, Any]) -> None:
         self._connect_with = connect_with
         self._connection = psycopg.connect(**connect_with)
         self._lock = RLock()
-        with self.commit():
-            self._run("select pg_advisory_xact_lock(31338020)")  # two that start at once would both create
-            self._run(SCHEMA)
 
     @contextmanager
     def commit(self) -> Iterator[None]:

@@ -107,7 +107,7 @@ class Command(BaseCommand):
 
     def start_anew(self) -> None:
         """Drop the embedded database and make it again, empty."""
-        if env_str("DATABASE_URL"):
+        if not postgres.is_embedded():
             raise CommandError("--fresh drops the embedded database only; DATABASE_URL is set, so nothing was dropped.")
         connection.close()
         postgres.drop_database(postgres.database_name())

@@ -1,0 +1,37 @@
+"""What only the owner of the tables can do, for a test that breaks or empties them on purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
+
+
+@contextmanager
+def as_owner() -> Iterator[CursorWrapper]:
+    """Be the owner inside the same transaction, if there is one, and afterwards whoever was here before.
+
+    The tests' connection logs in as the owner and takes the product's role, so both see what is not committed.
+    """
+    is_local = connection.in_atomic_block  # an error then takes the change back with the rest of the block
+    with connection.cursor() as cursor:
+        cursor.execute("select current_setting('role'), set_config('role', 'none', %s)", [is_local])
+        before, _ = cursor.fetchone()
+        try:
+            yield cursor
+        except BaseException:
+            if not is_local:
+                cursor.execute("select set_config('role', %s, false)", [before])
+            raise
+        cursor.execute("select set_config('role', %s, %s)", [before, is_local])
+
+
+@contextmanager
+def behind_the_triggers() -> Iterator[CursorWrapper]:
+    """Be somebody with all of the database's rights: what the block writes meets no trigger and no foreign key."""
+    with transaction.atomic(), as_owner() as cursor:
+        cursor.execute("set local session_replication_role = replica")
+        yield cursor
+        cursor.execute("set local session_replication_role = origin")
