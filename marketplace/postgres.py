@@ -199,7 +199,7 @@ def _lets_product_in(data_dir: Path, name: str) -> bool:
     """Say whether the product's password opens database `name`; false also where the server asks for none."""
     import psycopg
 
-    fields = _psycopg_fields(django_database(data_dir, name=name, role="product"))
+    fields = psycopg_fields(django_database(data_dir, name=name, role="product"))
     try:
         with psycopg.connect(**fields) as connection:
             return bool(connection.pgconn.used_password)
@@ -215,7 +215,8 @@ def _make_ready_for_product(data_dir: Path, name: str) -> None:
             admit_by_password(connection, _own_folder(data_dir))
         create_database(name, data_dir)
     except psycopg.OperationalError as error:
-        raise PostgresUnavailable(f"The database's owner cannot log in: {error}") from None
+        lost = _own_folder(data_dir) / "owner_password"
+        raise PostgresUnavailable(f"The database's owner cannot log in ({error}). Put back {lost}.") from None
     give_up_at = time.monotonic() + START_SECONDS_MAX
     while not _lets_product_in(data_dir, name):  # the server reads its rules anew a moment after it was told to
         if time.monotonic() > give_up_at:
@@ -285,10 +286,11 @@ def drop_leftovers(data_dir: Path | None = None) -> list[str]:
 
 def maintenance_fields(data_dir: Path | None = None) -> dict[str, Any]:
     """Return how the owner reaches `postgres` on the same server, from where databases are made and dropped."""
-    return _psycopg_fields(django_database(data_dir, name="postgres", role="owner"))
+    return psycopg_fields(django_database(data_dir, name="postgres", role="owner"))
 
 
-def _psycopg_fields(entry: dict[str, Any]) -> dict[str, Any]:
+def psycopg_fields(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return what psycopg needs to log in as a `DATABASES` entry does."""
     options = {key: value for key, value in entry["OPTIONS"].items() if key != "pool"}
     keys = {"NAME": "dbname", "USER": "user", "PASSWORD": "password", "HOST": "host", "PORT": "port"}
     return options | {ours: entry[key] for key, ours in keys.items() if entry[key]}

@@ -8,6 +8,7 @@ import signal
 import stat
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -18,6 +19,42 @@ from marketplace.environment import BadSetting
 from tests.house.conftest import Process
 
 Users = Callable[[], Process]
+
+
+def connect_as(role: str, home: Path, **instead: object) -> psycopg.Connection[tuple[object, ...]]:
+    """Log in to the database `grove` as `owner` or `product`."""
+    fields = postgres.psycopg_fields(postgres.django_database(home, role=role))
+    return psycopg.connect(**fields | instead, autocommit=True)
+
+
+def forget_passwords(home: Path) -> None:
+    """Put the running server back into what initdb alone leaves: whoever reaches the socket is whom he says."""
+    with connect_as("owner", home) as connection:
+        connection.execute("DROP ROLE grove_app; ALTER ROLE app PASSWORD NULL")
+        (home / "postgres" / "data" / "pg_hba.conf").write_text("local all all trust\n")
+        connection.execute("SELECT pg_reload_conf()")
+    for role in ("owner", "product"):
+        (home / "postgres" / f"{role}_password").unlink()
+    give_up_at = time.monotonic() + 60
+    while time.monotonic() < give_up_at:
+        with suppress(psycopg.OperationalError), connect_as("owner", home) as connection:
+            if not connection.pgconn.used_password:
+                return
+        time.sleep(0.05)
+    raise AssertionError("the server still asks for a password")
+
+
+def assert_only_passwords_open(home: Path) -> None:
+    for role, name in (("owner", "app"), ("product", "grove_app")):
+        with connect_as(role, home) as connection:
+            assert connection.execute("SELECT current_user, session_user").fetchone() == (name, name)
+        for wrong in ("", "a guess"):
+            with pytest.raises(psycopg.OperationalError, match="password"):
+                connect_as(role, home, password=wrong)
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        connect_as("product", home, user="app")
+    with pytest.raises(psycopg.OperationalError, match="no pg_hba"):
+        connect_as("product", home, user="grove_poster")
 
 
 def connect(home: Path) -> psycopg.Connection[tuple[object, ...]]:
@@ -103,6 +140,59 @@ def test_only_the_owner_may_enter_and_no_port_is_open(users: Users, home: Path) 
     with connect(home) as connection:
         shown = [connection.execute(f"SHOW {name}").fetchone() for name in ("listen_addresses", "data_checksums")]
     assert shown == [("",), ("on",)]
+
+
+def test_each_role_comes_in_by_its_own_password_in_a_file_of_its_owner(users: Users, home: Path) -> None:
+    users().server()
+
+    assert_only_passwords_open(home)
+    files = [home / "postgres" / f"{role}_password" for role in ("owner", "product")]
+    assert [stat.S_IMODE(file.stat().st_mode) for file in files] == [0o600, 0o600]
+    assert len({file.read_text() for file in files}) == 2
+
+
+@pytest.mark.parametrize("state", ["stopped", "running"])
+def test_a_data_folder_whose_server_asked_for_no_password_is_mended_once(users: Users, home: Path, state: str) -> None:
+    old = users()
+    server = old.server()
+    with connect(home) as connection:
+        connection.execute("CREATE TABLE kept (n int); INSERT INTO kept VALUES (7)")
+    forget_passwords(home)
+    old.leave() if state == "stopped" else old.kill()
+
+    first = users()
+    assert (first.server() == server) == (state == "running")
+    assert_only_passwords_open(home)
+    rules = home / "postgres" / "data" / "pg_hba.conf"
+    written = rules.stat()
+    assert stat.S_IMODE(written.st_mode) == 0o600
+    first.leave()
+
+    users().server()
+    assert_only_passwords_open(home)
+    assert rules.stat().st_mtime_ns == written.st_mtime_ns
+    with connect(home) as connection:
+        assert connection.execute("SELECT n FROM kept").fetchall() == [(7,)]
+
+
+def test_a_product_that_lost_its_password_gets_it_back_from_the_owner(users: Users, home: Path) -> None:
+    users().server()
+    with connect_as("product", home) as connection:
+        connection.execute("ALTER ROLE grove_app PASSWORD 'changed by whoever was in'")
+
+    users().server()
+
+    assert_only_passwords_open(home)
+
+
+def test_an_owner_whose_password_is_gone_is_told_which_file_is_missing(users: Users, home: Path) -> None:
+    users().server()
+    for role in ("owner", "product"):
+        (home / "postgres" / f"{role}_password").unlink()
+
+    with pytest.raises(postgres.PostgresUnavailable, match=r"Put back .*/owner_password"):
+        postgres.ensure_running(home)
+    postgres.leave(home)
 
 
 def test_a_long_path_falls_back_to_a_short_private_socket_folder(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from marketplace import postgres
@@ -59,6 +60,21 @@ def children(home: Path) -> list[int]:
     return [each["pid"] for each in json.loads((home / "up.json").read_text())["processes"].values()]
 
 
+def who_works_in(home: Path) -> set[str]:
+    """Return every role that is connected to the server, once each of the product's servers has been seen there."""
+    servers, found = {"grove web", "grove worker", "grove cards"}, []
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    with psycopg.connect(**postgres.maintenance_fields(home), autocommit=True) as connection:
+        while not servers <= {name for name, _ in found} and time.monotonic() < give_up_at:
+            time.sleep(0.1)
+            found = connection.execute(
+                "select application_name, usename from pg_stat_activity "
+                "where backend_type = 'client backend' and pid <> pg_backend_pid()"
+            ).fetchall()
+    assert servers <= {name for name, _ in found}, found
+    return {role for _, role in found}
+
+
 @pytest.fixture
 def port() -> int:
     """Return a port nobody listens on."""
@@ -83,6 +99,8 @@ def test_up_serves_answers_twice_and_ends_with_everything_it_started(up: Up, hom
     assert up.status_of("/static/bootstrap/css/bootstrap.min.css") == 200
     servers = children(home)
     assert len(servers) == 4
+    assert up.status_of("/login/") == 200  # the site has asked the database for something by now
+    assert who_works_in(home) == {"grove_app"}
 
     again = subprocess.run(command(up.port), capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     assert again.returncode == 0

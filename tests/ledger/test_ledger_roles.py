@@ -89,6 +89,26 @@ def test_no_table_of_the_books_was_forgotten_when_rights_were_given(db):
     assert [name for name, app, read in tables if not (app and read)] == []
 
 
+def test_no_table_outside_the_books_was_forgotten_and_what_is_kept_is_only_added_to(db):
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """select name, has_table_privilege('grove_app', name, 'select')
+                            and has_table_privilege('grove_app', name, 'insert') as adds,
+                      has_table_privilege('grove_app', name, 'update, delete') as changes,
+                      exists (select 1 from pg_trigger t join pg_proc p on p.oid = t.tgfoid
+                               where t.tgrelid = name::regclass and p.proname = 'marketplace_deny_change') as is_kept
+                 from (select schemaname || '.' || tablename as name from pg_tables
+                        where schemaname in ('public', 'chain', 'stripe_sandbox')
+                          and tablename not like 'ledger\\_%%' and tablename <> 'django_migrations') tables""",
+            [],
+        )
+        rights = cursor.fetchall()
+
+    assert {"chain.node", "stripe_sandbox.object", "public.marketplace_auditline"} <= {name for name, *_ in rights}
+    assert [name for name, adds, *_ in rights if not adds] == []
+    assert [name for name, _, changes, is_kept in rights if changes == is_kept] == []
+
+
 @pytest.mark.parametrize("table", ["ledger_cardtransaction", "ledger_cardreconciliation", "ledger_cardintent"])
 def test_what_the_card_processor_said_is_kept(db, table):
     with acting_as("grove_app"):
