@@ -1,23 +1,23 @@
 # pragma version 0.4.3
 # pragma evm-version cancun
-# pragma optimize gas
+# pragma optimize codesize
 """
 @title Escrow: buyers' money, locked only within their mandates and paid only to the class it was locked for
 @license Apache-2.0
 @notice Amounts are uint64 micro-units of a 6-decimal stablecoin. No proxy, no upgrade, no function by which any key
         moves somebody else's money out. Not audited.
 @custom:invariants
-    E1   token balance of this contract >= free + locked + payable + holdback + fees + pool, and equal when nobody
-         sends tokens unasked.
-    E2   sum of locked over buyers == sum of committed over classes, until wind_up.
+    E1   until wind_up: token balance of this contract >= free + committed + payable + holdback + fees + pool, and equal
+         when nobody sends tokens unasked; afterwards each buyer's share of locked stands in for committed.
+    E2   sum of locked over buyers == sum of committed over classes + claimed - covered, until wind_up.
     E3   no lock line outside its mandate: site, owner, operator, keys, tier, window, spend, expiry; nor outside its
          class attestation: end of the window, exposure cap, suspension.
     E4   settle takes epoch last + 1 only; a repeated or skipped epoch changes nothing.
-    E5   per settle: debits == gross, refunds == returned; per class line gross == payable + holdback + fee; a class
-         is credited out of its own committed money only.
+    E5   per settle: debits == gross + covered, refunds == returned; per class line gross == payable + holdback + fee;
+         a class is credited, by settle or by claim, out of its own committed money only.
     E6   free and payable balances are withdrawable in every state, paused or wound up.
     E7   a mandate or verdict is not replayable over nonce, window, chain or contract.
-    E8   refunds after wind_up never exceed what was locked and unsettled.
+    E8   claims and refunds together never exceed what was locked and unsettled.
     E9   no packed field overflows into its neighbour.
     E10  what settle credits within one counted hour <= the limit.
 """
@@ -81,6 +81,7 @@ event Settled:
     debits: uint64
     refunds: uint64
     fees: uint64
+    covered: uint64
     root: bytes32
     bundle_hash: bytes32
 
@@ -104,15 +105,23 @@ event SlashCredited:
     to_buyer: uint64
     to_pool: uint64
 
+event Claimed:
+    node_class: indexed(uint64)
+    gross: uint64
+    fee: uint64
+    held: uint64
+
 event FeesWithdrawn:
     treasury: indexed(address)
     amount: uint64
 
 event WoundUp:
     locked: uint64
+    left: uint64  # what is returned of it: the rest was claimed
 
 event Refunded:
     buyer: indexed(address)
+    locked: uint64
     amount: uint64
 
 event Paused: pass
@@ -142,13 +151,14 @@ token: public(immutable(address))
 stake: public(immutable(address))
 treasury: public(immutable(address))
 fee_bps: public(immutable(uint16))
+claim_silence: public(immutable(uint256))
 silence: public(immutable(uint256))
 holdback_delay: public(immutable(uint256))
 
 operator: public(address)
 pauser: public(address)
 paused: public(bool)
-wound_up: public(bool)
+claim_root: public(bytes32)  # of what each class was owed in total at the last settle
 unproven_cap: public(uint64)
 settle_limit: public(uint64)
 
@@ -158,7 +168,8 @@ _account: HashMap[uint256, uint256]  # free u64 | locked u64 << 64 | spent u64 <
 _class: HashMap[uint64, uint256]  # committed u64 | payable u64 << 64 | holdback u64 << 128 | credited u64 << 192
 _held_since: HashMap[uint64, uint256]  # when the delay of release_holdback starts
 _buyers: uint256  # free u64 | locked u64 << 64 | fees u64 << 128 | pool u64 << 192
-_classes: uint256  # committed u64 | payable u64 << 64 | holdback u64 << 128
+_classes: uint256  # committed u64 | payable u64 << 64 | holdback u64 << 128 | claimed and not covered u64 << 192
+_wound: uint256  # of locked money at wind_up: what is left u64 | all u64 << 64; 0 before
 _meter: uint256  # hour started u64 | credited in it u64 << 64 | last sign of life u64 << 128 | last epoch u64 << 192
 window_ends: public(HashMap[uint32, uint64])
 batch_count: public(uint32)
@@ -179,6 +190,7 @@ def __init__(
     fee_bps_: uint16,
     unproven_cap: uint64,
     settle_limit: uint64,
+    claim_silence_: uint256,
     silence_: uint256,
     holdback_delay_: uint256,
     governance_delay: uint256,
@@ -193,6 +205,7 @@ def __init__(
     @param fee_bps_ Platform fee on a provider's gross, in basis points, at most 1000, for ever.
     @param unproven_cap Most that may be committed to an unproven class (micro-units).
     @param settle_limit Most that settle may credit in one hour (micro-units).
+    @param claim_silence_ Seconds without settle, while money is locked, after which classes may claim.
     @param silence_ Seconds without settle, while money is locked, after which anybody may wind up.
     @param holdback_delay_ Seconds after the last window or settlement until an unproven class's holdback is released.
     @param governance_delay Seconds a scheduled change waits.
@@ -206,6 +219,9 @@ def __init__(
     stake = stake_
     treasury = treasury_
     fee_bps = fee_bps_
+    # Claims come first: nothing can be claimed once all was given back.
+    assert claim_silence_ < silence_, "escrow: claims after wind-up"
+    claim_silence = claim_silence_
     silence = silence_
     holdback_delay = holdback_delay_
     self.operator = operator
@@ -282,7 +298,7 @@ def open_window(window: uint32, ends_at: uint64):
     @param window The window's number.
     @param ends_at End of its last slot (unix seconds).
     """
-    assert msg.sender == self.operator, "escrow: only operator may open"
+    self._only_operator()
     assert self.window_ends[window] == 0, "escrow: window is open already"
     end: uint256 = convert(ends_at, uint256)
     assert block.timestamp < end and end <= _M40, "escrow: window ends in the past"
@@ -305,9 +321,9 @@ def lock(
     @param classes Node classes that the lines point to.
     @param lines mandate position u16 << 80 | class position u16 << 64 | amount u64, strictly rising by positions.
     """
-    assert msg.sender == self.operator, "escrow: only operator may lock"
+    self._only_operator()
     assert not self.paused, "escrow: lock is paused"
-    assert not self.wound_up, "escrow: wound up"
+    self._not_wound_up()
     ends_at: uint256 = convert(self.window_ends[window], uint256)
     assert block.timestamp < ends_at, "escrow: window is not open"
     words: DynArray[uint256, 64] = staticcall IStake(stake).words(classes)
@@ -367,11 +383,13 @@ def lock(
         if nonce != account >> 192:
             assert nonce > account >> 192, "escrow: mandate is outdated"
             spent = 0
-        spent += spend
+        spent = unsafe_add(spent, spend)
         assert spent <= convert(mandate.maxSpend, uint256), "escrow: spend exceeds mandate"
         assert spend <= account & _M64, "escrow: free is too small"
-        locked: uint256 = self._fits(((account >> 64) & _M64) + spend)
-        self._account[index] = ((account & _M64) - spend) | (locked << 64) | (spent << 128) | (nonce << 192)
+        locked: uint256 = unsafe_add((account >> 64) & _M64, spend)
+        self._fits(locked)
+        free: uint256 = unsafe_sub(account & _M64, spend)
+        self._account[index] = free | (locked << 64) | (spent << 128) | (nonce << 192)
         buyers.append(mandate.buyer)
 
     # Classes: attested to the window's end, not suspended, within their exposure.
@@ -406,6 +424,7 @@ def settle(
     epoch: uint64,
     buyer_lines: DynArray[uint256, 64],
     class_lines: DynArray[uint256, 64],
+    covered: uint64,
     root: bytes32,
     bundle_hash: bytes32,
 ):
@@ -415,13 +434,17 @@ def settle(
     @param epoch The last settled epoch plus one.
     @param buyer_lines index u32 << 128 | debit u64 << 64 | refund u64, strictly rising by index.
     @param class_lines class u64 << 192 | gross u64 << 128 | holdback u64 << 64 | returned u64, strictly rising.
-    @param root Root of the books' epoch: what each class is owed in total.
+    @param covered Part of the debits that pays for what classes have claimed meanwhile (micro-units).
+    @param root Root of what each class is owed in total, gross and since ever: what claim is proven against. It stands
+           in for the last one also when no line is settled.
     @param bundle_hash Hash of the evidence behind the lines.
     """
-    assert msg.sender == self.operator, "escrow: only operator may settle"
-    assert not self.wound_up, "escrow: wound up"
+    self._only_operator()
+    self._not_wound_up()
     assert convert(epoch, uint256) == (self._meter >> 192) + 1, "escrow: epoch is not the next"
 
+    # Sums of at most 64 fields of 64 bits do not overflow 256, and a word is changed only after its fields were
+    # compared: arithmetic without the compiler's checks is about 100 gas per lease cheaper here.
     debits: uint256 = 0
     refunds: uint256 = 0
     above: uint256 = 0
@@ -432,11 +455,12 @@ def settle(
         debit: uint256 = (line >> 64) & _M64
         refund: uint256 = line & _M64
         account: uint256 = self._account[index]
-        assert debit + refund <= (account >> 64) & _M64, "escrow: locked is too small"
-        assert (account & _M64) + refund <= _M64, "escrow: field overflows"
-        self._account[index] = account + refund - ((debit + refund) << 64)
-        debits += debit
-        refunds += refund
+        taken: uint256 = unsafe_add(debit, refund)
+        assert taken <= (account >> 64) & _M64, "escrow: locked is too small"
+        self._fits(unsafe_add(account & _M64, refund))
+        self._account[index] = unsafe_sub(unsafe_add(account, refund), taken << 64)
+        debits = unsafe_add(debits, debit)
+        refunds = unsafe_add(refunds, refund)
 
     gross_sum: uint256 = 0
     held_sum: uint256 = 0
@@ -446,40 +470,38 @@ def settle(
     for line: uint256 in class_lines:
         node_class: uint256 = line >> 192
         assert node_class >= next_class, "escrow: class lines not rising"
-        next_class = node_class + 1
+        next_class = unsafe_add(node_class, 1)
         gross: uint256 = (line >> 128) & _M64
         held: uint256 = (line >> 64) & _M64
         returned: uint256 = line & _M64
-        fee: uint256 = gross * convert(fee_bps, uint256) // _BPS
-        assert held + fee <= gross, "escrow: holdback exceeds gross"
-        standing: uint256 = self._class[convert(node_class, uint64)]
-        assert gross + returned <= standing & _M64, "escrow: committed is too small"
-        assert (standing >> 192) + gross <= _M64, "escrow: field overflows"
-        paid: uint256 = gross - held - fee
-        assert ((standing >> 64) & _M64) + paid <= _M64, "escrow: field overflows"
-        assert ((standing >> 128) & _M64) + held <= _M64, "escrow: field overflows"
-        self._class[convert(node_class, uint64)] = (
-            standing - gross - returned + (paid << 64) + (held << 128) + (gross << 192)
-        )
-        if held != 0:
-            self._hold_since(convert(node_class, uint64), block.timestamp)
-        gross_sum += gross
-        held_sum += held
-        fee_sum += fee
-        returned_sum += returned
-    assert debits == gross_sum, "escrow: debits not as gross"
+        fee: uint256 = self._credit_class(convert(node_class, uint64), gross, held, returned)
+        gross_sum = unsafe_add(gross_sum, gross)
+        held_sum = unsafe_add(held_sum, held)
+        fee_sum = unsafe_add(fee_sum, fee)
+        returned_sum = unsafe_add(returned_sum, returned)
+    uncovered: uint256 = self._classes >> 192
+    paid_back: uint256 = convert(covered, uint256)
+    assert paid_back <= uncovered, "escrow: covers more than claimed"
+    assert debits == gross_sum + paid_back, "escrow: debits not as gross"
     assert refunds == returned_sum, "escrow: refunds not as returned"
 
     self._count_hour(convert(epoch, uint256), gross_sum)
     self._buyers = self._buyers + refunds - ((debits + refunds) << 64) + (fee_sum << 128)
     self._classes = (
-        self._classes - gross_sum - returned_sum + ((gross_sum - held_sum - fee_sum) << 64) + (held_sum << 128)
+        self._classes
+        - gross_sum
+        - returned_sum
+        + ((gross_sum - held_sum - fee_sum) << 64)
+        + (held_sum << 128)
+        - (paid_back << 192)
     )
+    self.claim_root = root
     log Settled(
         epoch=epoch,
         debits=convert(debits, uint64),
         refunds=convert(refunds, uint64),
         fees=convert(fee_sum, uint64),
+        covered=covered,
         root=root,
         bundle_hash=bundle_hash,
     )
@@ -581,7 +603,7 @@ def credit_slash(buyer: address, to_buyer: uint64, to_pool: uint64):
     total: uint256 = convert(to_buyer, uint256) + convert(to_pool, uint256)
     assert self._pull(total) == total, "escrow: slash did not arrive"
     self._credit(buyer, convert(to_buyer, uint256))
-    assert (self._buyers >> 192) + convert(to_pool, uint256) <= _M64, "escrow: field overflows"
+    self._fits((self._buyers >> 192) + convert(to_pool, uint256))
     self._buyers += convert(to_pool, uint256) << 192
     log SlashCredited(buyer=buyer, to_buyer=to_buyer, to_pool=to_pool)
 
@@ -603,35 +625,99 @@ def withdraw_fees():
 
 @external
 @nonreentrant
+def claim(node_class: uint64, cumulative: uint64, index: uint256, n: uint256, proof: DynArray[bytes32, 32]):
+    """
+    @notice Credit a class with what the operator's last root says it is owed beyond what was credited, when the
+            operator has not settled for the claim silence while money is locked. Out of the class's own committed
+            money, less the fee; held back as long as the class is not PROVEN. Anybody may call; never pausable.
+            withdraw_for then pays it out.
+    @param node_class The class.
+    @param cumulative Gross owed to the class since ever, as in the root (micro-units).
+    @param index Place of the class's leaf in the tree, from 0.
+    @param n Leaves of the tree.
+    @param proof Sisters of the leaf from below; a level at which it has none is left out.
+    """
+    self._not_wound_up()
+    self._silent_for(claim_silence)
+    # Positional tree as the books' epochs: a node without a sister goes up as it is. The first byte tells a leaf from
+    # a node, so that no path from something else than a leaf can end in the root.
+    node: bytes32 = keccak256(
+        concat(
+            x"0001",
+            convert(chain.id, bytes32),
+            convert(self, bytes20),
+            convert(node_class, bytes8),
+            convert(cumulative, bytes8),
+        )
+    )
+    place: uint256 = index
+    width: uint256 = n
+    used: uint256 = 0
+    for level: uint256 in range(64):
+        if width <= 1:
+            break
+        if place ^ 1 < width:
+            sister: bytes32 = proof[used]
+            used = unsafe_add(used, 1)
+            if place & 1 == 1:
+                node = keccak256(concat(x"01", sister, node))
+            else:
+                node = keccak256(concat(x"01", node, sister))
+        place >>= 1
+        width = unsafe_add(width, 1) >> 1
+    assert node == self.claim_root and used == len(proof), "escrow: proof does not fit"
+
+    standing: uint256 = self._class[node_class]
+    owed: uint256 = convert(cumulative, uint256)
+    assert owed > standing >> 192, "escrow: nothing to claim"
+    gross: uint256 = min(owed - (standing >> 192), standing & _M64)
+    assert gross > 0, "escrow: nothing is committed"
+    held: uint256 = 0
+    if staticcall IStake(stake).state_of(node_class) != _PROVEN:
+        held = gross - unsafe_div(gross * convert(fee_bps, uint256), _BPS)
+    fee: uint256 = self._credit_class(node_class, gross, held, 0)
+    self._buyers += fee << 128
+    self._classes = (
+        self._classes - gross + ((gross - held - fee) << 64) + (held << 128) + (gross << 192)
+    )
+    log Claimed(
+        node_class=node_class, gross=convert(gross, uint64), fee=convert(fee, uint64), held=convert(held, uint64)
+    )
+
+
+@external
+@nonreentrant
 def wind_up():
     """
-    @notice Close lock and settle for good when money is locked and the operator has not settled for the silence.
-            Anybody may call.
+    @notice Close lock, settle and claim for good when money is locked and the operator has not settled for the
+            silence. Anybody may call.
     """
-    assert not self.wound_up, "escrow: wound up"
+    self._not_wound_up()
+    self._silent_for(silence)
     locked: uint256 = (self._buyers >> 64) & _M64
-    assert locked > 0, "escrow: nothing is locked"
-    assert block.timestamp >= ((self._meter >> 128) & _M64) + silence, "escrow: operator is not silent"
-    self.wound_up = True
-    log WoundUp(locked=convert(locked, uint64))
+    left: uint256 = locked - (self._classes >> 192)
+    self._wound = left | (locked << 64)
+    log WoundUp(locked=convert(locked, uint64), left=convert(left, uint64))
 
 
 @external
 @nonreentrant
 def refund(buyer: address):
     """
-    @notice After wind_up, return a buyer's locked money to its free balance. Anybody may call.
+    @notice After wind_up, return a buyer's share of what was locked and not claimed to its free balance: pro rata,
+            rounded down. Anybody may call.
     @param buyer The buyer.
     """
-    assert self.wound_up, "escrow: not wound up"
+    assert self._wound != 0, "escrow: not wound up"
     index: uint256 = convert(self.index_of[buyer], uint256)
     account: uint256 = self._account[index]
     locked: uint256 = (account >> 64) & _M64
     assert locked > 0, "escrow: buyer has nothing locked"
-    assert (account & _M64) + locked <= _M64, "escrow: field overflows"
-    self._account[index] = account - (locked << 64) + locked
-    self._buyers = self._buyers - (locked << 64) + locked
-    log Refunded(buyer=buyer, amount=convert(locked, uint64))
+    amount: uint256 = locked * (self._wound & _M64) // (self._wound >> 64)
+    self._fits((account & _M64) + amount)
+    self._account[index] = account - (locked << 64) + amount
+    self._buyers = self._buyers - (locked << 64) + amount
+    log Refunded(buyer=buyer, locked=convert(locked, uint64), amount=convert(amount, uint64))
 
 
 # ---- brakes and changes ----
@@ -641,8 +727,7 @@ def pause():
     """
     @notice Stop lock. Settlement, withdrawals and refunds go on.
     """
-    assert msg.sender == self.pauser, "escrow: only pauser may pause"
-    self.paused = True
+    self._pause(True)
     log Paused()
 
 
@@ -651,8 +736,7 @@ def unpause():
     """
     @notice Allow lock again.
     """
-    assert msg.sender == self.pauser, "escrow: only pauser may pause"
-    self.paused = False
+    self._pause(False)
     log Unpaused()
 
 
@@ -707,9 +791,10 @@ def class_of(node_class: uint64) -> (uint64, uint64, uint64, uint64):
 
 @external
 @view
-def totals() -> (uint64, uint64, uint64, uint64, uint64, uint64, uint64):
+def totals() -> (uint64, uint64, uint64, uint64, uint64, uint64, uint64, uint64):
     """
-    @notice (free, locked, committed, payable, holdback, fees, pool) over everybody: the terms of E1 and E2.
+    @notice (free, locked, committed, payable, holdback, fees, pool, claimed and not covered) over everybody: the
+            terms of E1 and E2.
     """
     return (
         self._field(self._buyers, 0),
@@ -719,25 +804,17 @@ def totals() -> (uint64, uint64, uint64, uint64, uint64, uint64, uint64):
         self._field(self._classes, 128),
         self._field(self._buyers, 128),
         self._field(self._buyers, 192),
+        self._field(self._classes, 192),
     )
 
 
 @external
 @view
-def fees() -> uint64:
+def wound_up() -> bool:
     """
-    @notice Platform fees not yet withdrawn.
+    @notice Whether lock, settle and claim are closed for good.
     """
-    return self._field(self._buyers, 128)
-
-
-@external
-@view
-def pool() -> uint64:
-    """
-    @notice The insurance pool.
-    """
-    return self._field(self._buyers, 192)
+    return self._wound != 0
 
 
 @external
@@ -796,6 +873,12 @@ def line_of(
 # ---- internals ----
 
 @internal
+def _pause(on: bool):
+    assert msg.sender == self.pauser, "escrow: only pauser may pause"
+    self.paused = on
+
+
+@internal
 def _deposit(buyer: address, amount: uint64):
     assert buyer != empty(address), "escrow: buyer is missing"
     got: uint256 = self._pull(convert(amount, uint256))
@@ -836,15 +919,57 @@ def _credit(buyer: address, amount: uint256):
 
 @internal
 @pure
-def _fits(amount: uint256) -> uint256:
+def _fits(amount: uint256):
     assert amount <= _M64, "escrow: field overflows"
-    return amount
 
 
 @internal
 @pure
 def _field(word: uint256, low_bit: uint256) -> uint64:
     return convert((word >> low_bit) & _M64, uint64)
+
+
+@internal
+@view
+def _only_operator():
+    assert msg.sender == self.operator, "escrow: only operator may"
+
+
+@internal
+@view
+def _not_wound_up():
+    assert self._wound == 0, "escrow: wound up"
+
+
+@internal
+@view
+def _silent_for(span: uint256):
+    assert (self._buyers >> 64) & _M64 > 0, "escrow: nothing is locked"
+    assert block.timestamp >= ((self._meter >> 128) & _M64) + span, "escrow: operator is not silent"
+
+
+@internal
+def _credit_class(node_class: uint64, gross: uint256, held: uint256, returned: uint256) -> uint256:
+    # Returns the fee; everything else of gross becomes payable or is held back. All four are of 64 bits at most.
+    fee: uint256 = unsafe_div(unsafe_mul(gross, convert(fee_bps, uint256)), _BPS)
+    paid: uint256 = unsafe_add(held, fee)
+    assert paid <= gross, "escrow: holdback exceeds gross"
+    paid = unsafe_sub(gross, paid)
+    standing: uint256 = self._class[node_class]
+    taken: uint256 = unsafe_add(gross, returned)
+    assert taken <= standing & _M64, "escrow: committed is too small"
+    # One bit above 64 in any of the three sums shows in their union.
+    self._fits(
+        unsafe_add(standing >> 192, gross)
+        | unsafe_add((standing >> 64) & _M64, paid)
+        | unsafe_add((standing >> 128) & _M64, held)
+    )
+    self._class[node_class] = unsafe_add(
+        unsafe_sub(standing, taken), (paid << 64) | (held << 128) | (gross << 192)
+    )
+    if held != 0:
+        self._hold_since(node_class, block.timestamp)
+    return fee
 
 
 @internal

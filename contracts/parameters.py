@@ -12,6 +12,7 @@ from contracts.jurisdictions import LIST_HASH
 HOUR: Final = 3600
 DAY: Final = 24 * HOUR
 GOVERNANCE_DELAY: Final = 48 * HOUR
+CLAIM_SILENCE: Final = 3 * DAY
 SILENCE: Final = 14 * DAY
 HOLDBACK_DELAY: Final = 30 * DAY
 NO_LIMIT: Final = 2**64 - 1
@@ -96,6 +97,7 @@ def escrow_arguments(
     fee_bps: int,
     unproven_cap: int,
     settle_limit: int = NO_LIMIT,
+    claim_silence: int = CLAIM_SILENCE,
     silence: int = SILENCE,
     holdback_delay: int = HOLDBACK_DELAY,
     governance_delay: int = GOVERNANCE_DELAY,
@@ -111,6 +113,7 @@ def escrow_arguments(
         fee_bps,
         unproven_cap,
         settle_limit,
+        claim_silence,
         silence,
         holdback_delay,
         governance_delay,

@@ -100,6 +100,7 @@ class Code(IntEnum):
 
     DEPOSIT = 101
     WITHDRAWAL = 102
+    FEES_WITHDRAWN = 103
     CARD_DEPOSIT = 111
     CARD_REFUNDED = 112
     CARD_REFUND_FAILED = 113
@@ -124,6 +125,8 @@ class Code(IntEnum):
     FEE = 303
     RETURNED = 304
     SLA_CREDIT = 305
+    COVERED = 306  # a buyer's part of what classes had claimed while nobody settled
+    WOUND_UP = 307  # a buyer's share of locked money after wind-up, and what of it had been claimed
     HOLDBACK_RELEASED = 401
     HOLDBACK_FORFEITED = 402
     TAKEN_IN = 403  # escrow's coins came into a wallet we keep for their provider: nothing has left us yet

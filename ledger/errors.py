@@ -23,6 +23,9 @@ LedgerError                code                   when
  +- EventReused            event_reused           same incoming event, another body
  +- ClockMissing           clock_missing          nobody handed the outbox a clock
  +- SeqNotWritten          seq_not_written        the books have no transfer of this number
+ +- RangeReversed          range_reversed         the first number of a range lies behind its last
+ +- UnknownFormat          unknown_format         the books are not written in this format
+ +- JobNotDead             job_not_dead           the job is done or still tried by itself: nobody need help it
  +- StaleWords             stale_words            the chain was read at another block than the books have reached
 """
 
@@ -131,3 +134,15 @@ class SeqNotWritten(LedgerError):
 
 class StaleWords(LedgerError):
     code = "stale_words"
+
+
+class RangeReversed(LedgerError):
+    code = "range_reversed"
+
+
+class UnknownFormat(LedgerError):
+    code = "unknown_format"
+
+
+class JobNotDead(LedgerError):
+    code = "job_not_dead"

@@ -529,6 +529,10 @@ class ChainIntent(models.Model):
     gas_used = models.BigIntegerField(null=True)
     receipt = models.JSONField(null=True)
     revert_reason = models.TextField(default="", blank=True)
+    trouble = models.TextField(default="", blank=True)  # why it does not come through; empty while all is well
+    trouble_at = models.DateTimeField(null=True)  # since when
+    cancel_asked_at = models.DateTimeField(null=True)
+    cancel_asked_by = models.TextField(default="", blank=True)
     created_at = models.DateTimeField()
     final_at = models.DateTimeField(null=True)
 
@@ -553,6 +557,15 @@ class ChainIntent(models.Model):
                 name="chain_intent_ends_in_a_block",
                 condition=~Q(state="final") | Q(block_number__isnull=False, tx_hash__isnull=False),
             ),
+            # Two senders started by mistake cannot give one nonce of a key to two calls.
+            models.UniqueConstraint(
+                name="chain_nonce_belongs_to_one_intent", fields=["role", "nonce"], condition=Q(nonce__isnull=False)
+            ),
+            models.CheckConstraint(
+                name="chain_cancel_names_its_person",
+                condition=Q(cancel_asked_at__isnull=True, cancel_asked_by="")
+                | Q(cancel_asked_at__isnull=False) & ~Q(cancel_asked_by=""),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -560,17 +573,29 @@ class ChainIntent(models.Model):
 
 
 class ChainAttempt(models.Model):
-    """One signed transaction of an intent: these bytes and no others may be sent for it."""
+    """One signed transaction of an intent: these bytes and no others may be sent for it. Fees are wei per gas."""
+
+    class Kind(models.TextChoices):
+        CALL = "call"
+        CANCEL = "cancel"  # the same nonce spent on nothing
 
     intent = models.ForeignKey(ChainIntent, on_delete=models.PROTECT, related_name="attempts")
     nonce = models.BigIntegerField()
     raw = models.BinaryField()
     tx_hash = models.TextField(unique=True)
+    kind = models.TextField(choices=Kind, default=Kind.CALL)
+    max_fee = models.BigIntegerField(default=0)
+    tip = models.BigIntegerField(default=0)
+    refusal = models.TextField(default="", blank=True)  # what the node last said to these bytes
     created_at = models.DateTimeField()
 
     class Meta:
         constraints = [
-            models.CheckConstraint(name="chain_attempt_nonce_is_never_negative", condition=Q(nonce__gte=0))
+            models.CheckConstraint(name="chain_attempt_nonce_is_never_negative", condition=Q(nonce__gte=0)),
+            models.CheckConstraint(name="chain_attempt_kind_is_known", condition=Q(kind__in=["call", "cancel"])),
+            models.CheckConstraint(
+                name="chain_attempt_tip_lies_within_its_fee", condition=Q(tip__gte=0, tip__lte=models.F("max_fee"))
+            ),
         ]
 
     def __str__(self) -> str:
@@ -578,7 +603,7 @@ class ChainAttempt(models.Model):
 
 
 class ChainEvent(models.Model):
-    """One finalized log of our contracts; `booked` says that the books know it."""
+    """One log of our contracts; `booked` says that the books know it, which they do of final ones only."""
 
     block_number = models.BigIntegerField()
     block_hash = models.TextField()
@@ -587,6 +612,7 @@ class ChainEvent(models.Model):
     contract = models.TextField()
     name = models.TextField()
     args = models.JSONField()
+    final = models.BooleanField(default=True)
     booked = models.BooleanField(default=False)
 
     class Meta:
@@ -594,7 +620,12 @@ class ChainEvent(models.Model):
             models.Index(name="chain_event_by_block", fields=["block_number", "log_index"]),
             models.Index(name="chain_event_by_name", fields=["contract", "name"]),
         ]
-        constraints = [models.UniqueConstraint(name="chain_event_is_kept_once", fields=["block_hash", "log_index"])]
+        constraints = [
+            models.UniqueConstraint(name="chain_event_is_kept_once", fields=["block_hash", "log_index"]),
+            models.CheckConstraint(
+                name="chain_event_is_booked_when_it_is_final", condition=Q(booked=False) | Q(final=True)
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.contract}.{self.name} {self.block_number}/{self.log_index}"
@@ -609,3 +640,27 @@ class ChainMark(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} at {self.block_number}"
+
+
+class ChainBlock(models.Model):
+    """A block above the finalized one as last seen. A reorganisation is noticed by its hash, and its events go."""
+
+    number = models.BigIntegerField(primary_key=True)
+    block_hash = models.TextField()
+    parent_hash = models.TextField()
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.block_hash}"
+
+
+class KeyUse(models.Model):
+    """One signature of a key, by the server's own clock: demo time must not loosen a limit. Kept for a day."""
+
+    role = models.TextField()
+    at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(name="key_use_by_role", fields=["role", "at"])]
+
+    def __str__(self) -> str:
+        return f"{self.role} at {self.at}"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -124,28 +124,40 @@ class Poster:
             length, links = length + len(group.postings), links | group.links
 
     def _answer(self, run: Sequence[_Group]) -> None:
-        """Write a run and answer each group, halving the run where it cannot be written as one."""
+        """Write a run, and answer each group as soon as what it asked for is durable, or refused."""
+        waiting = iter(run)
         try:
-            answers = self._write(run)
-        except (LedgerError, NotTogether) as refusal:
-            if len(run) == 1:
-                run[0].answer.set_exception(refusal)
-                return
-            middle = len(run) // 2
-            self._answer(run[:middle])
-            self._answer(run[middle:])
+            for answer in post_together(ledger=self._ledger, groups=[one.postings for one in run], clock=self._clock):
+                future = next(waiting).answer
+                if isinstance(answer, Exception):
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer)
         except BaseException as error:  # the connection may be gone: nobody knows what was committed
             connection.close()
-            for group in run:
+            for group in waiting:
                 group.answer.set_exception(error)
-        else:
-            for group, answer in zip(run, answers, strict=True):
-                group.answer.set_result(answer)
 
-    def _write(self, run: Sequence[_Group]) -> list[int]:
-        """Write a run in one transaction that is durable when this returns."""
+
+def post_together(
+    *, ledger: int, groups: Sequence[Sequence[Posting]], clock: Callable[[], datetime]
+) -> Iterator[int | Exception]:
+    """Yield what each group is answered, in order: how many transfers were new, or the refusal it would have alone.
+
+    All are written in one transaction, or, where that cannot be, each half in one of its own.
+    """
+    refusal: Exception | None = None
+    try:
         faults.point("ledger.poster.before")
-        groups = [group.postings for group in run]
-        written = post_run(ledger=self._ledger, groups=groups, now=self._clock())
+        written = post_run(ledger=ledger, groups=groups, now=clock())
         faults.point("ledger.poster.after_commit")
-        return [written] if len(run) == 1 else [len(postings) for postings in groups]
+    except (LedgerError, NotTogether) as error:
+        refusal = error
+    if refusal is None:
+        yield from [written] if len(groups) == 1 else [len(postings) for postings in groups]
+    elif len(groups) == 1:
+        yield refusal
+    else:
+        middle = len(groups) // 2
+        for half in (groups[:middle], groups[middle:]):
+            yield from post_together(ledger=ledger, groups=half, clock=clock)

@@ -153,7 +153,7 @@ def post_run(*, ledger: int, groups: Sequence[Sequence[Posting]], now: datetime)
     postings = [posting for group in groups for posting in group]
     places = [place for place, group in enumerate(groups) for _ in group]
     try:
-        with _typed_refusals(ledger, postings), connection.cursor() as cursor:
+        with _typed_refusals(ledger, postings), _savepoint(), connection.cursor() as cursor:
             cursor.execute(_POST_RUN, [ledger, now, *bulk.arrays(postings), places])
             return int(cursor.fetchone()[0])
     except DatabaseError as error:

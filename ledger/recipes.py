@@ -17,9 +17,10 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef
 
 from ledger.chart import Code, Kind, Origin
-from ledger.errors import PendingNotFound, PendingResolved
+from ledger.errors import PendingNotFound, PendingResolved, PostingRefused
 from ledger.ids import uuid_from
-from ledger.models import Transfer
+from ledger.models import Account, Transfer
+from ledger.money import USDC6, Money
 from ledger.posting import USDC6_LEDGER, Posting, account, lock_ledger, post_transfers
 
 EXPIRE_AT_ONCE = 1000  # holds released in one transaction, so that a long queue of them never blocks the ledger
@@ -206,6 +207,78 @@ def book_holdback_forfeited(
         id=uuid_from("holdback_forfeited", reference), debit=_account("provider.holdback", provider, node_class),
         credit=_account("buyer.available", buyer), amount=amount, code=Code.HOLDBACK_FORFEITED, origin=origin,
         now=now, reference=reference,
+    )  # fmt: skip
+
+
+# -- when the operator falls silent ------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def book_claim(
+    *, provider: UUID, node_class: UUID, gross: int, fee: int, held: int, reference: bytes, now: datetime,
+    origin: str = Origin.ORGANIC,
+) -> int:  # fmt: skip
+    """Book what a class claimed from the last root, as one group: suspense -> provider.payable, .holdback, fees.
+
+    Nobody knows yet whose locked money it was: suspense is below zero by as much, until the next settlement covers it
+    (`cover_posting`) or wind-up takes it off the buyers' shares (`book_refund`).
+    """
+    suspense = _account("suspense")
+    lines = (
+        ("earned", gross - fee - held, ("provider.payable", provider, node_class), Code.EARNED),
+        ("holdback", held, ("provider.holdback", provider, node_class), Code.HELD_BACK),
+        ("fee", fee, ("foundation.fees", None, None), Code.FEE),
+    )
+    postings = [
+        Posting(uuid_from("claim", reference, name), suspense, _account(*target), amount, "posted", code, origin,
+                reference=reference)
+        for name, amount, target, code in lines
+    ]  # fmt: skip
+    return post_transfers(
+        ledger=USDC6_LEDGER, postings=_linked(postings, uuid_from("claim", reference)), now=now
+    )
+
+
+def cover_posting(*, key: UUID, buyer: UUID, window: UUID, amount: int, origin: str = Origin.ORGANIC) -> Posting:
+    """Return the posting by which a settlement debits a buyer for what was claimed: buyer.held -> suspense."""
+    return Posting(
+        uuid_from("cover", key), _account("buyer.held", buyer, window), _account("suspense"), amount, "posted",
+        Code.COVERED, origin,
+    )  # fmt: skip
+
+
+@transaction.atomic
+def book_refund(
+    *, party: UUID, locked: int, amount: int, reference: bytes, now: datetime, origin: str = Origin.ORGANIC
+) -> int:
+    """Book a buyer's share after wind-up, as one group: of all its buyer.held, `amount` -> buyer.available.
+
+    The rest of `locked` was claimed by classes: -> suspense. Each window gives its part, by largest remainder. Raises
+    PostingRefused where the books hold another amount than the contract had locked.
+    """
+    lock_ledger(USDC6_LEDGER)
+    held = list(Account.objects.filter(ledger=USDC6_LEDGER, code="buyer.held", party=party).order_by("id"))
+    if sum(account.balance_minor for account in held) != locked:
+        raise PostingRefused("The books hold another amount than was locked.", locked=locked, party=str(party))
+    shares = Money(amount, USDC6).split([account.balance_minor for account in held])
+    postings = [
+        Posting(uuid_from("refund", reference, name, account.pk), account.pk, target, part, "posted", Code.WOUND_UP,
+                origin, reference=reference)
+        for account, share in zip(held, shares, strict=True)
+        for name, part, target in (
+            ("share", share.minor, _account("buyer.available", party)),
+            ("claimed", account.balance_minor - share.minor, _account("suspense")),
+        )
+    ]  # fmt: skip
+    return post_transfers(ledger=USDC6_LEDGER, postings=_linked(postings, uuid_from("refund", reference)), now=now)
+
+
+@transaction.atomic
+def book_fees_withdrawn(*, amount: int, reference: bytes, now: datetime, origin: str = Origin.ORGANIC) -> int:
+    """Book fees that were paid to the treasury, as anybody may cause: foundation.fees -> chain.escrow."""
+    return _move(
+        id=uuid_from("fees_withdrawn", reference), debit=_account("foundation.fees"), credit=_account("chain.escrow"),
+        amount=amount, code=Code.FEES_WITHDRAWN, origin=origin, now=now, reference=reference,
     )  # fmt: skip
 
 

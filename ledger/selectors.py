@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import Any, overload
 from uuid import UUID
 
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import QuerySet, Sum
 
 from ledger.chart import CHART, Code, Kind, Side
 from ledger.errors import NotInChart, PendingNotFound, SeqNotWritten
-from ledger.models import Account, Ledger, Transfer
+from ledger.models import Account, Epoch, Ledger, Transfer
 from ledger.money import ASSETS, Money
 from ledger.posting import LEDGERS, USDC6_LEDGER
 
@@ -131,6 +131,32 @@ _COUNTERS = """
 """
 
 
+def last_seq(*, ledger: int = USDC6_LEDGER) -> int:
+    """Return the number of the newest transfer, 0 for books without one."""
+    return Ledger.objects.get(pk=ledger).next_seq - 1
+
+
+def require_written(seq: int, *, ledger: int = USDC6_LEDGER) -> None:
+    """Raise SeqNotWritten for a number that is not in the books."""
+    last = last_seq(ledger=ledger)
+    if not 1 <= seq <= last:
+        raise SeqNotWritten("The books have no transfer of this number.", seq=seq, last_seq=last)
+
+
+def seq_at(at: datetime, *, ledger: int = USDC6_LEDGER) -> int:
+    """Return the number of the last transfer that was booked (`posted_at`) at `at` or before. Raises SeqNotWritten."""
+    booked = Transfer.objects.filter(ledger=ledger, posted_at__lte=at)
+    seq = booked.order_by("-seq").values_list("seq", flat=True).first()
+    if seq is None:
+        raise SeqNotWritten("Nothing was booked by that time.", at=at.isoformat())
+    return seq
+
+
+def epoch_of(seq: int, *, ledger: int = USDC6_LEDGER) -> Epoch | None:
+    """Return the sealed epoch that a number lies in, None while it is not sealed."""
+    return Epoch.objects.filter(ledger=ledger, from_seq__lte=seq, to_seq__gte=seq).first()
+
+
 def trial_balance(*, ledger: int = USDC6_LEDGER, at_seq: int | None = None) -> TrialBalance:
     """Return debits and credits of every code of one ledger, posted and pending apart.
 
@@ -138,9 +164,7 @@ def trial_balance(*, ledger: int = USDC6_LEDGER, at_seq: int | None = None) -> T
     accounts that had moved are counted. Raises SeqNotWritten for a number that is not in the books.
     """
     if at_seq is not None:
-        last = Ledger.objects.get(pk=ledger).next_seq - 1
-        if not 1 <= at_seq <= last:
-            raise SeqNotWritten("The books have no transfer of this number.", seq=at_seq, last_seq=last)
+        require_written(at_seq, ledger=ledger)
     with connection.cursor() as cursor:
         cursor.execute(_COUNTERS if at_seq is None else _COUNTERS_AT, {"ledger": ledger, "seq": at_seq})
         found = {row[0]: TrialRow(row[0], *(int(value) for value in row[1:])) for row in cursor.fetchall()}
@@ -190,7 +214,7 @@ _STATEMENT = """
            case when v.sign < 0 then v.pending else 0 end as reserved_change, v.reference, v.effective_at, v.posted_at
       from moved v join ledger_account o on o.id = v.other
 """
-_LINES = f"select * from ({_STATEMENT}) shown where posted_change <> 0 or reserved_change <> 0"
+_LINES = f"select * from ({_STATEMENT}) shown where (posted_change <> 0 or reserved_change <> 0)"
 _NEWEST_FIRST = " order by seq desc, account_code, scope"
 
 
@@ -227,10 +251,36 @@ class Statement(Sequence[StatementLine]):
     def __iter__(self) -> Iterator[StatementLine]:
         return iter(self._read(_NEWEST_FIRST))
 
+    def pages(self, *, from_seq: int, to_seq: int, rows: int) -> Iterator[list[StatementLine]]:
+        """Yield the lines of a range of numbers, oldest first, at most `rows` at once, from a cursor of the server."""
+        tail = " and seq between %(from_seq)s and %(to_seq)s order by seq, account_code, scope"
+        for page in read_pages(_LINES + tail, {**self._facts, "from_seq": from_seq, "to_seq": to_seq}, rows=rows):
+            yield [_line(row) for row in page]
+
+    def posted_before(self, seq: int) -> dict[str, int]:
+        """Return what was posted, by account code and on its normal side, by the transfers before a number."""
+        query = f"select account_code, sum(posted_change) from ({_LINES}) lines where seq < %(seq)s group by 1"
+        with connection.cursor() as cursor:
+            cursor.execute(query, {**self._facts, "seq": seq})
+            return {code: int(sum_minor) for code, sum_minor in cursor.fetchall()}
+
+
+def read_pages(query: str, facts: dict[str, Any], *, rows: int) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield the rows of a query, at most `rows` at once; the server keeps the others, whatever their number."""
+    with transaction.atomic(), connection.chunked_cursor() as cursor:
+        cursor.execute(query, facts)
+        while page := cursor.fetchmany(rows):
+            yield page
+
+
+def reason_of(code: int) -> str:
+    """Return the word for a transfer's code; a code that the chart does not know stays a number."""
+    return Code(code).name.lower() if code in set(Code) else str(code)
+
 
 def _line(row: Sequence[Any]) -> StatementLine:
     values = list(row)
-    values[6] = Code(values[6]).name.lower() if values[6] in set(Code) else str(values[6])
+    values[6] = reason_of(values[6])
     return StatementLine(*values)
 
 

@@ -20,6 +20,8 @@ def production_settings_are_given(**_: Any) -> list[CheckMessage]:
         ("E004", not env_str("DATABASE_URL"), "The database is the embedded one.", "Set DATABASE_URL."),
         ("E005", not settings.BROKER_URL, "The queue is a folder of this machine.", "Set BROKER_URL."),
         ("E006", not settings.CHAIN_URL, "The chain is the embedded one: nobody else holds it.", "Set CHAIN_URL."),
+        ("E011", settings.SIGNER_KEYFILE, "Keys are derived from a file on this machine.",
+         "Give each role a key elsewhere (SIGNER_KEYS, SIGNER_KMS_KEYS) and set SIGNER_KEYFILE=0."),
         ("E007", not env_str("ALLOWED_HOSTS"), "Only this machine may ask for pages.", "Set ALLOWED_HOSTS."),
         ("E010", bool(settings.STRIPE_API_KEY) and not settings.STRIPE_WEBHOOK_SECRET,
          "No webhook of Stripe would be believed.", "Set STRIPE_WEBHOOK_SECRET."),

@@ -98,6 +98,17 @@ WSGI_APPLICATION = "marketplace.wsgi.application"
 # The chain: empty means the embedded py-evm chain inside the same PostgreSQL.
 CHAIN_URL = env_str("CHAIN_URL")
 CHAIN_ID = env_int("CHAIN_ID", default=31338, minimum=1)
+CHAIN_STUCK_SECONDS = env_int("CHAIN_STUCK_SECONDS", default=180, minimum=1)  # then the same nonce, higher fees
+CHAIN_FEE_CEILING_GWEI = env_int("CHAIN_FEE_CEILING_GWEI", default=300, minimum=1, maximum=1_000_000)
+# Keys: the encrypted keyfile, unless a role is given to a remote signer (role=address) or to AWS KMS (role=key id).
+SIGNER_KEYFILE = env_bool("SIGNER_KEYFILE", default=True)
+SIGNER_URL = env_str("SIGNER_URL")
+SIGNER_KEYS = env_list("SIGNER_KEYS", default=())
+SIGNER_KMS_KEYS = env_list("SIGNER_KMS_KEYS", default=())
+SIGNER_CA_FILE, SIGNER_CERT_FILE = env_str("SIGNER_CA_FILE"), env_str("SIGNER_CERT_FILE")
+SIGNER_CERT_KEY_FILE = env_str("SIGNER_CERT_KEY_FILE")
+SIGNER_SECONDS_MAX = env_int("SIGNER_SECONDS_MAX", default=5, minimum=1, maximum=60)
+KEY_SIGNATURES_PER_HOUR = env_int("KEY_SIGNATURES_PER_HOUR", default=5000, minimum=1)  # each key but the operator's
 # The card processor: without a key our own sandbox, which `up` starts and whose address it puts here.
 STRIPE_API_KEY = env_str("STRIPE_API_KEY")
 STRIPE_SANDBOX_URL = env_str("STRIPE_SANDBOX_URL", default="http://127.0.0.1:8012")

@@ -11,8 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import rlp
+from eth_bloom.bloom import BloomFilter
+from eth_utils.address import to_canonical_address
 from eth_utils.crypto import keccak
 from eth_utils.hexadecimal import decode_hex, encode_hex
+from trie.hexary import HexaryTrie
 from web3 import Web3
 from web3.exceptions import (
     BlockNotFound,
@@ -25,16 +29,19 @@ from web3.types import BlockIdentifier
 from ledger.models import ChainContract
 from ledger.rails import abi
 from ledger.rails.embedded import EmbeddedChain, Mined
-from ledger.rails.errors import CallReverted, ContractUnknown
+from ledger.rails.errors import CallReverted, ChainUnreachable, ContractUnknown, LogsMissing
 
 
 @dataclass(frozen=True)
 class Head:
-    """One block: height, unix seconds, hash (0x hex)."""
+    """One block: height, unix seconds, hash and parent's hash (0x hex), and the bloom filter of its logs."""
 
     number: int
     timestamp: int
     hash: str
+    parent_hash: str
+    bloom: int
+    receipts_root: str
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,10 @@ class Chain:
 
     def _head(self, which: BlockIdentifier) -> Head:
         block = self.w3.eth.get_block(which)
-        return Head(int(block["number"]), int(block["timestamp"]), encode_hex(block["hash"]))
+        return Head(
+            int(block["number"]), int(block["timestamp"]), encode_hex(block["hash"]), encode_hex(block["parentHash"]),
+            int.from_bytes(block["logsBloom"], "big"), encode_hex(block["receiptsRoot"]),
+        )  # fmt: skip
 
     # -- contracts -------------------------------------------------------------------------------------------------
     def address(self, contract: str) -> str:
@@ -172,9 +182,11 @@ class Chain:
         tx_hash = encode_hex(keccak(raw))
         try:
             self.w3.eth.send_raw_transaction(raw)
+        except ChainUnreachable as silence:
+            return Sent(tx_hash, str(silence), None)  # it may have arrived all the same: the hash will be looked up
         except Web3RPCError as error:
             sentence = _sentence_of(error)
-            return Sent(tx_hash, None if "already known" in sentence.lower() else sentence, None)
+            return Sent(tx_hash, None if _is_known(sentence) else sentence, None)
         return Sent(tx_hash, None, None)
 
     def revert_sentence(self, receipt: Receipt, *, sender: str, to: str, data: bytes) -> str:
@@ -210,16 +222,52 @@ class Chain:
             "address": [Web3.to_checksum_address(each) for each in addresses],
             "fromBlock": first_block, "toBlock": last_block,
         })  # fmt: skip
-        logs = [
-            Log(
-                block_number=int(each["blockNumber"]), block_hash=encode_hex(each["blockHash"]),
-                log_index=int(each["logIndex"]), tx_hash=encode_hex(each["transactionHash"]),
-                address=str(each["address"]), topics=tuple(bytes(topic) for topic in each["topics"]),
-                data=bytes(each["data"]),
-            )
-            for each in found
-        ]  # fmt: skip
+        logs = [_log(each) for each in found]
         return sorted(logs, key=lambda log: (log.block_number, log.log_index))
+
+
+    def block_logs(self, block: Head, addresses: Sequence[str]) -> list[Log]:
+        """Logs of these contracts in one block, in order, taken from its receipts.
+
+        A node may lose logs or tell them twice: the root of the receipts with these logs must be the header's. (The
+        bloom filter is not enough: two alike deposits in one block have the filter of one.)
+        Raises `LogsMissing` otherwise; asked again later, it may have caught up.
+        """
+        if not any(to_canonical_address(each) in BloomFilter(block.bloom) for each in addresses):
+            return []
+        receipts = self.w3.eth.get_block_receipts(block.hash)  # type: ignore[arg-type]
+        told = {int(each["logIndex"]): each for receipt in receipts for each in receipt["logs"]}
+        logs = [_log(told[index]) for index in sorted(told)]
+        if _root_of(receipts) != block.receipts_root:
+            raise LogsMissing(f"The logs of block {block.number} are not those its header tells of.", block=block.hash)
+        if any(log.block_hash != block.hash for log in logs):
+            raise LogsMissing(f"The logs told for block {block.number} belong to another block.", block=block.hash)
+        wanted = set(addresses)
+        return [log for log in logs if log.address in wanted]
+
+
+def _root_of(receipts: Sequence[Any]) -> str:
+    """The root of a block's receipts (yellow paper 4.3.1, EIP-2718), a log that is told twice counted once."""
+    trie: Any = HexaryTrie({})
+    for place, each in enumerate(receipts):
+        logs = {int(log["logIndex"]): log for log in each["logs"]}
+        bodies = [
+            [to_canonical_address(log["address"]), [bytes(topic) for topic in log["topics"]], bytes(log["data"])]
+            for _, log in sorted(logs.items())
+        ]
+        encode: Any = rlp.encode  # type: ignore[attr-defined]
+        fields = [int(each["status"]), int(each["cumulativeGasUsed"]), bytes(each["logsBloom"]), bodies]
+        kind = int(each["type"])
+        trie[encode(place)] = (bytes([kind]) if kind else b"") + encode(fields)
+    return str(encode_hex(trie.root_hash))
+
+
+def _log(told: Any) -> Log:
+    return Log(
+        block_number=int(told["blockNumber"]), block_hash=encode_hex(told["blockHash"]),
+        log_index=int(told["logIndex"]), tx_hash=encode_hex(told["transactionHash"]), address=str(told["address"]),
+        topics=tuple(bytes(topic) for topic in told["topics"]), data=bytes(told["data"]),
+    )  # fmt: skip
 
 
 def _sent(mined: Mined) -> Sent:
@@ -229,6 +277,12 @@ def _sent(mined: Mined) -> Sent:
     receipt = Receipt(tx_hash, outcome.block_number, encode_hex(outcome.block_hash), outcome.succeeded,
                       outcome.gas_used, outcome.revert_output)  # fmt: skip
     return Sent(tx_hash, mined.refusal, receipt)
+
+
+def _is_known(sentence: str) -> bool:
+    """Whether a node says that it holds these very bytes already; each of them has its own words for it."""
+    said = sentence.lower()
+    return any(words in said for words in ("already known", "already imported", "known transaction", "already exists"))
 
 
 def _sentence_of(error: Web3RPCError | ContractLogicError) -> str:

@@ -46,6 +46,7 @@ FIGURES: dict[str, Any] = {
     "symbol": TOKEN_SYMBOL,
     "unproven_cap": 10_000_000_000,
     "settle_limit": 1_000_000_000_000,
+    "claim_silence": 3 * DAY,
     "silence": 14 * DAY,
     "holdback_delay": 30 * DAY,
     "governance_delay": 2 * DAY,

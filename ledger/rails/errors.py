@@ -10,6 +10,10 @@ LedgerError > RailsError                  code                     when
   +- InsideTransaction      inside_transaction       the sender was started inside an open database transaction
   +- SenderBusy             sender_busy              another sender of this database did not finish in time
   +- IntentReused           intent_reused            same intent key, another call
+  +- CancelTooLate          cancel_too_late          the transaction to be cancelled has ended, or there is none
+  +- SignerRefused          signer_refused           the key service gave no signature, or one for something else
+  +- KeyLimitReached        key_limit_reached        a key would sign more within an hour than it may
+  +- LogsMissing            logs_missing             the node's logs, receipts and headers do not fit together
   +- LogUnknown             log_unknown              a finalized log that the books cannot explain
   +- ChainRewound           chain_rewound            a block already booked is no longer on the chain
   +- KeyfileUnsafe          keyfile_unsafe           keyfile or passphrase readable by others, or a link
@@ -68,6 +72,22 @@ class SenderBusy(RailsError):
 
 class IntentReused(RailsError):
     code = "intent_reused"
+
+
+class CancelTooLate(RailsError):
+    code = "cancel_too_late"
+
+
+class SignerRefused(RailsError):
+    code = "signer_refused"
+
+
+class KeyLimitReached(RailsError):
+    code = "key_limit_reached"
+
+
+class LogsMissing(RailsError):
+    code = "logs_missing"
 
 
 class LogUnknown(RailsError):

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import connections
 from web3 import HTTPProvider, Web3
 from web3.exceptions import Web3Exception
+from web3.types import RPCEndpoint, RPCResponse
 
 from ledger.rails.base import Chain
 from ledger.rails.embedded import EmbeddedChain
@@ -44,15 +45,29 @@ def chain() -> Chain:
 
 def open_node(url: str, chain_id: int) -> Chain:
     """A node reached by JSON-RPC over HTTP, after its chain id was compared."""
-    w3 = Web3(HTTPProvider(url, request_kwargs={"timeout": REQUEST_SECONDS_MAX}))
-    try:
-        found = w3.eth.chain_id
-    except (OSError, Web3Exception, ValueError) as error:
-        raise ChainUnreachable(f"No chain answers at CHAIN_URL: {error}") from error
+    w3 = Web3(NodeProvider(url))
+    found = w3.eth.chain_id
     if found != chain_id:
         raise WrongChain(f"CHAIN_URL speaks for chain {found}, CHAIN_ID asks for {chain_id}.",
                          found=found, expected=chain_id)  # fmt: skip
     return Chain(w3, chain_id=chain_id)
+
+
+class NodeProvider(HTTPProvider):
+    """A node over HTTP. Silence, broken answers and time-outs all become `ChainUnreachable`, whatever was asked.
+
+    Nothing is asked twice here: the sender and the indexer begin anew by themselves, and they look before they send.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, request_kwargs={"timeout": REQUEST_SECONDS_MAX}, exception_retry_configuration=None)
+
+    def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
+        """Ask the node once."""
+        try:
+            return super().make_request(method, params)
+        except (OSError, Web3Exception, ValueError) as error:
+            raise ChainUnreachable(f"No chain answers at CHAIN_URL: {error}", method=str(method)) from error
 
 
 def open_embedded(store: Store, chain_id: int) -> Chain:

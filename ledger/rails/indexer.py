@@ -1,7 +1,8 @@
 """The indexer: the only place where money of the chain enters the books.
 
 It reads finalized logs of our contracts in order. Per block one database transaction writes the events, books them and
-moves the mark, so a run that dies changes nothing and a run that repeats finds nothing to do.
+moves the mark, so a run that dies changes nothing and a run that repeats finds nothing to do. What stands above the
+finalized block is kept too and undone when its branch loses (`ahead.py`), but no money is booked from there.
 
 Two ways to book. `Locked` and `Settled` are sums: what they mean line by line was decided before the transaction was
 sent, so the plan of the intent that caused them is posted. Everything that anybody can cause is booked from the event.
@@ -24,15 +25,19 @@ from ledger.ids import chain_reference, uuid_from
 from ledger.models import ChainAddress, ChainAttempt, ChainClass, ChainContract, ChainEvent, ChainMark
 from ledger.posting import Posting
 from ledger.rails import abi, card, connect
+from ledger.rails.ahead import look_ahead
 from ledger.rails.base import Chain, Head, Log
-from ledger.rails.errors import ChainRewound, LogUnknown
+from ledger.rails.errors import ChainRewound, LogsMissing, LogUnknown
 from ledger.rails.evm import chain
 from ledger.services import (
     USDC6_LEDGER,
+    book_claim,
     book_deposit,
+    book_fees_withdrawn,
     book_holdback_forfeited,
     book_holdback_released,
     book_paid_out,
+    book_refund,
     book_slash,
     book_stake,
     book_unstake,
@@ -43,7 +48,8 @@ from ledger.services import (
 
 MARK = "books"
 WATCHED = ("escrow", "stake", "anchor")
-BLOCKS_PER_QUERY = 2_000  # public nodes refuse longer ranges
+BLOCKS_PER_QUERY = 2_000
+BLOCKS_PER_MARK = 100  # a first run of many blocks that dies begins again here
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,8 @@ def index(*, now: datetime) -> int:
     """Take in every finalized log since the mark, and return how many events were new.
 
     An event that the books cannot explain is kept with `booked=False`, the ledger is halted with the reason, and the
-    next run tries it again; later events go on. Raises `ChainRewound` if the marked block left the chain.
+    next run tries it again; later events go on. Raises `ChainRewound` if the marked block left the chain, and
+    `LogsMissing` if the node's answers do not fit together or lag behind: nothing is taken from them.
     """
     here = chain()
     addresses = {
@@ -79,16 +86,44 @@ def index(*, now: datetime) -> int:
     _book_late(now)
     mark = _mark(here)
     finalized = here.finalized()
-    found = 0
-    while mark < finalized.number:
-        last = min(mark + BLOCKS_PER_QUERY, finalized.number)
-        logs = here.logs(list(addresses), first_block=mark + 1, last_block=last)
-        for number, of_block in groupby(logs, key=lambda log: log.block_number):
-            found += _take_block(number, list(of_block), addresses, now)
+    read = _read_ranges if here.embedded is not None else _read_blocks
+    found = read(here, mark, finalized, addresses, now)
+    # What was seen ahead and is still not final at or below the finalized height stands on a branch that has lost.
+    ChainEvent.objects.filter(final=False, block_number__lte=finalized.number).delete()
+    if here.embedded is None:
+        look_ahead(here, finalized, addresses, keep_log)
+    return found
+
+
+def _read_ranges(here: Chain, mark: Head, finalized: Head, addresses: Mapping[str, str], now: datetime) -> int:
+    """The embedded chain: its logs are a table of this database, written with the block itself."""
+    found, number = 0, mark.number
+    while number < finalized.number:
+        last = min(number + BLOCKS_PER_QUERY, finalized.number)
+        logs = here.logs(list(addresses), first_block=number + 1, last_block=last)
+        for block_number, of_block in groupby(logs, key=lambda log: log.block_number):
+            found += _take_block(block_number, list(of_block), addresses, now)
         end = finalized if last == finalized.number else here.block(last)
         assert end is not None, "a finalized block is always there"
         _move_mark(end)
-        mark = last
+        number = last
+    return found
+
+
+def _read_blocks(here: Chain, mark: Head, finalized: Head, addresses: Mapping[str, str], now: datetime) -> int:
+    """A node: block by block, each tied to the one before by its parent's hash, so that none can be left out."""
+    found, last = 0, mark
+    for number in range(mark.number + 1, finalized.number + 1):
+        block = here.block(number)
+        if block is None or block.parent_hash != last.hash:
+            raise LogsMissing(f"Block {number} is final and does not follow block {last.hash}.", block_number=number)
+        logs = here.block_logs(block, list(addresses))
+        if logs:
+            found += _take_block(number, logs, addresses, now)
+        elif number % BLOCKS_PER_MARK == 0:
+            _move_mark(block)
+        last = block
+    _move_mark(last)
     return found
 
 
@@ -100,23 +135,27 @@ def replay_events(*, now: datetime) -> int:
 
 
 # -- the mark --------------------------------------------------------------------------------------------------------
-def _mark(here: Chain) -> int:
+def _mark(here: Chain) -> Head:
     """The last block taken in, after a look whether it is still the chain's."""
     row = ChainMark.objects.filter(name=MARK).first()
     if row is None:
         first = ChainContract.objects.filter(chain_id=here.chain_id).order_by("deployed_block").first()
         start = 0 if here.embedded is not None or first is None else max((first.deployed_block or 1) - 1, 0)
+        start = min(start, here.finalized().number)  # nothing above it can be marked: it may still change
         block = here.block(start)
-        ChainMark.objects.get_or_create(
-            name=MARK, defaults={"block_number": start, "block_hash": block.hash if block else ""}
-        )
-        return start
+        if block is None:
+            raise LogsMissing(f"The node does not know block {start}.", block_number=start)
+        ChainMark.objects.get_or_create(name=MARK, defaults={"block_number": start, "block_hash": block.hash})
+        return block
     block = here.block(row.block_number)
+    if block is None and row.block_number > here.head().number:
+        raise LogsMissing(f"The node is behind: it does not know block {row.block_number} yet.",
+                          block_number=row.block_number)  # fmt: skip
     if block is None or block.hash != row.block_hash:
         reason = f"block {row.block_number}, booked as {row.block_hash}, is no longer on the chain"
         halt_ledger(ledger=USDC6_LEDGER, reason=reason)
         raise ChainRewound(f"The chain was rewound: {reason}.", block_number=row.block_number)
-    return row.block_number
+    return block
 
 
 def _move_mark(end: Head) -> None:
@@ -131,12 +170,17 @@ def _take_block(number: int, logs: list[Log], addresses: Mapping[str, str], now:
     mark = ChainMark.objects.select_for_update().get(name=MARK)
     if mark.block_number >= number:
         return 0  # another indexer took it while we read
-    known = set(ChainEvent.objects.filter(block_hash=logs[0].block_hash).values_list("log_index", flat=True))
+    known = {event.log_index: event for event in ChainEvent.objects.filter(block_hash=logs[0].block_hash)}
     new = 0
     for log in logs:
-        if log.log_index in known:
+        event = known.get(log.log_index)
+        if event is not None and event.final:
             continue
-        event = _keep(log, addresses[log.address])
+        if event is None:
+            event = keep_log(log, addresses[log.address], final=True)
+        else:
+            event.final = True
+            event.save(update_fields=["final"])
         faults.point("indexer.kept")
         _book(event, now)
         new += 1
@@ -146,13 +190,20 @@ def _take_block(number: int, logs: list[Log], addresses: Mapping[str, str], now:
     return new
 
 
-def _keep(log: Log, contract: str) -> ChainEvent:
+def keep_log(log: Log, contract: str, *, final: bool) -> ChainEvent:
+    """Keep one log as an event; nothing is booked here."""
+    return ChainEvent.objects.create(**event_fields(log, contract), final=final)
+
+
+def event_fields(log: Log, contract: str) -> dict[str, Any]:
+    """Return a log decoded, as the fields of its event."""
     decoded = abi.decode_log(contract, log.topics, log.data)
     name, args = decoded if decoded is not None else ("", {"topics": [topic.hex() for topic in log.topics]})
-    return ChainEvent.objects.create(
-        block_number=log.block_number, block_hash=log.block_hash, log_index=log.log_index, tx_hash=log.tx_hash,
-        contract=contract, name=name, args={key: _json(value) for key, value in args.items()},
-    )  # fmt: skip
+    return {
+        "block_number": log.block_number, "block_hash": log.block_hash, "log_index": log.log_index,
+        "tx_hash": log.tx_hash, "contract": contract, "name": name,
+        "args": {key: _json(value) for key, value in args.items()},
+    }  # fmt: skip
 
 
 def _json(value: Any) -> Any:
@@ -183,7 +234,7 @@ def _book(event: ChainEvent, now: datetime) -> None:
 
 def _book_late(now: datetime) -> None:
     """Try again what could not be booked before, oldest first."""
-    late = ChainEvent.objects.filter(booked=False).order_by("block_number", "log_index")
+    late = ChainEvent.objects.filter(booked=False, final=True).order_by("block_number", "log_index")
     for pk in late.values_list("pk", flat=True):
         with transaction.atomic():
             event = ChainEvent.objects.select_for_update().get(pk=pk)
@@ -250,6 +301,21 @@ def _book_forfeited(what: Booking) -> None:
     book_holdback_forfeited(**what.of_class(), buyer=_party(what.args["buyer"]), amount=what.args["amount"])
 
 
+def _book_claimed(what: Booking) -> None:
+    book_claim(**what.of_class(), gross=what.args["gross"], fee=what.args["fee"], held=what.args["held"])
+
+
+def _book_refunded(what: Booking) -> None:
+    book_refund(
+        party=_party(what.args["buyer"]), locked=what.args["locked"], amount=what.args["amount"],
+        reference=what.reference, now=what.now,
+    )  # fmt: skip
+
+
+def _book_fees_withdrawn(what: Booking) -> None:
+    book_fees_withdrawn(amount=what.args["amount"], reference=what.reference, now=what.now)
+
+
 def _book_staked(what: Booking) -> None:
     book_stake(**what.of_class(), amount=what.args["amount"])
 
@@ -269,8 +335,7 @@ def _moves_nothing(what: Booking) -> None:
     """The event changes no balance that the books mirror, or is the other half of one that does."""
 
 
-# Every event that the contracts can emit is listed. FeesWithdrawn, WoundUp and Refunded are left out on purpose: the
-# books have no recipe for them yet, so they halt the ledger instead of passing unseen.
+# Every event that the contracts can emit is listed; one that is not halts the ledger instead of passing unseen.
 BOOKINGS: dict[tuple[str, str], Callable[[Booking], None]] = {
     ("escrow", "Deposited"): _book_deposited,
     ("escrow", "Withdrawn"): _book_withdrawn,
@@ -279,13 +344,16 @@ BOOKINGS: dict[tuple[str, str], Callable[[Booking], None]] = {
     ("escrow", "PaidOut"): _book_paid_out,
     ("escrow", "HoldbackReleased"): _book_released,
     ("escrow", "HoldbackForfeited"): _book_forfeited,
+    ("escrow", "Claimed"): _book_claimed,
+    ("escrow", "Refunded"): _book_refunded,
+    ("escrow", "FeesWithdrawn"): _book_fees_withdrawn,
     ("stake", "Staked"): _book_staked,
     ("stake", "Unstaked"): _book_unstaked,
     ("stake", "SlashExecuted"): _book_slashed,
     **{
         (contract, name): _moves_nothing
         for contract, names in {
-            "escrow": "WindowOpened SlashCredited Paused Unpaused Scheduled Enacted Cancelled",
+            "escrow": "WindowOpened SlashCredited WoundUp Paused Unpaused Scheduled Enacted Cancelled",
             "stake": "UnstakeRequested ClassAttested Proven Suspended Resumed SlashRequested SlashDisputed SlashUpheld "
             "SlashVetoed SlashLapsed Paused Unpaused Scheduled Enacted Cancelled",
             "anchor": "Posted Bundled Scheduled Enacted Cancelled",

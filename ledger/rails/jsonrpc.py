@@ -70,6 +70,7 @@ class JsonRpc:
             "eth_sendRawTransaction": self._send,
             "eth_getTransactionByHash": self._transaction,
             "eth_getTransactionReceipt": self._receipt,
+            "eth_getBlockReceipts": self._block_receipts,
             "eth_getLogs": self._logs,
         }
 
@@ -195,6 +196,10 @@ class JsonRpc:
     def _receipt(self, tx_hash: str) -> dict[str, Any] | None:
         found = self.chain.executed(decode_hex(tx_hash))
         return None if found is None else _receipt_answer(found)
+
+    def _block_receipts(self, tag: str) -> list[dict[str, Any] | None]:
+        header = self._known_header({"blockHash": tag} if len(tag) == 66 else tag)
+        return [self._receipt(encode_hex(tx.hash)) for tx in self.chain.transactions(header)]
 
     def _logs(self, wanted: Mapping[str, Any]) -> list[dict[str, Any]]:
         if wanted.get("blockHash"):

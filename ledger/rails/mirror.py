@@ -35,6 +35,7 @@ def read_words() -> ChainWords:
         bonded, unbonding, _ = read("stake", "stake_of", class_id)
         classes[class_id] = (committed, payable, holdback)
         stakes[class_id] = bonded + unbonding
+    *_, fees, pool, _ = read("escrow", "totals")
     return ChainWords(
         block_number=at.number,
         block_hash=at.hash,
@@ -43,8 +44,8 @@ def read_words() -> ChainWords:
         buyers=buyers,
         classes=classes,
         stakes=stakes,
-        fees=read("escrow", "fees")[0],
-        pool=read("escrow", "pool")[0],
+        fees=fees,
+        pool=pool,
     )
 
 

@@ -2,7 +2,8 @@
 
 `submit` writes an intent in the caller's transaction and touches no chain. `pump` brings intents out: nonce and bytes
 are chosen, signed and *stored* before anything is broadcast, so that after a crash the same bytes are sent again and
-never a second transaction for one intent.
+never a second nonce for one intent. What does not come through is renewed under the same nonce (`stuck.py`); which of
+its transactions went through is found by looking up every stored hash.
 
     queued --sign, store, commit--> signed --broadcast--> sent --finalized receipt--> final | reverted
 """
@@ -19,15 +20,22 @@ from typing import Any
 from django.conf import settings
 from django.db import OperationalError, connection, transaction
 from django.db.models import Max
-from eth_utils.hexadecimal import encode_hex
 
 from ledger import faults
 from ledger.ids import uuid7
-from ledger.models import ChainAttempt, ChainContract, ChainIntent
+from ledger.models import ChainAttempt, ChainContract, ChainEvent, ChainIntent
 from ledger.posting import Posting
-from ledger.rails import abi
+from ledger.rails import abi, stuck
 from ledger.rails.base import Chain, Receipt
-from ledger.rails.errors import CallReverted, ContractUnknown, InsideTransaction, IntentReused, SenderBusy
+from ledger.rails.errors import (
+    CallReverted,
+    ContractUnknown,
+    InsideTransaction,
+    IntentReused,
+    KeyLimitReached,
+    SenderBusy,
+    SignerRefused,
+)
 from ledger.rails.evm import chain
 from ledger.rails.signer import ROLES, signer
 
@@ -38,6 +46,10 @@ LOCK_SECONDS_MAX = 60
 BATCH = 200
 EMBEDDED_GAS = 30_000_000  # gas is free on the embedded chain: no estimate, which would run everything twice
 ESTIMATE_MARGIN_PERCENT = 25
+ESTIMATE_MARGIN_GAS = 60_000  # after a reorganisation written slots may be fresh again: 17,100 more for each
+# A node may lag behind the one that told the nonce: only after this long without any receipt are our bytes given up.
+GONE_AFTER = timedelta(minutes=10)
+GONE = "the finalized chain has passed its nonce, yet none of its transactions has a receipt"
 
 
 @dataclass(frozen=True)
@@ -120,6 +132,8 @@ def pump(*, now: datetime) -> Pumped:
         while batch := _sign_batch(here, now):
             faults.point("sender.signed")
             done += _bring_out(here, batch, now)
+            if all(row.state == State.QUEUED for row in batch):
+                break  # keys that do not sign now
         return done
 
 
@@ -141,24 +155,35 @@ def _only_sender() -> Iterator[None]:
 
 
 def _send_again(here: Chain, now: datetime) -> Pumped:
-    """What an earlier pump left: first look every stored hash up, then send the same bytes again."""
+    """What an earlier pump left: look every stored hash up, renew what is stuck, then send the same bytes again."""
     rows = list(ChainIntent.objects.filter(state__in=(State.SIGNED, State.SENT)).order_by("created_at", "id"))
     if not rows:
         return Pumped()
-    found = _resolve(here, rows, {}, now)
-    still_open = [row for row in rows if row.state in OPEN_STATES]
+    found, waiting = _resolve(here, rows, {}, now)
     faults.point("sender.looked_up")
-    return found + (_bring_out(here, still_open, now) if still_open else Pumped())
+    if not waiting:
+        return found
+    if stuck.renew(here, waiting, now):
+        faults.point("stuck.renewed")
+    _save(waiting)
+    return found + _bring_out(here, waiting, now)
 
 
 @transaction.atomic
 def _sign_batch(here: Chain, now: datetime) -> list[ChainIntent]:
     """Give the next queued intents nonces and bytes, and store both; they are committed when this returns."""
-    queued = list(ChainIntent.objects.filter(state=State.QUEUED).order_by("created_at", "id")[:BATCH])
+    # The rows are locked although there is one sender: a second one, started by mistake, finds them signed.
+    queued = list(
+        ChainIntent.objects.select_for_update().filter(state=State.QUEUED).order_by("created_at", "id")[:BATCH]
+    )
     nonces: dict[str, int] = {}
     attempts: list[ChainAttempt] = []
     touched = []
+    fees = stuck.capped(here.fees()) if queued else {}
+    silent: set[str] = set()
     for row in queued:
+        if row.role in silent:  # in order or not at all
+            continue
         try:
             row.gas_limit = _gas_limit(here, row)
         except CallReverted as refusal:
@@ -172,10 +197,18 @@ def _sign_batch(here: Chain, now: datetime) -> list[ChainIntent]:
         touched.append(row)
         if row.role not in nonces:
             nonces[row.role] = _next_nonce(here, row.role)
-        row.nonce, nonces[row.role] = nonces[row.role], nonces[row.role] + 1
-        signed = signer().sign_transaction(row.role, _fields(here, row))
-        row.state, row.tx_hash = State.SIGNED, encode_hex(signed.tx_hash)
-        attempts.append(ChainAttempt(intent=row, nonce=row.nonce, raw=signed.raw, tx_hash=row.tx_hash, created_at=now))
+        row.nonce = nonces[row.role]
+        try:
+            attempt = stuck.sign(here, row, fees, now)
+        except (KeyLimitReached, SignerRefused) as refusal:  # this key waits; the others' calls go out
+            row.nonce = None
+            silent.add(row.role)
+            stuck.note(row, str(refusal), now)
+            continue
+        nonces[row.role] += 1
+        stuck.note(row, "", now)
+        row.state, row.tx_hash = State.SIGNED, attempt.tx_hash
+        attempts.append(attempt)
     _save(touched)
     ChainAttempt.objects.bulk_create(attempts)
     faults.point("sender.before_commit")
@@ -190,7 +223,7 @@ def _gas_limit(here: Chain, row: ChainIntent) -> int:
     needed = here.estimate_gas(
         sender=signer().address(row.role), to=row.to_address, data=bytes(row.calldata)
     )
-    return needed * (100 + ESTIMATE_MARGIN_PERCENT) // 100
+    return needed * (100 + ESTIMATE_MARGIN_PERCENT) // 100 + ESTIMATE_MARGIN_GAS
 
 
 def _next_nonce(here: Chain, role: str) -> int:
@@ -200,68 +233,74 @@ def _next_nonce(here: Chain, role: str) -> int:
     return max(here.next_nonce(signer().address(role)), -1 if stored is None else stored + 1, 0)
 
 
-def _fields(here: Chain, row: ChainIntent) -> dict[str, Any]:
-    return {
-        "chainId": here.chain_id, "nonce": row.nonce, "gas": row.gas_limit, "to": row.to_address, "value": 0,
-        "data": bytes(row.calldata), **here.fees(),
-    }  # fmt: skip
-
-
 def _bring_out(here: Chain, batch: Sequence[ChainIntent], now: datetime) -> Pumped:
     """Broadcast what is signed, in order, then take in the receipts."""
     signed = [row for row in batch if row.state in (State.SIGNED, State.SENT)]
+    refused = sum(row.state == State.REVERTED for row in batch)
     if not signed:
-        return Pumped(reverted=len(batch))
-    raws = {
-        attempt.intent_id: bytes(attempt.raw)
-        for attempt in ChainAttempt.objects.filter(intent__in=signed).order_by("created_at", "pk")
-    }
-    answers = here.broadcast([raws[row.pk] for row in signed], now=now)
+        return Pumped(reverted=refused)
+    newest = stuck.newest_attempts(signed)
+    answers = here.broadcast([bytes(newest[row.pk].raw) for row in signed], now=now)
     faults.point("sender.broadcast")
     known: dict[str, Receipt] = {}
     sent = 0
     for row, answer in zip(signed, answers, strict=True):
-        row.revert_reason = answer.refusal or ""
+        stuck.note(row, answer.refusal or stuck.lasting(row.trouble), now)
         if answer.refusal is None:
             row.state, sent = State.SENT, sent + 1
         if answer.receipt is not None:
             known[answer.tx_hash] = answer.receipt
-    _save([row for row in signed if row.tx_hash not in known])  # a receipt that came at once is saved below
+    stuck.keep_refusals(newest, answers)
+    _save([row for row in signed if newest[row.pk].tx_hash not in known])  # what came at once is saved below
     faults.point("sender.marked_sent")
-    ended = _resolve(here, signed, known, now)
+    ended, _ = _resolve(here, signed, known, now)
     faults.point("sender.resolved")
-    return Pumped(sent, ended.final, ended.reverted + len(batch) - len(signed))
+    return Pumped(sent, ended.final, ended.reverted + refused)
 
 
-def _resolve(here: Chain, rows: Sequence[ChainIntent], known: dict[str, Receipt], now: datetime) -> Pumped:
-    """End every intent whose receipt is final; the others stay as they are."""
+def _resolve(
+    here: Chain, rows: Sequence[ChainIntent], known: dict[str, Receipt], now: datetime
+) -> tuple[Pumped, list[ChainIntent]]:
+    """End every intent whose receipt is final; return the counts and those that are in no block at all."""
     finalized = here.finalized()
-    hashes: dict[Any, list[str]] = {}
-    if any(row.tx_hash not in known for row in rows):
-        for attempt in ChainAttempt.objects.filter(intent__in=rows).order_by("pk"):
-            hashes.setdefault(attempt.intent_id, []).append(attempt.tx_hash)
-    ended = []
+    attempts: dict[Any, list[ChainAttempt]] = {}
+    for attempt in ChainAttempt.objects.filter(intent__in=rows).defer("raw").order_by("pk"):
+        attempts.setdefault(attempt.intent_id, []).append(attempt)
+    ended, waiting, noted = [], [], []
+    final_nonces: dict[str, int] = {}
     for row in rows:
-        receipt = known.get(row.tx_hash or "") or _first_receipt(here, hashes.get(row.pk, []))
-        if receipt is None:
-            if _nonce_is_gone(here, row):
+        found = _mined(here, attempts.get(row.pk, []), known)
+        if found is None:
+            if _nonce_is_gone(here, row, final_nonces) and _is_given_up(here, row, attempts.get(row.pk, []), now):
                 row.state, row.final_at = State.REVERTED, now
                 row.revert_reason = f"nonce {row.nonce} of {row.role} was used by another transaction"
                 ended.append(row)
-        elif receipt.block_number <= finalized.number and _still_stands(here, receipt, finalized.number):
-            _end(here, row, receipt, now)
+            elif row.trouble == GONE:
+                noted.append(row)
+            else:
+                waiting.append(row)
+            continue
+        attempt, receipt = found
+        if receipt.block_number <= finalized.number and _still_stands(here, receipt, finalized.number):
+            _end(here, row, attempt, receipt, now)
             ended.append(row)
+        elif row.trouble:
+            stuck.note(row, "", now)
+            noted.append(row)
     faults.point("sender.before_resolve")
-    _save(ended)
+    _save([*ended, *noted])
     reverted = sum(row.state == State.REVERTED for row in ended)
-    return Pumped(final=len(ended) - reverted, reverted=reverted)
+    return Pumped(final=len(ended) - reverted, reverted=reverted), waiting
 
 
-def _first_receipt(here: Chain, hashes: Sequence[str]) -> Receipt | None:
-    for tx_hash in hashes:
-        receipt = here.receipt(tx_hash)
+def _mined(
+    here: Chain, attempts: Sequence[ChainAttempt], known: dict[str, Receipt]
+) -> tuple[ChainAttempt, Receipt] | None:
+    """The one attempt that is in a block: at most one can be, since all have one nonce."""
+    for attempt in attempts:
+        receipt = known.get(attempt.tx_hash) or here.receipt(attempt.tx_hash)
         if receipt is not None:
-            return receipt
+            return attempt, receipt
     return None
 
 
@@ -273,22 +312,38 @@ def _still_stands(here: Chain, receipt: Receipt, finalized_number: int) -> bool:
     return block is not None and block.hash == receipt.block_hash and block.number <= finalized_number
 
 
-def _nonce_is_gone(here: Chain, row: ChainIntent) -> bool:
+def _nonce_is_gone(here: Chain, row: ChainIntent, final_nonces: dict[str, int]) -> bool:
     """Whether the finalized chain has passed this nonce without any bytes of ours: they can never go through."""
     if row.nonce is None:
         return False
-    return here.final_nonce(signer().address(row.role)) > row.nonce
+    if row.role not in final_nonces:
+        final_nonces[row.role] = here.final_nonce(signer().address(row.role))
+    return final_nonces[row.role] > row.nonce
 
 
-def _end(here: Chain, row: ChainIntent, receipt: Receipt, now: datetime) -> None:
-    row.state = State.FINAL if receipt.succeeded else State.REVERTED
+def _is_given_up(here: Chain, row: ChainIntent, attempts: Sequence[ChainAttempt], now: datetime) -> bool:
+    """Whether the missing receipts have been missing for long enough, and no event tells of these bytes."""
+    if here.embedded is not None:
+        return True
+    stuck.note(row, GONE, now)
+    heard = ChainEvent.objects.filter(tx_hash__in=[attempt.tx_hash for attempt in attempts]).exists()
+    return not heard and row.trouble_at is not None and now - row.trouble_at >= GONE_AFTER
+
+
+def _end(here: Chain, row: ChainIntent, attempt: ChainAttempt, receipt: Receipt, now: datetime) -> None:
+    is_call = attempt.kind == ChainAttempt.Kind.CALL
+    row.state = State.FINAL if receipt.succeeded and is_call else State.REVERTED
     row.tx_hash, row.block_number, row.gas_used = receipt.tx_hash, receipt.block_number, receipt.gas_used
     row.final_at = now
     row.receipt = {"block_hash": receipt.block_hash, "block_number": receipt.block_number, "gas_used": receipt.gas_used,
                    "succeeded": receipt.succeeded}  # fmt: skip
-    row.revert_reason = "" if receipt.succeeded else here.revert_sentence(
-        receipt, sender=signer().address(row.role), to=row.to_address, data=bytes(row.calldata)
-    )
+    stuck.note(row, "", now)
+    if not is_call:
+        row.revert_reason = stuck.cancelled_by(row)
+    elif not receipt.succeeded:
+        row.revert_reason = here.revert_sentence(
+            receipt, sender=signer().address(row.role), to=row.to_address, data=bytes(row.calldata)
+        )
 
 
 # One statement for a whole batch; Django's bulk_update builds a CASE per row and field, 20 times slower for 200 rows.
@@ -296,11 +351,12 @@ _SAVE = """
     UPDATE ledger_chainintent AS row
        SET state = v.state, nonce = v.nonce, tx_hash = v.tx_hash, gas_limit = v.gas_limit,
            block_number = v.block_number, gas_used = v.gas_used, receipt = v.receipt::jsonb,
-           revert_reason = v.revert_reason, final_at = v.final_at
+           revert_reason = v.revert_reason, final_at = v.final_at, trouble = v.trouble, trouble_at = v.trouble_at
       FROM unnest(%s::uuid[], %s::text[], %s::bigint[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[],
-                  %s::text[], %s::text[], %s::timestamptz[])
-        AS v (id, state, nonce, tx_hash, gas_limit, block_number, gas_used, receipt, revert_reason, final_at)
-     WHERE row.id = v.id
+                  %s::text[], %s::text[], %s::timestamptz[], %s::text[], %s::timestamptz[])
+        AS v (id, state, nonce, tx_hash, gas_limit, block_number, gas_used, receipt, revert_reason, final_at,
+              trouble, trouble_at)
+     WHERE row.id = v.id AND row.state IN ('queued', 'signed', 'sent')  -- what has ended stays as it is
 """
 
 
@@ -312,6 +368,7 @@ def _save(rows: Sequence[ChainIntent]) -> None:
         [row.tx_hash for row in rows], [row.gas_limit for row in rows], [row.block_number for row in rows],
         [row.gas_used for row in rows], [None if row.receipt is None else json.dumps(row.receipt) for row in rows],
         [row.revert_reason for row in rows], [row.final_at for row in rows],
+        [row.trouble for row in rows], [row.trouble_at for row in rows],
     ]  # fmt: skip
     with connection.cursor() as cursor:
         cursor.execute(_SAVE, columns)

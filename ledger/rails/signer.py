@@ -1,8 +1,11 @@
-"""Keys: one master secret in an encrypted file, and one secp256k1 key per role derived from it.
+"""Keys: one secp256k1 key per role, out of one encrypted file or held elsewhere.
 
-Development and the demo keep all roles in this one file. In production the same interface is answered by a key service
-per role. Nothing but this module ever sees a private key, and none is written to the environment, the database or a
-log.
+Development and the demo derive all roles from the file's secret. In production the settings give roles to a remote
+signer or a key service (`outside_keys.py`); the interface is the same. Nothing but this module ever sees a private key,
+and none is written to the environment, the database or a log.
+
+Every key but the operator's may sign only so often within an hour, whoever holds it; what the operator's key can settle
+within an hour is limited by the contract itself.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -26,27 +29,22 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from django.conf import settings
+from django.db import connection
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from eth_typing import Hash32
 
 from contracts.eip712 import Signature, Struct
-from ledger.rails.errors import KeyfileBroken, KeyfileUnsafe, RoleUnknown
+from ledger.rails.errors import KeyfileBroken, KeyfileUnsafe, KeyLimitReached, RoleUnknown, SignerRefused
+from ledger.rails.outside_keys import CURVE_ORDER, DerKey, OutsideKey, RemoteKey, RemoteSigner, SignedTransaction
 
 SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**15, 8, 1  # 32 MiB and about 0.1 s, once per process
-CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+UNLIMITED_ROLE = "operator"  # the settle key: the contract limits what it credits within an hour
 UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 ROLES = re.compile(
     "deployer|operator|custody|anchor|pauser|governance|veto|arbiter|faucet"
     rf"|(verifier|compliance|slasher):[1-9][0-9]?|(buyer|provider):{UUID}"
 )
-
-
-class SignedTransaction(NamedTuple):
-    """The bytes to broadcast, and the hash they will be found under."""
-
-    raw: bytes
-    tx_hash: bytes
 
 
 class Signer:
@@ -84,16 +82,109 @@ class Signer:
         return (int.from_bytes(wide, "big") % (CURVE_ORDER - 1) + 1).to_bytes(32, "big")
 
 
+class Keyring:
+    """The keys of this installation: some held elsewhere, the others in the keyfile, if there may be one."""
+
+    def __init__(self, folder: Path, outside: Mapping[str, OutsideKey], *, has_keyfile: bool = True) -> None:
+        addresses = [key.address for key in outside.values()]
+        if len(set(addresses)) != len(addresses):
+            raise SignerRefused("Two roles were given one key: each role needs a key of its own.", addresses=addresses)
+        self._folder, self._outside, self._has_keyfile = folder, dict(outside), has_keyfile
+
+    def address(self, role: str) -> str:
+        """The checksum address of a role. Raises `RoleUnknown`."""
+        key = self._outside.get(role)
+        return key.address if key is not None else self._file(role).address(role)
+
+    def sign_transaction(self, role: str, tx: Mapping[str, Any]) -> SignedTransaction:
+        """Sign a transaction given as web3 fields. Raises `KeyLimitReached`, `SignerRefused`, `RoleUnknown`."""
+        key, file = self._outside.get(role), None if role in self._outside else self._file(role)
+        _count(role)
+        return key.sign_transaction(tx) if key is not None else file.sign_transaction(role, tx)  # type: ignore[union-attr]
+
+    def sign_typed(self, role: str, typed: Struct, *, chain_id: int, verifying_contract: str) -> Signature:
+        """Sign an EIP-712 struct for one contract on one chain. Raises like `sign_transaction`."""
+        key, file = self._outside.get(role), None if role in self._outside else self._file(role)
+        _count(role)
+        where = {"chain_id": chain_id, "verifying_contract": verifying_contract}
+        if key is not None:
+            return key.sign_typed(typed, **where)  # type: ignore[arg-type]
+        return file.sign_typed(role, typed, **where)  # type: ignore[union-attr,arg-type]
+
+    def _file(self, role: str) -> Signer:
+        if not self._has_keyfile:
+            raise RoleUnknown(f"The role {role!r} has no key: SIGNER_KEYFILE=0 and no key elsewhere.", role=role)
+        return _signer_in(self._folder)
+
+
+_COUNT = """
+    WITH old AS (DELETE FROM ledger_keyuse WHERE id IN (
+            SELECT id FROM ledger_keyuse WHERE role = %(role)s AND at < clock_timestamp() - interval '1 day'
+            LIMIT 100 FOR UPDATE SKIP LOCKED))
+    INSERT INTO ledger_keyuse (role, at)
+    SELECT %(role)s, clock_timestamp()
+     WHERE (SELECT count(*) FROM ledger_keyuse
+             WHERE role = %(role)s AND at > clock_timestamp() - interval '1 hour') < %(most)s
+"""
+
+
+def _count(role: str) -> None:
+    """Count a signature before it is made. What the caller rolls back is not counted: it never left this process."""
+    if role == UNLIMITED_ROLE:
+        return
+    most = int(settings.KEY_SIGNATURES_PER_HOUR)
+    with connection.cursor() as cursor:
+        cursor.execute(_COUNT, {"role": role, "most": most})
+        if cursor.rowcount != 1:
+            raise KeyLimitReached(f"The key {role!r} has signed {most} times within an hour; it signs no more for now.",
+                                  role=role, most=most)  # fmt: skip
+
+
 _making = Lock()
 
 
-def signer() -> Signer:
-    """The signer of this installation; its keyfile is made at the first call.
+def signer() -> Keyring:
+    """The keys of this installation; its keyfile is made when a key of it is first needed.
 
-    Raises `KeyfileUnsafe` if others may read the files, `KeyfileBroken` if the passphrase does not open them.
+    Raises `KeyfileUnsafe` if others may read the files, `KeyfileBroken` if the passphrase does not open them, and
+    `SignerRefused` if the keys held elsewhere are set wrongly or do not answer.
     """
     with _making:
-        return _signer_in(Path(settings.DATA_DIR) / "keys")
+        return _keyring(
+            Path(settings.DATA_DIR) / "keys", settings.SIGNER_URL, tuple(settings.SIGNER_KEYS),
+            tuple(settings.SIGNER_KMS_KEYS), settings.SIGNER_KEYFILE,
+        )  # fmt: skip
+
+
+@lru_cache(maxsize=8)
+def _keyring(folder: Path, url: str, remote: tuple[str, ...], kms: tuple[str, ...], has_keyfile: bool) -> Keyring:
+    outside: dict[str, OutsideKey] = {}
+    if remote:
+        certificate = (settings.SIGNER_CERT_FILE, settings.SIGNER_CERT_KEY_FILE)
+        wire = RemoteSigner(
+            url, seconds_max=settings.SIGNER_SECONDS_MAX, ca_file=settings.SIGNER_CA_FILE,
+            certificate=certificate if all(certificate) else None,
+        )  # fmt: skip
+        outside |= {role: RemoteKey(wire, address) for role, address in _pairs(remote, "SIGNER_KEYS")}
+    if kms:
+        outside |= {role: DerKey(_key_service(), key_id) for role, key_id in _pairs(kms, "SIGNER_KMS_KEYS")}
+    return Keyring(folder, outside, has_keyfile=has_keyfile)
+
+
+def _pairs(items: tuple[str, ...], setting: str) -> list[tuple[str, str]]:
+    pairs = [(role, key) for role, _, key in (item.partition("=") for item in items)]
+    wrong = [role for role, key in pairs if not key or not ROLES.fullmatch(role)]
+    if wrong or len(dict(pairs)) != len(pairs):
+        raise SignerRefused(f"{setting}: write role=key, each role once; look at {wrong or pairs}.", setting=setting)
+    return pairs
+
+
+def _key_service() -> Any:
+    try:
+        import boto3  # type: ignore[import-not-found]
+    except ImportError as error:
+        raise SignerRefused("SIGNER_KMS_KEYS needs the package boto3, which is not installed.") from error
+    return boto3.client("kms")
 
 
 @lru_cache(maxsize=8)

@@ -36,7 +36,7 @@ STATUS: dict[type[Exception], int] = {
     api.BodyTooLarge: 413, api.WrongMediaType: 415, api.InvalidBody: 422, api.TooMany: 429, api.Internal: 500,
     api.Busy: 503,
     books.InsufficientFunds: 402, books.PendingResolved: 409, books.PendingTimedOut: 409, books.AmountOutOfRange: 422,
-    books.LedgerHalted: 503,
+    books.LedgerHalted: 503, books.SeqNotWritten: 422, books.RangeReversed: 422, books.UnknownFormat: 422,
 }  # fmt: skip
 
 # Refusals that no request can cause; should one escape all the same, the answer is 500 internal_error without facts.
@@ -46,7 +46,7 @@ NEVER_OVER_HTTP: dict[type[Exception], str] = {
     market.ClockRunsForward: "raised by commands of the demo",
     api.ApiError: "the root of the API's own branch",
     books.LedgerError: "the root of the tree is never raised itself",
-    books.SeqNotWritten: "no door asks for the books of a past number",
+    books.JobNotDead: "raised by the console",
     **dict.fromkeys(
         (books.IdReused, books.LinkBroken, books.PendingNotFound, books.PendingMismatch, books.PendingNotTimedOut,
          books.UnknownAccount, books.UnknownLedger, books.NotInChart, books.OriginMismatch, books.UnlikeAssets,

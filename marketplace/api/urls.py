@@ -27,6 +27,7 @@ urlpatterns = [
     path("v1/leases/<str:lease>", escrow.LeaseDetail.as_view()),
     path("v1/balances", escrow.Balances.as_view()),
     path("v1/statement", escrow.StatementList.as_view()),
+    path("v1/statement/file", escrow.StatementFile.as_view()),
     path("v1/certificates", clearing.CertificateList.as_view()),
     path("v1/certificates/<str:window>", clearing.CertificateDetail.as_view()),
     path("v1/certificates/<str:window>/files/<str:name>", clearing.CertificateFile.as_view()),

@@ -41,6 +41,8 @@ class Console(UnfoldAdminSite):
             path("books/", self.admin_view(views.books), name="books"),
             path("certificate/", self.admin_view(views.certificate), name="certificate"),
             path("preview/", self.admin_view(views.preview), name="preview"),
+            path("transactions/", self.admin_view(views.transactions), name="transactions"),
+            path("transactions/<uuid:pk>/cancel/", self.admin_view(views.cancel), name="cancel_transaction"),
             path("acts/<slug:name>/", self.admin_view(views.act), name="act"),
         ]
         return own + urls
@@ -234,6 +236,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         {"title": "Opened bids", "icon": "drafts", "link": reverse("admin:opened_bids")},
         {"title": "Preview a clearing", "icon": "preview", "link": reverse("admin:preview")},
         {"title": "Trial balance", "icon": "account_balance_wallet", "link": reverse("admin:books")},
+        {"title": "Transactions under way", "icon": "swap_vert", "link": reverse("admin:transactions")},
     ]
     groups = [{"title": "", "items": room}]
     for title, tables in GROUPS:

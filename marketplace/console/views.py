@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
@@ -10,13 +11,16 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.views.decorators.http import require_http_methods, require_safe
 
+from ledger.models import ChainIntent
 from marketplace import clock
 from marketplace.clearing.previews import preview_window
 from marketplace.clearing.selectors import last_clearing
 from marketplace.clearing.services import verify_published
 from marketplace.console.acts import ACTS, REFUSALS, run_act
 from marketplace.console.reads import books_page, opened_bids, opened_windows, previewed_windows
+from marketplace.console.underway import transactions_under_way
 from marketplace.doors import found_or_404, page_of
+from marketplace.governance.transactions import cancel_transaction
 from marketplace.insights.anchors import anchored_hashes
 
 
@@ -85,3 +89,23 @@ def act(request: HttpRequest, name: str) -> HttpResponse:
     (messages.success if went_well else messages.error)(request, outcome)
     return redirect("admin:index")
 
+
+@require_safe
+def transactions(request: HttpRequest) -> HttpResponse:
+    """What is on its way to the chain, with every signed transaction, its fees and its trouble."""
+    return _page(request, "transactions", title="Transactions under way", rows=transactions_under_way())
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Ask before a cancel, naming its effect; then ask the sender for it."""
+    intent = found_or_404(ChainIntent.objects.filter(pk=pk).first())
+    if request.method != "POST":
+        return _page(request, "cancel_transaction", title="Cancel a transaction", intent=intent)
+    try:
+        cancel_transaction(key=intent.key, person=request.user.get_username(), now=clock.now())
+    except REFUSALS as refusal:
+        messages.error(request, f"{refusal} ({refusal.code})")
+    else:
+        messages.success(request, f"The cancel of {intent.contract}.{intent.function} is asked for.")
+    return redirect("admin:transactions")

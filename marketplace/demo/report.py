@@ -117,7 +117,7 @@ def _books(findings: list[Finding]) -> dict[str, Any]:
 
 
 def _paid_on_chain() -> int:
-    return sum(int(event.args["amount"]) for event in ChainEvent.objects.filter(name="PaidOut"))
+    return sum(int(event.args["amount"]) for event in ChainEvent.objects.filter(name="PaidOut", final=True))
 
 
 def _sum(rows: Any, column: str) -> int:

@@ -222,7 +222,7 @@ def _refuse_pairs(
 
 def chain_batch_no(intent: ChainIntent) -> int:
     """The number that the contract gave a final lock call, from its `Locked` event."""
-    event = ChainEvent.objects.get(tx_hash=intent.tx_hash, name="Locked")
+    event = ChainEvent.objects.get(tx_hash=intent.tx_hash, name="Locked", final=True)
     return int(event.args["batch"])
 
 

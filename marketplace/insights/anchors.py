@@ -9,5 +9,5 @@ from ledger.models import ChainEvent
 
 def anchored_hashes(numbers: Iterable[int]) -> dict[int, str]:
     """Return the bundle hash (hex) that a final event of the anchor contract names, by window number."""
-    events = ChainEvent.objects.filter(contract="anchor", name="Bundled", args__window__in=list(numbers))
+    events = ChainEvent.objects.filter(final=True, contract="anchor", name="Bundled", args__window__in=list(numbers))
     return {int(e.args["window"]): str(e.args["bundle_hash"]).removeprefix("0x").lower() for e in events}

@@ -21,4 +21,5 @@ urlpatterns = [
     path("payouts/wallet/", views.payouts_to_wallet, name="payouts_to_wallet"),
     path("payouts/now/", views.payouts_now, name="payouts_now"),
     path("statement/", views.statement, name="statement"),
+    path("statement/file/", views.statement_file, name="statement_file"),
 ]

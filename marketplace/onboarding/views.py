@@ -17,6 +17,7 @@ from marketplace.catalogue import selectors as catalogue
 from marketplace.clearing import selectors as clearings
 from marketplace.demand.selectors import gates_of
 from marketplace.doors import STOP_POLLING, found_or_404, market_time, page_of, provider_only
+from marketplace.downloads import own_statement
 from marketplace.errors import MarketError
 from marketplace.escrow import selectors as leases
 from marketplace.insights import onboarding as checklist
@@ -159,6 +160,13 @@ def statement(request: HttpRequest) -> HttpResponse:
         "sums": payouts.statement_sums(request.party), "payouts": payouts.payouts_of(request.party)[:20],
         "money": checklist.provider_money(request.party),
     })  # fmt: skip
+
+
+@require_safe
+@provider_only
+def statement_file(request: HttpRequest) -> HttpResponse:
+    """Every line of the books on the provider's accounts, as a file."""
+    return own_statement(request, back="onboarding:statement")
 
 
 @require_safe

@@ -202,7 +202,7 @@ def _settle_epoch(window: Window, epoch: int, leases: Sequence[Lease], now: date
     SettlementLine.objects.bulk_create(lines)
     sender.submit(
         key=settlement.intent_key, role="operator", contract="escrow", function="settle",
-        args=[epoch, words.buyers, words.classes, root, bytes(window.clearing.bundle_hash)],
+        args=[epoch, words.buyers, words.classes, 0, root, bytes(window.clearing.bundle_hash)],
         plan=[posting for line in lines for posting in _postings(line, window)], now=now,
     )  # fmt: skip
     record(

@@ -18,6 +18,7 @@ urlpatterns = [
     path("leases/", views.lease_list, name="leases"),
     path("leases/<uuid:lease_id>/", views.lease_page, name="lease"),
     path("escrow/", views.escrow, name="escrow"),
+    path("escrow/statement/", views.escrow_statement, name="escrow_statement"),
     path("escrow/deposit/", views.deposit, name="deposit"),
     path("escrow/card/", views.card_deposit, name="card_deposit"),
     path("escrow/card/<uuid:key>/", views.card_page, name="card"),

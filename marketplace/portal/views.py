@@ -22,6 +22,7 @@ from marketplace.demand import selectors as demands
 from marketplace.demand.models import STATES as DEMAND_STATES
 from marketplace.demand.services import fund_demand, post_demand, withdraw_demand
 from marketplace.doors import STOP_POLLING, buyer_only, found_or_404, market_time, page_of
+from marketplace.downloads import own_statement
 from marketplace.errors import MarketError
 from marketplace.escrow import cards
 from marketplace.escrow import selectors as leases
@@ -190,6 +191,13 @@ def escrow(request: HttpRequest) -> HttpResponse:
     """What is available, held and locked, and every line that moved it."""
     form = DepositForm(initial={"key": uuid7(market_time(request))}) if settings.DEMO else None
     return _escrow(request, form)
+
+
+@require_safe
+@buyer_only
+def escrow_statement(request: HttpRequest) -> HttpResponse:
+    """Every line of the books on the buyer's accounts, as a file."""
+    return own_statement(request, back="portal:escrow")
 
 
 @require_POST

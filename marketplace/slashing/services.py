@@ -191,7 +191,7 @@ def _confirm_request(case: SlashCase, now: datetime) -> int:
     if intent.state == "reverted":
         case.outcome, case.refusal = "held_back", intent.revert_reason
     else:
-        event = ChainEvent.objects.get(tx_hash=intent.tx_hash, name="SlashRequested")
+        event = ChainEvent.objects.get(tx_hash=intent.tx_hash, name="SlashRequested", final=True)
         case.chain_id_of_request = int(event.args["id"])
         requested_at = datetime.fromtimestamp(chain().block(event.block_number).timestamp, UTC)
         case.executable_at = requested_at + timedelta(hours=DISPUTE_HOURS)

@@ -34,7 +34,7 @@ def test_E2_a_lock_moves_free_money_to_locked_and_commits_it_to_the_class(market
 
 def test_E3_only_the_operator_locks(market: World) -> None:
     for name in ("governance", "pauser", "buyer:1", "stranger"):
-        with refused("escrow: only operator may lock"):
+        with refused("escrow: only operator may"):
             market.lock([(0, 0, USD)], sender=name)
 
     market.lock([(0, 0, USD)])
@@ -316,7 +316,7 @@ def test_a_lock_needs_an_open_window(market: World) -> None:
 
 
 def test_a_window_is_opened_once_by_the_operator_and_ends_in_the_future(market: World) -> None:
-    with refused("escrow: only operator may open"):
+    with refused("escrow: only operator may"):
         market.send("stranger", "escrow", "open_window", 2, market.now + WEEK)
     with refused("escrow: window ends in the past"):
         market.send("operator", "escrow", "open_window", 2, market.now)
@@ -382,4 +382,4 @@ def test_E9_a_full_account_locks_and_settles_without_touching_its_neighbours(wor
     world.settle([buyer_line(1, everything)], [class_line(1, everything)])
 
     assert world.account("buyer:1")["locked"] == 0
-    assert world.node(1)["payable"] + world.call("escrow", "fees") == everything
+    assert world.node(1)["payable"] + world.totals()["fees"] == everything

@@ -382,8 +382,8 @@ def test_escrow_is_bound_once_by_the_deployer(world: World) -> None:
     stake = chain.deploy("deployer", "stake", *arguments(token))
     other = chain.deploy("deployer", "stake", *arguments(token))
     roles = [address_of(name) for name in ("operator", "pauser", "governance", "treasury")]
-    rightful = chain.deploy("deployer", "escrow", token, other, *roles, 0, 0, 0, 0, 0, 0)
-    foreign = chain.deploy("deployer", "escrow", token, stake, *roles, 0, 0, 0, 0, 0, 0)
+    rightful = chain.deploy("deployer", "escrow", token, other, *roles, 0, 0, 0, 0, 1, 0, 0)
+    foreign = chain.deploy("deployer", "escrow", token, stake, *roles, 0, 0, 0, 0, 1, 0, 0)
 
     with refused("stake: only deployer may bind"):
         chain.send("stranger", "stake", "bind_escrow", rightful)
@@ -444,13 +444,14 @@ def test_a_stake_that_could_not_keep_its_promises_is_not_built(
         (1, ZERO, "escrow: a contract is missing"),
         (5, ZERO, "escrow: treasury is missing"),
         (6, 1_001, "escrow: fee is above its maximum"),
+        (9, 1, "escrow: claims after wind-up"),
     ],
 )
 def test_an_escrow_that_could_not_keep_its_promises_is_not_built(
     world: World, position: int, bad: object, sentence: str
 ) -> None:
     roles = [address_of(name) for name in ("operator", "pauser", "governance", "treasury")]
-    good: list[object] = [world.address("token"), world.address("stake"), *roles, 1_000, 0, 0, 0, 0, 0]
+    good: list[object] = [world.address("token"), world.address("stake"), *roles, 1_000, 0, 0, 0, 1, 0, 0]
 
     with refused(sentence):
         world.chain.deploy("deployer", "escrow", *[*good[:position], bad, *good[position + 1 :]])

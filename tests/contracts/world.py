@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from contracts.claims import ClaimTree
 from contracts.eip712 import (
     BenchmarkAttestation,
     ClassAttestation,
@@ -28,7 +29,7 @@ from contracts.parameters import (
     stake_arguments,
     token_arguments,
 )
-from tests.contracts.chain import Chain, Receipt, address_of, sign, sign_all
+from tests.contracts.chain import Chain, Receipt, TestChain, address_of, sign, sign_all
 
 USD = 10**6
 DAY = 86_400
@@ -198,7 +199,7 @@ class World:
         return dict(zip(names, self.call("escrow", "class_of", node_class), strict=True))
 
     def totals(self) -> dict[str, int]:
-        names = ("free", "locked", "committed", "payable", "holdback", "fees", "pool")
+        names = ("free", "locked", "committed", "payable", "holdback", "fees", "pool", "uncovered")
         return dict(zip(names, self.call("escrow", "totals"), strict=True))
 
     def stake_of(self, node_class: int) -> tuple[int, int, int]:
@@ -308,9 +309,26 @@ class World:
         buyers = tuple(body[0] for body, _ in mandates)
         return Batch(receipt.one("Locked").batch, words, buyers, classes, receipt.at)
 
-    def settle(self, buyers: list[int], classes: list[int], epoch: int | None = None) -> Receipt:
+    def settle(
+        self,
+        buyers: list[int],
+        classes: list[int],
+        epoch: int | None = None,
+        *,
+        covered: int = 0,
+        root: bytes = b"r" * 32,
+    ) -> Receipt:
         number = self.call("escrow", "last_epoch") + 1 if epoch is None else epoch
-        return self.send("operator", "escrow", "settle", number, buyers, classes, b"r" * 32, b"b" * 32)
+        return self.send("operator", "escrow", "settle", number, buyers, classes, covered, root, b"b" * 32)
+
+    # ---- when the operator is silent ----
+
+    def tree(self, owed: dict[int, int]) -> ClaimTree:
+        """What each class is owed in total, as the operator publishes it for this escrow."""
+        return ClaimTree(chain_id=TestChain.chain_id, contract=self.address("escrow"), owed=owed)
+
+    def claim(self, tree: ClaimTree, node_class: int, sender: str = "stranger") -> Receipt:
+        return self.send(sender, "escrow", "claim", *tree.proof(node_class).abi())
 
     # ---- slashing ----
 

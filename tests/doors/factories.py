@@ -497,10 +497,10 @@ def _pay_out(market: Market, party: m.Party) -> None:
 def _chain_rows(market: Market) -> None:
     ChainContract.objects.create(name="escrow", address="0x" + "a1" * 20, chain_id=31338, abi_hash="-")
     ChainMark.objects.create(name="indexer", block_number=412, block_hash="0x00")
-    for key in ("lock:1:0", "settle:1"):
+    for nonce, key in enumerate(("lock:1:0", "settle:1"), start=1):
         ChainIntent.objects.create(
             id=uuid7(NOW), key=key, role="operator", contract="escrow", function="lock", to_address="0x", calldata=b"",
-            state="final", nonce=1, tx_hash="0x" + market.hash(key).hex(), block_number=400, created_at=NOW,
+            state="final", nonce=nonce, tx_hash="0x" + market.hash(key).hex(), block_number=400, created_at=NOW,
         )
     m.Progress.objects.create(
         job="demo", phase="A week of delivery, minute by minute", done=11, total=15, updated_at=NOW,

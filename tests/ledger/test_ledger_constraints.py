@@ -77,6 +77,11 @@ def an_intent(**facts: Any) -> ChainIntent:
     return ChainIntent.objects.create(**row | facts)
 
 
+def an_attempt(**facts: Any) -> ChainAttempt:
+    row = {"intent": an_intent(nonce=1), "nonce": 1, "raw": b"", "tx_hash": "0x1", "created_at": START}
+    return ChainAttempt.objects.create(**row | facts)
+
+
 def a_card_intent(**facts: Any) -> CardIntent:
     row = {"id": uuid7(START), "key": "key", "kind": "deposit", "party": PARTY, "cents": 5000, "created_at": START}
     return CardIntent.objects.create(**row | facts)
@@ -163,6 +168,11 @@ BREAKS: dict[str, Callable[[], object]] = {
     "chain_attempt_nonce_is_never_negative": lambda: ChainAttempt.objects.create(
         intent=an_intent(), nonce=-1, raw=b"", tx_hash="0x1", created_at=START
     ),
+    "chain_nonce_belongs_to_one_intent": lambda: [an_intent(key=key, id=uuid7(START), nonce=1) for key in "ab"],
+    "chain_cancel_names_its_person": lambda: an_intent(cancel_asked_at=START),
+    "chain_attempt_kind_is_known": lambda: an_attempt(kind="gift"),
+    "chain_attempt_tip_lies_within_its_fee": lambda: an_attempt(max_fee=1, tip=2),
+    "chain_event_is_booked_when_it_is_final": lambda: an_event(final=False, booked=True),
     "chain_event_is_kept_once": lambda: twice(an_event),
 }
 # Keys and unique columns have names that Django or PostgreSQL gave them.
@@ -171,6 +181,7 @@ UNNAMED_BREAKS: dict[str, Callable[[], object]] = {
     "ledger_epoch_pkey": lambda: [an_epoch(from_seq=first, to_seq=first + 1) for first in (1, 3)],
     "ledger_ledger_asset": lambda: Ledger.objects.create(id=9, asset="USDC6"),
     "ledger_outbox_dedupe_key": lambda: [a_job(id=uuid7(START)) for _ in range(2)],
+    "chain_attempt_keeps_the_nonce_of_its_intent": lambda: an_attempt(nonce=2),
     "ledger_chainintent_key": lambda: [an_intent(id=uuid7(START)) for _ in range(2)],
     "ledger_chainclass_node_class": lambda: [
         ChainClass.objects.create(class_id=id, provider=PARTY, node_class=WINDOW) for id in (1, 2)
@@ -198,7 +209,7 @@ def test_the_database_refuses_each_break(db, name):
 def test_what_is_not_broken_is_accepted(db):
     open_ledgers()
 
-    an_account(), a_transfer(), an_epoch(), a_job(), an_event(), an_intent(), a_card_intent(), a_card_line()
+    an_account(), a_transfer(), an_epoch(), a_job(), an_event(), an_attempt(), a_card_intent(), a_card_line()
     a_bank_account(), a_card_intent(key="payout", kind="payout", scope=WINDOW, reversed_cents=5000)
     ChainAddress.objects.create(address="0x1", party=PARTY, role="buyer")
 

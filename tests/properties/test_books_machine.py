@@ -33,6 +33,7 @@ from ledger.errors import (
 from ledger.ids import uuid_from
 from ledger.models import Account
 from ledger.money import INT64_MAX
+from ledger.poster import post_together
 from ledger.reconcile import check_books
 from ledger.services import Posting, account, expire_holds, halt_ledger, open_ledgers, post_transfers, resume_ledger
 
@@ -201,6 +202,25 @@ class BooksMachine(RuleBasedStateMachine):
     def move_together(self, moves: list[tuple[int, int, int]], is_linked: bool) -> None:
         link = uuid_from("link", self.made) if is_linked else None
         self.send(*(self.make(*move, link=link) for move in moves))
+
+    @rule(
+        groups=st.lists(st.lists(st.tuples(picks, picks, amounts), min_size=1, max_size=2), min_size=2, max_size=4),
+        pick=picks, repeats=st.booleans(), is_linked=st.booleans(),
+    )  # fmt: skip
+    def combine(self, groups: list[list[tuple[int, int, int]]], pick: int, repeats: bool, is_linked: bool) -> None:
+        """Several callers in one run of the poster: each has the answer that it would have had alone, in order."""
+        made = [tuple(self.make(*move) for move in group) for group in groups]
+        if is_linked:
+            made[0] = tuple(replace(posting, link=uuid_from("link", self.made)) for posting in made[0])
+        if repeats and (old := self.known(pick)) is not None:
+            made[-1] = (*made[-1], old)
+        expected = [self.oracle.post(list(group), self.now) for group in made]
+        told = post_together(ledger=LEDGER, groups=made, clock=lambda: self.now)
+        answers = [type(one) if isinstance(one, Exception) else one for one in told]
+        for place, answer in enumerate(answers):
+            if expected[place] is AmountOutOfRange and answer is InsufficientFunds:
+                expected[place] = InsufficientFunds  # both are true of this posting, and either may be named
+        assert answers == expected
 
     @rule(pick=picks, amount=st.integers(1, 60))
     def join_an_old_group(self, pick: int, amount: int) -> None:

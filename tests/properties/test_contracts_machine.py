@@ -137,7 +137,7 @@ class MarketMachine(RuleBasedStateMachine):
             buyer_lines.append(buyer_line(index, gross, back))
             class_lines.append(class_line(node_class, gross, held, back))
         epoch = world.call("escrow", "last_epoch") + 1
-        arguments = (epoch, buyer_lines, class_lines, b"r" * 32, b"b" * 32)
+        arguments = (epoch, buyer_lines, class_lines, 0, b"r" * 32, b"b" * 32)
         self.attempt("settle", "operator", "escrow", "settle", *arguments)
 
     @rule()
@@ -274,7 +274,7 @@ class MarketMachine(RuleBasedStateMachine):
         assert self.world.tokens("operator") == self.world.tokens("veto") == 0, "S5: a bystander gained"
 
     def check_escrow(self, totals: dict[str, int]) -> None:
-        owed = sum(amount for name, amount in totals.items() if name != "committed")
+        owed = sum(amount for name, amount in totals.items() if name not in ("locked", "uncovered"))
         assert self.world.tokens("escrow") == owed, "E1"
 
     def check_sums(self, totals: dict[str, int]) -> None:

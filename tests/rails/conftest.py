@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from ledger.rails.base import Chain
 from ledger.rails.store import MemoryStore
 from ledger.reconcile import check_books
 from ledger.services import USDC6_LEDGER, open_ledgers
+from tests.rails.anvil import Anvil, anvil_program
 from tests.rails.card_desk import Desk
 from tests.rails.processor import Processor, running
 
@@ -31,12 +32,15 @@ class Clock:
     """The time of one test; it moves when told to."""
 
     now: datetime = START
+    follower: Callable[[float], None] | None = None
 
     def __call__(self) -> datetime:
         return self.now
 
     def forward(self, **span: float) -> datetime:
         self.now += timedelta(**span)
+        if self.follower is not None:
+            self.follower(timedelta(**span).total_seconds())
         return self.now
 
 
@@ -110,6 +114,41 @@ def rails(
     deploy.ensure_deployed(clock.now)
     yield chain
     evm.use_chain(None)
+
+
+@pytest.fixture(scope="session")
+def anvil_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Anvil]:
+    """A real node of another make; skipped, with the reason, only where npm cannot bring it."""
+    program = anvil_program()
+    with Anvil(program, START) as node:
+        yield node
+
+
+@pytest.fixture
+def anvil(
+    transactional_db: None, keys: Path, clock: Clock, settings: Any, anvil_process: Anvil
+) -> Iterator[Anvil]:
+    """Our contracts on anvil, reached through CHAIN_URL, and empty books. A block is final 16 blocks later."""
+    node = anvil_process
+    settings.CHAIN_URL = node.url
+    evm.use_chain(None)
+    evm.close_all()
+    open_ledgers()
+    node.begin(lambda: deploy.ensure_deployed(clock.now))
+    deploy.ensure_deployed(clock.now)
+    clock.follower = node.pass_time
+    yield node
+    node.rpc("evm_setAutomine", True)
+    evm.close_all()
+
+
+@pytest.fixture(params=["embedded", "anvil"])
+def either(request: pytest.FixtureRequest, transactional_db: None) -> Chain:
+    """Our contracts on the embedded chain, then on anvil: the same tests on both."""
+    if request.param == "embedded":
+        return request.getfixturevalue("rails")  # type: ignore[no-any-return]
+    request.getfixturevalue("anvil")
+    return evm.chain()
 
 
 @pytest.fixture

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from drf_spectacular.utils import extend_schema, extend_schema_field
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.response import Response
 
+from ledger.export_files import MEDIA_TYPES
+from ledger.exports import StatementExport
 from ledger.selectors import StatementLine, statement
 from marketplace.api.fields import Micros, id_text
 from marketplace.api.paging import choice, page_by_place, page_by_time, parameters
@@ -15,6 +18,7 @@ from marketplace.api.reads import AccountBalance, balances_of, leases_of
 from marketplace.api.schema import CURSOR, LIMIT, WINDOW, page_of, parameter
 from marketplace.api.shapes import LeaseOut
 from marketplace.api.views import ApiView, ListMixin, found, key_of, window_filter
+from marketplace.downloads import asked_file, send_export
 from marketplace.escrow.models import LEASE_STATES
 
 # An account is kept for a window or for a node class; which of the two its code says.
@@ -111,3 +115,30 @@ class StatementList(ListMixin, ApiView):
     def get(self, request: Any) -> Response:
         """Every movement on your accounts, newest first, with running balances."""
         return self.page(request, page_by_place(statement(request.party.pk), self.query(request)))
+
+
+FORMAT = parameter("format", "`csv` when left out, or `parquet`", MEDIA_TYPES)
+FROM_SEQ = OpenApiParameter("from_seq", OpenApiTypes.INT64, description="the first transfer's number; 1 when left out")
+TO_SEQ = OpenApiParameter("to_seq", OpenApiTypes.INT64, description="the last one's; the newest when left out")
+FILE_WORDS = (
+    "Whole micro-USD. In the manifest, per account code, `opening_micros + change_micros = closing_micros`, which is "
+    "your balance at `to_seq`. The books are append-only: the same range is the same rows at any later time."
+)
+MANIFEST = OpenApiParameter(
+    "Export-Manifest", OpenApiTypes.STR, OpenApiParameter.HEADER, response=[200],
+    description="JSON: range of numbers, rows, and sums by account; it stands inside the file too",
+)  # fmt: skip
+
+
+class StatementFile(ApiView):
+    @extend_schema(
+        operation_id="export_statement", tags=["money"], description=FILE_WORDS,
+        parameters=[FORMAT, FROM_SEQ, TO_SEQ, MANIFEST],
+        responses={(200, media): OpenApiResponse(OpenApiTypes.BINARY, "the file") for media in
+                   (text.partition(";")[0] for text in MEDIA_TYPES.values())},
+    )  # fmt: skip
+    def get(self, request: Any) -> Any:
+        """Your statement as a file, oldest line first, with a manifest to check it by."""
+        format, span = asked_file(parameters(request, ("format", "from_seq", "to_seq")))
+        export = StatementExport(request.party.pk, span)
+        return send_export(request._request, export, format, owner=request.party.slug)

@@ -22,8 +22,8 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        only = "check only a bundle: clearing PATH; or only the books: ledger"
-        parser.add_argument("what", nargs="?", choices=("clearing", "ledger"), help=only)
+        only = "check only a bundle: clearing PATH; only the books: ledger; or rebuild them from the chain: chain"
+        parser.add_argument("what", nargs="?", choices=("clearing", "ledger", "chain"), help=only)
         parser.add_argument("path", nargs="?", type=Path, help="folder or .zip of the bundle")
         parser.add_argument("--replay", action="store_true", help="clear the bundle's lines again, compare every byte")
         parser.add_argument("--demo", action="store_true", help="of the last demo instead of the live market")
@@ -38,8 +38,8 @@ class Command(BaseCommand):
             return
         if demo:
             use_demo_database(fresh=False)
-        if what == "ledger":
-            self.check_books()
+        if what in ("ledger", "chain"):
+            self.check_books() if what == "ledger" else self.rebuild_from_chain()
             return
         if "marketplace_window" not in connection.introspection.table_names():
             raise CommandError("There is no market here yet; `manage.py up` or `manage.py demo` makes one.")
@@ -71,6 +71,19 @@ class Command(BaseCommand):
         self.stdout.write(f"{transfers} transfers, {len(findings)} invariants checked, {broken} broken")
         if broken:
             raise CommandError("The books are not what their history says.", returncode=1)
+
+    def rebuild_from_chain(self) -> None:
+        """Read the chain from its first block, book everything again and compare; nothing is changed."""
+        from ledger.rails.rebuild import rebuild
+
+        if "ledger_chainmark" not in connection.introspection.table_names():
+            raise CommandError("There are no books here yet; `manage.py up` or `manage.py demo` makes some.")
+        findings = rebuild(now=clock.now())
+        evm.close_all()
+        for found in findings:
+            self.stdout.write(f"{'ok    ' if found.ok else 'BROKEN'}  {found.invariant}: {found.detail}")
+        if any(not found.ok for found in findings):
+            raise CommandError("The books are not what the chain says.", returncode=1)
 
     def check_bundle(self, path: Path | None) -> None:
         """Check one public bundle as an outsider would."""
