@@ -18,12 +18,13 @@ do $$ declare
 begin
     for each in select tablename from pg_tables where schemaname = 'public'
                    and tablename ~ '^(marketplace|auth|django)_' and tablename <> 'django_migrations' loop
-        execute format('grant select, insert, update, delete on %I to grove_app', each);
+        execute format('grant select, insert, update on %I to grove_app', each);
     end loop;
 end $$;
 grant select on django_migrations to grove_app;
+grant delete on django_session, marketplace_rememberedreply to grove_app;  -- what has run out, and nothing else
 grant usage on all sequences in schema public to grove_app;
-""" + "".join(f"revoke update, delete on marketplace_{table} from grove_app;\n" for table in KEPT)
+""" + "".join(f"revoke update on marketplace_{table} from grove_app;\n" for table in KEPT)
 REVOKE = """
 do $$ declare
     each text;

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -271,6 +272,29 @@ def test_on_a_server_of_yours_the_product_has_its_own_login_or_becomes_the_role(
     monkeypatch.setenv("DATABASE_PRODUCT_URL", "mysql://grove_app:q@db.example/market")
     with pytest.raises(BadSetting, match="DATABASE_PRODUCT_URL"):
         postgres.django_database(home)
+
+
+def test_only_a_login_of_the_products_own_stays_the_product_when_the_role_is_reset(
+    monkeypatch: pytest.MonkeyPatch, users: Users, home: Path
+) -> None:
+    users().server()
+    logins = {role: postgres.django_database(home, role=role) for role in ("owner", "product")}
+    urls = {role: f"postgresql://{quote(of['USER'])}:{quote(of['PASSWORD'])}@/grove?host={quote(of['HOST'])}"
+            for role, of in logins.items()}  # fmt: skip
+    ask = "SELECT current_user"
+
+    monkeypatch.setenv("DATABASE_URL", urls["owner"])
+    with connect_as("product", home) as connection:
+        assert connection.execute(ask).fetchone() == ("grove_app",)
+        connection.execute("RESET ROLE; SET ROLE NONE")
+        assert connection.execute(ask).fetchone() == ("app",)  # which is why the go-live list refuses it
+
+    monkeypatch.setenv("DATABASE_PRODUCT_URL", urls["product"])
+    with connect_as("product", home) as connection:
+        connection.execute("RESET ROLE; SET ROLE NONE")
+        assert connection.execute(ask).fetchone() == ("grove_app",)
+    with connect_as("owner", home) as connection:
+        assert connection.execute(ask).fetchone() == ("app",)
 
 
 def test_a_server_that_was_never_told_the_owners_login_serves_and_cannot_migrate(
