@@ -44,7 +44,10 @@ class Home:
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def environment(self, **more: str) -> dict[str, str]:
-        leads_elsewhere = ("DATABASE_URL", "DATABASE_NAME", "GROVE_FAULTS", "PGOPTIONS", "SECRET_KEY")
+        leads_elsewhere = (
+            "DATABASE_URL", "DATABASE_PRODUCT_URL", "DATABASE_ROLE", "DATABASE_NAME", "GROVE_FAULTS", "PGOPTIONS",
+            "SECRET_KEY",
+        )  # fmt: skip
         kept = {name: value for name, value in os.environ.items() if name not in leads_elsewhere}
         return kept | {"GROVE_HOME": str(self.folder), "NO_BOOTSTRAP": "1"} | more
 
