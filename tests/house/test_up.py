@@ -61,7 +61,10 @@ def children(home: Path) -> list[int]:
 
 
 def who_works_in(home: Path) -> set[str]:
-    """Return every role that is connected to the server, once each of the product's servers has been seen there."""
+    """Return every role that is connected to the server, once each of the product's servers has been seen there.
+
+    One that still gives its password has no role yet.
+    """
     servers, found = {"grove web", "grove worker", "grove cards"}, []
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     with psycopg.connect(**postgres.maintenance_fields(home), autocommit=True) as connection:
@@ -69,7 +72,7 @@ def who_works_in(home: Path) -> set[str]:
             time.sleep(0.1)
             found = connection.execute(
                 "select application_name, usename from pg_stat_activity "
-                "where backend_type = 'client backend' and pid <> pg_backend_pid()"
+                "where backend_type = 'client backend' and pid <> pg_backend_pid() and usename is not null"
             ).fetchall()
     assert servers <= {name for name, _ in found}, found
     return {role for _, role in found}
