@@ -21,7 +21,7 @@ GOALS = {"settle": 900, "payee_side": 900, "life": 5_000, "distinct_over_floor":
 # (leases, buyers, payees)
 SHARED, SHARED_WIDE, DISTINCT = (LEASES, 10, 50), (LEASES, 50, 50), (LEASES, 1, LEASES)
 CASES = (SHARED, (LEASES, 25, 50), SHARED_WIDE, (100, 20, 20), (10, 5, 5), DISTINCT)
-# Measured once with solc 0.8.28 and OpenZeppelin 5.2 where the source is Solidity; constants, not measured here.
+# Constants of an earlier study, not measured here.
 PEERS = {
     "disperse_per_payee_at_500": (9_767, "Disperse, disperseToken to 500 payees"),
     "golem_gntb_per_payee_at_500": (7_983, "Golem GNTB.batchTransfer to 500 payees; it is the token itself"),
