@@ -85,6 +85,9 @@ def bundle(window: uint32, bundle_hash: bytes32):
 def enact(action: uint8, subject: address, figure: uint256):
     """
     @notice Make a scheduled change: 1 replaces the anchor key by `subject`.
+    @param action What to change.
+    @param subject The address concerned, as scheduled.
+    @param figure The number concerned, as scheduled.
     """
     governed._take(action, subject, figure)
     assert action == SET_POSTER, "anchor: no such action"

@@ -745,6 +745,9 @@ def enact(action: uint8, subject: address, figure: uint256):
     """
     @notice Make a scheduled change: 1 operator = subject, 2 pauser = subject, 3 unproven cap = figure,
             4 hourly settle limit = figure.
+    @param action What to change.
+    @param subject The address concerned, as scheduled.
+    @param figure The number concerned, as scheduled.
     """
     governed._take(action, subject, figure)
     assert action >= SET_OPERATOR and action <= SET_SETTLE_LIMIT, "escrow: no such action"
@@ -765,6 +768,7 @@ def enact(action: uint8, subject: address, figure: uint256):
 def account_of(buyer: address) -> (uint32, uint64, uint64, uint64, uint64):
     """
     @notice (index, free, locked, spent under the current nonce, nonce) of a buyer; index 0 means no account.
+    @param buyer The buyer.
     """
     index: uint32 = self.index_of[buyer]
     account: uint256 = self._account[convert(index, uint256)]
@@ -782,6 +786,7 @@ def account_of(buyer: address) -> (uint32, uint64, uint64, uint64, uint64):
 def class_of(node_class: uint64) -> (uint64, uint64, uint64, uint64):
     """
     @notice (committed, payable, holdback, gross credited since ever) of a class.
+    @param node_class The class.
     """
     standing: uint256 = self._class[node_class]
     return (
@@ -840,6 +845,7 @@ def last_seen_at() -> uint64:
 def held_since(node_class: uint64) -> uint256:
     """
     @notice From when the holdback delay of a class counts (unix seconds).
+    @param node_class The class.
     """
     return self._held_since[node_class]
 
@@ -849,6 +855,7 @@ def held_since(node_class: uint64) -> uint256:
 def batch_info(batch: uint32) -> (uint64, uint32, uint64):
     """
     @notice (locked_at, window, total) of a lock batch; all 0 if there is none.
+    @param batch Number of the lock batch, from 1.
     """
     word: uint256 = self._batch[batch]
     return (self._field(word, 0), convert((word >> 64) & (2**32 - 1), uint32), self._field(word, 96))
@@ -865,6 +872,11 @@ def line_of(
 ) -> IEscrow.Line:
     """
     @notice What a line of a lock batch says, checked against the batch's hash.
+    @param batch Number of the lock batch, from 1.
+    @param line Position in its lines, from 0.
+    @param buyers Buyer of each mandate of the batch, in order.
+    @param classes The batch's classes, in order.
+    @param lines The batch's lines, as locked.
     @return Buyer, class, amount, window and time of the lock.
     """
     return self._line(batch, line, buyers, classes, lines)

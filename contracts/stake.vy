@@ -713,6 +713,9 @@ def enact(action: uint8, subject: address, figure: uint256):
     @notice Make a scheduled change: 1 pauser, 2 veto role = subject; 10, 11, 12 seat subject as the signer of
             organisation `figure` among verifiers, compliance, slashers (figure 0 takes its seat away); 20, 21, 22
             their quorum = figure; 30 the organisation of provider `subject` = figure.
+    @param action What to change.
+    @param subject The address concerned, as scheduled.
+    @param figure The number concerned, as scheduled.
     """
     governed._take(action, subject, figure)
     number: uint8 = convert(figure, uint8)
@@ -736,6 +739,7 @@ def enact(action: uint8, subject: address, figure: uint256):
 def words(classes: DynArray[uint64, 64]) -> DynArray[uint256, 64]:
     """
     @notice The class words that lock reads; layout as `class_info`.
+    @param classes Node classes; unknown ones have the word 0.
     """
     found: DynArray[uint256, 64] = []
     for node_class: uint64 in classes:
@@ -748,6 +752,7 @@ def words(classes: DynArray[uint64, 64]) -> DynArray[uint256, 64]:
 def state_of(node_class: uint64) -> uint8:
     """
     @notice 0 REGISTERED, 1 PROBATION, 2 PROVEN; computed from the clock.
+    @param node_class The class.
     """
     word: uint256 = self.class_info[node_class]
     if (word >> _PROVEN_UNTIL_AT) & _M40 >= block.timestamp:
@@ -762,6 +767,7 @@ def state_of(node_class: uint64) -> uint8:
 def stake_of(node_class: uint64) -> (uint64, uint64, uint64):
     """
     @notice (bonded, unbonding, release_at) of a class.
+    @param node_class The class.
     """
     word: uint256 = self._stake[node_class]
     return (
@@ -774,6 +780,7 @@ def stake_of(node_class: uint64) -> (uint64, uint64, uint64):
 def open_requests(node_class: uint64) -> uint256:
     """
     @notice How many slash requests keep the class's stake from being withdrawn.
+    @param node_class The class.
     """
     return self._stake[node_class] >> 192
 
@@ -783,6 +790,7 @@ def open_requests(node_class: uint64) -> uint256:
 def intervals_of(node_class: uint64) -> (bytes32[4], uint256[4], uint256[4]):
     """
     @notice (spec, armed at, expires) of the last four proof intervals, in no order; armed at 0 means none.
+    @param node_class The class.
     """
     armed_at: uint256[4] = empty(uint256[4])
     expires: uint256[4] = empty(uint256[4])
@@ -797,6 +805,9 @@ def intervals_of(node_class: uint64) -> (bytes32[4], uint256[4], uint256[4]):
 def armed(node_class: uint64, locked_at: uint256, breach_at: uint256) -> bool:
     """
     @notice Whether one proof interval covers the lock and the breach: whether this lease is slashable.
+    @param node_class The class.
+    @param locked_at When the lease was locked (unix seconds).
+    @param breach_at When it was broken (unix seconds).
     """
     return self._armed(node_class, locked_at, breach_at)
 
@@ -806,6 +817,7 @@ def armed(node_class: uint64, locked_at: uint256, breach_at: uint256) -> bool:
 def slash_of(id: uint256) -> Slash:
     """
     @notice A slash request; state 1 requested, 2 disputed, 3 upheld, 4 vetoed, 5 executed, 6 lapsed, 0 none.
+    @param id Number of the request, from 1.
     """
     return self._slashes[id]
 
@@ -815,6 +827,9 @@ def slash_of(id: uint256) -> Slash:
 def check_verdict(digest: bytes32, node_class: uint64, signatures: DynArray[domain.Signature, 9]) -> bool:
     """
     @notice Revert unless the slash panel signed the digest; escrow asks before it forfeits holdback.
+    @param digest EIP-712 digest, of the caller's domain.
+    @param node_class The class judged: its provider's own signature does not count.
+    @param signatures Of the slash panel, strictly rising by signer.
     """
     self._check_quorum(SLASHERS, digest, self.provider_of[node_class], signatures)
     return True

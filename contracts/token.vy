@@ -48,6 +48,8 @@ def __init__(name_: String[32], symbol_: String[8], minter_: address):
 def transfer(to: address, amount: uint256) -> bool:
     """
     @notice Move the caller's tokens.
+    @param to Who gets them; not the zero address.
+    @param amount Micro-units, at most the caller's balance.
     """
     self._move(msg.sender, to, amount)
     return True
@@ -57,6 +59,9 @@ def transfer(to: address, amount: uint256) -> bool:
 def transferFrom(owner: address, to: address, amount: uint256) -> bool:
     """
     @notice Move an owner's tokens within the allowance it gave the caller; a maximal allowance never falls.
+    @param owner Whose tokens move.
+    @param to Who gets them; not the zero address.
+    @param amount Micro-units, at most the allowance and the owner's balance.
     """
     allowed: uint256 = self.allowance[owner][msg.sender]
     assert allowed >= amount, "token: allowance is too small"
@@ -70,6 +75,8 @@ def transferFrom(owner: address, to: address, amount: uint256) -> bool:
 def approve(spender: address, amount: uint256) -> bool:
     """
     @notice Let a spender move up to `amount` of the caller's tokens.
+    @param spender Who may move them.
+    @param amount Micro-units; replaces an earlier allowance.
     """
     self._approve(msg.sender, spender, amount)
     return True
@@ -79,6 +86,13 @@ def approve(spender: address, amount: uint256) -> bool:
 def permit(owner: address, spender: address, amount: uint256, deadline: uint256, v: uint8, r: bytes32, s: bytes32):
     """
     @notice Approve by the owner's signature instead of its transaction (EIP-2612).
+    @param owner Who signed.
+    @param spender Who may move the owner's tokens.
+    @param amount Micro-units; replaces an earlier allowance.
+    @param deadline Last moment to bring it (unix seconds).
+    @param v Of the signature: 27 or 28.
+    @param r Of the signature.
+    @param s Of the signature; the lower of the two valid ones.
     """
     assert block.timestamp <= deadline, "token: permit has expired"
     nonce: uint256 = self.nonces[owner]
@@ -92,6 +106,8 @@ def permit(owner: address, spender: address, amount: uint256, deadline: uint256,
 def mint(to: address, amount: uint256):
     """
     @notice Make tokens out of nothing; the faucet of a test chain.
+    @param to Who gets them; not the zero address.
+    @param amount Micro-units.
     """
     assert msg.sender == minter, "token: only the minter may mint"
     assert to != empty(address), "token: recipient is the zero address"

@@ -60,6 +60,9 @@ def schedule(action: uint8, subject: address, figure: uint256):
 def cancel(action: uint8, subject: address, figure: uint256):
     """
     @notice Take back an announced change.
+    @param action As scheduled.
+    @param subject As scheduled.
+    @param figure As scheduled.
     """
     assert msg.sender == self.governance, "governed: only governance may"
     self._clear(action, subject, figure)

@@ -1,7 +1,7 @@
 """The process that measures gas: real bytecode and real signatures on the test chain, one transaction a figure.
 
-A case runs three rounds of lock and settle in one market; the last is counted, so every slot it writes was used before.
-Deploying, funding and attesting are not counted.
+All cases run in one market in which every slot that a case writes was used before. Deploying, funding and attesting are
+not counted; a settle posts a new root each time, as an operator does.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from tests.contracts.chain import address_of
 from tests.contracts.world import DELAYS, USD, World, buyer_line, class_line, lock_line
 
 LEASE = 20 * USD
-ROUNDS = 3
 PLENTY = 2**62
-CALL_MAX = 64  # classes in one lock call
+CALL_MAX = 64  # classes in one call of lock or settle
 DAY = 86_400
+
+Pairs = Sequence[tuple[int, int]]  # (buyer, payee) of each lease, from 0
 
 
 class Market:
-    """Enough funded buyers and proven classes for the largest case."""
+    """Funded buyers and proven classes, each with money locked and settled once."""
 
     def __init__(self, buyers: int, classes: int) -> None:
         self.world = world = World.deployed()
@@ -39,16 +40,17 @@ class Market:
         world.mint("stranger", PLENTY, "escrow")
         for name in self.buyers:
             world.send("stranger", "escrow", "deposit", address_of(name), PLENTY // (2 * buyers))
+        self.round([(number % buyers, number % classes) for number in range(max(buyers, classes))])
 
-    def round(self, pairs: Sequence[tuple[int, int]], per_call: int) -> tuple[int, int]:
-        """Lock and settle a lease between each (buyer, payee); return the gas of the locks and of the settlements."""
+    def round(self, pairs: Pairs) -> tuple[int, int]:
+        """Lock and settle a lease between each pair; return the gas of the locks and of the settlements."""
         self.window += 1
         self.world.open_window(self.window, DAY)
-        locked = sum(self.lock(part) for part in parts(pairs, CALL_MAX))
-        settled = sum(self.settle(part) for part in parts(pairs, per_call))
+        locked = sum(self.lock(part) for part in parts(pairs))
+        settled = sum(self.settle(part) for part in parts(pairs))
         return locked, settled
 
-    def lock(self, pairs: Sequence[tuple[int, int]]) -> int:
+    def lock(self, pairs: Pairs) -> int:
         """Gas of one lock call with one line for each lease."""
         buyers, payees = sorted({b for b, _ in pairs}), sorted({p for _, p in pairs})
         nonce = self.window * 10_000 + payees[0]  # of the same window a later call has the higher payees
@@ -59,13 +61,21 @@ class Market:
         classes = [payee + 1 for payee in payees]
         return self.world.send("operator", "escrow", "lock", self.window, mandates, classes, lines).gas
 
-    def settle(self, pairs: Sequence[tuple[int, int]]) -> int:
+    def settle(self, pairs: Pairs) -> int:
         """Gas of one settle call: one word for each buyer and each payee."""
         debits, gross = Counter(b for b, _ in pairs), Counter(p for _, p in pairs)
+        epoch = self.world.call("escrow", "last_epoch") + 1
         return self.world.settle(
             [buyer_line(b + 1, debits[b] * LEASE) for b in sorted(debits)],
             [class_line(p + 1, gross[p] * LEASE) for p in sorted(gross)],
+            epoch,
+            root=b"r" * 24 + epoch.to_bytes(8, "big"),
         ).gas
+
+    def buyer_line_gas(self) -> int:
+        """What one buyer more costs in a settle call."""
+        one, two = ([(buyer, payee) for payee in range(4) for buyer in range(count)] for count in (1, 2))
+        return self.round(two)[1] - self.round(one)[1]
 
     def payout(self, payees: Iterable[int]) -> float:
         """Gas of one withdrawal for a payee that has withdrawn before, on average."""
@@ -75,37 +85,40 @@ class Market:
 
 def pairs_of(leases: int, buyers: int, payees: int) -> list[tuple[int, int]]:
     """Spread leases over buyers and payees so that no two lie between the same pair and every payee has some."""
-    pairs = [(lease % buyers, (lease // buyers + lease % buyers) % payees) for lease in range(leases)]
+    each = -(-leases // buyers)  # a buyer's payees are neighbours; the next buyer's begin where they end
+    pairs = [(lease % buyers, (lease // buyers + lease % buyers * each) % payees) for lease in range(leases)]
     assert len(set(pairs)) == leases
     assert {payee for _, payee in pairs} == set(range(payees))
     return pairs
 
 
-def parts(pairs: Sequence[tuple[int, int]], payees_max: int) -> Iterator[list[tuple[int, int]]]:
-    """Cut into calls of so many payees."""
+def parts(pairs: Pairs) -> Iterator[list[tuple[int, int]]]:
+    """Cut into calls of as many payees as one call takes."""
     last = max(payee for _, payee in pairs)
-    for first in range(0, last + 1, payees_max):
-        yield [pair for pair in pairs if first <= pair[1] < first + payees_max]
+    for first in range(0, last + 1, CALL_MAX):
+        part = [pair for pair in pairs if first <= pair[1] < first + CALL_MAX]
+        if part:
+            yield part
 
 
-def measure(leases: int, buyers: int, payees: int, per_call: int) -> dict[str, Any]:
-    """Measure one case in a market of its own."""
-    market = Market(buyers, payees)
+def measure(market: Market, leases: int, buyers: int, payees: int) -> dict[str, int]:
+    """Measure one case; `calls` is how many settle calls it took, `lines` how many buyer lines these had."""
     pairs = pairs_of(leases, buyers, payees)
-    for _ in range(ROUNDS):
-        locked, settled = market.round(pairs, per_call)
-    return {"leases": leases, "payees": payees, "buyers": buyers, "lock": locked, "settle": settled}
+    locked, settled = market.round(pairs)
+    cut = list(parts(pairs))
+    return {
+        "leases": leases, "payees": payees, "buyers": buyers, "lock": locked, "settle": settled, "calls": len(cut),
+        "lines": sum(len({buyer for buyer, _ in part}) for part in cut),
+    }  # fmt: skip
 
 
-def measure_withdrawals() -> dict[str, float]:
+def measure_withdrawals(market: Market) -> dict[str, float]:
     """Gas of a payout, a claim and a plain transfer of the token, each into slots that were used before."""
-    market = Market(2, 8)
-    pairs = pairs_of(16, 2, 8)
+    world, pairs = market.world, pairs_of(16, 2, 8)
     for _ in range(2):
-        market.round(pairs, CALL_MAX)
+        market.round(pairs)
         payout = market.payout(range(8))
-    market.round(pairs, CALL_MAX)
-    world = market.world
+    market.round(pairs)
     world.mint("stranger", 10 * USD, "escrow")
     for _ in range(2):
         transfer = world.send("stranger", "token", "transfer", address_of("host:1"), USD).gas
@@ -121,12 +134,12 @@ def measure_withdrawals() -> dict[str, float]:
     return {"payout_per_payee": payout, "claim": sum(claims) / len(claims), "erc20_transfer": transfer}
 
 
-def main() -> None:
-    """Measure the asked cases."""
-    asked = process.request()
-    cases = [measure(*case) for case in asked["cases"]]
-    process.answer({"cases": cases, "single": measure_withdrawals()})
+def measure_all(cases: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """Measure cases of (leases, buyers, payees) in one market, and what is not settled in bulk."""
+    market = Market(max(case[1] for case in cases), max(case[2] for case in cases))
+    measured = [measure(market, *case) for case in cases]
+    return {"cases": measured, "buyer_line": market.buyer_line_gas(), "single": measure_withdrawals(market)}
 
 
 if __name__ == "__main__":
-    main()
+    process.answer(measure_all(process.request()["cases"]))

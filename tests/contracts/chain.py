@@ -160,7 +160,10 @@ class Chain:
         return twin
 
     def deploy(self, sender: str, contract: str, *args: Any) -> str:
-        artifact: Artifact = load(contract)
+        return self.deploy_build(sender, load(contract), *args)
+
+    def deploy_build(self, sender: str, artifact: Artifact, *args: Any) -> str:
+        """Deploy what was compiled elsewhere under the artefact's name."""
         types = [
             _type_of(each)
             for entry in artifact.abi
@@ -168,8 +171,8 @@ class Chain:
             for each in entry["inputs"]
         ]
         computation, _ = self._mine(sender, b"", artifact.bytecode + encode(types, args))
-        self.addresses[contract] = to_checksum_address(computation.msg.storage_address)
-        return self.addresses[contract]
+        self.addresses[artifact.name] = to_checksum_address(computation.msg.storage_address)
+        return self.addresses[artifact.name]
 
     def send(self, sender: str, contract: str, function: str, *args: Any) -> Receipt:
         """Mine one transaction in a block at `now`; raises Reverted. The next block is a second later."""

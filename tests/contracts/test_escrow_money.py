@@ -1,10 +1,22 @@
 """Buyers' and providers' money: deposits, withdrawals, fees, pause."""
 
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from contracts import compile as compiler
+from contracts.artifacts import Artifact, load
 from contracts.eip712 import Permit
+from contracts.parameters import token_arguments
 from tests.contracts.chain import address_of, refused, sign
+from tests.contracts.gas_calls import another_stake, built_for
 from tests.contracts.world import USD, World, buyer_line, class_line, fee_of
 
 ZERO = "0x" + "00" * 20
+FAUCET = address_of("faucet")
 
 
 def test_a_deposit_opens_an_account_with_an_index(world: World) -> None:
@@ -137,6 +149,35 @@ def test_E1_tokens_sent_unasked_belong_to_nobody(market: World) -> None:
     assert market.tokens("escrow") == totals["free"] + 5
     market.deposit("buyer:1", 1)
     assert market.totals()["free"] == totals["free"] + 1
+
+
+def test_E1_S1_of_a_fee_taking_token_what_arrived_is_credited(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.chain.deploy_build("deployer", fee_taking_token(tmp_path, monkeypatch), *token_arguments(minter=FAUCET))
+    stake = world.chain.deploy("deployer", "stake", *another_stake(world))
+    world.chain.deploy("deployer", "escrow", *built_for(world, stake))
+    world.attest_class(node_class=1, provider="provider:1", signers=world.panel("slasher"))
+
+    world.deposit("buyer:1", 100 * USD)
+    world.bond(node_class=1, amount=100 * USD)
+
+    assert world.account("buyer:1")["free"] == world.tokens("escrow") == 99 * USD
+    assert world.stake_of(1)[0] == world.tokens("stake") == 99 * USD
+
+
+def fee_taking_token(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Artifact:
+    """Our token, but a hundredth of each transfer is lost on the way."""
+    sources = folder / "contracts"
+    shutil.copytree(compiler.SOURCES, sources, ignore=shutil.ignore_patterns("*.py", "build", "__pycache__"))
+    text = (sources / "token.vy").read_text(encoding="utf-8")
+    whole = "self.balanceOf[to] += amount\n    log IERC20.Transfer(sender=owner"
+    assert text.count(whole) == 1
+    (sources / "token.vy").write_text(text.replace("+= amount\n    log IERC20.Transfer(sender=owner",
+                                                   "+= amount - amount // 100\n    log IERC20.Transfer(sender=owner"))
+    monkeypatch.setattr(compiler, "SOURCES", sources)
+    built = json.loads(compiler.compiled("token"))
+    return replace(load("token"), bytecode=bytes.fromhex(built["bytecode"].removeprefix("0x")))
 
 
 def test_E9_more_tokens_than_a_field_holds_are_refused(world: World) -> None:

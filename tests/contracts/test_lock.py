@@ -267,6 +267,18 @@ def test_E7_a_mandate_for_another_contract_or_chain_is_refused(market: World) ->
     market.lock([(0, 0, USD)], mandates=[market.mandate("buyer:1")])
 
 
+def test_E7_a_forked_chain_takes_nothing_that_was_signed_for_the_old_one(
+    market: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = market.mandate("buyer:1")
+    monkeypatch.setattr(TestChain, "chain_id", TestChain.chain_id + 1)
+
+    with refused("escrow: mandate not by its buyer"):
+        market.lock([(0, 0, USD)], mandates=[before])
+
+    market.lock([(0, 0, USD)], mandates=[market.mandate("buyer:1")])
+
+
 def test_E7_malleable_and_void_signatures_are_refused(market: World) -> None:
     body, (v, r, s) = market.mandate("buyer:1")
     high = (HIGH_ORDER - int.from_bytes(s, "big")).to_bytes(32, "big")
@@ -383,3 +395,24 @@ def test_E9_a_full_account_locks_and_settles_without_touching_its_neighbours(wor
 
     assert world.account("buyer:1")["locked"] == 0
     assert world.node(1)["payable"] + world.totals()["fees"] == everything
+
+
+def test_E9_what_a_class_was_credited_since_ever_never_wraps_into_nothing(world: World) -> None:
+    world.attest_class(node_class=1, provider="provider:1", exposure_cap=2**64 - 1)
+    world.enact("escrow", 3, "nobody", 2**64 - 1)
+    world.enact("escrow", 4, "nobody", 2**64 - 1)
+    world.open_window(1)
+    everything = 2**64 - 1
+    world.deposit("buyer:1", everything)
+    world.lock([(0, 0, everything)], mandates=[world.mandate("buyer:1", max_spend=everything)])
+    world.settle([buyer_line(1, everything)], [class_line(1, everything)])
+    world.send("stranger", "escrow", "withdraw_for", 1)
+    world.deposit("buyer:2", USD)
+    world.lock([(0, 0, USD)], mandates=[world.mandate("buyer:2")])
+    world.travel(3_600)
+
+    with refused("escrow: field overflows"):
+        world.settle([buyer_line(2, 1)], [class_line(1, 1)])
+
+    world.settle([buyer_line(2, 0, USD)], [class_line(1, 0, 0, USD)])
+    assert world.node(1) == {"committed": 0, "payable": 0, "holdback": 0, "credited": everything}

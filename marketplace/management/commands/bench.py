@@ -16,6 +16,7 @@ from django.core.management.base import BaseCommand, CommandError
 # what they need besides the product is installed for developers only.
 BENCHMARKS = {
     "clearing": "tests.benchmarks.clearing",
+    "gas": "tests.benchmarks.gas",
     "ledger": "tests.benchmarks.ledger",
 }
 

@@ -1,0 +1,1 @@
+"""Mutants of the contracts: `python -m tests.contracts.mutants`."""
