@@ -43,6 +43,7 @@ RULES = ("deposit", "withdraw", "lock", "settle", "settle_covering", "sign_of_li
 RULE_OF = {"settle_covering": "settle", "sign_of_life": "settle", "claim_held_back": "claim"}
 STEPS_OF_ONE_MARKET = 80
 SLOTS_MAX = 64
+CALLS_BEFORE_WIND_UP = 30  # so that claims are made and covered before
 CALLS_BETWEEN_LOCKS = 10  # a lock takes the EVM as long as ten other calls
 RICH = 10**15
 PROVEN_UNTIL_AT = 88  # bit of a class word
@@ -131,12 +132,13 @@ class EscrowMachine(RuleBasedStateMachine):
         self.chain, self.escrow = QuickChain(chain), deepcopy(escrow)
         self.world = World(self.chain)
         self.closed: set[str] = set()
-        self.calls_since_lock = CALLS_BETWEEN_LOCKS
+        self.calls, self.calls_since_lock = 0, CALLS_BETWEEN_LOCKS
         self.nonce, self.window, self.ends_at = 1, 1, self.world.call("escrow", "window_ends", 1)
 
     def both(self, name: str, send: Callable[[], Any], model: Callable[[int], None]) -> bool:
         """Let contract and model answer the same call."""
         EscrowMachine.steps += 1
+        self.calls += 1
         self.calls_since_lock = 0 if name == "lock" else self.calls_since_lock + 1
         at, expected, said = self.world.now, "", ""
         try:
@@ -201,17 +203,16 @@ class EscrowMachine(RuleBasedStateMachine):
             self.world.travel_to(due)
 
     # -- buyers ------------------------------------------------------------------------------------------------------
-    @rule(number=which, amount=st.one_of(st.just(0), st.integers(1, 900 * USD)))
-    def deposit(self, number: int, amount: int) -> None:
-        name = f"buyer:{number}"
-        self.call("deposit", name, "deposit", address_of(name), amount,
-                  model=lambda at: self.escrow.deposit(number, amount))  # fmt: skip
-
-    @rule(number=which, part=st.integers(0, 8), off=nudge)
-    def withdraw(self, number: int, part: int, off: int) -> None:
-        amount = max(0, self.escrow.buyers[number].free * part // 8 + off)
-        self.call("withdraw", f"buyer:{number}", "withdraw", amount,
-                  model=lambda at: self.escrow.withdraw(number, amount))  # fmt: skip
+    @rule(number=which, part=st.integers(0, 6), off=nudge, is_deposit=st.booleans())
+    def move_own_money(self, number: int, part: int, off: int, is_deposit: bool) -> None:
+        """A buyer brings some money, or takes a share of what is free; sometimes one micro-USD beside it."""
+        name, me = f"buyer:{number}", address_of(f"buyer:{number}")
+        share = part * 100 * USD if is_deposit else self.escrow.buyers[number].free * part // 6
+        amount = max(0, share + off)
+        if is_deposit:
+            self.call("deposit", name, "deposit", me, amount, model=lambda at: self.escrow.deposit(number, amount))
+        else:
+            self.call("withdraw", name, "withdraw", amount, model=lambda at: self.escrow.withdraw(number, amount))
 
     # -- the operator ------------------------------------------------------------------------------------------------
     @precondition(lambda self: "lock" not in self.closed and self.calls_since_lock >= CALLS_BETWEEN_LOCKS)
@@ -320,8 +321,8 @@ class EscrowMachine(RuleBasedStateMachine):
         self.call(name, "stranger", "claim", number, cumulative, index, leaves, sisters,
                   model=lambda at: self.escrow.claim(number, cumulative, at))  # fmt: skip
 
-    @while_open("wind_up")
-    @rule(patient=st.sampled_from([False] * 9 + [True]), off=nudge)
+    @precondition(lambda self: "wind_up" not in self.closed and self.calls >= CALLS_BEFORE_WIND_UP)
+    @rule(patient=st.booleans(), off=nudge)
     def wind_up(self, patient: bool, off: int) -> None:
         if patient:
             self.fall_silent(SILENCE, off)
