@@ -17,7 +17,7 @@ from uuid import UUID
 
 from celery import shared_task
 from django.db import connection, transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 
 from ledger import faults
 from ledger.errors import ClockMissing, JobKeyReused, UnknownJobKind
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 LEASE = timedelta(seconds=60)  # longer than a job takes; after it a job of a dead worker is published again
 PUMP_AT_ONCE = 200
-TRIES_MAX = 8  # then the job is a dead letter: it stays, with its last error, until somebody calls retry_job
+TRIES_MAX = 8  # then the job is a dead letter: it stays, with its last error, until retry_job or drop_job
 BACKOFF_FIRST = timedelta(seconds=2)
 BACKOFF_MAX = timedelta(minutes=10)
 ERROR_LENGTH_MAX = 2000
@@ -192,15 +192,24 @@ def drain(now: datetime, limit: int = 10_000) -> int:
     return finished
 
 
-def dead_jobs() -> list[Outbox]:
+def dead_jobs() -> QuerySet[Outbox]:
     """Return the jobs that failed too often, oldest first; `tries` and `last_error` say how."""
-    return list(Outbox.objects.filter(done_at=None, tries__gte=TRIES_MAX).order_by("run_at", "id"))
+    return Outbox.objects.filter(done_at=None, tries__gte=TRIES_MAX).order_by("run_at", "id")
 
 
 def retry_job(*, id: UUID, now: datetime) -> bool:
     """Give a dead job a new life; False if it is done or was not dead."""
     dead = Outbox.objects.filter(pk=id, done_at=None, tries__gte=TRIES_MAX)
     return dead.update(tries=0, run_at=now, leased_until=None, claimed_until=None) == 1
+
+
+def drop_job(*, id: UUID, now: datetime) -> bool:
+    """End a dead job without running it; False if it is done or was not dead.
+
+    Its row stays with tries and error, so its key stays taken and the same job is not asked for again.
+    """
+    dead = Outbox.objects.filter(pk=id, done_at=None, tries__gte=TRIES_MAX)
+    return dead.update(done_at=now) == 1
 
 
 # -- Celery: shells only ---------------------------------------------------------------------------------------------

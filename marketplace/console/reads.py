@@ -4,14 +4,32 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db.models import CharField, Count, F, Q, QuerySet, Sum
 from django.db.models.functions import Cast
 
-from ledger.models import TOUCHED, Account, ChainIntent, Epoch, EpochAnchor, Outbox, Reconciliation, Transfer
-from ledger.selectors import TrialBalance, halt_reason, trial_balance
+from ledger.models import (
+    TOUCHED,
+    Account,
+    CardReconciliation,
+    ChainIntent,
+    Epoch,
+    EpochAnchor,
+    Outbox,
+    Reconciliation,
+    Transfer,
+)
+from ledger.selectors import (
+    TrialBalance,
+    epoch_of,
+    halt_reason,
+    last_seq,
+    require_written,
+    seq_at,
+    trial_balance,
+)
 from ledger.services import USD2_LEDGER, USDC6_LEDGER
 from ledger.tasks import dead_jobs
 from marketplace.catalogue.models import Window
@@ -20,11 +38,14 @@ from marketplace.clearing.models import Clearing, ClearingAttempt
 from marketplace.clearing.previews import PREVIEWED
 from marketplace.clearing.selectors import ReasonCount, count_reasons, last_clearing, totals_of
 from marketplace.demand.selectors import GateProgress, gates_of
+from marketplace.downloads import SEQ_SHAPE
+from marketplace.errors import BadInput
 from marketplace.governance.models import AuditLine
 from marketplace.insights.anchors import anchored_hashes
 from marketplace.insights.charts import Chart
 from marketplace.insights.market import public_market
 from marketplace.insights.words import next_time
+from marketplace.parties.models import Party
 from marketplace.slashing.models import SlashCase
 from marketplace.supply.models import Bid
 
@@ -68,7 +89,8 @@ class Health:
     halted_because: str
     jobs_open: int
     jobs_overdue: int
-    dead: list[Outbox]
+    dead: int
+    oldest_dead: Outbox | None
     transactions_open: int
     transactions_reverted: int
 
@@ -120,7 +142,8 @@ def health(now: datetime) -> Health:
     return Health(
         reconciliation=Reconciliation.objects.order_by("-checked_at", "-pk").first(),
         halted_because=halt_reason() or halt_reason(ledger=USD2_LEDGER),
-        jobs_open=jobs.count(), jobs_overdue=jobs.filter(run_at__lt=now).count(), dead=dead_jobs(),
+        jobs_open=jobs.count(), jobs_overdue=jobs.filter(run_at__lt=now).count(),
+        dead=dead_jobs().count(), oldest_dead=dead_jobs().first(),
         transactions_open=intents["open"], transactions_reverted=intents["reverted"],
     )  # fmt: skip
 
@@ -163,12 +186,62 @@ def told_audit_lines(lines: QuerySet[AuditLine]) -> QuerySet[AuditLine]:
     return lines.exclude(subject__in=sealed.annotate(name=Cast("pk", CharField())).values("name"))
 
 
-def books_page() -> dict[str, Any]:
-    """Return the trial balance and the last sealed epochs with their anchors."""
+@dataclass(frozen=True)
+class DifferenceLine:
+    """One figure that both sides know and tell differently, in micro-USD; `subject` in people's words."""
+
+    figure: str
+    subject: str
+    books_micros: int
+    chain_micros: int
+
+    @property
+    def apart_micros(self) -> int:
+        return self.books_micros - self.chain_micros
+
+
+def difference_lines(last: Reconciliation | None) -> list[DifferenceLine]:
+    """Return the differences of one comparison with the chain line by line, with the parties' names."""
+    found = [d for d in last.differences if d] if last else []
+    parties = Party.objects.filter(pk__in=[d["subject"] for d in found if len(d["subject"]) == 36])
+    names = {str(party.pk): party.name for party in parties} if found else {}
+    return [
+        DifferenceLine(d["figure"], names.get(d["subject"]) or _class_words(d["subject"]), d["books"], d["chain"])
+        for d in found
+    ]
+
+
+def _class_words(subject: str) -> str:
+    return f"node class {subject}" if subject.isdigit() else subject or "whole contract"
+
+
+def seq_asked_for(text: str) -> int | None:
+    """Return the transfer's number that a text names: itself, or the last one booked by a time; None for no text.
+
+    A time without a zone is UTC. Raises BadInput, SeqNotWritten.
+    """
+    text = text.strip()
+    if not text:
+        return None
+    if SEQ_SHAPE.fullmatch(text):
+        require_written(int(text))
+        return int(text)
+    try:
+        at = datetime.fromisoformat(text)
+        return seq_at(at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC))
+    except (ValueError, OverflowError):
+        raise BadInput("Write a transfer's number, or a time such as 2027-01-04 09:00.", field="at") from None
+
+
+def books_page(at_seq: int | None = None) -> dict[str, Any]:
+    """Return the trial balance now or as it stood at a number, the last epochs with their anchors, and differences."""
     epochs = list(Epoch.objects.filter(ledger=USDC6_LEDGER).order_by("-no")[:12])
     anchors = {a.no: a for a in EpochAnchor.objects.filter(ledger=USDC6_LEDGER, no__in=[e.no for e in epochs])}
-    trial: TrialBalance = trial_balance()
+    trial: TrialBalance = trial_balance(at_seq=at_seq)
+    last, newest = Reconciliation.objects.order_by("-checked_at", "-pk").first(), last_seq()
+    card = CardReconciliation.objects.order_by("-checked_at", "-pk").first()
     return {
-        "trial": trial, "epochs": [(epoch, anchors.get(epoch.no)) for epoch in epochs],
-        "last": Reconciliation.objects.order_by("-checked_at", "-pk").first(),
+        "trial": trial, "epochs": [(epoch, anchors.get(epoch.no)) for epoch in epochs], "last": last,
+        "at_seq": at_seq, "seq": at_seq or newest, "newest": newest, "epoch": epoch_of(at_seq or newest),
+        "differences": difference_lines(last), "card": card,
     }  # fmt: skip

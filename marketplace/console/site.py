@@ -16,6 +16,7 @@ from unfold.sites import UnfoldAdminSite
 from ledger import models as books
 from marketplace import clock
 from marketplace import models as m
+from marketplace.console import books as money
 from marketplace.console import views
 from marketplace.console.reads import (
     certificate_of_last_clearing,
@@ -38,7 +39,9 @@ class Console(UnfoldAdminSite):
         urls = [url for url in super().get_urls() if getattr(url, "name", "") != "view_on_site"]
         own = [
             path("opened-bids/", self.admin_view(views.opened), name="opened_bids"),
-            path("books/", self.admin_view(views.books), name="books"),
+            path("books/", self.admin_view(money.books), name="books"),
+            path("books/<slug:what>/", self.admin_view(money.books_file), name="books_file"),
+            path("parked-jobs/", self.admin_view(money.parked_jobs), name="parked_jobs"),
             path("certificate/", self.admin_view(views.certificate), name="certificate"),
             path("preview/", self.admin_view(views.preview), name="preview"),
             path("transactions/", self.admin_view(views.transactions), name="transactions"),
@@ -237,6 +240,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         {"title": "Preview a clearing", "icon": "preview", "link": reverse("admin:preview")},
         {"title": "Trial balance", "icon": "account_balance_wallet", "link": reverse("admin:books")},
         {"title": "Transactions under way", "icon": "swap_vert", "link": reverse("admin:transactions")},
+        {"title": "Parked jobs", "icon": "report", "link": reverse("admin:parked_jobs")},
     ]
     groups = [{"title": "", "items": room}]
     for title, tables in GROUPS:

@@ -1,4 +1,4 @@
-"""The console's own pages: opened bids, the books, a certificate checked again, the acts with their confirmation."""
+"""The console's own pages: opened bids, a certificate checked again, a preview, the acts with their confirmation."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from marketplace.clearing.previews import preview_window
 from marketplace.clearing.selectors import last_clearing
 from marketplace.clearing.services import verify_published
 from marketplace.console.acts import ACTS, REFUSALS, run_act
-from marketplace.console.reads import books_page, opened_bids, opened_windows, previewed_windows
+from marketplace.console.reads import opened_bids, opened_windows, previewed_windows
 from marketplace.console.underway import transactions_under_way
 from marketplace.doors import found_or_404, page_of
 from marketplace.governance.transactions import cancel_transaction
 from marketplace.insights.anchors import anchored_hashes
 
 
-def _page(request: HttpRequest, template: str, **context: Any) -> TemplateResponse:
+def render_page(request: HttpRequest, template: str, **context: Any) -> TemplateResponse:
     from marketplace.console.site import console
 
     return TemplateResponse(request, f"console/{template}.html", {**console.each_context(request), **context})
@@ -39,13 +39,7 @@ def opened(request: HttpRequest) -> HttpResponse:
     if asked and (window is None or window.name != asked):
         raise Http404("no such opened window")
     page = page_of(request, opened_bids(window), per_page=50) if window else None
-    return _page(request, "opened_bids", title="Opened bids", windows=windows, window=window, page=page)
-
-
-@require_safe
-def books(request: HttpRequest) -> HttpResponse:
-    """Trial balance, epochs and the last comparison with the chain."""
-    return _page(request, "books", title="Trial balance and epochs", **books_page())
+    return render_page(request, "opened_bids", title="Opened bids", windows=windows, window=window, page=page)
 
 
 @require_safe
@@ -57,7 +51,7 @@ def certificate(request: HttpRequest) -> HttpResponse:
     bundle_hash = bytes(clearing.bundle_hash).hex()
     if anchored and anchored != bundle_hash:
         wrong.append("anchor: the chain keeps another bundle hash")
-    return _page(
+    return render_page(
         request, "certificate", title=f"Certificate of {clearing.window.name}", clearing=clearing, wrong=wrong,
         bundle_hash=bundle_hash, anchored=anchored, files=clearing.files.order_by("name").defer("body"),
     )  # fmt: skip
@@ -74,7 +68,7 @@ def preview(request: HttpRequest) -> HttpResponse:
             found = preview_window(window=window, actor=request.user.get_username(), now=clock.now())
         except REFUSALS as error:
             refusal = f"{error} ({error.code})"
-    return _page(request, "preview", title="Preview a clearing", windows=windows, preview=found, refusal=refusal)
+    return render_page(request, "preview", title="Preview a clearing", windows=windows, preview=found, refusal=refusal)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -84,7 +78,7 @@ def act(request: HttpRequest, name: str) -> HttpResponse:
     if chosen is None:
         raise Http404("no such act")
     if request.method != "POST":
-        return _page(request, "act", title=chosen.title, act=chosen)
+        return render_page(request, "act", title=chosen.title, act=chosen)
     went_well, outcome = run_act(act=chosen, person=request.user.get_username(), now=clock.now())
     (messages.success if went_well else messages.error)(request, outcome)
     return redirect("admin:index")
@@ -93,7 +87,7 @@ def act(request: HttpRequest, name: str) -> HttpResponse:
 @require_safe
 def transactions(request: HttpRequest) -> HttpResponse:
     """What is on its way to the chain, with every signed transaction, its fees and its trouble."""
-    return _page(request, "transactions", title="Transactions under way", rows=transactions_under_way())
+    return render_page(request, "transactions", title="Transactions under way", rows=transactions_under_way())
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -101,7 +95,7 @@ def cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Ask before a cancel, naming its effect; then ask the sender for it."""
     intent = found_or_404(ChainIntent.objects.filter(pk=pk).first())
     if request.method != "POST":
-        return _page(request, "cancel_transaction", title="Cancel a transaction", intent=intent)
+        return render_page(request, "cancel_transaction", title="Cancel a transaction", intent=intent)
     try:
         cancel_transaction(key=intent.key, person=request.user.get_username(), now=clock.now())
     except REFUSALS as refusal:

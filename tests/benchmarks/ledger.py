@@ -13,14 +13,14 @@ from collections.abc import Iterator, Mapping
 from statistics import median
 from typing import Any
 
-from tests.benchmarks import process
+from tests.benchmarks import hordak, process
 from tests.benchmarks.clearing import Tell, at_least
 from tests.benchmarks.report import Report, table
 
 HELP = "transfers per second by each path, beside raw COPY and naive books, and the audit of a million"
 GOALS = {
     "ratio_to_copy": 0.4, "hot_over_direct": 10.0, "hot_p99_ms": 20.0, "over_naive_orm": 20.0,
-    "over_naive_batched": 10.0, "bytes_per_transfer": 200.0, "verify_1e6_seconds": 10.0,
+    "over_naive_batched": 10.0, "over_hordak": 20.0, "bytes_per_transfer": 200.0, "verify_1e6_seconds": 10.0,
 }  # fmt: skip
 AT_MOST = {"hot_p99_ms", "bytes_per_transfer", "verify_1e6_seconds"}
 
@@ -37,6 +37,8 @@ def run(options: Mapping[str, Any], tell: Tell) -> Report:
     tell("posting, in turns with COPY and with naive books; then the audit")
     wanted = {name: options[name] for name in ("turns", "accounts", "transfers")}
     measured = process.run("tests.benchmarks.ledger_run", wanted)
+    tell("django-hordak, in an environment of its own")
+    measured["hordak"] = hordak.measure(options["turns"])
     figures = figures_of(measured)
     return Report(figures, list(rows_of(figures)), measured["faults"])
 
@@ -47,6 +49,10 @@ def figures_of(measured: Mapping[str, Any]) -> dict[str, Any]:
     ranges = {name: [min(values), max(values)] for name, values in measured["rates"].items()}
     batches = {str(size): rates[f"bulk {size}"] for size in measured["sizes"]}
     bulk = rates["bulk 10000"]
+    of_hordak, why_not = measured["hordak"]
+    hordak_per_s = middle(of_hordak) if of_hordak else None
+    if of_hordak:
+        ranges["hordak"] = [min(of_hordak), max(of_hordak)]
     turn_by_turn = zip(measured["rates"]["bulk 10000"], measured["rates"]["copy"], strict=True)
     return {
         "copy_limit_per_s": rates["copy"], "bulk_per_s": batches,
@@ -57,7 +63,9 @@ def figures_of(measured: Mapping[str, Any]) -> dict[str, Any]:
         "p50_ms": middle(measured["hot_p50_ms"]), "p99_ms": middle(measured["hot_p99_ms"]),
         "naive_orm_per_s": rates["naive orm"], "naive_batched_per_s": rates["naive batched"],
         "over_naive_orm": bulk / rates["naive orm"], "over_naive_batched": bulk / rates["naive batched"],
-        "hordak_per_s": None, "bytes_per_transfer": measured["bytes_per_transfer"], "bytes": measured["bytes"],
+        "hordak_per_s": hordak_per_s, "over_hordak": bulk / hordak_per_s if hordak_per_s else None,
+        "hordak_not_measured": why_not,
+        "bytes_per_transfer": measured["bytes_per_transfer"], "bytes": measured["bytes"],
         "verify_1e6_seconds": measured["verify_seconds"] * 1e6 / measured["verified"],
         "verified_transfers": measured["verified"], "accounts": measured["accounts"], "ranges": ranges,
     }  # fmt: skip
@@ -99,6 +107,10 @@ def rows_of(figures: Mapping[str, Any]) -> Iterator[str]:
         ["  and by account", f"{sum(figures['bytes'].values()):.0f}", "with the index that statements are read by"],
         ["audit of 1,000,000", f"{figures['verify_1e6_seconds']:.1f} s",
          f"{figures['verified_transfers']:,} read; {goal('verify_1e6_seconds', 'verify_1e6_seconds')}"],
-        ["django-hordak", "-", "not measured"],
     ]  # fmt: skip
+    if figures["hordak_per_s"] is None:
+        rows.append(["django-hordak", "-", figures["hordak_not_measured"]])
+    else:
+        rows.append(rate("django-hordak", figures["hordak_per_s"], "hordak", ", one by one, no balances"))
+        rows.append(["ours / django-hordak", f"{figures['over_hordak']:.0f}", goal("over_hordak", "over_hordak")])
     return iter(table(rows))

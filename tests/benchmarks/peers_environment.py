@@ -1,4 +1,4 @@
-"""An environment of its own for the solvers that clearing is measured against, made when first asked for."""
+"""Environments of their own for what the product is measured against, each made when first asked for."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ CannotPrepare = bootstrap.CannotPrepare
 class PeersEnvironment(bootstrap.Environment):
     """As the product's own `.venv`, but under the data folder and from a lock of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, lock: str) -> None:
         super().__init__(CHECKOUT)
-        self.folder = folder
+        self.folder, self.lock = folder, lock
         self.python = folder / "bin" / "python"
         self.stamp = folder / "installed-from.json"
         self.unfinished = folder / "install-not-finished"
@@ -33,15 +33,15 @@ class PeersEnvironment(bootstrap.Environment):
         """Make or mend it. Raises CannotPrepare, without a network for one."""
         with self._one_at_a_time():
             if not self.is_current():
-                self._install(LOCK)
+                self._install(self.lock)
 
     def wanted_stamp(self) -> str:
         """Return what a finished install writes down."""
-        return json.dumps(self._stamp_of(LOCK))
+        return json.dumps(self._stamp_of(self.lock))
 
 
-def prepared() -> Path:
-    """Return the Python that has the solvers. Raises CannotPrepare where they cannot be installed."""
-    environment = PeersEnvironment(data_folder() / "peers")
+def prepared(lock: str = LOCK, name: str = "peers") -> Path:
+    """Return the Python that has what the lock names. Raises CannotPrepare where it cannot be installed."""
+    environment = PeersEnvironment(data_folder() / name, lock)
     environment.prepare()
     return environment.python

@@ -20,6 +20,7 @@ def measured(**more: Any) -> dict[str, Any]:
     return {
         "rates": rates, "sizes": [1, 10_000], "accounts": 1_000, "faults": [], "hot_p50_ms": [1.0],
         "hot_p99_ms": [30.0], "bytes_per_transfer": 190.0, "bytes": {}, "verify_seconds": 2.0, "verified": 500_000,
+        "hordak": ([1.0, 2.0, 9.0], ""),
     } | more  # fmt: skip
 
 
@@ -35,7 +36,15 @@ def test_the_figures_have_their_names_and_a_ratio_is_taken_turn_by_turn() -> Non
 def test_the_table_says_which_goals_were_missed() -> None:
     table = list(ledger.rows_of(ledger.figures_of(measured())))
 
-    assert sum("reached" in row for row in table) == 5
+    assert sum("reached" in row for row in table) == 6
     assert [row.split("  ")[-1].rsplit("; ", 1)[-1] for row in table if "missed" in row] == [
         "goal <= 20: missed", "goal >= 10: missed",
     ]  # fmt: skip
+
+
+def test_books_that_were_not_measured_are_no_figure_and_the_reason_stands_in_the_table() -> None:
+    figures = ledger.figures_of(measured(hordak=([], "not installed: no network")))
+
+    assert (figures["hordak_per_s"], figures["over_hordak"]) == (None, None)
+    assert [row for row in ledger.rows_of(figures) if "not installed: no network" in row]
+    assert ledger.figures_of(measured())["over_hordak"] == 40.0

@@ -17,8 +17,11 @@ from ledger import faults
 from ledger.models import ChainIntent
 from ledger.rails import evm
 from ledger.reconcile import check_books
+from ledger.selectors import reserved
 from marketplace import clock, cycle
 from marketplace import models as m
+from marketplace.clearing.models import ATTEMPTS_MAX, ClearingAttempt
+from marketplace.clearing.services import attempt_clearing
 from marketplace.invariants import check_everything
 from marketplace.tasks import cycle_task
 from tests.journey import world
@@ -88,7 +91,11 @@ def test_a_turn_killed_at_every_dangerous_place_ends_with_the_same_figures(
 def test_a_turn_killed_again_and_again_by_the_clock_ends_with_the_same_figures(
     own_world: Callable[[str], str], figures_at_the_end: dict[str, Any]
 ) -> None:
-    """No armed places here: whatever the turn does when its time is up, it dies there."""
+    """No armed places here: whatever the turn does when its time is up, it dies there.
+
+    Only the last attempt at clearing the window is spared: on a machine so slow that three fall into it, the window
+    fails (the test below), and that is another end.
+    """
     own_world("bidding")
     allowance, kills, status = 0.3, 0, -signal.SIGKILL
 
@@ -96,6 +103,8 @@ def test_a_turn_killed_again_and_again_by_the_clock_ends_with_the_same_figures(
         began = time.monotonic()
 
         def act(allowance: float = allowance) -> None:
+            if ClearingAttempt.objects.filter(window=world.window()).count() == ATTEMPTS_MAX - 1:
+                attempt_clearing(window=world.window(), now=clock.now())
             signal.setitimer(signal.ITIMER_REAL, allowance)  # nobody handles SIGALRM: it ends the process as it stands
             world.play("closed", world.CYCLE_ACTS)
 
@@ -109,6 +118,25 @@ def test_a_turn_killed_again_and_again_by_the_clock_ends_with_the_same_figures(
     assert kills >= 2
     assert world.figures() == figures_at_the_end
     assert_nothing_is_doubled()
+
+
+def test_a_clearing_killed_at_every_attempt_fails_the_window_and_gives_every_hold_back(
+    own_world: Callable[[str], str],
+) -> None:
+    """What kills its process each time must not be tried for ever: the cycle is quiet then, and there is no verdict."""
+    own_world("bidding")
+
+    for _ in range(ATTEMPTS_MAX):
+        assert in_a_child(lambda: killed_at("clearing.publish.before_commit")) == -signal.SIGKILL
+        assert world.window().state == "CLEARING"
+    assert in_a_child(lambda: print(cycle.advance_until_quiet(now=clock.now()))) == 0
+
+    attempts = world.window().clearing_attempts.values_list("outcome", "code")
+    assert list(attempts) == [("refused", "process_died")] * ATTEMPTS_MAX
+    assert world.window().state == "FAILED"
+    assert not m.Verdict.objects.filter(lease__window=world.window()).exists()
+    assert reserved(code="buyer.available").minor == 0
+    assert [found for found in check_books(now=clock.now()) if not found.ok] == []
 
 
 def test_one_process_turns_the_market_and_a_killed_one_lets_go(own_world: Callable[[str], str]) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.properties.test_books_machine import USUAL, BooksMachine, run_machine
+from tests.properties.test_books_machine import USUAL, BooksMachine, run_machine, run_rounds
 
 
 class FunctionFirst(BooksMachine):
@@ -19,4 +19,4 @@ def test_the_books_answer_like_a_ledger_of_plain_python_when_the_function_judges
 @pytest.mark.nightly
 @pytest.mark.django_db
 def test_they_do_for_a_million_steps():
-    run_machine(FunctionFirst, 500_000)
+    run_rounds(FunctionFirst, 500_000)
