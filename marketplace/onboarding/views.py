@@ -12,6 +12,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from ledger.errors import LedgerError
 from ledger.rails.stripe import is_offered, is_sandbox
 from marketplace.catalogue import selectors as catalogue
 from marketplace.clearing import selectors as clearings
@@ -214,7 +215,7 @@ def claims_file(request: HttpRequest) -> HttpResponse:
     """The provider's proofs from the root on chain, to be kept: with them it can claim without us."""
     try:
         document = claims.proofs_of(request.party)
-    except MarketError as error:
+    except (MarketError, LedgerError) as error:  # nothing is published, or no chain answers
         messages.error(request, str(error), extra_tags=error.code)
         return redirect("onboarding:payouts")
     name = f"grove-claims-{document['epoch']}.json"

@@ -31,7 +31,10 @@ class Settlement(models.Model):
 
 
 class SettlementLine(models.Model):
-    """What one lease came to: earned = payable + holdback + fee + covered (claimed before); earned + returned + credited = its fee."""
+    """What one lease came to: earned = payable + holdback + fee + covered (claimed on chain before).
+
+    And earned + returned + credited = its fee.
+    """
 
     settlement = models.ForeignKey(Settlement, on_delete=models.PROTECT, related_name="lines")
     lease = models.OneToOneField(Lease, on_delete=models.PROTECT, related_name="settlement_line")

@@ -62,8 +62,9 @@ def statement_line(line: SettlementLine) -> StatementLine:
         lease_id=line.lease_id, reference=line.lease.bid.reference, window=line.lease.window.name,
         epoch=line.settlement.epoch, is_final=line.settlement.final_at is not None,
         fee_of_lease_micros=line.lease.fee_micros, returned_micros=line.returned_micros,
-        credit_micros=line.credit_micros, gross_micros=line.earned_micros - line.covered_micros, fee_micros=line.fee_micros,
-        holdback_micros=line.holdback_micros, slash_micros=slash, net_micros=line.payable_micros - slash,
+        credit_micros=line.credit_micros, gross_micros=line.earned_micros - line.covered_micros,
+        fee_micros=line.fee_micros, holdback_micros=line.holdback_micros, slash_micros=slash,
+        net_micros=line.payable_micros - slash,
     )
 
 
