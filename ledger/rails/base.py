@@ -29,7 +29,7 @@ from web3.types import BlockIdentifier
 from ledger.models import ChainContract
 from ledger.rails import abi
 from ledger.rails.embedded import EmbeddedChain, Mined
-from ledger.rails.errors import CallReverted, ChainUnreachable, ContractUnknown, LogsMissing
+from ledger.rails.errors import CallReverted, ChainUnreachable, ContractUnknown, LogsMissing, NodeNotReady
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,10 @@ class Chain:
         return {"chain_id": self.chain_id, "verifying_contract": self.address(contract)}
 
     def call(self, contract: str, function: str, *arguments: Any, block: BlockIdentifier = "latest") -> Any:
-        """What a view returns: one value, or a tuple of several. Raises `CallReverted` with the contract's sentence."""
+        """What a view returns: one value, or a tuple of several.
+
+        Raises `CallReverted` with the contract's sentence, and `NodeNotReady` for an empty answer.
+        """
         return self.call_at(contract, self.address(contract), function, arguments, block=block)
 
     def call_at(
@@ -139,6 +142,9 @@ class Chain:
             output = bytes(self.w3.eth.call(request, block))  # type: ignore[arg-type]
         except (ContractLogicError, Web3RPCError) as error:
             raise CallReverted(_sentence_of(error), contract=contract, function=function) from None
+        if not output and abi.function_of(contract, function, len(arguments)).outputs:
+            # No contract of ours answers nothing: the node has no code there, as while it swaps a branch for another.
+            raise NodeNotReady(f"The node answers nothing for {contract}.{function}.", contract=contract, block=block)
         return abi.decode_result(contract, function, len(arguments), output)
 
     def has_code(self, address: str) -> bool:
@@ -199,6 +205,8 @@ class Chain:
         try:
             self.w3.eth.call({"from": sender, "to": to, "data": encode_hex(data)},
                              receipt.block_number - 1)  # fmt: skip
+        except NodeNotReady as loss:
+            return f"reverted, and the node does not tell why any more: {loss}"
         except (ContractLogicError, Web3RPCError) as error:
             return _sentence_of(error)
         return "reverted in its block only: earlier transactions of the block changed the state"

@@ -2,6 +2,7 @@
 
 LedgerError > RailsError                  code                     when
   +- ChainUnreachable       chain_unreachable        no node answers at CHAIN_URL
+  |   +- NodeNotReady       node_not_ready           the node answers without the state it was asked about: ask again
   +- WrongChain             wrong_chain              the node speaks for another chain id than CHAIN_ID
   +- ContractUnknown        contract_unknown         no such contract is recorded as deployed
   +- FunctionUnknown        function_unknown         the contract has no such function for that many arguments
@@ -40,6 +41,10 @@ class RailsError(LedgerError):
 
 class ChainUnreachable(RailsError):
     code = "chain_unreachable"
+
+
+class NodeNotReady(ChainUnreachable):
+    code = "node_not_ready"
 
 
 class WrongChain(RailsError):

@@ -14,13 +14,17 @@ from web3.types import RPCEndpoint, RPCResponse
 
 from ledger.rails.base import Chain
 from ledger.rails.embedded import EmbeddedChain
-from ledger.rails.errors import ChainUnreachable, WrongChain
+from ledger.rails.errors import ChainUnreachable, NodeNotReady, WrongChain
 from ledger.rails.jsonrpc import EmbeddedProvider
 from ledger.rails.store import PostgresStore, Store
 
 CONNECTION_FIELDS = ("dbname", "user", "password", "host", "port", "service", "sslmode", "sslrootcert", "sslcert",
                      "sslkey", "passfile", "options", "connect_timeout")  # fmt: skip
 REQUEST_SECONDS_MAX = 20
+# What a node says of the call itself. Any other error tells of the node: a block it lost in a reorganisation, a state
+# it has pruned, a limit of requests. Nothing may be concluded from that about the call.
+ABOUT_THE_CALL = ("revert", "out of gas", "gas required", "insufficient funds", "intrinsic gas", "invalid opcode")
+SENDS = "eth_sendRawTransaction"  # here every error is an answer: the sender keeps it with the transaction
 
 _opening = Lock()
 _open: dict[tuple[Any, ...], Chain] = {}
@@ -63,11 +67,20 @@ class NodeProvider(HTTPProvider):
         super().__init__(url, request_kwargs={"timeout": REQUEST_SECONDS_MAX}, exception_retry_configuration=None)
 
     def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
-        """Ask the node once."""
+        """Ask the node once. Raises `ChainUnreachable`, and `NodeNotReady` for an error that is about the node."""
         try:
-            return super().make_request(method, params)
+            answer = super().make_request(method, params)
         except (OSError, Web3Exception, ValueError) as error:
             raise ChainUnreachable(f"No chain answers at CHAIN_URL: {error}", method=str(method)) from error
+        if method != SENDS and "error" in answer and not _is_about_the_call(answer["error"]):
+            raise NodeNotReady(f"The node cannot answer {method} now: {answer['error']}", method=str(method))
+        return answer
+
+
+def _is_about_the_call(error: Any) -> bool:
+    said = str(error.get("message", "") if isinstance(error, dict) else error).lower()
+    has_data = isinstance(error, dict) and isinstance(error.get("data"), str)  # the revert's own bytes
+    return has_data or any(words in said for words in ABOUT_THE_CALL)
 
 
 def open_embedded(store: Store, chain_id: int) -> Chain:

@@ -16,6 +16,7 @@ from django.db import transaction
 from django.db.models import Q
 from eth_utils.hexadecimal import encode_hex
 
+from ledger import faults
 from ledger.models import ChainAttempt, ChainIntent
 from ledger.rails.base import Chain, Sent
 from ledger.rails.errors import CancelTooLate, KeyLimitReached, SignerRefused
@@ -117,6 +118,7 @@ def renew(here: Chain, rows: Sequence[ChainIntent], now: datetime) -> int:
         except (KeyLimitReached, SignerRefused) as refusal:
             note(row, f"{STUCK}{refusal}", now)
     ChainAttempt.objects.bulk_create(made)
+    faults.point("stuck.before_commit")
     return len(made)
 
 

@@ -7,11 +7,12 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from ledger.errors import LedgerError
 from ledger.rails.stripe import is_offered, is_sandbox
 from marketplace.catalogue import selectors as catalogue
 from marketplace.clearing import selectors as clearings
@@ -23,7 +24,7 @@ from marketplace.escrow import selectors as leases
 from marketplace.insights import onboarding as checklist
 from marketplace.notices import selectors as notices
 from marketplace.onboarding.forms import BidForm
-from marketplace.payout import banks
+from marketplace.payout import banks, claims
 from marketplace.payout import selectors as payouts
 from marketplace.slashing import selectors as slashing
 from marketplace.supply import selectors as supply
@@ -206,6 +207,19 @@ def payouts_now(request: HttpRequest) -> HttpResponse:
     """Transfer what waits after a refusal or a reversal."""
     sentence = "The card processor is asked to transfer what waits."
     return _done(request, sentence, lambda: banks.pay_now(party=request.party, now=market_time(request)))
+
+
+@require_safe
+@provider_only
+def claims_file(request: HttpRequest) -> HttpResponse:
+    """The provider's proofs from the root on chain, to be kept: with them it can claim without us."""
+    try:
+        document = claims.proofs_of(request.party)
+    except (MarketError, LedgerError) as error:  # nothing is published, or no chain answers
+        messages.error(request, str(error), extra_tags=error.code)
+        return redirect("onboarding:payouts")
+    name = f"grove-claims-{document['epoch']}.json"
+    return JsonResponse(document, headers={"Content-Disposition": f'attachment; filename="{name}"'})
 
 
 def _done(request: HttpRequest, sentence: str, act: Callable[[], object]) -> HttpResponse:

@@ -20,7 +20,8 @@ class Settlement(models.Model):
     earned_micros = models.BigIntegerField()
     refunded_micros = models.BigIntegerField()
     fees_micros = models.BigIntegerField()
-    root = models.BinaryField(max_length=32)
+    root = models.BinaryField(max_length=32, help_text="of what classes could claim; bytes")
+    owed = models.JSONField(default=dict, help_text="gross micro-USD since ever by the class's number: what root says")
     made_at = models.DateTimeField()
     final_at = models.DateTimeField(null=True, blank=True)
 
@@ -30,11 +31,15 @@ class Settlement(models.Model):
 
 
 class SettlementLine(models.Model):
-    """What one lease came to: earned = payable + holdback + fee; earned + returned + credited = its fee."""
+    """What one lease came to: earned = payable + holdback + fee + covered (claimed on chain before).
+
+    And earned + returned + credited = its fee.
+    """
 
     settlement = models.ForeignKey(Settlement, on_delete=models.PROTECT, related_name="lines")
     lease = models.OneToOneField(Lease, on_delete=models.PROTECT, related_name="settlement_line")
     earned_micros = models.BigIntegerField()
+    covered_micros = models.BigIntegerField(default=0, help_text="claimed on chain before; not paid again")
     payable_micros = models.BigIntegerField()
     holdback_micros = models.BigIntegerField()
     fee_micros = models.BigIntegerField()
@@ -45,12 +50,15 @@ class SettlementLine(models.Model):
         constraints = [
             models.CheckConstraint(
                 name="settlement_line_splits_what_was_earned",
-                condition=Q(earned_micros=F("payable_micros") + F("holdback_micros") + F("fee_micros")),
+                condition=Q(
+                    earned_micros=F("payable_micros") + F("holdback_micros") + F("fee_micros") + F("covered_micros")
+                ),
             ),
             models.CheckConstraint(
                 name="settlement_line_has_no_negative_part",
                 condition=Q(payable_micros__gte=0)
                 & Q(holdback_micros__gte=0)
+                & Q(covered_micros__gte=0)
                 & Q(fee_micros__gte=0)
                 & Q(returned_micros__gte=0)
                 & Q(credit_micros__gte=0),

@@ -53,14 +53,18 @@ def settled_lines_of(party: Party) -> QuerySet[SettlementLine]:
 
 
 def statement_line(line: SettlementLine) -> StatementLine:
-    """Return one settled lease as the statement shows it; `net = gross - fee - holdback - slash`, micro-USD."""
+    """Return one settled lease as the statement shows it; `net = gross - fee - holdback - slash`, micro-USD.
+
+    What was claimed on chain before is not part of it: it was paid then.
+    """
     slash = _slashed_micros(line)
     return StatementLine(
         lease_id=line.lease_id, reference=line.lease.bid.reference, window=line.lease.window.name,
         epoch=line.settlement.epoch, is_final=line.settlement.final_at is not None,
         fee_of_lease_micros=line.lease.fee_micros, returned_micros=line.returned_micros,
-        credit_micros=line.credit_micros, gross_micros=line.earned_micros, fee_micros=line.fee_micros,
-        holdback_micros=line.holdback_micros, slash_micros=slash, net_micros=line.payable_micros - slash,
+        credit_micros=line.credit_micros, gross_micros=line.earned_micros - line.covered_micros,
+        fee_micros=line.fee_micros, holdback_micros=line.holdback_micros, slash_micros=slash,
+        net_micros=line.payable_micros - slash,
     )
 
 
@@ -74,7 +78,7 @@ def statement_sums(party: Party) -> StatementSums:
     """Return the totals over every settled lease of a provider."""
     columns = {
         "gross": "earned_micros", "fee": "fee_micros", "holdback": "holdback_micros", "payable": "payable_micros",
-        "returned": "returned_micros", "credit": "credit_micros",
+        "covered": "covered_micros", "returned": "returned_micros", "credit": "credit_micros",
         "to_buyer": "lease__verdict__slash_case__to_buyer_micros",
         "to_pool": "lease__verdict__slash_case__to_pool_micros",
     }
@@ -82,7 +86,7 @@ def statement_sums(party: Party) -> StatementSums:
     sums = {k: int(v or 0) for k, v in rows.aggregate(**{k: Sum(c) for k, c in columns.items()}).items()}
     slash = sums["to_buyer"] + sums["to_pool"]
     return StatementSums(
-        gross_micros=sums["gross"], fee_micros=sums["fee"], holdback_micros=sums["holdback"],
+        gross_micros=sums["gross"] - sums["covered"], fee_micros=sums["fee"], holdback_micros=sums["holdback"],
         returned_micros=sums["returned"], credit_micros=sums["credit"], slash_micros=slash,
         net_micros=sums["payable"] - slash,
     )

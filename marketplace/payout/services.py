@@ -12,7 +12,6 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Max, Q, Sum
-from eth_utils.crypto import keccak
 
 from ledger.faults import point
 from ledger.ids import uuid7
@@ -21,11 +20,12 @@ from ledger.money import USDC6, Money
 from ledger.rails import sender
 from ledger.rails.evm import chain
 from ledger.selectors import balance
-from ledger.services import settle_postings
+from ledger.services import cover_posting, settle_postings
 from marketplace.catalogue.models import Window
 from marketplace.catalogue.services import move_window
 from marketplace.escrow.models import Lease
 from marketplace.governance.services import record
+from marketplace.payout import claims
 from marketplace.payout.banks import waits_for_bank
 from marketplace.payout.models import Payout, Settlement, SettlementLine
 from marketplace.sla.models import Credit
@@ -188,11 +188,12 @@ def _epochs(leases: Iterable[Lease]) -> list[_Epoch]:
 
 
 def _settle_epoch(window: Window, epoch: int, leases: Sequence[Lease], now: datetime) -> None:
-    lines = _settlement_lines(leases)
+    lines = _settlement_lines(leases, claims.uncovered_by_class())
     words = _chain_words(lines)
-    root = keccak(b"".join(word.to_bytes(32, "big") for word in (*words.buyers, *words.classes)))
+    owed = claims.owed_by_class()  # these leases are judged: they are in it
+    root = claims.tree_of(owed).root
     settlement = Settlement.objects.create(
-        id=uuid7(now), window=window, epoch=epoch, intent_key=f"settle:{epoch}", root=root, made_at=now,
+        id=uuid7(now), window=window, epoch=epoch, intent_key=f"settle:{epoch}", root=root, owed=owed, made_at=now,
         earned_micros=sum(line.earned_micros for line in lines),
         refunded_micros=sum(line.returned_micros + line.credit_micros for line in lines),
         fees_micros=sum(line.fee_micros for line in lines),
@@ -202,7 +203,8 @@ def _settle_epoch(window: Window, epoch: int, leases: Sequence[Lease], now: date
     SettlementLine.objects.bulk_create(lines)
     sender.submit(
         key=settlement.intent_key, role="operator", contract="escrow", function="settle",
-        args=[epoch, words.buyers, words.classes, 0, root, bytes(window.clearing.bundle_hash)],
+        args=[epoch, words.buyers, words.classes, sum(line.covered_micros for line in lines), root,
+              bytes(window.clearing.bundle_hash)],
         plan=[posting for line in lines for posting in _postings(line, window)], now=now,
     )  # fmt: skip
     record(
@@ -211,26 +213,40 @@ def _settle_epoch(window: Window, epoch: int, leases: Sequence[Lease], now: date
     )  # fmt: skip
 
 
-def _settlement_lines(leases: Sequence[Lease]) -> list[SettlementLine]:
-    """Split each lease's fee. The contract takes its fee per node class, so that fee is shared out exactly here."""
+def _settlement_lines(leases: Sequence[Lease], uncovered: dict[int, int]) -> list[SettlementLine]:
+    """Split each lease's fee. The contract takes its fee per node class, so that fee is shared out exactly here.
+
+    What a class has claimed meanwhile (`uncovered`, micro-USD by its number on chain) is covered and not paid again.
+    """
     by_class: dict[UUID, list[Lease]] = defaultdict(list)
     for lease in leases:
         by_class[lease.node_class_id].append(lease)
     lines = []
     for members in by_class.values():
         earned = [lease.verdict.earned_micros - _escrow_credit(lease) for lease in members]
-        fee = Money(sum(earned) * settings.PLATFORM_FEE_BPS // 10_000, USDC6)
-        fees = [part.minor for part in fee.split(earned)] if sum(earned) else [0] * len(members)
-        for lease, lease_earned, lease_fee in zip(members, earned, fees, strict=True):
-            net = lease_earned - lease_fee
+        covers = _covers(earned, uncovered.get(members[0].node_class.chain_class, 0))
+        unpaid = [gross - cover for gross, cover in zip(earned, covers, strict=True)]
+        fee = Money(sum(unpaid) * settings.PLATFORM_FEE_BPS // 10_000, USDC6)
+        fees = [part.minor for part in fee.split(unpaid)] if sum(unpaid) else [0] * len(members)
+        for lease, lease_earned, cover, lease_fee in zip(members, earned, covers, fees, strict=True):
+            net = lease_earned - cover - lease_fee
             lines.append(
                 SettlementLine(
-                    lease=lease, earned_micros=lease_earned, fee_micros=lease_fee,
+                    lease=lease, earned_micros=lease_earned, covered_micros=cover, fee_micros=lease_fee,
                     payable_micros=net if lease.is_armed else 0, holdback_micros=0 if lease.is_armed else net,
                     returned_micros=lease.verdict.unpaid_micros, credit_micros=_escrow_credit(lease),
                 )
             )  # fmt: skip
     return lines
+
+
+def _covers(earned: Sequence[int], claimed: int) -> list[int]:
+    """Share what a class has claimed over its leases, in order, up to what each earned."""
+    covers = []
+    for gross in earned:
+        covers.append(min(gross, claimed))
+        claimed -= covers[-1]
+    return covers
 
 
 def _escrow_credit(lease: Lease) -> int:
@@ -254,7 +270,7 @@ def _chain_words(lines: Sequence[SettlementLine]) -> _Words:
         debits[line.lease.buyer.chain_address][0] += line.earned_micros
         debits[line.lease.buyer.chain_address][1] += refund
         sums = classes[line.lease.node_class.chain_class]
-        sums[0] += line.earned_micros
+        sums[0] += line.earned_micros - line.covered_micros
         sums[1] += line.holdback_micros
         sums[2] += refund
     indexed = sorted((chain().call("escrow", "account_of", address)[0], pair) for address, pair in debits.items())
@@ -266,8 +282,13 @@ def _chain_words(lines: Sequence[SettlementLine]) -> _Words:
 
 def _postings(line: SettlementLine, window: Window) -> list:
     lease = line.lease
-    return settle_postings(
+    postings = settle_postings(
         lease=lease.pk, buyer=lease.buyer_id, window=window.pk, provider=lease.provider_id,
         node_class=lease.node_class_id, earned=line.payable_micros, holdback=line.holdback_micros, fee=line.fee_micros,
         returned=line.returned_micros, credit=line.credit_micros,
     )  # fmt: skip
+    if line.covered_micros:
+        postings.append(
+            cover_posting(key=lease.pk, buyer=lease.buyer_id, window=window.pk, amount=line.covered_micros)
+        )
+    return postings

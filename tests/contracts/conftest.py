@@ -1,6 +1,18 @@
-"""Worlds for the contract tests: built once per session, copied for each test."""
+"""Worlds for the contract tests: built once per session, copied for each test.
+
+With GROVE_TEST_CHAIN=anvil the same tests run on anvil: every `Chain` they make is one there.
+"""
+
+import os
 
 import pytest
+
+from tests.contracts import chain
+
+if os.environ.get("GROVE_TEST_CHAIN") == "anvil":
+    from tests.contracts.anvil_chain import AnvilChain
+
+    chain.Chain = AnvilChain  # type: ignore[misc]  # before the tests import it by name
 
 from tests.contracts.world import World
 

@@ -214,9 +214,18 @@ def test_dollars_are_not_counted_as_micros(provider, market):
 
 
 def test_the_pages_are_a_providers_only(provider, enter, market):
-    for name in ("payouts", "payouts_account"):
+    for name in ("payouts", "payouts_account", "claims_file"):
         assert enter("buyer").get(reverse(f"onboarding:{name}")).status_code == 404
     for name in ("to_bank", "to_wallet", "now"):
         assert enter("buyer").post(reverse(f"onboarding:payouts_{name}")).status_code == 404
         assert provider.get(reverse(f"onboarding:payouts_{name}")).status_code == 405
     assert not BankAccount.objects.exists()
+
+
+def test_without_a_root_on_chain_the_page_says_why_there_is_no_proof_to_download(provider):
+    answer = provider.get(reverse("onboarding:claims_file"), follow=True)
+    page = answer.content.decode()
+
+    assert answer.redirect_chain == [(PAGE, 302)], "a sentence on the page in place of a file"
+    assert "escrow" in page
+    assert "Download your proofs" in page

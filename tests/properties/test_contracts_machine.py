@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from tests.contracts.chain import Reverted, address_of
 from tests.contracts.world import DAY, DELAYS, STAKE, USD, WEEK, Batch, World, buyer_line, class_line, fee_of
+from tests.properties.quick_chain import QuickChain
 
 BUYERS = ("buyer:1", "buyer:2")
 CLASSES = (1, 2)
@@ -56,7 +57,7 @@ class MarketMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         world, batch = start()
-        self.world = world.copy()
+        self.world = World(QuickChain(world.chain))
         self.batches = [batch]
         self.nonce = 1
         self.window = 1

@@ -126,7 +126,17 @@ def anvil(
     transactional_db: None, keys: Path, clock: Clock, settings: Any, anvil_process: Anvil
 ) -> Iterator[Anvil]:
     """Our contracts on anvil, reached through CHAIN_URL, and empty books. A block is final 16 blocks later."""
-    node = anvil_process
+    yield from _settle_on(anvil_process, clock, settings)
+
+
+@pytest.fixture
+def fresh_anvil(transactional_db: None, keys: Path, clock: Clock, settings: Any) -> Iterator[Anvil]:
+    """Like `anvil`, a node of the test's own: one that has replaced some thousand blocks loses its contracts' state."""
+    with Anvil(anvil_program(), START) as node:
+        yield from _settle_on(node, clock, settings)
+
+
+def _settle_on(node: Anvil, clock: Clock, settings: Any) -> Iterator[Anvil]:
     settings.CHAIN_URL = node.url
     evm.use_chain(None)
     evm.close_all()

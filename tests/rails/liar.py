@@ -78,10 +78,18 @@ class Liar:
         if self._falls("answer lost", 60 if sends else 4):
             return None
         if method == "eth_getTransactionReceipt" and self._falls("receipt lags", 40):
-            return json.dumps({"jsonrpc": "2.0", "id": json.loads(body)["id"], "result": None}).encode()
+            return self._instead(body, result=None)
+        if method == "eth_call" and self._falls("state gone", 15):
+            return self._instead(body, result="0x")  # anvil says this when it has lost a state
+        if method in ("eth_call", "eth_estimateGas", "eth_getTransactionCount") and self._falls("block gone", 15):
+            return self._instead(body, error={"code": -32602, "message": "BlockOutOfRangeError: block height is 1"})
         if method == "eth_getBlockReceipts":
             return self._with_other_logs(answer)
         return answer
+
+    @staticmethod
+    def _instead(body: bytes, **told: Any) -> bytes:
+        return json.dumps({"jsonrpc": "2.0", "id": json.loads(body)["id"], **told}).encode()
 
     def _with_other_logs(self, answer: bytes) -> bytes:
         told = json.loads(answer)

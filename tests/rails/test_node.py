@@ -13,7 +13,7 @@ import pytest
 from ledger.models import ChainIntent
 from ledger.rails import evm, indexer, sender
 from ledger.rails.base import Chain
-from ledger.rails.errors import ChainUnreachable, WrongChain
+from ledger.rails.errors import ChainUnreachable, NodeNotReady, WrongChain
 from ledger.rails.jsonrpc import JsonRpc, RpcRefusal
 from tests.rails.conftest import START, Clock, minor
 from tests.rails.test_story import BUYER, USD, Market
@@ -28,6 +28,7 @@ class Node:
         assert chain.embedded is not None
         self.rpc = JsonRpc(chain.embedded)
         self.finalized: int | None = None
+        self.instead: dict[str, dict[str, Any]] = {}  # method -> what is answered in place of the truth
         node = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -49,6 +50,8 @@ class Node:
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         held = None if self.finalized is None else hex(self.finalized)
         params = [held if each == "finalized" and held else each for each in request["params"]]
+        if request["method"] in self.instead:
+            return self.instead[request["method"]]
         try:
             answer = self.rpc.answer(request["method"], params)
         except RpcRefusal as refusal:
@@ -128,3 +131,32 @@ def test_nothing_is_final_before_the_node_says_so(node: Node) -> None:
     assert sender.pump(now=START) == sender.Pumped(final=1)
     row.refresh_from_db()
     assert row.state == "final"
+
+
+LOST_BLOCK = {"error": {"code": -32602, "message": "BlockOutOfRangeError: block height is 16 but requested was 27"}}
+
+
+@pytest.mark.parametrize("answer", [{"result": "0x"}, LOST_BLOCK], ids=["nothing", "a lost block"])
+def test_a_node_without_the_state_asked_for_is_asked_again(node: Node, answer: dict[str, Any]) -> None:
+    """As anvil while it replaces blocks: no answer is no balance of zero, and no refusal by the contract."""
+    node.instead["eth_call"] = answer
+    with pytest.raises(NodeNotReady):
+        evm.chain().call("token", "balanceOf", SINK)
+
+    node.instead.clear()
+    assert evm.chain().call("token", "balanceOf", SINK) == 0
+
+
+def test_an_estimate_that_the_node_cannot_make_ends_no_intent(node: Node) -> None:
+    """A lost block is no revert: taken for one, it would end a payment that nobody sent."""
+    row = sender.submit(key="a", role="faucet", contract="token", function="mint", args=[SINK, 5], now=START)
+    node.instead["eth_estimateGas"] = LOST_BLOCK
+
+    with pytest.raises(NodeNotReady):
+        sender.pump(now=START)
+    row.refresh_from_db()
+    assert row.state == "queued"
+
+    node.instead.clear()
+    assert sender.pump(now=START) == sender.Pumped(sent=1, final=1)
+    assert evm.chain().call("token", "balanceOf", SINK) == 5
