@@ -5,15 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from pricing import errors
-from pricing.book import TICK_MICROS, Book, Ints, exact_sum
+from pricing.book import TICK_MICROS, Book, Flags, Ints, exact_sum
 from pricing.certificate import line_gains
 from pricing.fill import Prices, price_pools, window_units
+from pricing.ladder import Ladder, strictly_filled
 from pricing.prices import midpoint
 from pricing.programme import Market
-from pricing.ranges import Lines, cover, exact_product, range_sums, strictly_filled, surplus
+from pricing.ranges import Lines, cover, exact_product, range_sums
 from pricing.settle import Settled
 from pricing.steps import NEVER, Steps
-from pricing.threads import both
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +37,9 @@ def add_up(book: Book, settled: Settled) -> Worth:
     parts = [np.rint(part).astype(np.int64) for part in programme.split(settled.x)]
     windows, whole_bids = window_units(settled, book)
     flow_mask, flow_group = market.pair_mask[programme.flow_pair], market.pair_group[programme.flow_pair]
-    bought, sold = both(
-        lambda: _side(market.divisible, programme.demand, parts[0], prices.demand, 1, market.windows.lines, windows),
-        lambda: _side(market.offered, programme.supply, parts[1], prices.supply, -1, market.whole_bids.lines,
-                      whole_bids))
+    bids = market.whole_bids.lines
+    bought = _side(market.demand_ladder, programme.demand, parts[0], prices.demand, 1, market.windows.lines, windows)
+    sold = _side(market.supply_ladder, programme.supply, parts[1], prices.supply, -1, bids, whole_bids)
     for side, row_of_pool, row_of_flow, rows in (
         (bought, market.mask_of_pool, flow_mask, len(market.accepts)),
         (sold, market.group_of_pool, flow_group, market.accepts.shape[1]),
@@ -60,15 +59,15 @@ class _Side:
     worth_ticks: int
 
 
-def _side(lines: Lines, steps: Steps, fill: Ints, met: Ints, sign: int, wholes: Lines, whole_units: Ints) -> _Side:
+def _side(ladder: Ladder, steps: Steps, fill: Ints, met: Ints, sign: int, wholes: Lines, whole_units: Ints) -> _Side:
     """Lines that gain are full, those at their price get what is left of the cell, wholes are in all their slots."""
-    strict, at_price, worth = strictly_filled(lines, met, sign)
+    strict, at_price, gaining = strictly_filled(ladder, met, sign)
     units = np.bincount(steps.cell, fill, minlength=met.size).astype(np.int64).reshape(met.shape)
     left = units - strict
     if ((left < 0) | (left > at_price)).any():
         raise errors.CertificateFailed("A cell trades more or less than its prices allow.",
                                        cells=int(((left < 0) | (left > at_price)).sum()))
-    worth += exact_sum((left * met)[left > 0])
+    worth = exact_sum(gaining) + exact_sum((left * met)[left > 0])
     units += cover(wholes, whole_units, *met.shape)
     worth += exact_sum(whole_units * wholes.price * (wholes.end - wholes.start))
     return _Side(units, worth)
@@ -80,7 +79,7 @@ def bound_micros(market: Market, prices: Prices, unit_micros: int = TICK_MICROS)
     Prices of lines and duals are in units of so many micro-USD.
     """
     denominator = prices.sigma[1]
-    bought, sold = both(lambda: _demand_gains(market, prices), lambda: _supply_gains(market, prices))
+    bought, sold = _demand_gains(market, prices), _supply_gains(market, prices)
     total = bought + denominator * sold
     total += denominator * sum(int(units) * int(rho) for units, rho in zip(market.cap_units, prices.rho, strict=True))
     total += prices.sigma[0] * (market.budget_ticks or 0)
@@ -92,13 +91,20 @@ def _demand_gains(market: Market, prices: Prices) -> int:
     kept, denominator = prices.sigma[1] - prices.sigma[0], prices.sigma[1]
     mu = prices.mu[market.mask_of_pool]
     total = denominator * _best_of_choices(market, mu)
-    windows, free = market.windows.lines, market.windows.choice < 0
-    for is_foundation in (False, True):
-        share = kept if is_foundation else denominator
-        for lines, is_divisible in ((market.divisible, True), (windows.take(free), False)):
-            own = lines.take(market.is_foundation[lines.pool] == is_foundation)
-            total += line_gains(own, np.full(len(own), is_divisible), mu, share, denominator)
+    total += denominator * _gains(market.demand_ladder, mu, 1, ~market.is_foundation)
+    windows = market.windows.lines.take(market.windows.choice < 0)
+    own = market.is_foundation[windows.pool]
+    total += line_gains(windows.take(~own), np.zeros(int((~own).sum()), dtype=np.bool_), mu, denominator, denominator)
+    for lines, is_divisible in ((market.divisible, True), (windows, False)):
+        some = lines.take(market.is_foundation[lines.pool])
+        total += line_gains(some, np.full(len(some), is_divisible), mu, kept, denominator)
     return total
+
+
+def _gains(ladder: Ladder, met: Ints, sign: int, pools: Flags) -> int:
+    """What all lines of some pools gain at the prices they meet, over all their units and slots."""
+    units, _, worth = (part[pools] for part in strictly_filled(ladder, met, sign))
+    return sign * (exact_sum(worth) - exact_product(met[pools], units))
 
 
 def _best_of_choices(market: Market, mu: Ints) -> int:
@@ -115,5 +121,5 @@ def _supply_gains(market: Market, prices: Prices) -> int:
     rho = np.append(prices.rho, 0)[market.cap_of_pool[whole.pool]]
     earned = range_sums(np.minimum(prices.lam, NEVER)[market.group_of_pool], whole.pool, whole.start, whole.end)
     gain = np.maximum(earned - (whole.price + rho) * (whole.end - whole.start), 0)
-    some = market.offered
-    return exact_product(gain, whole.units) + exact_product(surplus(some, prices.supply, -1), some.units)
+    everybody = np.ones(len(prices.supply), dtype=np.bool_)
+    return exact_product(gain, whole.units) + _gains(market.supply_ladder, prices.supply, -1, everybody)

@@ -214,7 +214,7 @@ class _Solver:
             return market, settle_whole(self.book, market, None)
         start = carry_over(previous.whole.start, _names(previous.book, previous.eligibility, previous.market),
                            _names(self.book, self.eligibility, market))
-        return market, settle_whole(self.book, market, start, previous.whole.settled.face)
+        return market, settle_whole(self.book, market, start)
 
     def _is_within_budget(self, whole: Whole) -> bool:
         """What the Foundation won costs no more than its budget, at its limits."""
@@ -327,6 +327,4 @@ def _names(book: Book, eligibility: Eligibility, market: Market) -> Named:
             groups[group].append(name)
     group_names = [tuple(sorted(group)) for group in groups]
     masks = [frozenset(group_names[g] for g in np.flatnonzero(row)) for row in market.accepts]
-    return Named(market, tuple(group_names), tuple(masks),
-                 [book.demands.ids[line] for line in market.windows.lines.line.tolist()],
-                 [book.bids.ids[line] for line in market.whole_bids.lines.line.tolist()])
+    return Named(market, tuple(group_names), tuple(masks), book.demands.ids, book.bids.ids)

@@ -71,6 +71,8 @@ class Eligibility:
         return self.emptied_by_need[int(self.need_of_demand[demand])]
 
 
+COUNTED_MAX = 1 << 20  # numbers below it are counted, which beats sorting them
+
 RULES: tuple[tuple[str, Callable[[Requirement, Need, Signature, Latency], bool]], ...] = (
     ("class", lambda rule, need, a, _: a.attributes.resource_class in rule.accepted_classes),
     ("country", lambda rule, need, a, _: _allowed(rule.countries, a.attributes.country)),
@@ -128,9 +130,22 @@ def _distinct_columns(keys: Ints) -> tuple[Ints, Ints]:
     code = np.zeros(keys.shape[1], dtype=np.int64)
     for row in keys:
         code = code * (int(row.max(initial=-1)) + 2) + row + 1
-    _, first, place = np.unique(code, return_index=True, return_inverse=True)
-    distinct: Ints = keys[:, first]
-    return distinct, place.astype(np.int64)
+    codes, place = distinct_codes(code)
+    example = np.zeros(len(codes), dtype=np.int64)
+    example[place] = np.arange(len(code))
+    distinct: Ints = keys[:, example]
+    return distinct, place
+
+
+def distinct_codes(code: Ints) -> tuple[Ints, Ints]:
+    """The distinct numbers, none negative, sorted, and the place of each number among them; unsorted where few."""
+    size = int(code.max(initial=0)) + 1
+    if size > COUNTED_MAX:
+        codes, place = np.unique(code, return_inverse=True)
+        return codes, place.astype(np.int64)
+    is_there = np.zeros(size, dtype=np.bool_)
+    is_there[code] = True
+    return np.flatnonzero(is_there), (np.cumsum(is_there) - 1)[code]
 
 
 def _judge(

@@ -15,9 +15,9 @@ bind), capacity of one G (that of a capped parent apart). In ticks and units:
 A step merges the lines of one (pool, t, price), one (S, range, price): they are interchangeable here and share the fill
 pro rata. Indivisible lines stand alone, their minimum relaxed. Only cells with both demand and capacity are rows.
 
-A `Focus` says which prices matter: steps within the band around them stand alone or in buckets, the others of a cell
-are one step at their extreme price, windows clearly in are a constant, windows clearly out and flows clearly too dear
-are left out. What that leaves out of sight, the certificate finds.
+A `Focus` says which prices matter: steps within the band around them stand alone or with their neighbours, the others
+of a cell are one step at their extreme price, windows clearly in are a constant, windows clearly out and flows clearly
+too dear are left out. What that leaves out of sight, the certificate finds.
 """
 
 from collections import defaultdict
@@ -28,16 +28,17 @@ import numpy as np
 
 from pricing.book import DIVISIBLE, TICK_MICROS, Book, Flags, Ints
 from pricing.draws import WEIGHT_BITS, mixed
-from pricing.eligibility import Eligibility
+from pricing.eligibility import Eligibility, distinct_codes
 from pricing.highs import Columns, Floats
+from pricing.ladder import Ladder, ladder_of
 from pricing.ranges import Lines, cover, join_lines, line_slots, range_sums
-from pricing.steps import NEVER, Focus, Hidden, Steps, in_order, merge_steps, narrow_steps, widen_steps
+from pricing.steps import NEVER, Focus, Hidden, Steps, in_order, merge_steps, narrow_steps, reach_of, widen_steps
 from pricing.threads import both
 
 NO_CAP = -1
 GIFT_TOTAL = 0.25  # units, over all cells: prices answer, quantities cannot
 GIFT_FALLS = 8  # from one draw to the next
-FLOW_BAND = 0.25  # of a price: a missing flow tears two prices apart
+FLOW_BAND = 0.12  # of a price: a missing flow tears two prices apart
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +114,14 @@ class Market:
             by_pool = cover(bids, ones, len(self.group_of_pool), self.slots) > 0
             np.logical_or.at(usable, self.group_of_pool, by_pool)
         return _number(usable, int(self.is_wanted.sum()))
+
+    @property
+    def demand_ladder(self) -> Ladder:
+        return ladder_of(self.divisible, (len(self.mask_of_pool), self.slots))
+
+    @property
+    def supply_ladder(self) -> Ladder:
+        return ladder_of(self.offered, (len(self.group_of_pool), self.slots))
 
     @cached_property
     def pair_mask(self) -> Ints:
@@ -308,8 +317,8 @@ def _by_group(accepts: Flags, group_of: Ints, groups: int) -> Flags:
 def _pairs(one: Ints, other: Ints) -> tuple[Ints, Ints]:
     """The distinct pairs [2, pools], sorted, and the place of each line's."""
     width = int(other.max(initial=0)) + 2
-    code, place = np.unique(one * width + other + 1, return_inverse=True)
-    return np.stack([code // width, code % width - 1]), place.astype(np.int64)
+    code, place = distinct_codes(one * width + other + 1)
+    return np.stack([code // width, code % width - 1]), place
 
 
 def _number_choices(book: Book, line: Ints) -> tuple[Ints, int]:
@@ -317,9 +326,9 @@ def _number_choices(book: Book, line: Ints) -> tuple[Ints, int]:
     demands = book.demands
     key = np.where(demands.choice[line] >= 0, demands.choice[line],
                    np.where(demands.is_one_site[line], len(book.tables.choices) + line, -1))
-    known, place = np.unique(key, return_inverse=True)
-    has_none = int(len(known) > 0 and known[0] < 0)
-    return place.astype(np.int64) - has_none, len(known) - has_none
+    known, place = distinct_codes(key + 1)
+    has_none = int(len(known) > 0 and known[0] == 0)
+    return place - has_none, len(known) - has_none
 
 
 def _without_unserved(market: Market) -> Market:
@@ -436,9 +445,7 @@ def build_programme(market: Market, focus: Focus | None, known: Programme | None
     if known is not None and known.focus is not None and focus is not None and hidden is not None:
         demand, supply = _refocused(market, focus, hidden, known, known.focus)
     else:
-        demand, supply = both(
-            lambda: _merge_demand(market, focus, demand_rows),
-            lambda: merge_steps(market.offered, supply_rows, met_supply, focus, hidden.supply if hidden else None))
+        demand, supply = both(lambda: _merge_demand(market, focus), lambda: _merge_supply(market, focus))
     band = focus.whole_band if focus else 0.0
     window_column, window_first, window_units = _merge_wholes(
         market.windows, met, band, 1, hidden.windows if hidden else None)
@@ -471,14 +478,25 @@ def build_programme(market: Market, focus: Focus | None, known: Programme | None
     )
 
 
-def _merge_demand(market: Market, focus: Focus | None, rows: Ints) -> Steps:
-    met, hidden = (focus.demand, focus.hidden) if focus else (None, None)
-    own = market.is_foundation[market.divisible.pool]
-    if not own.any():
-        return merge_steps(market.divisible, rows, met, focus, hidden.demand if hidden else None)
+def _merge_demand(market: Market, focus: Focus | None) -> Steps:
+    ladder, rows = market.demand_ladder, market.demand_row[market.mask_of_pool]
+    if focus is None:
+        return merge_steps(ladder, rows, np.zeros_like(rows), np.full_like(rows, NEVER))
+    reach = reach_of(focus.demand, focus, focus.hidden.demand if focus.hidden else None)
     # The budget counts what each line of the Foundation may cost, so none of them is merged with dearer ones.
-    others = merge_steps(market.divisible.take(~own), rows, met, focus, hidden.demand if hidden else None)
-    return in_order(others, merge_steps(market.divisible.take(own), rows, None, None, None))
+    own = market.is_foundation[:, None]
+    some = merge_steps(ladder, np.where(own, -1, rows), focus.demand, reach, is_coarse=focus.is_coarse)
+    if not own.any():
+        return some
+    return in_order(some, merge_steps(ladder, np.where(own, rows, -1), focus.demand, np.full_like(reach, NEVER)))
+
+
+def _merge_supply(market: Market, focus: Focus | None) -> Steps:
+    ladder, rows = market.supply_ladder, market.supply_row[market.group_of_pool]
+    if focus is None:
+        return merge_steps(ladder, rows, np.zeros_like(rows), np.full_like(rows, NEVER))
+    reach = reach_of(focus.supply, focus, focus.hidden.supply if focus.hidden else None)
+    return merge_steps(ladder, rows, focus.supply, reach, is_coarse=focus.is_coarse)
 
 
 def _refocused(market: Market, focus: Focus, hidden: Hidden, known: Programme, old: Focus) -> tuple[Steps, Steps]:
@@ -488,9 +506,8 @@ def _refocused(market: Market, focus: Focus, hidden: Hidden, known: Programme, o
         demand = narrow_steps(demand, focus.demand, focus.band, seen.demand | market.is_foundation[:, None])
         supply = narrow_steps(supply, focus.supply, focus.band, seen.supply)
     demand_rows, supply_rows = market.demand_row[market.mask_of_pool], market.supply_row[market.group_of_pool]
-    return both(
-        lambda: widen_steps(demand, market.divisible, demand_rows, focus.demand, focus, hidden.demand & ~seen.demand),
-        lambda: widen_steps(supply, market.offered, supply_rows, focus.supply, focus, hidden.supply & ~seen.supply))
+    return (widen_steps(demand, market.demand_ladder, demand_rows, focus.demand, focus, hidden.demand & ~seen.demand),
+            widen_steps(supply, market.supply_ladder, supply_rows, focus.supply, focus, hidden.supply & ~seen.supply))
 
 
 def _nothing(market: Market) -> Hidden:

@@ -128,31 +128,6 @@ def exact_product(gain: Ints, units: Ints) -> int:
     return (exact_sum(high * units) << 24) + exact_sum(low * units)
 
 
-def strictly_filled(lines: Lines, met: Ints, sign: int) -> tuple[Ints, Ints, int]:
-    """By cell the units of lines that gain at the prices they meet, and of those that stand exactly at them.
-
-    Also what the first are worth in all, in ticks. `met` and sign are as in `surplus`.  # int64 [pools, slots] twice
-    """
-    extremes = RangeExtremes(met)
-    most = extremes.most(lines.pool, lines.start, lines.end)
-    least = extremes.least(lines.pool, lines.start, lines.end)
-    always = lines.price > most if sign > 0 else lines.price < least
-    sometimes = (lines.price >= least if sign > 0 else lines.price <= most) & ~always
-    full = lines.take(always)
-    units, equal = cover(full, full.units, *met.shape), np.zeros(met.size)
-    worth = exact_sum(full.units * full.price * (full.end - full.start))
-    for some, owner, slot in slot_by_slot(lines, np.flatnonzero(sometimes)):
-        pool, price, quantity = lines.pool[some][owner], lines.price[some][owner], lines.units[some][owner]
-        cell = pool * met.shape[1] + slot
-        gain = sign * (price - met.ravel()[cell])
-        gains, stands = gain > 0, gain == 0
-        units += np.rint(np.bincount(cell[gains], quantity[gains], minlength=met.size)).astype(np.int64).reshape(
-            met.shape)
-        equal += np.bincount(cell[stands], quantity[stands], minlength=met.size)
-        worth += exact_sum((quantity * price)[gains])
-    return units, np.rint(equal).astype(np.int64).reshape(met.shape), worth
-
-
 def slot_by_slot(lines: Lines, chosen: Ints) -> Iterator[tuple[Ints, Ints, Ints]]:
     """The chosen lines in parts of about `CHUNK` line-slots: their places, and for each slot its owner in the part."""
     for part in chunks(lines.start[chosen], lines.end[chosen]):

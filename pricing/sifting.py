@@ -2,8 +2,8 @@ r"""An optimum of the whole programme, found in small parts of it: sweep, band, 
 
 1. Sweep. Windows taken slot by slot, one small programme per slot over coarse buckets of price; each starts from the
    basis of the slot before, which stays dual feasible, so a slot costs some tens of pivots.
-2. Band. The whole programme in buckets around the prices of the sweep, then in single ticks around those of the
-   buckets; an old basis maps to new columns, since the steps of a cell are equal unit vectors.
+2. Band. The whole programme around the prices of the sweep, with lines next to each other merged, then in single ticks
+   around the prices of that; an old basis maps to new columns, since the steps of a cell are equal unit vectors.
 3. Look. The optimum in the band is one of the whole programme unless something out of sight would trade at its prices:
    lines beyond the band, windows taken for clear, flows taken for too dear. Then once more with that in sight, and with
    a narrower band everywhere else: prices are known by now, and fewer columns are solved sooner.
@@ -21,7 +21,7 @@ import numpy as np
 from pricing import errors, highs
 from pricing.book import Flags, Ints
 from pricing.highs import AT_LOWER, AT_UPPER, BASIC, Columns, Floats, Model
-from pricing.programme import IN, OUT, Market, Programme, build_programme
+from pricing.programme import IN, OUT, Market, Programme, Wholes, build_programme
 from pricing.ranges import Lines, cover, range_sums
 from pricing.steps import NEVER, Focus, Hidden, Steps
 from pricing.threads import both
@@ -29,8 +29,8 @@ from pricing.threads import both
 DIRECT_LINE_SLOTS = 250_000  # up to here the whole programme is one small solve
 SWEEP_BUCKET = 0.05  # of a price
 SWEEP_CELLS = 40_000_000  # of the histograms of a sweep
-COARSE = (0.06, 0.06, 0.006)  # band of lines, band of wholes, bucket: as parts of the price
-FINE = (0.006, 0.03, 0.0)  # of lines in a dense book; wider where fewer lines stand
+COARSE = (0.06, 0.06)  # band of lines, band of wholes: as parts of the price
+FINE = (0.006, 0.03)  # of lines in a dense book; wider where fewer lines stand
 WIDER = 4  # times as wide each time that a wide band was too narrow
 WIDEST = 10.0  # of a price: nothing is beyond
 CLOSE = 1 / 3  # of the fine band: around prices that it has found
@@ -40,7 +40,7 @@ ROUNDS_MAX = 40  # then the whole programme at once
 TOLERANCE = 1e-6  # far above the solver's 1e-9, far below the 1 that separates integers
 
 
-Width = tuple[float, float, float]  # as in `COARSE`
+Width = tuple[float, float]  # as in `COARSE`
 Change = Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
 
 
@@ -132,7 +132,8 @@ def _solve_in_parts(market: Market, start: Start | None) -> Solved:
     rounds = 0
     if start is None or start.near is None:  # prices of another book are a start for the wide band only
         start = start or sweep(market)
-        coarse = run(build_programme(market, focus_on(market, start, COARSE, None)), start.basis, 1)
+        focus = replace(focus_on(market, start, COARSE, None), is_coarse=True)
+        coarse = run(build_programme(market, focus), start.basis, 1)
         rounds = 1
         start = replace(next_start(coarse), near=None, hidden=hidden_at(coarse.programme, coarse.read()))
     solved = run(_build_near(market, start), start.basis, rounds + 1)
@@ -147,8 +148,8 @@ def look_again(solved: Solved, found: Hidden) -> Solved:
     if solved.rounds >= ROUNDS_MAX or focus is None:
         return run(build_programme(market, None), None, solved.rounds + 1)
     start = next_start(solved)
-    line, whole, bucket = _fine_width(market)
-    close = focus_on(market, start, (line * CLOSE, whole, bucket), None)
+    line, whole = _fine_width(market)
+    close = focus_on(market, start, (line * CLOSE, whole), None)
     demand, supply = _moved(focus, close)
     shown, wide = focus.hidden, focus.wide
     if shown is not None and (again := found.of_both(shown)).has_cells:  # even the wide band was too narrow there
@@ -176,9 +177,9 @@ def _build_near(market: Market, start: Start) -> Programme:
 
 def _fine_width(market: Market) -> Width:
     """The fine width, with about as many lines in the band whatever the size of the book."""
-    line, whole, bucket = FINE
+    line, whole = FINE
     count = sum(int((lines.end - lines.start).sum()) for lines in (market.divisible, market.offered))
-    return min(FINE_MAX, line * max(1.0, DENSE_LINE_SLOTS / max(1, count))), whole, bucket
+    return min(FINE_MAX, line * max(1.0, DENSE_LINE_SLOTS / max(1, count))), whole
 
 
 def focus_on(
@@ -189,7 +190,7 @@ def focus_on(
     mu = market.mu_of(lam)[market.mask_of_pool]
     kept = np.where(market.is_foundation, max(1.0 - start.sigma, 1e-3), 1.0)
     demand = np.where(mu >= NEVER, NEVER, (np.minimum(mu, NEVER) / kept[:, None]).astype(np.int64))
-    return Focus(demand, pool_prices(market, lam, start.rho), lam, *width, hidden)
+    return Focus(demand, pool_prices(market, lam, start.rho), lam, *width, False, hidden)
 
 
 def pool_prices(market: Market, lam: Ints, rho: Ints) -> Ints:
@@ -526,8 +527,8 @@ class Named:
     market: Market
     groups: tuple[tuple[str, ...], ...]
     masks: tuple[frozenset[tuple[str, ...]], ...]
-    windows: list[str]
-    whole_bids: list[str]
+    demand_ids: tuple[str, ...]  # of the book
+    bid_ids: tuple[str, ...]
 
 
 def carry_over(start: Start, old: Named, new: Named) -> Start | None:
@@ -557,8 +558,11 @@ def carry_over(start: Start, old: Named, new: Named) -> Start | None:
     bids = _side_of(new.market.whole_bids.lines, lower[new.market.group_of_pool], -1)
     return Start(lam, start.rho[:0], 0.0, Basis(
         basis.demand_fill[demand], basis.demand_price[demand], basis.supply_fill[supply], basis.supply_price[supply],
-        basis.flow_basic[pair], rows, _by_name(old.windows, basis.windows, new.windows, windows),
-        _by_name(old.whole_bids, basis.whole_bids, new.whole_bids, bids),
+        basis.flow_basic[pair], rows,
+        _by_name(_basic_names(old.market.windows, basis.windows, old.demand_ids), new.market.windows, new.demand_ids,
+                 windows),
+        _by_name(_basic_names(old.market.whole_bids, basis.whole_bids, old.bid_ids), new.market.whole_bids,
+                 new.bid_ids, bids),
     ))
 
 
@@ -573,9 +577,11 @@ def _pool_places(old: Ints, new: Ints) -> Ints:
     return np.array([place.get(int(mask), 0) for mask in new], dtype=np.int64)
 
 
-def _by_name(
-    old: list[str], status: highs.Statuses, new: list[str], otherwise: highs.Statuses
-) -> highs.Statuses:
-    """The status of lines that were basic; of all others the side that their gain puts them on."""
-    basic = {name for name, one in zip(old, status.tolist(), strict=True) if one == BASIC}
-    return np.where([name in basic for name in new], BASIC, otherwise).astype(np.int8)
+def _basic_names(wholes: Wholes, status: highs.Statuses, ids: tuple[str, ...]) -> set[str]:
+    return {ids[line] for line in wholes.lines.line[status == BASIC].tolist()}
+
+
+def _by_name(basic: set[str], wholes: Wholes, ids: tuple[str, ...], otherwise: highs.Statuses) -> highs.Statuses:
+    """Basic where a line of that name was; all others on the side that their gain puts them on."""
+    is_basic = [ids[line] in basic for line in wholes.lines.line.tolist()]
+    return np.where(np.array(is_basic, dtype=np.bool_), BASIC, otherwise).astype(np.int8)

@@ -1,7 +1,7 @@
 """Merged steps: the lines of one price in one cell, seen through a focus on the prices that matter.
 
-A `Focus` says which prices matter: steps within the band around them stand alone or in buckets, the others of a cell
-are one step at their extreme price. `sifting` finds what that leaves out of sight.
+A `Focus` says which prices matter: steps within the band around them stand alone or with their neighbours, the others
+of a cell are one step at their extreme price. `sifting` finds what that leaves out of sight.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import numpy as np
 
 from pricing.book import Flags, Ints
 from pricing.highs import Floats
-from pricing.ranges import Lines, RangeExtremes, cover, line_slots, range_sums, slot_by_slot
+from pricing.ladder import Ladder
 
 NEVER = 1 << 50  # ticks: no price reaches it, and sums of a window of it still fit
 WIDE = 0.05  # of a price: the band of a cell whose own was too narrow
@@ -25,7 +25,7 @@ class Focus:
     lam: Ints  # [G, slots]
     band: float  # half width, as a part of the price
     whole_band: float  # the same for the average price of windows and other wholes
-    bucket: float  # width of a bucket, as a part of the price; 0: single ticks
+    is_coarse: bool  # lines next to each other are one step
     hidden: "Hidden | None" = None  # what has to be seen as well
     wide: float = WIDE  # half width, as a part of the price, in the cells of `hidden`
 
@@ -73,42 +73,46 @@ class Steps:
         return len(self.cell)
 
 
-def merge_steps(
-    lines: Lines, rows: Ints, met: Ints | None, focus: Focus | None, wide: Flags | None
-) -> Steps:
-    """The steps of one side; `rows` is [pools, slots], -1 where the cell is no row. `met` None: every price alone.
+def merge_steps(ladder: Ladder, rows: Ints, met: Ints, reach: Ints, *, is_coarse: bool = False) -> Steps:
+    """The steps of one side in the cells that are rows; `rows` is [pools, slots], -1 where the cell is none.
 
-    In `wide` cells the band is the wide one.
+    Those further from the price that they meet than `reach` (both [pools, slots], ticks) are one step each way. Coarse:
+    lines next to each other stand together at their mean price, good enough to find the neighbourhood of the optimum.
     """
-    if met is None or focus is None or not len(lines):
-        owner, slot = line_slots(lines.start, lines.end)
-        cell, price = lines.pool[owner] * rows.shape[1] + slot, lines.price[owner]
-        return _merge_prices(cell, price, lines.units[owner], rows)
-    part = focus.band if wide is None else np.where(wide, focus.wide, focus.band)
-    reach = np.maximum(2, (met * part).astype(np.int64))
-    low, high = (met - reach).ravel(), (met + reach).ravel()
-    tails = _Tails(rows, low, high)
-    near = tails.take_clear(lines)
-    shown: list[tuple[Ints, Ints, Ints]] = []
-    for some, owner, slot in slot_by_slot(lines, near):
-        cell = lines.pool[some][owner] * rows.shape[1] + slot
-        shown.append(tails.take(cell, lines.price[some][owner], lines.units[some][owner]))
-    cell, price, units = (np.concatenate([part[k] for part in shown] or [np.zeros(0, dtype=np.int64)])
-                          for k in range(3))
-    if focus.bucket:
-        width = np.maximum(1, (met * focus.bucket).astype(np.int64)).ravel()
-        inner = _merge_buckets(cell, price, units, low, width, rows)
+    cell = np.flatnonzero(rows.ravel() >= 0)
+    price, far = met.ravel()[cell], reach.ravel()[cell]
+    low, high = ladder.place(cell, price - far), ladder.place(cell, price + far + 1)
+    if is_coarse:
+        blocks = ladder.blocks(cell, low, high)
+        low, high, kept = blocks.low, blocks.high, blocks.units > 0
+        units = blocks.units[kept]
+        inner = blocks.cell[kept], blocks.worth[kept] / units, units
     else:
-        inner = _merge_prices(cell, price, units, rows)
-    return in_order(inner, tails.steps())
+        inner = _merge_prices(ladder, cell, low, high)
+    below, above = ladder.units(cell, low), ladder.all_units(cell) - ladder.units(cell, high)
+    parts = [(inner, np.zeros(len(inner[0]), dtype=np.int64))]
+    for units, place, way in ((below, low, -1), (above, high, 1)):
+        some = np.flatnonzero(units)
+        edge = ladder.nearest(cell[some], place[some], way).astype(np.float64)
+        parts.append(((cell[some], edge, units[some]), np.full(len(some), way)))
+    cells, prices, all_units = (np.concatenate([part[k] for part, _ in parts]) for k in range(3))
+    beyond = np.concatenate([way for _, way in parts])
+    order = np.argsort(cells * 3 + beyond, kind="stable")  # each of the three stands in order already
+    return Steps(cells[order], prices[order], all_units[order], beyond[order])
 
 
-def widen_steps(steps: Steps, lines: Lines, rows: Ints, met: Ints, focus: Focus, changed: Flags) -> Steps:
+def reach_of(met: Ints, focus: Focus, wide: Flags | None) -> Ints:
+    """How far from the prices they meet lines stand apart; further in `wide` cells.  # int64 [pools, slots] ticks"""
+    part = focus.band if wide is None else np.where(wide, focus.wide, focus.band)
+    reach: Ints = np.maximum(2, (met * part).astype(np.int64))
+    return reach
+
+
+def widen_steps(steps: Steps, ladder: Ladder, rows: Ints, met: Ints, focus: Focus, changed: Flags) -> Steps:
     """The same steps, but for the changed cells, which are wide now."""
     if not changed.any():
         return steps
-    touching = range_sums(changed.astype(np.int64), lines.pool, lines.start, lines.end) > 0
-    there = merge_steps(lines.take(touching), np.where(changed, rows, -1), met, focus, changed)
+    there = merge_steps(ladder, np.where(changed, rows, -1), met, reach_of(met, focus, changed))
     kept = ~changed.ravel()[steps.cell]
     return in_order(Steps(steps.cell[kept], steps.price[kept], steps.units[kept], steps.beyond[kept]), there)
 
@@ -128,71 +132,13 @@ def narrow_steps(steps: Steps, met: Ints, band: float, kept: Flags) -> Steps:
     return Steps(steps.cell[first], steps.price[nearest], np.add.reduceat(steps.units, first), beyond[first])
 
 
-class _Tails:
-    """What lies beyond the band in each cell: units, and the price nearest to the band."""
-
-    def __init__(self, rows: Ints, low: Ints, high: Ints) -> None:
-        self._rows, self._low, self._high = rows, low, high
-        self._units = [np.zeros(rows.size, dtype=np.int64), np.zeros(rows.size, dtype=np.int64)]
-        self._edge = [np.full(rows.size, -NEVER, dtype=np.int64), np.full(rows.size, NEVER, dtype=np.int64)]
-
-    def take_clear(self, lines: Lines) -> Ints:
-        """Take the lines that are beyond the band in all their slots; the places of the others."""
-        shape = self._rows.shape
-        is_below = lines.price < RangeExtremes(self._low.reshape(shape)).least(lines.pool, lines.start, lines.end)
-        is_above = lines.price > RangeExtremes(self._high.reshape(shape)).most(lines.pool, lines.start, lines.end)
-        for place, is_beyond in enumerate((is_below, is_above)):
-            beyond = lines.take(is_beyond)
-            self._units[place] += cover(beyond, beyond.units, *shape).ravel()
-            code = (beyond.pool * (shape[1] + 1) + beyond.start) * (shape[1] + 1) + beyond.end
-            order = np.lexsort((beyond.price if place else -beyond.price, code))
-            nearest = order[np.flatnonzero(np.diff(code[order], prepend=-1))]  # over the same slots only the nearest
-            for some, owner, slot in slot_by_slot(beyond, nearest):
-                self._mark(place, beyond.pool[some][owner] * shape[1] + slot, beyond.price[some][owner])
-        return np.flatnonzero(~is_below & ~is_above)
-
-    def take(self, cell: Ints, price: Ints, units: Ints) -> tuple[Ints, Ints, Ints]:
-        """Take the line-slots beyond the band; the others, as they came."""
-        beyond = (price < self._low[cell], price > self._high[cell])
-        for place, chosen in enumerate(beyond):
-            self._units[place] += np.rint(
-                np.bincount(cell[chosen], units[chosen], minlength=self._rows.size)).astype(np.int64)
-            self._mark(place, cell[chosen], price[chosen])
-        kept = ~(beyond[0] | beyond[1])
-        return cell[kept], price[kept], units[kept]
-
-    def _mark(self, place: int, cell: Ints, price: Ints) -> None:
-        (np.minimum if place else np.maximum).at(self._edge[place], cell, price)
-
-    def steps(self) -> Steps:
-        cells = [np.flatnonzero((units > 0) & (self._rows.ravel() >= 0)) for units in self._units]
-        return Steps(
-            np.concatenate(cells),
-            np.concatenate([edge[cell] for edge, cell in zip(self._edge, cells, strict=True)]).astype(np.float64),
-            np.concatenate([units[cell] for units, cell in zip(self._units, cells, strict=True)]),
-            np.repeat([-1, 1], [len(cell) for cell in cells]),
-        )
-
-
-def _merge_prices(cell: Ints, price: Ints, units: Ints, rows: Ints) -> Steps:
-    kept = rows.ravel()[cell] >= 0
-    key, place = np.unique(cell[kept] << 24 | price[kept], return_inverse=True)
-    merged = np.bincount(place, units[kept], minlength=len(key))
-    return Steps(key >> 24, (key & (1 << 24) - 1).astype(np.float64), np.rint(merged).astype(np.int64),
-                 np.zeros(len(key), dtype=np.int64))
-
-
-def _merge_buckets(cell: Ints, price: Ints, units: Ints, low: Ints, width: Ints, rows: Ints) -> Steps:
-    """Steps of several prices at their mean: good enough to find the neighbourhood of the optimum."""
-    place = (price - low[cell]) // width[cell]
-    places = int(place.max(initial=0)) + 1
-    key = cell * places + place
-    merged = np.bincount(key, units, minlength=rows.size * places)
-    worth = np.bincount(key, units * price, minlength=rows.size * places)
-    merged.reshape(-1, places)[rows.ravel() < 0] = 0
-    used = np.flatnonzero(merged > 0.5)
-    return Steps(used // places, worth[used] / merged[used], np.rint(merged[used]).astype(np.int64),
-                 np.zeros(len(used), dtype=np.int64))
+def _merge_prices(ladder: Ladder, cell: Ints, low: Ints, high: Ints) -> tuple[Ints, Floats, Ints]:
+    """The line-slots between two places of each cell, those of one price together: cells, prices, units."""
+    found = list(ladder.between(cell, low, high))
+    cells, price, units = (np.concatenate([part[k] for part in found]) for k in range(3))
+    first = np.flatnonzero((np.diff(cells, prepend=-1) != 0) | (np.diff(price, prepend=-1) != 0))
+    merged = np.add.reduceat(units, first) if len(first) else units
+    return cells[first], price[first].astype(np.float64), merged
 
 
 def in_order(one: Steps, other: Steps) -> Steps:

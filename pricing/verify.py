@@ -444,6 +444,30 @@ class Cheapest:
         return self._sites[s]
 
 
+class Span:
+    """Sums and extremes of one row over any range of its slots."""
+
+    def __init__(self, row: list[int]) -> None:
+        self.before = list(itertools.accumulate(row, initial=0))  # the sum of all slots before
+        self.row, self.least, self.most = row, [row], [row]  # extremes over 1, 2, 4, 8, ... slots from each on
+        width = 1
+        while 2 * width <= len(row):
+            for levels, choose in ((self.least, min), (self.most, max)):
+                levels.append(list(map(choose, levels[-1], levels[-1][width:])))
+            width *= 2
+
+
+def _above(span: Span, cost: int, start: int, end: int) -> int:
+    """The sum of what lies above a cost in each slot of a range. Most ranges lie on one side of it."""
+    level = (end - start).bit_length() - 1
+    last, least, most = end - (1 << level), span.least[level], span.most[level]
+    if most[start] <= cost and most[last] <= cost:
+        return 0
+    if least[start] >= cost and least[last] >= cost:
+        return span.before[end] - span.before[start] - cost * (end - start)
+    return sum([x - cost for x in span.row[start:end] if x > cost])
+
+
 class Bundle:
     """The parsed files and everything recomputed from them. Each check answers with one sentence or refuses."""
 
@@ -1021,12 +1045,17 @@ class Bundle:
     def _paid(self) -> tuple[Ints, Ints, Ints]:
         """Of each award the lowest and the highest price of its slots, and units times their sum."""
         low, high, due = array("q"), array("q"), array("q")
+        spans, signature_of = [Span(row) for row in self.price], self.signature_of
         for j, start, end, units in zip(self.awards.bid, self.awards.start, self.awards.end, self.awards.units,
                                         strict=True):
-            cells = self.price[self.signature_of[j]][start:end]
-            low.append(min(cells))
-            high.append(max(cells))
-            due.append(units * sum(cells))
+            span = spans[signature_of[j]]
+            before, level = span.before, (end - start).bit_length() - 1
+            least, most, last = span.least[level], span.most[level], end - (1 << level)
+            one, other = least[start], least[last]
+            low.append(one if one < other else other)
+            one, other = most[start], most[last]
+            high.append(one if one > other else other)
+            due.append(units * (before[end] - before[start]))
         if low and min(low) < 0:
             _refuse("something traded without a price")
         return low, high, due
@@ -1206,6 +1235,7 @@ class Bundle:
         if duals != self.at_prices:
             mu = Cheapest([[x * duals.whole for x in row] for row in duals.lam], self.masks, self.site_of)
         demands, result = self.demands, []
+        spans = [Span([-x for x in row]) for row in mu.rows]  # a buyer gains where less is asked
         for s, start, end, price, kind, is_one_site, is_foundation in zip(
             self.mask_of, demands.start, demands.end, demands.price, demands.kind, demands.is_one_site,
             demands.is_foundation, strict=True,
@@ -1214,7 +1244,7 @@ class Bundle:
             if s < 0:
                 result.append(0)  # nothing may serve it, so it adds nothing to any allocation
             elif kind == DIVISIBLE:
-                result.append(sum([value - x for x in mu.rows[s][start:end] if x < value]))
+                result.append(_above(spans[s], -value, start, end))
             else:
                 rows = mu.sites(s) if is_one_site else (mu.rows[s],)
                 result.append(max(0, value * (end - start) - min(sum(row[start:end]) for row in rows)))
@@ -1222,15 +1252,15 @@ class Bundle:
 
     def _bid_surplus(self, duals: Duals) -> list[int]:
         """What one unit of each bid gains at these duals."""
-        bids, result = self.bids, []
+        bids, result, spans = self.bids, [], [Span(row) for row in duals.lam]
         for a, start, end, ask, minimum, cap in zip(
             self.signature_of, bids.start, bids.end, bids.ask, bids.minimum, self.cap_of, strict=True
         ):
-            cost, cells = ask + duals.rho[cap], duals.lam[a][start:end]
+            cost, before = ask + duals.rho[cap], spans[a].before
             if minimum:
-                result.append(max(0, sum(cells) - cost * (end - start)))
+                result.append(max(0, before[end] - before[start] - cost * (end - start)))
             else:
-                result.append(sum([x - cost for x in cells if x > cost]))
+                result.append(_above(spans[a], cost, start, end))
         return result
 
     def _g(self, duals: Duals, demand_total: int, bid_total: int) -> int:

@@ -62,12 +62,12 @@ class Whole:
         return not len(self.settled.programme.market.cap_units)
 
 
-def settle_whole(book: Book, market: Market, start: sifting.Start | None, face: Face | None = None) -> Whole:
-    """The whole optimum that prices support; start and face are of nearly the same market. Raises `SolverFailed`."""
+def settle_whole(book: Book, market: Market, start: sifting.Start | None) -> Whole:
+    """The whole optimum that prices support; the start is of nearly the same market. Raises `SolverFailed`."""
     low = low_point(sifting.solve_market(market, start))
     relaxed = Relaxed(low.point.lam, low.point.rho, low.point.sigma)
     within = _within_budget(book, market, low)
-    found = _until_whole(book, *((market, low) if within is None else within[:2]), face)
+    found = _until_whole(book, *((market, low) if within is None else within[:2]))
     final = found.settled.programme.market
     if all(getattr(final, part) is getattr(market, part) for part in ("divisible", "windows", "offered", "whole_bids")):
         return found

@@ -17,11 +17,11 @@ def market_of(one, **other):
     return make_market(one, match_lines(one), **other)
 
 
-def in_sight(market, *, lam, band, bucket=0.0):
+def in_sight(market, *, lam, band, is_coarse=False):
     prices = np.full((len(market.group_of_pool), market.slots), lam, dtype=np.int64)
     demand_prices = np.full((len(market.mask_of_pool), market.slots), lam, dtype=np.int64)
     groups = np.full((market.accepts.shape[1], market.slots), lam, dtype=np.int64)
-    return Focus(demand_prices, prices, groups, band, band, bucket)
+    return Focus(demand_prices, prices, groups, band, band, is_coarse)
 
 
 def test_only_cells_with_demand_and_capacity_are_rows():
@@ -97,13 +97,13 @@ def test_merging_loses_nothing_of_the_relaxation(seed):
     assert -programme.columns.cost @ x * 100 == pytest.approx(best_welfare_micros(one, whole=False), abs=20 * 100)
 
 
-@pytest.mark.parametrize("bucket", [0.0, 0.1])
+@pytest.mark.parametrize("is_coarse", [False, True])
 @pytest.mark.parametrize("seed", range(10))
-def test_a_focus_merges_what_lies_beyond_its_band_and_keeps_every_unit(seed, bucket):
+def test_a_focus_merges_what_lies_beyond_its_band_and_keeps_every_unit(seed, is_coarse):
     market = market_of(small_book(by_seed(seed), least=4, is_plain=True, kinds=("divisible",), whole_bids=False))
     whole = build_programme(market, None)
 
-    part = build_programme(market, in_sight(market, lam=10, band=0.3, bucket=bucket))
+    part = build_programme(market, in_sight(market, lam=10, band=0.3, is_coarse=is_coarse))
 
     for all_steps, some in ((whole.demand, part.demand), (whole.supply, part.supply)):
         for cell in np.unique(all_steps.cell):

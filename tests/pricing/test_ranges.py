@@ -16,7 +16,6 @@ from pricing.ranges import (
     line_slots,
     range_sums,
     slot_by_slot,
-    strictly_filled,
     surplus,
 )
 
@@ -86,23 +85,6 @@ def test_surplus_is_what_a_unit_gains_in_the_slots_where_it_gains(seed, sign):
     assert surplus(lines, grid, sign).tolist() == [
         sum(max(0, sign * (price - int(p))) for p in grid[pool, start:end])
         for pool, price, _, start, end, _ in each(lines)]
-
-
-@pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("sign", [1, -1])
-def test_lines_that_gain_are_full_where_they_gain(seed, sign):
-    lines, grid = drawn(seed)
-    expected, worth = np.zeros_like(grid), 0
-    for pool, price, units, start, end, _ in each(lines):
-        for t in range(start, end):
-            if sign * (price - grid[pool, t]) > 0:
-                expected[pool, t] += units
-                worth += units * price
-
-    found = strictly_filled(lines, grid, sign)
-
-    assert (found[0] == expected).all()
-    assert found[-1] == worth
 
 
 def test_a_product_beyond_63_bits_is_exact():
