@@ -73,9 +73,10 @@ def copy(ledger: int, postings: Sequence[Posting], now: datetime) -> int:
     what the database says, also about an id that is known.
     """
     with connection.cursor() as cursor:
-        cursor.execute("select next_number(%s), current_setting('role')", [ledger])
-        first, role = cursor.fetchone()
-        cursor.execute("select set_config('role', %s, true)", [_COPY_AS])
+        cursor.execute(
+            "select next_number(%s), current_setting('role'), set_config('role', %s, true)", [ledger, _COPY_AS]
+        )  # from left to right
+        first, role, _ = cursor.fetchone()
         statement = f"copy ledger_transfer ({', '.join(COLUMNS)}) from stdin (format binary)"
         with connection.wrap_database_errors, cursor.copy(statement) as pipe:
             for block in blocks(ledger, postings, now, first):

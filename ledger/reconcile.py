@@ -131,14 +131,17 @@ def check_books(*, now: datetime | None = None) -> list[Finding]:
     With `now`, L9 is looked at too: clearing and suspense accounts hold nothing that is older than its deadline. An
     intact ledger gives findings that are all `ok`.
     """
-    findings = []
-    for ledger in Ledger.objects.order_by("pk").values_list("pk", flat=True):
-        checks = [*_CHECKS]
-        if now is not None:
-            checks.append(("L9", "nothing lies in clearing or suspense beyond its deadline", _LEFT_LYING))
-        findings += [_look(ledger, *check, now=now) for check in checks]
-        findings += [Finding("L8", ok, f"ledger {ledger}: {detail}") for ok, detail in check_epochs(ledger)]
-    return findings
+    ledgers = Ledger.objects.order_by("pk").values_list("pk", flat=True)
+    return [finding for ledger in ledgers for finding in check_ledger(ledger, now=now)]
+
+
+def check_ledger(ledger: int, *, now: datetime | None = None) -> list[Finding]:
+    """Return what `check_books` says of one ledger."""
+    checks = [*_CHECKS]
+    if now is not None:
+        checks.append(("L9", "nothing lies in clearing or suspense beyond its deadline", _LEFT_LYING))
+    findings = [_look(ledger, *check, now=now) for check in checks]
+    return findings + [Finding("L8", ok, f"ledger {ledger}: {detail}") for ok, detail in check_epochs(ledger)]
 
 
 def _look(ledger: int, invariant: str, sentence: str, query: str, *, now: datetime | None) -> Finding:

@@ -41,7 +41,7 @@ def look(acknowledged: Path) -> int:
     return sum(count for count, _ in written.values())
 
 
-def post_until_killed(acknowledged: Path, seed: int) -> None:
+def post_until_killed(acknowledged: Path, seed: int, told: str) -> None:
     from ledger.ids import uuid7
     from ledger.poster import Poster
     from ledger.services import Posting, account
@@ -69,6 +69,7 @@ def post_until_killed(acknowledged: Path, seed: int) -> None:
 
     poster = Poster(ledger=1, clock=lambda: now)
     threads = [threading.Thread(target=caller, args=(number,)) for number in range(CALLERS)]
+    print(told, flush=True)  # only now: a kill before the first posting would show nothing
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -87,9 +88,11 @@ def main() -> None:
     if seed == 0:
         call_command("migrate", "ledger", interactive=False, verbosity=0)
     there: Any = look(acknowledged)
-    print(f"{postgres._postmaster(data_folder())} {there}", flush=True)
-    if not only_look:
-        post_until_killed(acknowledged, seed)
+    told = f"{postgres._postmaster(data_folder())} {there}"
+    if only_look:
+        print(told, flush=True)
+    else:
+        post_until_killed(acknowledged, seed, told)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0004_walls_of_whole_lines'),
+        ('marketplace', '0005_runtime_role'),
     ]
 
     operations = [
