@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from eth_utils.address import to_checksum_address
+
 from ledger import services as books
 from ledger.ids import uuid7, uuid_from
 from ledger.models import ChainContract, ChainIntent, ChainMark
@@ -494,7 +496,8 @@ def _pay_out(market: Market, party: m.Party) -> None:
 
 
 def _chain_rows(market: Market) -> None:
-    ChainContract.objects.create(name="escrow", address="0x" + "a1" * 20, chain_id=31338, abi_hash="-")
+    address = to_checksum_address("0x" + "a1" * 20)
+    ChainContract.objects.create(name="escrow", address=address, chain_id=31338, abi_hash="-")
     ChainMark.objects.create(name="indexer", block_number=412, block_hash="0x00")
     for nonce, key in enumerate(("lock:1:0", "settle:1"), start=1):
         ChainIntent.objects.create(

@@ -72,8 +72,13 @@ def test_a_settlement_is_confirmed_only_when_it_is_final(own_world: Callable[[st
 
 @pytest.mark.stage("judged")
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.integers(1, 10**12), st.integers(0, 1440)), min_size=6, max_size=6))
-def test_however_the_hours_went_every_lease_splits_exactly(hours: list[tuple[int, int]]) -> None:
+@given(
+    st.lists(st.tuples(st.integers(1, 10**12), st.integers(0, 1440)), min_size=6, max_size=6),
+    st.just(0) | st.integers(0, 10**12),
+)
+def test_however_the_hours_went_and_whatever_was_claimed_every_lease_splits_exactly(
+    hours: list[tuple[int, int]], claimed: int
+) -> None:
     leases = list(
         m.Lease.objects.filter(window=world.window()).select_related("verdict__credit", "node_class", "buyer")
     )
@@ -84,19 +89,24 @@ def test_however_the_hours_went_every_lease_splits_exactly(hours: list[tuple[int
         if hasattr(lease.verdict, "credit"):
             lease.verdict.credit.amount_micros = min(-(-fee // 4), lease.verdict.earned_micros)
 
-    lines = payout._settlement_lines(leases)
+    lines = payout._settlement_lines(leases, {lease.node_class.chain_class: claimed for lease in leases})
 
     fee_by_class: dict[object, int] = {}
-    earned_by_class: dict[object, int] = {}
+    unpaid_by_class: dict[object, int] = {}
+    covered_by_class: dict[object, int] = {}
     for line in lines:
-        assert line.earned_micros == line.payable_micros + line.holdback_micros + line.fee_micros
+        unpaid = line.payable_micros + line.holdback_micros + line.fee_micros
+        assert line.earned_micros == unpaid + line.covered_micros
         assert line.earned_micros + line.returned_micros + line.credit_micros == line.lease.fee_micros
         assert min(line.payable_micros, line.holdback_micros, line.fee_micros, line.returned_micros) >= 0
         key = line.lease.node_class_id
         fee_by_class[key] = fee_by_class.get(key, 0) + line.fee_micros
-        earned_by_class[key] = earned_by_class.get(key, 0) + line.earned_micros
-    # the contract takes its fee per class, rounded down once
-    assert fee_by_class == {key: earned * 250 // 10_000 for key, earned in earned_by_class.items()}
+        unpaid_by_class[key] = unpaid_by_class.get(key, 0) + unpaid
+        covered_by_class[key] = covered_by_class.get(key, 0) + line.covered_micros
+    # the contract takes its fee per class, rounded down once, and only of what was not claimed before
+    assert fee_by_class == {key: unpaid * 250 // 10_000 for key, unpaid in unpaid_by_class.items()}
+    for key, covered in covered_by_class.items():
+        assert covered == min(claimed, covered + unpaid_by_class[key])
 
 
 @pytest.mark.stage("closed")
