@@ -89,8 +89,11 @@ class Party(models.Model):
 
     @property
     def owner_key(self) -> str:
-        """Who stands behind the party: siblings of one parent count as one."""
-        return self.parent.slug if self.parent_id and self.parent else self.slug
+        """Who stands behind the party in the end: all below one ultimate parent count as one."""
+        top = self
+        while top.parent_id and top.parent:  # it ends: the database refuses a circle
+            top = top.parent
+        return top.slug
 
 
 class Seat(models.Model):

@@ -26,6 +26,7 @@ from tests.owner import as_owner, behind_the_triggers
 
 walls = import_module("marketplace.migrations.0002_walls")
 whole_walls = import_module("marketplace.migrations.0004_walls_of_whole_lines")
+owners = import_module("marketplace.migrations.0007_no_circle_of_owners")
 APPEND_ONLY = (*walls.APPEND_ONLY, *whole_walls.APPEND_ONLY)
 
 
@@ -130,6 +131,12 @@ def award_and_judge(reference: str, provider: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET CONSTRAINTS award_keeps_wholes IMMEDIATE")
     award(reference, provider, start_slot=6, end_slot=7)
+
+
+def circle(*slugs: str) -> None:
+    """Let each party own the next, and the last the first."""
+    for slug, owner in zip(slugs, (slugs[-1], *slugs), strict=False):
+        m.Party.objects.filter(slug=slug).update(parent=world.party(owner))
 
 
 def seat_of_nobody() -> None:
@@ -247,6 +254,7 @@ CONSTRAINTS: dict[str, Callable[[], None]] = {
 }  # fmt: skip
 
 RULES: dict[str, Callable[[], None]] = {
+    "party_is_not_its_own_owner": lambda: circle("alder", "birch", "cedar"),
     "window_starts_by_collecting": lambda: again(first(m.Window), number=99, name="born old"),
     "window_skips_no_state": lambda: m.Window.objects.filter(pk=fresh_window().pk).update(state="CLEARED") and None,
     "bid_only_while_bidding": lambda: again(first(m.Bid), reference="early bird", accepted_rank=99,
@@ -299,7 +307,8 @@ def declared() -> set[str]:
 
 def rules_of_the_triggers() -> set[str]:
     """Every name that a function of the walls may raise."""
-    return set(re.findall(r"(?:CONSTRAINT = |THEN )'([a-z_]+)'", walls.FUNCTIONS + whole_walls.FUNCTIONS))
+    functions = walls.FUNCTIONS + whole_walls.FUNCTIONS + owners.FUNCTION
+    return set(re.findall(r"(?:CONSTRAINT = |THEN )'([a-z_]+)'", functions))
 
 
 def refused_by(attempt: Callable[[], None]) -> str:
@@ -363,7 +372,7 @@ def test_the_walls_come_down_and_go_up_again(own_world: Callable[[str], str]) ->
         assert refused_by(forget_standing) == ""
 
         MigrationExecutor(connection).migrate(head)
-    assert len(own_triggers()) == len(APPEND_ONLY) + 6
+    assert len(own_triggers()) == len(APPEND_ONLY) + 7
     assert refused_by(RULES["window_skips_no_state"]) == "window_skips_no_state"
 
 

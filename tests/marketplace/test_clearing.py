@@ -51,6 +51,16 @@ def test_siblings_of_one_parent_count_as_one_party() -> None:
     assert judge_gate(window=world.window(), now=world.window().demand_closes_at) == "FAILED"
 
 
+@pytest.mark.stage("collecting")
+def test_grandchildren_of_one_parent_count_as_one_party_too() -> None:
+    m.Window.objects.filter(name=world.MAIN).update(gate_unit_hours=1, gate_parties=2)
+    m.Party.objects.filter(slug="cedar").update(parent=world.party("birch"))
+    m.Party.objects.filter(slug="birch").update(parent=world.party("alder"))
+
+    assert [world.party(slug).owner_key for slug in ("alder", "birch", "cedar")] == ["alder"] * 3
+    assert judge_gate(window=world.window(), now=world.window().demand_closes_at) == "FAILED"
+
+
 @pytest.mark.stage("bidding")
 def test_bids_stay_sealed_until_bidding_closes() -> None:
     window = world.window()
