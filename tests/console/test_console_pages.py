@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 from django.test import Client
 
+from ledger.chart import Code
+from ledger.ids import uuid7
 from ledger.models import ChainEvent, Ledger, Outbox, Reconciliation
 from ledger.selectors import balance
+from ledger.services import USDC6_LEDGER, Posting, account, post_transfers
 from ledger.tasks import TRIES_MAX
 from marketplace import models as m
 from marketplace.console.site import console
@@ -79,7 +82,23 @@ def test_the_control_room_shows_dead_letters(market, staff):
 
 
 def test_organic_revenue_is_the_fee_account_less_what_was_subsidised(market, staff):
-    assert usd_text(balance(code="foundation.fees").minor) in text_of(staff, "/console/")
+    organic = balance(code="foundation.fees").minor
+    clearing, grant, fees = (
+        account(ledger=USDC6_LEDGER, code="card.clearing"),
+        account(ledger=USDC6_LEDGER, code="programme.grant", scope=uuid7(NOW)),
+        account(ledger=USDC6_LEDGER, code="foundation.fees"),
+    )
+    post_transfers(ledger=USDC6_LEDGER, now=NOW, postings=[
+        Posting(id=uuid7(NOW), debit=debit, credit=credit, amount=7_000_000, kind="posted", code=Code.FEE,
+                origin="grant")
+        for debit, credit in ((clearing, grant), (grant, fees))
+    ])  # fmt: skip
+
+    page = text_of(staff, "/console/")
+
+    assert balance(code="foundation.fees").minor == organic + 7_000_000
+    assert f"<b>{usd_text(organic)}</b><small>fees from organic money only" in page
+    assert f"grant {usd_text(7_000_000)}" in page
 
 
 def test_the_slash_queue_names_who_is_paid(market, staff):
