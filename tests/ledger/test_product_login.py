@@ -128,9 +128,9 @@ def test_going_back_from_a_role_leads_to_the_product_and_not_to_the_owner(produc
 
 
 @pytest.mark.parametrize("statement", [
-    "copy (select 1) to program 'cat'", "copy ledger_outbox from program 'echo'", "copy (select 1) to '/tmp/mine'",
+    "copy (select 1) to program 'cat'", "copy ledger_outbox from program 'echo'", "copy (select 1) to '/mine'",
     "copy ledger_outbox from '/etc/passwd'", "select pg_read_file('postgresql.conf')", "select pg_ls_dir('.')",
-    "select lo_import('/etc/passwd')", "select pg_read_binary_file('pg_hba.conf')", "load '/tmp/mine.so'",
+    "select lo_import('/etc/passwd')", "select pg_read_binary_file('pg_hba.conf')", "load '/mine.so'",
 ])  # fmt: skip
 def test_the_product_reaches_neither_files_nor_programs_of_the_server(product: Any, statement: str) -> None:
     assert refused_alone(product, statement) is errors.InsufficientPrivilege

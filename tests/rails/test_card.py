@@ -282,7 +282,7 @@ def test_a_difference_is_kept_line_by_line_and_halts_payouts(desk):
         id="txn_planted", kind="charge", source="", amount_cents=5, fee_cents=0, net_cents=5, created_at=desk.clock.now
     )
     desk.reconcile()
-    spoil.save()
+    spoil.save(force_insert=True)
 
     (found,) = desk.reconcile()
 

@@ -135,4 +135,5 @@ def test_a_damaged_keyfile_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_the_installation_has_one_signer_in_its_data_folder(keys: Path) -> None:
     assert signing.signer() is signing.signer()
+    signing.signer().address("operator")  # the keyfile is made when a key is first needed
     assert (keys / "keys" / "master.json").exists()
