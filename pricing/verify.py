@@ -867,8 +867,9 @@ class Bundle:
         change = array("i", bytes(4 * side.offset[-1]))
         first = array("q", map(operator.sub, side.offset, side.start))
         for line, start, end, units in zip(lines, self.awards.start, self.awards.end, self.awards.units, strict=True):
-            change[first[line] + start] += units
-            change[first[line] + end] -= units
+            at = first[line]
+            change[at + start] += units
+            change[at + end] -= units
         return array("i", itertools.accumulate(change))  # every line's changes add up to 0 at its spare place
 
     @cached_property
@@ -881,11 +882,18 @@ class Bundle:
 
     @cached_property
     def got_hours(self) -> Ints:
-        return array("q", map(sum, self.demands.ranges(self.got)))
+        return self._unit_hours(self.demands, self.awards.demand)
 
     @cached_property
     def gave_hours(self) -> Ints:
-        return array("q", map(sum, self.bids.ranges(self.gave)))
+        return self._unit_hours(self.bids, self.awards.bid)
+
+    def _unit_hours(self, side: Side, lines: Ints) -> Ints:
+        """What each line was awarded in all."""
+        hours = array("q", bytes(8 * len(side)))
+        for line, start, end, units in zip(lines, self.awards.start, self.awards.end, self.awards.units, strict=True):
+            hours[line] += units * (end - start)
+        return hours
 
     def _sides(self) -> tuple[tuple[Side, Ints], tuple[Side, Ints]]:
         return (self.demands, self.got), (self.bids, self.gave)
