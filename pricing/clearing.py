@@ -168,6 +168,10 @@ def clear(book: Book, *, previous: Outcome | Priced | None = None) -> Outcome:
     eligibility = priced.eligibility
     allocation = _allocate(priced)
     proof = certificate.certify(book, eligibility, allocation)
+    if (proof.welfare_micros, proof.bound_micros) != (priced.welfare_micros, priced.bound_micros):
+        raise errors.CertificateFailed("The lines add up to other totals than the merged steps.",
+                                       welfare_micros=proof.welfare_micros, merged_welfare_micros=priced.welfare_micros,
+                                       bound_micros=proof.bound_micros, merged_bound_micros=priced.bound_micros)
     awards = cut_awards(book, eligibility, allocation)
     is_traded = traded_units(book, eligibility, awards) > 0
     quotes = quote_cells(book, eligibility, allocation, is_traded)

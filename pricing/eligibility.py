@@ -138,7 +138,7 @@ def _distinct_columns(keys: Ints) -> tuple[Ints, Ints]:
 
 
 def distinct_codes(code: Ints) -> tuple[Ints, Ints]:
-    """The distinct numbers, none negative, sorted, and the place of each number among them; unsorted where few."""
+    """The distinct numbers, none negative, sorted, and the place of each number among them."""
     size = int(code.max(initial=0)) + 1
     if size > COUNTED_MAX:
         codes, place = np.unique(code, return_inverse=True)

@@ -217,4 +217,3 @@ def strictly_filled(ladder: Ladder, met: Ints, sign: int) -> tuple[Ints, Ints, I
     else:
         units, worth = below, ladder.worth(cell, at)
     return units.reshape(met.shape), (up_to - below).reshape(met.shape), worth.reshape(met.shape)
-
