@@ -2,12 +2,14 @@
 
 from django.urls import path
 
-from marketplace.portal import views
+from marketplace.portal import planning, views
 
 app_name = "portal"
 urlpatterns = [
     path("", views.home, name="home"),
     path("_progress/", views.progress, name="progress"),
+    path("workloads/", planning.workloads, name="workloads"),
+    path("workloads/sample.csv", planning.workload_sample, name="workload_sample"),
     path("windows/", views.window_list, name="windows"),
     path("windows/<uuid:window_id>/", views.window_page, name="window"),
     path("demands/", views.demand_list, name="demands"),

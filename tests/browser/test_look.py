@@ -46,7 +46,7 @@ def pages_of(site, who: str) -> list[str]:
         lease = next(x for x in site.market.leases if x.buyer_id == party.pk and x.verdict.is_breach)
         lost = m.Demand.objects.filter(party=party, state="lost").first()
         windows = [site.market.settled, site.market.bidding, site.market.collecting]
-        names = ["home", "windows", "demands", "demand_new", "leases", "escrow"]
+        names = ["home", "workloads", "windows", "demands", "demand_new", "leases", "escrow"]
         return [
             *(reverse(f"portal:{name}") for name in names), reverse("portal:lease", args=[lease.pk]),
             reverse("portal:demand", args=[lost.pk]), *(reverse("portal:window", args=[w.pk]) for w in windows),
