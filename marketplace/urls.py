@@ -15,6 +15,8 @@ urlpatterns = [
     path("fonts/<str:name>", public.font, name="font"),
     path("theme/", public.theme, name="theme"),
     path("market/", public.market_page, name="market"),
+    path("market/claims/", public.claims_page, name="claims"),
+    path("market/demand/", public.demand_page, name="demand_report"),
     path("market/bundles/<int:number>.zip", public.bundle, name="bundle"),
     path("portal/", include("marketplace.portal.urls")),
     path("onboarding/", include("marketplace.onboarding.urls")),

@@ -15,7 +15,10 @@ from marketplace.clearing import selectors as clearings
 from marketplace.demand.selectors import gates_of
 from marketplace.doors import found_or_404, home_of
 from marketplace.insights import market
+from marketplace.insights.demand_report import demand_report
+from marketplace.insights.savings import claims
 from marketplace.portal import fonts
+from pricing.samples import METHOD
 
 THEMES = ("auto", "light", "dark")
 YEAR_SECONDS = 365 * 86_400
@@ -64,6 +67,22 @@ def market_page(request: HttpRequest) -> HttpResponse:
         "market": market.public_market(zone, request.GET.get("class", "")), "zone": zone, "zones": zones,
         "windows": [(w, gates[w.pk]) for w in windows],
     })  # fmt: skip
+
+
+@require_safe
+def claims_page(request: HttpRequest) -> HttpResponse:
+    """What may be claimed from measured leases, with n and method; nothing from too few."""
+    found = claims()
+    return render(request, "portal/claims.html", {
+        "claims": [("Price", found.price, "less than quoted"), ("Latency", found.latency, "fewer ms than quoted")],
+        "in_zone": found.in_zone, "missing": found.without_counterfactual, "method": METHOD,
+    })  # fmt: skip
+
+
+@require_safe
+def demand_page(request: HttpRequest) -> HttpResponse:
+    """The demand-curve report: what funded demand says it would pay, and what each rule adds."""
+    return render(request, "portal/demand_report.html", {"report": demand_report(request.GET.get("class", ""))})
 
 
 @require_safe
