@@ -16,6 +16,7 @@ urlpatterns = [
     path("theme/", public.theme, name="theme"),
     path("market/", public.market_page, name="market"),
     path("market/claims/", public.claims_page, name="claims"),
+    path("market/coverage/", public.coverage_page, name="coverage"),
     path("market/demand/", public.demand_page, name="demand_report"),
     path("market/bundles/<int:number>.zip", public.bundle, name="bundle"),
     path("portal/", include("marketplace.portal.urls")),

@@ -36,7 +36,7 @@ class DemandReport:
     attributes: list[AttributeLine]
     resource_class: str
     classes: list[str]
-    attribute: str  # the one that most buyers of the class spoke of; "" where fewer than three did
+    attribute: str  # words of the one that most buyers of the class spoke of; "" where fewer than three did
     with_it: Chart | None
     without_it: Chart | None
     buyers: int
@@ -60,10 +60,10 @@ def demand_report(resource_class: str = "") -> DemandReport:
     spoken = {name for s in statements for name in s.curves}
     hidden = len(groups) - len(wide) + sum(line.premium is None and line.name in spoken for line in lines)
     attribute, drawn = _widest(groups.get(chosen, []))
-    words = f"The same demand {ATTRIBUTES.get(attribute)}, {chosen}"
+    words = f"The same demand without the {ATTRIBUTES.get(attribute)}, {chosen}"
     return DemandReport(
         attributes=lines, resource_class=chosen, classes=wide, buyers=len({_buyer(s) for s in statements}),
-        attribute=attribute, with_it=_chart(drawn, "", f"Stated demand as it stands, {chosen}"),
+        attribute=ATTRIBUTES.get(attribute, ""), with_it=_chart(drawn, "", f"Stated demand as it stands, {chosen}"),
         without_it=_chart(drawn, attribute, words) if attribute else None, hidden_groups=hidden, measured=_measured(),
     )  # fmt: skip
 

@@ -26,10 +26,7 @@ from pricing.errors import EstimateError
 Curves = Mapping[str, Sequence[Sequence[int]]]
 
 # attribute -> words; a demand's curve without it is asked for only where the demand names it
-ATTRIBUTES = {
-    "zone": "without the zone", "control": "without the legal control", "tier": "without the tier",
-    "latency": "without the latency bound",
-}  # fmt: skip
+ATTRIBUTES = {"zone": "zone", "control": "legal control", "tier": "tier", "latency": "latency bound"}
 SEGMENT_OF_KIND = {"enterprise_buyer": "enterprise", "public_buyer": "public_sector", "research_buyer": "research"}
 SPEND_MAX_USD = 10**12
 

@@ -73,10 +73,10 @@ class CostForm(DoorForm):
             for side in costs.SIDES
         }  # fmt: skip
 
-    def table(self, side: str) -> list[tuple[InputKind, list[Any], Any]]:
-        """Return (input, its three fields, its source field) of one side."""
+    def table(self, side: str) -> list[tuple[InputKind, list[tuple[str, Any]], Any]]:
+        """Return (input, its three ends with their fields, its source field) of one side."""
         return [
-            (kind, [self[f"{side}-{kind.key}-{end}"] for end in ENDS],
+            (kind, [(end.capitalize(), self[f"{side}-{kind.key}-{end}"]) for end in ENDS],
              self[f"{side}-{kind.key}-source"])
             for kind in INPUTS
         ]  # fmt: skip
@@ -137,7 +137,7 @@ class WorthForm(DoorForm):
         self.fields["curve"] = _curve_field("As it stands", hint)
         for name in attributes_of(demand):
             hint = "The same demand, if that rule fell."
-            self.fields[f"curve_{name}"] = _curve_field(ATTRIBUTES[name].capitalize(), hint)
+            self.fields[f"curve_{name}"] = _curve_field(f"Without the {ATTRIBUTES[name]}", hint)
 
     def terms(self) -> dict[str, Any]:
         """Return the arguments of `state_worth`."""

@@ -20,7 +20,7 @@ from marketplace.insights.savings import measure_window
 from marketplace.insights.squares import Square, quadrants
 from marketplace.insights.workload_map import home_zone_of, read_list
 from tests.api.conftest import table_counts
-from tests.doors.factories import NOW
+from tests.doors.factories import NOW, seat
 from tests.doors.test_charts import assert_inside_its_frame, drawings
 from tests.owner import behind_the_triggers
 
@@ -348,3 +348,48 @@ def test_any_names_draw_inside_their_squares_and_are_counted(names):
     for root in drawings(chart):
         assert_inside_its_frame(root)
     assert [int(row[2]) for row in chart.rows] == [len(each) for each in names]
+
+
+# -- coverage ----------------------------------------------------------------------------------------------------------
+
+
+def test_demand_in_an_empty_zone_is_seen_and_its_figure_only_from_three_buyers_on(market, client, enter):
+    zone = m.Zone.objects.create(code="IS", name="Iceland", source="made for this test")
+    m.ZoneMember.objects.create(zone=zone, country="IS", valid_from="1995-01-01")
+    staff = enter(None)
+    staff.force_login(seat(market.buyers[4], "coverage@doors.example", is_staff=True))
+
+    def row(of, code="IS"):
+        report = of.get(reverse("coverage")).context["report"]
+        return next(z for z in report.zones if z.code == code)
+
+    assert (row(client).asked.has_demand, row(client).is_empty_but_asked_for) == (False, False)
+    asked = 0
+    for buyers in (1, 2, 3):
+        demand = m.Demand.objects.filter(party=market.buyers[buyers - 1], window=market.collecting).first()
+        with behind_the_triggers():
+            m.Demand.objects.filter(pk=demand.pk).update(
+                state="funded", hold_id=demand.pk, funded_at=NOW, zone="IS"
+            )
+        asked += demand.unit_hours
+        assert row(client).is_empty_but_asked_for
+        assert row(client).asked.waiting_unit_hours == (asked if buyers == 3 else None)
+        assert row(staff).asked.waiting_unit_hours == asked
+    assert "demand, no proven capacity" in client.get(reverse("coverage")).content.decode()
+    assert not row(client, "EU").is_empty_but_asked_for
+    assert row(client, "EU").proven_units == sum(
+        c.units for c in market.classes if c.standing.state == "PROVEN" and c.site.country in ("DE", "FR")
+    )
+
+
+def test_what_was_not_met_in_the_last_window_is_told_by_zone(market, client):
+    report = client.get(reverse("coverage")).context["report"]
+
+    rows = m.LineReason.objects.filter(side="demand", demand__zone="EU").exclude(code="not_funded")
+    told = next(z for z in report.zones if z.code == "EU").asked.unmet_unit_hours
+    buyers = {r.demand.party_id for r in rows}
+    assert told == (sum(r.unfilled_unit_hours for r in rows) if len(buyers) >= 3 else None)
+    assert report.window == market.settled.name
+    assert report.vantages[0].within == (0, 4, 4, 4)  # every proven site lies 20 ms from Amsterdam
+    for root in drawings(report.sites):
+        assert_inside_its_frame(root)
