@@ -27,6 +27,7 @@ from marketplace.clearing.services import attempt_clearing, close_bidding, hand_
 from marketplace.delivery.services import close_delivery
 from marketplace.errors import MarketError
 from marketplace.escrow.services import confirm_locks, lock_window
+from marketplace.insights.savings import measure_window
 from marketplace.notices.services import report_progress
 from marketplace.payout.services import (
     confirm_payouts,
@@ -65,6 +66,7 @@ WINDOW_STEPS: tuple[tuple[str, tuple[str, ...], Callable[..., object]], ...] = (
     ("judge", ("DELIVERING",), judge_window),
     ("settle", ("DELIVERING",), settle_window),
     ("confirm settlements", ("DELIVERING",), confirm_settlements),
+    ("measure differences", ("SETTLED",), measure_window),
     ("pay", ("SETTLED",), pay_window),
     ("slash", ("SETTLED",), open_cases),
 )

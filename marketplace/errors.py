@@ -6,6 +6,7 @@
 |   +- QuantityOutOfRange        quantity_out_of_range  not a whole number from 1 to 2^20
 |   +- BadSlots                  bad_slots              slots outside the window or running backwards
 |   +- ContradictoryRules        contradictory_rules    rules that no country can satisfy together
+|   +- BadLines                  bad_lines              a list with mistakes by line and column; nothing of it was taken
 +- DemandFirst                   demand_first           a bid before funded demand opened the window
 +- WindowClosed                  window_closed          the window no longer (or not yet) takes this
 +- StateSkipped                  state_skipped          a window cannot move there from where it is
@@ -20,11 +21,13 @@
 +- InFlight                      in_flight              the twin of this request is being handled
 +- ProofRefused                  proof_refused          a benchmark without its quorum, or out of order
 +- CertificateRefused            certificate_refused    the verifier does not confirm a clearing
++- NoCounterfactual              no_counterfactual      a saving without the quote it would be measured against
 +- ClockRunsForward              clock_runs_forward     market time cannot be turned back
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -64,6 +67,26 @@ class BadSlots(BadInput):
 
 class ContradictoryRules(BadInput):
     code = "contradictory_rules"
+
+
+class BadLines(BadInput):
+    """A list with mistakes, each as (line from 1, column, sentence); `errors` points into the same list as JSON."""
+
+    code = "bad_lines"
+
+    def __init__(self, mistakes: Sequence[tuple[int, str, str]], *, rows: str) -> None:
+        self.mistakes = list(mistakes)
+        self.errors = [(f"/{rows}/{line - 1}/{column}", self.code, what) for line, column, what in self.mistakes]
+        line, column, sentence = self.mistakes[0]
+        count = f"{len(self.mistakes)} mistakes" if len(self.mistakes) > 1 else "A mistake"
+        super().__init__(
+            f"{count} in the list, and nothing of it was taken. Line {line}, {column}: {sentence}",
+            line=line, column=column,
+        )
+
+
+class NoCounterfactual(MarketError):
+    code = "no_counterfactual"
 
 
 class DemandFirst(MarketError):

@@ -25,7 +25,7 @@ RETRY_SECONDS = 1
 
 STATUS: dict[type[Exception], int] = {
     market.BadInput: 422, market.UnknownName: 422, market.PriceOffTick: 422, market.PriceOutOfRange: 422,
-    market.QuantityOutOfRange: 422, market.BadSlots: 422,
+    market.QuantityOutOfRange: 422, market.BadSlots: 422, market.BadLines: 422, market.NoCounterfactual: 409,
     market.ContradictoryRules: 422, market.DemandFirst: 409, market.WindowClosed: 409, market.StateSkipped: 409,
     market.NotEligible: 422, market.PhaseClosed: 403, market.ReferenceReused: 409, market.NotYours: 404,
     market.NotFunded: 402, market.TooLate: 409, market.BadKey: 401, market.IdempotencyMismatch: 422,

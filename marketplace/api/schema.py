@@ -57,6 +57,7 @@ IDEMPOTENCY_KEY = OpenApiParameter(
 
 TAGS = {  # in data-path order
     "windows": "The spans of hourly slots that are cleared together, with their gate.",
+    "planning": "Where workloads belong and what they cost, before any demand stands.",
     "demands": "What a buyer needs: post, fund, withdraw.",
     "bids": "What a provider offers, sealed until the window closes.",
     "awards": "Who serves whom, in which slots, at which price.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import path, re_path
 
 from marketplace.api import docs
-from marketplace.api.v1 import catalogue, clearing, demand, escrow, supply
+from marketplace.api.v1 import catalogue, clearing, demand, escrow, planning, supply
 from marketplace.api.views import NoSuchAddress
 
 urlpatterns = [
@@ -13,6 +13,7 @@ urlpatterns = [
     path("docs/", docs.Docs.as_view(), name="api-docs"),
     path("v1/windows", catalogue.WindowList.as_view()),
     path("v1/windows/<str:window>", catalogue.WindowDetail.as_view()),
+    path("v1/workloads/placements", planning.WorkloadPlacements.as_view()),
     path("v1/demands", demand.DemandList.as_view()),
     path("v1/demands/<str:demand>", demand.DemandDetail.as_view()),
     path("v1/demands/<str:demand>/funding", demand.DemandFunding.as_view()),

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django import forms
+from django.http import QueryDict
 
 from marketplace.catalogue import selectors as catalogue
 from marketplace.catalogue.models import Window
@@ -76,6 +77,14 @@ class DemandForm(DoorForm):
         for name, options in choices.items():
             self.fields[name].choices = options
         self._windows = {str(w.pk): w for w in windows}
+
+    @classmethod
+    def filled_from(cls, query: QueryDict) -> dict[str, Any]:
+        """Return the first values that a link such as the workload map's asks for; a value of no use is left out."""
+        filled: dict[str, Any] = {name: query[name][:200] for name in cls.base_fields if name in query}
+        if "accepted_classes" in filled:
+            filled["accepted_classes"] = query.getlist("accepted_classes")[:50]
+        return filled
 
     def terms(self) -> dict[str, Any]:
         """Return the arguments of `post_demand`."""

@@ -110,7 +110,7 @@ def demand_new(request: HttpRequest) -> HttpResponse:
     """Post a demand. It moves no money; funding does."""
     windows = list(catalogue.windows_in(("COLLECTING",)))
     data = request.POST if request.method == "POST" else None
-    form = DemandForm(data, windows=windows, initial={"window": request.GET.get("window")})
+    form = DemandForm(data, windows=windows, initial=DemandForm.filled_from(request.GET))
     if request.method == "POST" and form.is_valid():
         try:
             demand = post_demand(party=request.party, now=market_time(request), **form.terms())

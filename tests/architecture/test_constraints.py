@@ -27,7 +27,8 @@ from tests.owner import as_owner, behind_the_triggers
 walls = import_module("marketplace.migrations.0002_walls")
 whole_walls = import_module("marketplace.migrations.0004_walls_of_whole_lines")
 owners = import_module("marketplace.migrations.0007_no_circle_of_owners")
-APPEND_ONLY = (*walls.APPEND_ONLY, *whole_walls.APPEND_ONLY)
+worth = import_module("marketplace.migrations.0061_walls_of_worth")
+APPEND_ONLY = (*walls.APPEND_ONLY, *whole_walls.APPEND_ONLY, *worth.APPEND_ONLY)
 
 
 # --- how a rule is broken --------------------------------------------------------------------------------------------
@@ -137,6 +138,38 @@ def circle(*slugs: str) -> None:
     """Let each party own the next, and the last the first."""
     for slug, owner in zip(slugs, (slugs[-1], *slugs), strict=False):
         m.Party.objects.filter(slug=slug).update(parent=world.party(owner))
+
+
+def stated(demand: m.Demand | None = None, **changes: Any) -> m.DemandStatement:
+    """What a buyer says of a demand; without one, of a demand that may still change."""
+    said = {
+        "id": uuid7(clock.now()), "demand": demand or fresh_demand(), "version": 1, "segment": "enterprise",
+        "quote_micros": 3_000_000, "incumbent": "a cloud", "quote_source": "an offer", "quoted_on": "2026-11-01",
+        "stated_at": clock.now(),
+    }  # fmt: skip
+    return m.DemandStatement.objects.create(**said | changes)
+
+
+def state_twice() -> None:
+    twice(lambda: stated() and None)
+
+
+def differ(statement: dict[str, Any] | None = None, settled: bool = True, **changes: Any) -> None:
+    """Write what the first settled lease saved, against what its buyer is made to have said in time."""
+    lease = first(m.Lease, settlement_line__isnull=False)
+    said: list[m.DemandStatement] = []
+    unguarded(lambda: said.append(stated(**{"demand": lease.demand} | (statement or {}))))
+    if not settled:
+        unguarded(lambda: m.SettlementLine.objects.filter(lease=lease).delete() and None)
+    row = {"lease": lease, "statement": said[0], "delivered_unit_minutes": 60, "paid_micros": 2_000_000,
+           "quoted_micros": 3_000_000, "saved_micros": 1_000_000, "residency": {}, "measured_at": clock.now()}
+    m.LeaseDifference.objects.create(**row | changes)
+
+
+def compared(**changes: Any) -> None:
+    ends = {f"{side}_{end}_micros": 1 for side in ("now", "planned") for end in ("low", "base", "high")}
+    m.Comparison.objects.create(id=uuid7(clock.now()), party=world.party("alder"), name="n", curve="batch", inputs={},
+                                made_at=clock.now(), **ends | changes)  # fmt: skip
 
 
 def seat_of_nobody() -> None:
@@ -250,6 +283,14 @@ CONSTRAINTS: dict[str, Callable[[], None]] = {
     "slash_outcome_is_known": lambda: change(m.SlashCase, {"outcome": "warned"}, outcome="forgiven"),
     "only_an_executed_slash_pays": lambda: change(m.SlashCase, {"outcome": "warned"}, to_pool_micros=1),
     "a_held_back_slash_asks_no_stake": lambda: change(m.SlashCase, {"outcome": "held_back"}, to_buyer_micros=1),
+    "statement_is_numbered_once": state_twice,
+    "statement_segment_is_known": lambda: stated(segment="everybody") and None,
+    "statement_spend_is_not_negative": lambda: stated(present_usd_per_year=-1) and None,
+    "counterfactual_says_who_when_and_where_from": lambda: stated(quote_source="") and None,
+    "difference_is_quoted_less_paid": lambda: differ(saved_micros=1_000_001),
+    "difference_is_of_something_delivered": lambda: differ(
+        delivered_unit_minutes=0, quoted_micros=0, saved_micros=-2_000_000),
+    "comparison_ranges_run_upward": lambda: compared(now_low_micros=2),
     "there_is_one_demo_story": lambda: again(first(m.DemoRun), id=2),
 }  # fmt: skip
 
@@ -274,6 +315,11 @@ RULES: dict[str, Callable[[], None]] = {
     "award_stays_in_one_site": lambda: whole("granite", is_one_site=True),
     "award_is_of_one_alternative": lambda: whole(choice="either"),
     "award_keeps_the_bids_minimum": lambda: whole_bid(quantity_units=16, minimum_units=16),
+    "statement_only_while_collecting": lambda: stated(first(m.Demand, window__name=world.MAIN)) and None,
+    "difference_needs_a_counterfactual": lambda: differ({"quote_micros": None}),
+    "difference_is_of_its_own_demand": lambda: differ({"demand": fresh_demand()}),
+    "difference_is_of_a_settled_lease": lambda: differ(settled=False),
+    "difference_counts_what_was_delivered": lambda: differ(quoted_micros=3_000_001, saved_micros=1_000_001),
     "slash_only_what_was_signed_while_proven": lambda: change(
         m.SlashCase, {"outcome": "held_back"}, outcome="requested"),
 }  # fmt: skip
@@ -287,7 +333,7 @@ def _truth(table: str, statement: str) -> Callable[[], None]:
     return rewrite
 
 
-KEYS = {"auditline": "no", "backup": "award_id"}
+KEYS = {"auditline": "no", "backup": "award_id", "leasedifference": "lease_id"}
 REWRITES = {
     f"{table} by {name}": (table, _truth(table, statement))
     for table in APPEND_ONLY
@@ -307,7 +353,7 @@ def declared() -> set[str]:
 
 def rules_of_the_triggers() -> set[str]:
     """Every name that a function of the walls may raise."""
-    functions = walls.FUNCTIONS + whole_walls.FUNCTIONS + owners.FUNCTION
+    functions = walls.FUNCTIONS + whole_walls.FUNCTIONS + owners.FUNCTION + worth.FUNCTIONS
     return set(re.findall(r"(?:CONSTRAINT = |THEN )'([a-z_]+)'", functions))
 
 
@@ -372,7 +418,7 @@ def test_the_walls_come_down_and_go_up_again(own_world: Callable[[str], str]) ->
         assert refused_by(forget_standing) == ""
 
         MigrationExecutor(connection).migrate(head)
-    assert len(own_triggers()) == len(APPEND_ONLY) + 7
+    assert len(own_triggers()) == len(APPEND_ONLY) + 9
     assert refused_by(RULES["window_skips_no_state"]) == "window_skips_no_state"
 
 
