@@ -20,7 +20,7 @@ from marketplace.sla.models import Credit, Verdict
 from marketplace.supply.services import record_hours
 from pricing.sla import credit_micros, judge
 
-RULE_VERSION = "sla-2026-11"
+RULE_VERSION = "sla-2026-11.2"  # since .2 a verifier that stands alone in a slot is void in it
 GOOD_HOUR_MINUTES = 59  # an hour with at most one minute lost counts as good in the quality score
 
 

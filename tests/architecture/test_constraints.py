@@ -27,7 +27,8 @@ from tests.owner import as_owner, behind_the_triggers
 walls = import_module("marketplace.migrations.0002_walls")
 whole_walls = import_module("marketplace.migrations.0004_walls_of_whole_lines")
 owners = import_module("marketplace.migrations.0007_no_circle_of_owners")
-APPEND_ONLY = (*walls.APPEND_ONLY, *whole_walls.APPEND_ONLY)
+trust = import_module("marketplace.migrations.0021_walls_of_trust")
+APPEND_ONLY = (*walls.APPEND_ONLY, *whole_walls.APPEND_ONLY, *trust.APPEND_ONLY)
 
 
 # --- how a rule is broken --------------------------------------------------------------------------------------------
@@ -145,6 +146,43 @@ def seat_of_nobody() -> None:
     m.Seat.objects.filter(pk=seat.pk).update(role="king")
 
 
+def born_proven() -> None:
+    standing = world.node_class("granite").standing
+    unguarded(lambda: m.Standing.objects.filter(pk=standing.pk).delete() and None)
+    standing.save(force_insert=True)
+
+
+def move_without_a_reason() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS standing_moves_with_its_reason IMMEDIATE")
+    change(m.Standing, {"state": "PROVEN"}, state="DEGRADED")
+
+
+def leave_with_an_open_lease() -> None:
+    lease = first(m.Lease, node_class__standing__state="PROVEN")
+    m.Lease.objects.filter(pk=lease.pk).update(state="delivering")
+    m.Standing.objects.filter(node_class=lease.node_class).update(state="UNBONDING")
+
+
+def on_probation(provider: str) -> None:
+    standings = m.Standing.objects.filter(node_class=world.node_class(provider))
+    unguarded(lambda: standings.update(state="PROBATION") and None)
+
+
+def bid_on_probation(**terms: Any) -> None:
+    """harbour has 16 units, prairie as many: a tenth of them is one."""
+    on_probation("harbour")
+    bid = world.bid("harbour")
+    unguarded(lambda: m.Window.objects.filter(pk=bid.window_id).update(state="BIDDING") and None)
+    short = {"start_slot": 0, "end_slot": 5, "reference": "on probation", "accepted_rank": 99}
+    again(bid, **short | terms)
+
+
+def award_a_high_tier_to_probation() -> None:
+    on_probation("granite")
+    award("genome", "granite", start_slot=29, end_slot=30)
+
+
 CONSTRAINTS: dict[str, Callable[[], None]] = {
     "audit_line_names_actor_and_reason": lambda: again(first(m.AuditLine), no=10**6, reason=""),
     "audit_numbers_start_at_one": lambda: again(first(m.AuditLine), no=0),
@@ -187,7 +225,7 @@ CONSTRAINTS: dict[str, Callable[[], None]] = {
     "one_node_class_per_site_and_kind": lambda: again(first(m.NodeClass), chain_class=99),
     "node_class_has_units": lambda: change(m.NodeClass, units=0),
     "node_class_tier_is_zero_to_three": lambda: change(m.NodeClass, tier=4),
-    "standing_is_known": lambda: change(m.Standing, state="FAMOUS"),
+    "standing_is_known": lambda: unguarded(lambda: change(m.Standing, state="FAMOUS")),
     "proven_standing_has_its_proof": lambda: change(m.Standing, {"state": "PROVEN"}, proven_until=None),
     "standing_change_has_a_reason": lambda: again(first(m.StandingChange), reason=""),
     "benchmark_epoch_rises": lambda: again(first(m.Benchmark)),
@@ -228,7 +266,7 @@ CONSTRAINTS: dict[str, Callable[[], None]] = {
     "mandate_allows_some_spend": lambda: again(first(m.Mandate), max_spend_micros=0),
     "lock_batch_is_numbered_once": lambda: again(first(m.LockBatch), intent_key="another"),
     "lock_batch_moves_money": lambda: change(m.LockBatch, total_micros=0),
-    "one_lease_per_demand_and_bid": lambda: again(first(m.Lease)),
+    "one_lease_per_demand_and_bid": lambda: again(first(m.Lease, is_armed=False)),
     "lease_state_is_known": lambda: change(m.Lease, state="sublet"),
     "running_lease_is_locked": lambda: change(m.Lease, lock_batch=None),
     "refused_lease_says_why": lambda: change(m.Lease, state="refused"),
@@ -247,9 +285,14 @@ CONSTRAINTS: dict[str, Callable[[], None]] = {
     "settlement_line_has_no_negative_part": lambda: again(first(m.SettlementLine), credit_micros=-1),
     "one_payout_per_class_and_window": lambda: again(first(m.Payout), intent_key="another"),
     "payout_is_positive": lambda: change(m.Payout, amount_micros=0),
-    "slash_outcome_is_known": lambda: change(m.SlashCase, {"outcome": "warned"}, outcome="forgiven"),
+    "slash_outcome_is_known": lambda: unguarded(
+        lambda: change(m.SlashCase, {"outcome": "warned"}, outcome="forgiven")),
     "only_an_executed_slash_pays": lambda: change(m.SlashCase, {"outcome": "warned"}, to_pool_micros=1),
     "a_held_back_slash_asks_no_stake": lambda: change(m.SlashCase, {"outcome": "held_back"}, to_buyer_micros=1),
+    "no_slash_before_its_time_lock": lambda: change(
+        m.SlashCase, {"outcome": "executed"}, executed_at=F("executable_at") - timedelta(seconds=1)),
+    "forfeit_is_positive": lambda: again(first(m.Forfeit), amount_micros=0),
+    "a_case_forfeits_once_per_lease": lambda: again(first(m.Forfeit), evidence_hash=bytes(32), intent_key="another"),
     "there_is_one_demo_story": lambda: again(first(m.DemoRun), id=2),
 }  # fmt: skip
 
@@ -274,8 +317,21 @@ RULES: dict[str, Callable[[], None]] = {
     "award_stays_in_one_site": lambda: whole("granite", is_one_site=True),
     "award_is_of_one_alternative": lambda: whole(choice="either"),
     "award_keeps_the_bids_minimum": lambda: whole_bid(quantity_units=16, minimum_units=16),
-    "slash_only_what_was_signed_while_proven": lambda: change(
-        m.SlashCase, {"outcome": "held_back"}, outcome="requested"),
+    "standing_starts_registered": born_proven,
+    "standing_skips_no_state": lambda: change(m.Standing, {"state": "REGISTERED"}, state="PROVEN"),
+    "standing_moves_with_its_reason": move_without_a_reason,
+    "standing_change_names_actor_and_evidence": lambda: again(first(m.StandingChange), actor=""),
+    "unbonding_class_has_no_open_lease": leave_with_an_open_lease,
+    "probation_bid_lasts_a_day": lambda: bid_on_probation(start_slot=0, end_slot=25, quantity_units=1),
+    "probation_bid_is_a_tenth": lambda: bid_on_probation(quantity_units=9),
+    "award_of_probation_is_low_tier": award_a_high_tier_to_probation,
+    "lease_is_armed_by_proof_alone": lambda: change(m.Lease, {"is_armed": False}, is_armed=True),
+    "slash_case_starts_open": lambda: again(first(m.SlashCase), intent_key=None, outcome="lapsed"),
+    "slash_case_follows_its_path": lambda: change(m.SlashCase, {"outcome": "warned"}, outcome="disputed"),
+    "forfeit_only_of_what_was_signed_unproven": lambda: again(
+        first(m.Forfeit), lease=world.lease("genome"), evidence_hash=bytes(32), intent_key="another"),
+    "slash_only_what_was_signed_while_proven": lambda: again(
+        first(m.SlashCase, outcome="held_back"), outcome="requested", intent_key=None),
 }  # fmt: skip
 
 
@@ -307,7 +363,7 @@ def declared() -> set[str]:
 
 def rules_of_the_triggers() -> set[str]:
     """Every name that a function of the walls may raise."""
-    functions = walls.FUNCTIONS + whole_walls.FUNCTIONS + owners.FUNCTION
+    functions = walls.FUNCTIONS + whole_walls.FUNCTIONS + owners.FUNCTION + trust.FUNCTIONS
     return set(re.findall(r"(?:CONSTRAINT = |THEN )'([a-z_]+)'", functions))
 
 
@@ -372,7 +428,7 @@ def test_the_walls_come_down_and_go_up_again(own_world: Callable[[str], str]) ->
         assert refused_by(forget_standing) == ""
 
         MigrationExecutor(connection).migrate(head)
-    assert len(own_triggers()) == len(APPEND_ONLY) + 7
+    assert len(own_triggers()) == len(APPEND_ONLY) + 15
     assert refused_by(RULES["window_skips_no_state"]) == "window_skips_no_state"
 
 
