@@ -19,15 +19,15 @@ from marketplace.clearing.models import (
 )
 from marketplace.escrow.models import Lease, LockBatch, Mandate
 from marketplace.delivery.models import Reading, ReportChain
-from marketplace.sla.models import Credit, Verdict
+from marketplace.sla.models import Credit, EarlyCredit, Verdict
 from marketplace.payout.models import Payout, Settlement, SettlementLine
 from marketplace.slashing.models import Forfeit, SlashCase
 from marketplace.demo.models import DemoRun
 
 __all__ = [
     "ApiKey", "Attestation", "AuditLine", "Award", "Backup", "Benchmark", "Bid", "BundleFile", "Clearing",
-    "ClearingAttempt", "Credit", "Demand", "DemoRun", "Flag", "Forfeit", "IndicativePrice", "Lease", "LineReason",
-    "LockBatch", "Mandate", "MarketClock", "NodeClass", "Notice", "Party", "Payout",
+    "ClearingAttempt", "Credit", "Demand", "DemoRun", "EarlyCredit", "Flag", "Forfeit", "IndicativePrice", "Lease",
+    "LineReason", "LockBatch", "Mandate", "MarketClock", "NodeClass", "Notice", "Party", "Payout",
     "PriceRow", "Progress", "Reading", "RememberedReply", "ReportChain", "ResourceClass", "Seat", "Settlement",
     "SettlementLine", "Site", "SiteLatency", "SlaPreset", "SlashCase", "Standing", "StandingChange", "Tier", "User",
     "Vantage", "Verdict", "Window", "WindowTransition", "Zone", "ZoneMember",

@@ -146,6 +146,12 @@ def seat_of_nobody() -> None:
     m.Seat.objects.filter(pk=seat.pk).update(role="king")
 
 
+def early_credit(**changes: Any) -> None:
+    facts = {"lease": world.lease("genome"), "step_bps": 1000, "amount_micros": 1, "down_minutes": 60,
+             "evidence_hash": bytes(32), "broken_at": clock.now(), "made_at": clock.now()}  # fmt: skip
+    m.EarlyCredit.objects.create(id=uuid7(clock.now()), **facts | changes)
+
+
 def born_proven() -> None:
     standing = world.node_class("granite").standing
     unguarded(lambda: m.Standing.objects.filter(pk=standing.pk).delete() and None)
@@ -289,6 +295,12 @@ CONSTRAINTS: dict[str, Callable[[], None]] = {
         lambda: change(m.SlashCase, {"outcome": "warned"}, outcome="forgiven")),
     "only_an_executed_slash_pays": lambda: change(m.SlashCase, {"outcome": "warned"}, to_pool_micros=1),
     "a_held_back_slash_asks_no_stake": lambda: change(m.SlashCase, {"outcome": "held_back"}, to_buyer_micros=1),
+    "a_step_is_credited_once": lambda: twice(early_credit),
+    "early_credit_is_positive": lambda: early_credit(amount_micros=0),
+    "early_credit_is_of_a_known_step": lambda: early_credit(step_bps=500),
+    "posted_credit_has_its_call": lambda: early_credit(posted_at=clock.now()),
+    "settlement_line_returns_what_was_credited_before": lambda: again(
+        first(m.SettlementLine), credited_before_micros=-1),
     "no_slash_before_its_time_lock": lambda: change(
         m.SlashCase, {"outcome": "executed"}, executed_at=F("executable_at") - timedelta(seconds=1)),
     "forfeit_is_positive": lambda: again(first(m.Forfeit), amount_micros=0),
