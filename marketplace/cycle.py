@@ -30,13 +30,15 @@ from marketplace.escrow.services import confirm_locks, lock_window
 from marketplace.insights.savings import measure_window
 from marketplace.notices.services import report_progress
 from marketplace.payout.services import (
+    confirm_credits,
     confirm_payouts,
     confirm_settlements,
     pay_window,
+    post_credits,
     release_holdbacks,
     settle_window,
 )
-from marketplace.sla.services import judge_window
+from marketplace.sla.services import credit_at_once, judge_window
 from marketplace.slashing.services import confirm_requests, execute_due, open_cases
 from pricing.errors import PricingError
 
@@ -63,6 +65,8 @@ WINDOW_STEPS: tuple[tuple[str, tuple[str, ...], Callable[..., object]], ...] = (
     ("lock", ("CLEARED",), lock_window),
     ("confirm locks", ("CLEARED",), confirm_locks),
     ("deliver", ("DELIVERING",), close_delivery),
+    ("credit at once", ("DELIVERING",), credit_at_once),
+    ("post credits", ("DELIVERING",), post_credits),
     ("judge", ("DELIVERING",), judge_window),
     ("settle", ("DELIVERING",), settle_window),
     ("confirm settlements", ("DELIVERING",), confirm_settlements),
@@ -71,6 +75,7 @@ WINDOW_STEPS: tuple[tuple[str, tuple[str, ...], Callable[..., object]], ...] = (
     ("slash", ("SETTLED",), open_cases),
 )
 MARKET_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
+    ("confirm credits", confirm_credits),
     ("confirm payouts", confirm_payouts),
     ("release holdbacks", release_holdbacks),
     ("confirm slashes", confirm_requests),

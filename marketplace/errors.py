@@ -20,6 +20,7 @@
 +- IdempotencyMismatch           idempotency_mismatch   same Idempotency-Key, another body
 +- InFlight                      in_flight              the twin of this request is being handled
 +- ProofRefused                  proof_refused          a benchmark without its quorum, or out of order
++- WrongStanding                 wrong_standing         a standing or a case cannot move there from where it is
 +- CertificateRefused            certificate_refused    the verifier does not confirm a clearing
 +- NoCounterfactual              no_counterfactual      a saving without the quote it would be measured against
 +- ClockRunsForward              clock_runs_forward     market time cannot be turned back
@@ -139,6 +140,10 @@ class InFlight(MarketError):
 
 class ProofRefused(MarketError):
     code = "proof_refused"
+
+
+class WrongStanding(MarketError):
+    code = "wrong_standing"
 
 
 class CertificateRefused(MarketError):

@@ -29,7 +29,7 @@ STATUS: dict[type[Exception], int] = {
     market.ContradictoryRules: 422, market.DemandFirst: 409, market.WindowClosed: 409, market.StateSkipped: 409,
     market.NotEligible: 422, market.PhaseClosed: 403, market.ReferenceReused: 409, market.NotYours: 404,
     market.NotFunded: 402, market.TooLate: 409, market.BadKey: 401, market.IdempotencyMismatch: 422,
-    market.InFlight: 409, market.ProofRefused: 422,
+    market.InFlight: 409, market.ProofRefused: 422, market.WrongStanding: 409,
     api.BadRequest: 400, api.MalformedJson: 400, api.BodyMissing: 400, api.IdempotencyKeyMissing: 400,
     api.IdempotencyKeyBad: 400, api.BadParameter: 400, api.NotSignedIn: 401, api.Forbidden: 403,
     api.ReadOnlyKey: 403, api.CsrfFailed: 403, api.NoSuchPage: 404, api.WrongMethod: 405, api.Conflict: 409,

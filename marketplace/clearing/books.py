@@ -14,7 +14,7 @@ from marketplace.demand.models import Demand
 from marketplace.supply.models import Bid, SiteLatency
 from pricing.book import PRICE_MAX_MICROS, Book, adjusted_ask_micros, make_book
 from pricing.lines import STANDINGS, Attributes, BidLine, DemandLine, Requirement, Rules
-from pricing.penalties import quality_bps
+from pricing.penalties import PROBATION_TIER_MAX, quality_bps
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,11 @@ def _demand_line(key: str, row: Demand, name: Pseudonyms, zones: ZoneLists) -> D
     )  # fmt: skip
 
 
+def served_tier(standing: str, tier: int) -> int:
+    """The tier that a class may serve: T1 at most while on probation, whatever it is attested for."""
+    return min(tier, PROBATION_TIER_MAX) if standing == "PROBATION" else tier
+
+
 def _bid_line(key: str, row: Bid, name: Pseudonyms, *, slots: int, slots_before: int) -> BidLine:
     node_class, standing = row.node_class, row.node_class.standing
     return BidLine(
@@ -116,7 +121,7 @@ def _bid_line(key: str, row: Bid, name: Pseudonyms, *, slots: int, slots_before:
         attributes=Attributes(
             resource_class=node_class.resource_class_id, country=node_class.site.country,
             parent_country=row.party.parent_country, operator_country=node_class.site.operator_country,
-            keys_country=node_class.site.keys_country, tier=node_class.tier,
+            keys_country=node_class.site.keys_country, tier=served_tier(standing.state, node_class.tier),
             site=name.of("site", node_class.site.code), sla_bps=row.sla.availability_bps,
             # A class on its way out of the market serves nobody, and is no reason to refuse the book.
             standing=standing.state if standing.state in STANDINGS else "SUSPENDED",

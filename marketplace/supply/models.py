@@ -9,6 +9,14 @@ from marketplace.catalogue.models import ResourceClass, Vantage, Window
 from marketplace.parties.models import Party
 
 STANDINGS = ("REGISTERED", "PROBATION", "PROVEN", "DEGRADED", "SUSPENDED", "UNBONDING")
+# From where to where a standing may move; the trigger of migration 0020 holds the same list.
+STANDING_PATHS = (
+    ("REGISTERED", "PROBATION"), ("REGISTERED", "SUSPENDED"), ("REGISTERED", "UNBONDING"),
+    ("PROBATION", "PROVEN"), ("PROBATION", "REGISTERED"), ("PROBATION", "SUSPENDED"), ("PROBATION", "UNBONDING"),
+    ("PROVEN", "PROBATION"), ("PROVEN", "DEGRADED"), ("PROVEN", "SUSPENDED"), ("PROVEN", "UNBONDING"),
+    ("DEGRADED", "PROVEN"), ("DEGRADED", "PROBATION"), ("DEGRADED", "SUSPENDED"), ("DEGRADED", "UNBONDING"),
+    ("SUSPENDED", "PROBATION"), ("SUSPENDED", "UNBONDING"),
+)  # fmt: skip
 BID_STATES = ("sealed", "withdrawn", "opened", "awarded", "lost")
 
 
@@ -94,6 +102,7 @@ class Standing(models.Model):
     proven_at = models.DateTimeField(null=True, blank=True)
     proven_until = models.DateTimeField(null=True, blank=True)
     last_breach_at = models.DateTimeField(null=True, blank=True)
+    restarted_at = models.DateTimeField(null=True, blank=True, help_text="proofs before it are void")
     changed_at = models.DateTimeField()
 
     class Meta:
@@ -112,6 +121,7 @@ class StandingChange(models.Model):
     node_class = models.ForeignKey(NodeClass, on_delete=models.PROTECT, related_name="standing_changes")
     from_state = models.CharField(max_length=12)
     to_state = models.CharField(max_length=12)
+    actor = models.CharField(max_length=120, default="", help_text="empty only in rows of before it was kept")
     reason = models.CharField(max_length=300)
     evidence = models.BinaryField(max_length=32, null=True)
     at = models.DateTimeField()

@@ -155,25 +155,28 @@ def _node_classes(market: Market) -> None:
             _standing(market, row, state)
 
 
+def _rise(market: Market, standing: m.Standing, state: str, reason: str, at: datetime) -> None:
+    m.StandingChange.objects.create(
+        node_class_id=standing.pk, from_state=standing.state, to_state=state, actor="verifiers", reason=reason,
+        evidence=market.hash("transcript", standing.node_class.chain_class), at=at,
+    )
+    standing.state, standing.changed_at = state, at
+    standing.save()
+
+
 def _standing(market: Market, row: m.NodeClass, state: str) -> None:
     proven = state == "PROVEN"
-    m.Standing.objects.create(
-        node_class=row, state=state, checks_passed=320 if proven else 40, good_hours=300 if proven else 24,
+    standing = m.Standing.objects.create(
+        node_class=row, state="REGISTERED", checks_passed=320 if proven else 40, good_hours=300 if proven else 24,
         challenged_at=None if state == "REGISTERED" else NOW - timedelta(days=40),
         proven_at=NOW - timedelta(days=20) if proven else None,
         proven_until=NOW + timedelta(days=70) if proven else None, changed_at=NOW,
     )
     if state == "REGISTERED":
         return
-    m.StandingChange.objects.create(
-        node_class=row, from_state="REGISTERED", to_state="PROBATION", reason="challenge attested by a quorum",
-        at=NOW - timedelta(days=40),
-    )
+    _rise(market, standing, "PROBATION", "challenge attested by a quorum", NOW - timedelta(days=40))
     if proven:
-        m.StandingChange.objects.create(
-            node_class=row, from_state="PROBATION", to_state="PROVEN", reason="313 checks passed and baseline attested",
-            at=NOW - timedelta(days=20),
-        )
+        _rise(market, standing, "PROVEN", "313 checks passed and baseline attested", NOW - timedelta(days=20))
     reference = row.resource_class
     mark = m.Benchmark.objects.create(
         id=uuid7(NOW), node_class=row, kind=2 if proven else 1, epoch=1, is_simulated=True,
@@ -469,15 +472,18 @@ def _settle(market: Market, lease: m.Lease, settlement: m.Settlement, minutes: t
 
 def _case(lease: m.Lease, verdict: m.Verdict) -> None:
     armed = lease.is_armed
-    m.SlashCase.objects.create(
-        id=uuid7(NOW), verdict=verdict, node_class=lease.node_class, outcome="executed" if armed else "held_back",
+    case = m.SlashCase.objects.create(
+        id=uuid7(NOW), verdict=verdict, node_class=lease.node_class, outcome="requested" if armed else "held_back",
         reason_kind=1, amount_micros=240 * USD, intent_key=f"slash:{lease.pk}", opened_at=NOW - timedelta(days=1),
         sentence="Second confirmed breach within 90 days: 5 % of the lease's stake." if armed
         else "The class was not proven when the lease was signed, so its holdback pays instead of its stake.",
         forfeit_micros=0 if armed else 180 * USD,
         refusal="" if armed else "stake: not proven at lock and breach",
-        to_buyer_micros=240 * USD if armed else 0, executed_at=NOW if armed else None,
+        executable_at=NOW if armed else None,
     )  # fmt: skip
+    if armed:
+        case.outcome, case.to_buyer_micros, case.executed_at = "executed", 240 * USD, NOW
+        case.save()
 
 
 def _pay_out(market: Market, party: m.Party) -> None:
