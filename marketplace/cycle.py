@@ -28,6 +28,7 @@ from marketplace.delivery.services import close_delivery
 from marketplace.errors import MarketError
 from marketplace.escrow.services import confirm_locks, lock_window
 from marketplace.notices.services import report_progress
+from marketplace.oversight.winddowns import watch_papers
 from marketplace.payout.services import (
     confirm_payouts,
     confirm_settlements,
@@ -74,6 +75,7 @@ MARKET_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
     ("confirm slashes", confirm_requests),
     ("execute slashes", execute_due),
     ("expire holds", expire_holds),
+    ("watch papers", watch_papers),
 )
 
 

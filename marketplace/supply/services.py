@@ -11,13 +11,18 @@ from django.db import transaction
 from django.db.models import F, Max, Sum
 
 from ledger.ids import uuid7
+from marketplace.capacity.services import require_sellable
 from marketplace.catalogue.limits import require_name, require_price, require_quantity, require_slots, require_whole
 from marketplace.catalogue.models import ResourceClass, SlaPreset, Vantage, Window
 from marketplace.catalogue.services import find_named
+from marketplace.compliance.holdings import Freezes, Holdings, Span
+from marketplace.compliance.rules import require_tier_for_kind
 from marketplace.demand.services import funded_figures
 from marketplace.errors import (
     BadInput,
     DemandFirst,
+    DeviceTaken,
+    Frozen,
     NotEligible,
     NotYours,
     ProofRefused,
@@ -120,6 +125,9 @@ def enrol_node_class(
     standing = NodeClass.objects.filter(site=site, resource_class=resource_class).first()
     if standing:
         return standing
+    require_tier_for_kind(party=party, tier=tier)
+    if machine_key is not None and NodeClass.objects.filter(machine_key=machine_key).exists():
+        raise DeviceTaken("These machines are enrolled already, under the same key.", field="machine_key")
     number = (NodeClass.objects.aggregate(top=Max("chain_class"))["top"] or 0) + 1
     node_class = NodeClass.objects.create(
         id=uuid7(now), party=party, site=site, resource_class=resource_class, claimed_name=claimed_name, units=units,
@@ -275,6 +283,11 @@ def place_bid(
             raise ReferenceReused("This reference names another bid of yours.", field="reference")
         return standing
     _require_eligible(own, locked, quantity, start, end)
+    _require_thawed(own, locked)
+    require_sellable(
+        own, quantity_units=quantity, ask_micros=ask, from_at=locked.slot_at(start), hours=end - start,
+        taken=_taken(own, locked, start, end),
+    )
     bid = Bid.objects.create(
         id=uuid7(now), party=party, reference=reference, accepted_rank=_next_rank(locked), placed_at=now, **terms
     )
@@ -329,17 +342,27 @@ def _require_eligible(node_class: NodeClass, window: Window, quantity_units: int
     allowed = node_class.units
     if state == "PROBATION":
         allowed = probation_units(node_class.units)
-    taken = (
-        Bid.objects.filter(
-            window=window, node_class=node_class, state="sealed", start_slot__lt=end, end_slot__gt=start
-        ).aggregate(total=Sum("quantity_units"))["total"]
-        or 0
-    )
+    taken = _taken(node_class, window, start, end)
     if taken + quantity_units > allowed:
         raise NotEligible(
             "That is more than this node class may offer in these slots.", rule="proven_units", allowed_units=allowed,
             already_offered=taken, standing=state,
         )  # fmt: skip
+
+
+def _taken(node_class: NodeClass, window: Window, start: int, end: int) -> int:
+    """Units that sealed bids of the class offer already, over any of these slots."""
+    rows = Bid.objects.filter(
+        window=window, node_class=node_class, state="sealed", start_slot__lt=end, end_slot__gt=start
+    )
+    return rows.aggregate(total=Sum("quantity_units"))["total"] or 0
+
+
+def _require_thawed(node_class: NodeClass, window: Window) -> None:
+    tier = Holdings([node_class.party_id], Span(window.starts_at, window.ends_at)).tier_of(node_class)
+    incident = Freezes(window.starts_at).of(node_class, tier)
+    if incident:
+        raise Frozen("An incident has frozen this provider or product.", incident=str(incident.pk))
 
 
 def _baseline(standing: Standing, live: Any) -> Benchmark | None:

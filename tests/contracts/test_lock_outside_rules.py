@@ -1,4 +1,4 @@
-"""M-062, the fourth route: a thousand raw calls of the escrow contract, each for a class outside the buyer's mandate."""
+"""M-062, the fourth route: a thousand raw calls of the escrow contract, each for a class outside the mandate."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def is_compliant(rule: Mandated, known: Attested) -> bool:
 def test_E3_a_thousand_locks_outside_the_mandate_are_refused_and_good_ones_beside_them(market: World) -> None:
     rng = random.Random(62)
     world = World(QuickChain(market.chain))
-    rules = [Mandated(f"buyer:{n}", rng.choice((None, "EU", "US")), rng.choice((None, "EU", "US")), rng.choice(range(4)))
-             for n in range(10, 40)]  # fmt: skip
+    zones = tuple(ZONES)
+    rules = [Mandated(f"buyer:{n}", rng.choice(zones), rng.choice(zones), rng.randrange(4)) for n in range(10, 40)]
     homes = [(rng.choice(COUNTRIES), rng.choice(COUNTRIES)) for _ in range(40)]
     known = [Attested(100 + n, home, *(rng.choice((home, home, other)) for _ in range(3)), rng.choice(range(4)))
              for n, (home, other) in enumerate(homes)]  # fmt: skip
@@ -73,17 +73,20 @@ def test_E3_a_thousand_locks_outside_the_mandate_are_refused_and_good_ones_besid
     bad = [pair for pair in pairs if not is_compliant(*pair)]
     good = [pair for pair in pairs if is_compliant(*pair)]
 
+    told: set[str] = set()
+
     def accepted(rule: Mandated, each: Attested) -> bool:
         try:
             world.send("operator", "escrow", "lock", 1, [mandates[rule.buyer]], [each.node_class],
                        [lock_line(0, 0, USD)])  # fmt: skip
         except Reverted as refusal:
-            assert str(refusal) in SENTENCES
+            told.add(str(refusal))
             return False
         return True
 
     before = world.totals()
     assert sum(accepted(*pair) for pair in rng.choices(bad, k=ATTEMPTS)) == 0
+    assert told == SENTENCES
     assert world.totals() == before  # not a cent was locked
     assert len(good) > 60
     assert all(accepted(*pair) for pair in good[:60])

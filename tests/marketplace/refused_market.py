@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import product
 
 from marketplace import clock
 from marketplace import models as m
 from marketplace.catalogue.services import open_window
 from marketplace.clearing.services import clear_window, close_bidding, judge_gate
+from marketplace.compliance.agreements import propose_agreement, sign_agreement
+from marketplace.compliance.evidence import end_evidence
+from marketplace.compliance.papers import Paper
 from marketplace.demand.services import fund_demand, post_demand
-from marketplace.parties.services import register_party
+from marketplace.demo.papers import show_controls
+from marketplace.parties.services import make_seat, register_party
 from marketplace.supply.services import enrol_node_class, place_bid, register_site
 from tests.journey import world
 
 MEMBERS = {"EU": ("DE", "FR", "IT"), "US": ("US",)}
 COUNTRIES = ("DE", "FR", "IT", "US", "US", "CH")
 CLASSES = ("H100", "A100")
+BUYERS = ("alder", "birch", "cedar")
 DEMANDS, MACHINES = 36, 30
 NAME = "Random window"
 
@@ -38,11 +43,12 @@ class Wish:
     control_zone: str | None
     tier_min: int
     latency_ms_max: int | None
+    is_health: bool  # needs a signed agreement with the buyer, for research
 
 
 @dataclass(frozen=True)
 class Fact:
-    """What is true of one node class."""
+    """What is true of one node class. `tier` is what its evidence shows; it claims to be T3."""
 
     reference: str
     resource_class: str
@@ -52,6 +58,8 @@ class Fact:
     keys_country: str
     tier: int
     rtt_ms: int | None
+    shows_control: bool  # evidence of who owns, runs and keys it
+    signed_with: frozenset[str]  # buyers
 
 
 def is_compliant(wish: Wish, fact: Fact) -> bool:
@@ -62,7 +70,9 @@ def is_compliant(wish: Wish, fact: Fact) -> bool:
         fact.resource_class in wish.classes
         and fact.country in allowed
         and all(each in controlled for each in (fact.parent_country, fact.operator_country, fact.keys_country))
+        and (wish.control_zone is None or fact.shows_control)
         and fact.tier >= wish.tier_min
+        and (not wish.is_health or wish.buyer in fact.signed_with)
         and (wish.latency_ms_max is None or (fact.rtt_ms is not None and fact.rtt_ms <= wish.latency_ms_max))
     )
 
@@ -87,20 +97,21 @@ class Market:
 def draw(seed: int) -> Market:
     """Random rules against random facts; about one pair in ten is compliant."""
     rng = random.Random(seed)
-    wishes = {
-        f"wish-{n}": Wish(
-            f"wish-{n}", rng.choice(("alder", "birch", "cedar")), rng.choice((("H100",), ("A100",), CLASSES)),
-            rng.choice((None, "EU", "EU", "US")), rng.choice((None, None, "EU", "US")), rng.choice((0, 1, 2, 3)),
-            rng.choice((None, None, 10, 30)),
-        )
-        for n in range(DEMANDS)
-    }  # fmt: skip
+    wishes = {}
+    for n in range(DEMANDS):
+        is_health = rng.random() < 0.25
+        wishes[f"wish-{n}"] = Wish(
+            f"wish-{n}", rng.choice(BUYERS), rng.choice((("H100",), ("A100",), CLASSES)),
+            rng.choice((None, "EU", "EU", "US")), rng.choice((None, None, "EU", "US")),
+            2 if is_health else rng.choice((0, 1, 2, 3)), rng.choice((None, None, 10, 30)), is_health,
+        )  # fmt: skip
     facts = {}
     for n in range(MACHINES):
         home = rng.choice(COUNTRIES)
         strays = [rng.choice((home, home, home, rng.choice(COUNTRIES))) for _ in range(3)]
         facts[f"random-{n}"] = Fact(
-            f"random-{n}", rng.choice(CLASSES), home, *strays, rng.choice((0, 1, 2, 3)), rng.choice((None, 5, 20, 90))
+            f"random-{n}", rng.choice(CLASSES), home, *strays, rng.choice((0, 1, 2, 3)), rng.choice((None, 5, 20, 90)),
+            rng.random() < 0.7, frozenset(buyer for buyer in BUYERS if rng.random() < 0.4),
         )
     return Market(wishes, facts)
 
@@ -116,6 +127,7 @@ def build(seed: int) -> Market:
             accepted_classes=list(wish.classes), quantity_units=1, start_slot=0, end_slot=2, price_limit_micros=9_000,
             sla_code="99.0", zone_code=wish.zone, control_zone_code=wish.control_zone, tier_min=wish.tier_min,
             vantage_code="ams" if wish.latency_ms_max else None, latency_ms_max=wish.latency_ms_max, now=clock.now(),
+            data_class="regulated-health" if wish.is_health else None, purpose="research" if wish.is_health else None,
         )  # fmt: skip
         fund_demand(demand=demand, party=demand.party, now=clock.now())
     judge_gate(window=window, now=clock.move_to(window.demand_closes_at))
@@ -148,10 +160,29 @@ def _enrol(fact: Fact) -> m.NodeClass:
         operator_country=fact.operator_country, keys_country=fact.keys_country, lat=50.0, lon=8.0,
         rtt_ms_p95={} if fact.rtt_ms is None else {"ams": (fact.rtt_ms, "measured")}, now=clock.now(),
     )  # fmt: skip
+    until = clock.now() + timedelta(days=90)
+    show_controls(site=site, tier=fact.tier, valid_until=until, now=clock.now())
+    if not fact.shows_control:
+        shown = m.Evidence.objects.get(party=owner, control_id="ultimate-parent")
+        end_evidence(evidence=shown, seat=shown.seat, reason="taken back", now=clock.now())
+    for buyer in sorted(fact.signed_with):
+        _sign(world.party(buyer), owner, until)
     node_class = enrol_node_class(party=owner, site=site, resource_class_code=fact.resource_class, units=4,
-                                  tier=fact.tier, claimed_name="c", now=clock.now())  # fmt: skip
+                                  tier=3, claimed_name="c", now=clock.now())  # fmt: skip
     m.Standing.objects.filter(pk=node_class.pk).update(
         state="PROVEN", proven_at=clock.now(), proven_until=clock.now() + timedelta(days=90)
     )
     node_class.refresh_from_db()
     return node_class
+
+
+def _sign(buyer: m.Party, provider: m.Party, until: datetime) -> None:
+    now = clock.now()
+    seats = [make_seat(party=each, email=f"owner@{each.slug}.example", password=None, role="owner", now=now)
+             for each in (buyer, provider)]  # fmt: skip
+    agreement = propose_agreement(
+        seat=seats[0], other=provider, control_code="baa", purposes=["research"], now=now,
+        paper=Paper("baa.pdf", b"signed for the test", now, until),
+    )  # fmt: skip
+    for each in seats:
+        sign_agreement(agreement=agreement, seat=each, title="Director", now=now)
