@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import Any
 
 from django.db import transaction
 
@@ -45,10 +45,7 @@ from marketplace.governance.services import record
 from marketplace.parties.models import Party, Seat
 from marketplace.parties.roles import require_act
 
-if TYPE_CHECKING:  # supply comes after this room: its rows are handed in
-    from marketplace.payout.models import Payout
-    from marketplace.supply.models import NodeClass, Site
-
+Site = NodeClass = Payout = Any  # rows of later stages, which hand them in
 HOUR = timedelta(hours=1)
 
 

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import Any
 from uuid import UUID
 
 from django.db.models import F, Q
@@ -22,9 +22,7 @@ from marketplace.compliance.models import Agreement, Evidence, Incident, KindLim
 from marketplace.compliance.rules import tier_countries
 from marketplace.parties.models import Party
 
-if TYPE_CHECKING:  # supply comes after this room: its rows are handed in
-    from marketplace.supply.models import NodeClass, Site
-
+Site = NodeClass = Any  # rows of supply, a later stage, which hands them in
 Held = tuple[UUID, UUID | None, str]  # party, site or all of its sites, control
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import Any
 
 from marketplace.compliance.holdings import Holdings, Span, live_evidence
 from marketplace.compliance.models import Control, KindLimit
 from marketplace.parties.models import Party
 
-if TYPE_CHECKING:
-    from marketplace.supply.models import Site
-
+Site = Any  # a row of supply, a later stage
 WARN_DAYS = (60, 30, 7)
 
 

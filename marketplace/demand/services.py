@@ -39,7 +39,7 @@ from marketplace.errors import (
 from marketplace.governance.services import record
 from marketplace.notices.services import tell_parties
 from marketplace.parties.models import Party, Seat
-from marketplace.parties.roles import require_act
+from marketplace.parties.roles import require_seat
 from marketplace.spending.models import Budget, Pilot
 from marketplace.spending.services import Spend
 
@@ -104,10 +104,9 @@ def post_demand(
     )  # fmt: skip
     if purchase_order:
         require_name(purchase_order, field="purchase_order", longest=40)
-    if any(each is not None and each.party_id != party.pk for each in (seat, budget, pilot)):
-        raise NotYours("There is no such seat, budget or pilot.")
-    if seat is not None:
-        require_act(seat, "draft", "post demands")
+    require_seat(seat, party, "draft", "post demands")
+    if any(each is not None and each.party_id != party.pk for each in (budget, pilot)):
+        raise NotYours("There is no such budget or pilot.")
     locked = _collecting(window, now)
     standing = Demand.objects.filter(party=party, reference=reference).first()
     if standing:
@@ -168,11 +167,12 @@ def amend_demand(*, demand: Demand, party: Party, now: datetime, **changes: Any)
 
 
 @transaction.atomic
-def fund_demand(*, demand: Demand, party: Party, now: datetime) -> Demand:
+def fund_demand(*, demand: Demand, party: Party, seat: Seat | None = None, now: datetime) -> Demand:
     """Hold the most the demand can cost in the books: limit x units x hours. Funding twice is one act.
 
     Raises NotFunded when the party's available money does not cover it, WindowClosed outside COLLECTING.
     """
+    require_seat(seat, party, "fund", "fund demands")
     standing = _own(demand, party)
     if standing.state == "funded":
         return standing
@@ -201,8 +201,9 @@ def fund_demand(*, demand: Demand, party: Party, now: datetime) -> Demand:
 
 
 @transaction.atomic
-def withdraw_demand(*, demand: Demand, party: Party, now: datetime) -> Demand:
+def withdraw_demand(*, demand: Demand, party: Party, seat: Seat | None = None, now: datetime) -> Demand:
     """Take a demand back while its window collects; its hold is released in the same transaction."""
+    require_seat(seat, party, "draft", "withdraw demands")
     standing = _own(demand, party)
     if standing.state == "withdrawn":
         return standing

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -19,14 +19,9 @@ from marketplace.compliance.evidence import end_evidence, submit_evidence
 from marketplace.compliance.models import Agreement, Control, Evidence
 from marketplace.compliance.papers import BODY_MAX_BYTES, Paper
 from marketplace.compliance.reach import reach_of
-from marketplace.doors import DoorForm, UsdPriceField, found_or_404, market_time, provider_only, seat_of
+from marketplace.doors import DoorForm, UsdPriceField, found_or_404, market_time, midnight, provider_only, seat_of
 from marketplace.errors import MarketError
 from marketplace.supply.selectors import classes_to_offer, sites_of
-
-
-def midnight(day: Any) -> datetime:
-    """The first instant of a day, UTC."""
-    return datetime.combine(day, time.min, tzinfo=UTC)
 
 
 class EvidenceForm(DoorForm):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from marketplace.errors import RoleForbidden
-from marketplace.parties.models import Seat
+from marketplace.errors import NotYours, RoleForbidden
+from marketplace.parties.models import Party, Seat
 
 BUYER_ACTS = {
     "owner": {"draft", "approve", "fund", "rules", "sign", "read"},
@@ -34,6 +34,14 @@ def acts_of(seat: Seat) -> set[str]:
     if seat.party.is_provider:
         return PROVIDER_ACTS.get(seat.role, set())
     return FOUNDATION_ACTS.get(seat.role, set()) if seat.party.kind == "foundation" else set()
+
+
+def require_seat(seat: Seat | None, party: Party, act: str, what: str) -> None:
+    """Refuse a person without a seat in `party` or with a role that may not; a program acts by the party's key."""
+    if seat is not None:
+        if seat.party_id != party.pk:
+            raise NotYours("There is no such seat.")
+        require_act(seat, act, what)
 
 
 def require_act(seat: Seat, act: str, what: str) -> None:

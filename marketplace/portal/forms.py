@@ -11,7 +11,7 @@ from marketplace.catalogue import selectors as catalogue
 from marketplace.catalogue.models import Window
 from marketplace.compliance.rules import list_data_classes
 from marketplace.doors import DoorForm, UsdPriceField
-from marketplace.spending.models import Budget
+from marketplace.parties.models import Party
 
 KINDS = (
     ("divisible", "Divisible: any part, in any of the hours"),
@@ -63,15 +63,17 @@ class DemandForm(DoorForm):
     accepts_interruptible = forms.BooleanField(label="Interruptible capacity will do", required=False)
     purchase_order = forms.CharField(label="Purchase order", required=False, max_length=40)
     budget = forms.ChoiceField(label="Budget", required=False)
+    pilot = forms.ChoiceField(label="Pilot", required=False, help_text="Small, light and short; see Pilots.")
     sla_code = forms.ChoiceField(label="SLA", help_text="Below it you are credited without a claim.")
     vantage_code = forms.ChoiceField(label="Latency measured from", required=False)
     latency_ms_max = forms.IntegerField(
         label="Latency at most", required=False, min_value=1, help_text="Round trip, 95 % of the time."
     )
 
-    def __init__(self, *args: Any, windows: list[Window], budgets: list[Budget], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, windows: list[Window], party: Party, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._budgets = {str(budget.pk): budget for budget in budgets}
+        self._budgets = {str(budget.pk): budget for budget in party.budgets.all()}
+        self._pilots = {str(pilot.pk): pilot for pilot in party.pilots.all()}
         zones = [("", "Anywhere"), *((z.code, f"{z.code} · {z.name}") for z in catalogue.list_zones())]
         choices = {
             "window": [(str(w.pk), f"{w.name} · {w.slots} hours from {w.starts_at:%d %b, %H:%M} UTC") for w in windows],
@@ -81,6 +83,7 @@ class DemandForm(DoorForm):
             "tier_min": [(t.level, f"T{t.level} · {t.name}") for t in catalogue.list_tiers()],
             "data_class": [("", "No rule"), *((d.code, f"{d.name} · T{d.tier_min}") for d in list_data_classes())],
             "budget": [("", "None"), *((key, budget.name) for key, budget in self._budgets.items())],
+            "pilot": [("", "None"), *((key, pilot.name) for key, pilot in self._pilots.items())],
             "sla_code": [(s.code, str(s)) for s in catalogue.list_presets()],
             "vantage_code": [("", "No rule"), *((v.code, str(v)) for v in catalogue.list_vantages())],
         }
@@ -96,6 +99,7 @@ class DemandForm(DoorForm):
             data[name] = data[name] or None
         data["minimum_units"] = data["minimum_units"] or 0
         data["budget"] = self._budgets.get(data["budget"])
+        data["pilot"] = self._pilots.get(data["pilot"])
         return data
 
 

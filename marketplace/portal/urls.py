@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from marketplace.portal import spending, views
+from marketplace.portal import agreements, spending, views
 
 app_name = "portal"
 urlpatterns = [
@@ -15,6 +15,10 @@ urlpatterns = [
     path("demands/<uuid:demand_id>/", views.demand_page, name="demand"),
     path("demands/<uuid:demand_id>/fund/", views.demand_fund, name="demand_fund"),
     path("demands/<uuid:demand_id>/withdraw/", views.demand_withdraw, name="demand_withdraw"),
+    path("agreements/", agreements.agreements, name="agreements"),
+    path("agreements/<uuid:pk>/", agreements.agreement_act, name="agreement_act"),
+    path("pilots/", agreements.pilots, name="pilots"),
+    path("pilots/<uuid:demand_id>/convert/", agreements.pilot_convert, name="pilot_convert"),
     path("approvals/", spending.approvals, name="approvals"),
     path("approvals/rules/", spending.rules, name="spending_rules"),
     path("approvals/<uuid:demand_id>/", spending.approve, name="approve"),

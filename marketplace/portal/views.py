@@ -110,8 +110,7 @@ def demand_new(request: HttpRequest) -> HttpResponse:
     """Post a demand. It moves no money; funding does."""
     windows = list(catalogue.windows_in(("COLLECTING",)))
     data = request.POST if request.method == "POST" else None
-    budgets = list(request.party.budgets.all())
-    form = DemandForm(data, windows=windows, budgets=budgets, initial={"window": request.GET.get("window")})
+    form = DemandForm(data, windows=windows, party=request.party, initial={"window": request.GET.get("window")})
     if request.method == "POST" and form.is_valid():
         try:
             demand = post_demand(party=request.party, seat=seat_of(request), now=market_time(request), **form.terms())
@@ -156,7 +155,7 @@ def demand_withdraw(request: HttpRequest, demand_id: UUID) -> HttpResponse:
 def _act_on_demand(request: HttpRequest, demand_id: UUID, service: Any, sentence: str) -> HttpResponse:
     demand = found_or_404(demands.find_demand(demand_id, request.party))
     try:
-        service(demand=demand, party=request.party, now=market_time(request))
+        service(demand=demand, party=request.party, seat=seat_of(request), now=market_time(request))
     except MarketError as error:
         messages.error(request, str(error), extra_tags=error.code)
     else:

@@ -32,7 +32,8 @@ from marketplace.errors import (
     WindowClosed,
 )
 from marketplace.governance.services import record
-from marketplace.parties.models import Party
+from marketplace.parties.models import Party, Seat
+from marketplace.parties.roles import require_seat
 from marketplace.parties.services import COUNTRY
 from marketplace.supply.models import (
     Attestation,
@@ -252,7 +253,8 @@ def restore(*, node_class: NodeClass, clean_hours: int, now: datetime) -> str:
 @transaction.atomic
 def place_bid(
     *, party: Party, node_class: NodeClass, window: Window, reference: str, quantity_units: int, start_slot: int,
-    end_slot: int, price_ask_micros: int, sla_code: str, minimum_units: int = 0, now: datetime,
+    end_slot: int, price_ask_micros: int, sla_code: str, minimum_units: int = 0, seat: Seat | None = None,
+    now: datetime,
 ) -> Bid:  # fmt: skip
     """Seal an offer of capacity. Refused with `demand_first` until funded demand has opened the window.
 
@@ -260,6 +262,7 @@ def place_bid(
     slots, at least so many, or none. The same reference with the same terms returns the bid that
     stands. Raises NotEligible when standing, proven units or phase do not allow it.
     """
+    require_seat(seat, party, "operate", "place bids")
     own = NodeClass.objects.select_related("standing").filter(pk=node_class.pk, party=party).first()
     if own is None:
         raise NotYours("There is no such node class.")
@@ -297,8 +300,9 @@ def place_bid(
 
 
 @transaction.atomic
-def withdraw_bid(*, bid: Bid, party: Party, now: datetime) -> Bid:
+def withdraw_bid(*, bid: Bid, party: Party, seat: Seat | None = None, now: datetime) -> Bid:
     """Take a sealed bid back, until the no-cancel period begins."""
+    require_seat(seat, party, "operate", "withdraw bids")
     standing = (
         Bid.objects.select_for_update(of=("self",)).select_related("window").filter(pk=bid.pk, party=party).first()
     )

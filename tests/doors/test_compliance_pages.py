@@ -90,3 +90,41 @@ def test_a_stranger_finds_neither_document_nor_demand(market, enter):
     assert enter("newcomer").post(reverse("onboarding:evidence_end", args=[row.pk])).status_code == 404
     assert enter("buyer").post(reverse("portal:approve", args=[demand.pk])).status_code == 404
     assert not m.EvidenceEnd.objects.exists()
+
+
+def test_a_buyer_proposes_an_agreement_and_both_sign_on_their_pages(market, enter):
+    buyer, provider, url = enter("buyer"), enter("provider"), reverse("portal:agreements")
+    form = {"provider": market.providers[0].slug, "control_code": "baa", "purposes": "research payment",
+            "valid_from": day(-1), "valid_until": day(90)}  # fmt: skip
+
+    wrong = form | {"purposes": "Two_Words", "file": SimpleUploadedFile("b.pdf", b"x")}
+    assert buyer.post(url, wrong).status_code == 422
+    assert buyer.post(url, form | {"file": SimpleUploadedFile("b.pdf", b"x")}).status_code == 302
+    row = m.Agreement.objects.get()
+    buyer.post(reverse("portal:agreement_act", args=[row.pk]), {"act": "sign", "words": "Director"})
+    provider.post(reverse("onboarding:agreement_sign", args=[row.pk]), {"title": "Director"})
+
+    assert set(row.signatures.values_list("party__slug", flat=True)) == {
+        market.buyers[0].slug, market.providers[0].slug}  # fmt: skip
+    assert enter("newcomer").post(reverse("onboarding:agreement_sign", args=[row.pk])).status_code == 404
+    buyer.post(reverse("portal:agreement_act", args=[row.pk]), {"act": "end", "words": "moved"})
+    assert "ended" in buyer.get(url).content.decode()
+
+
+def test_a_pilot_is_opened_used_and_converted_on_its_page(market, enter):
+    client, url = enter("buyer"), reverse("portal:pilots")
+
+    assert client.post(url, {"name": "trial", "cap_micros": "50", "ends_on": day(-1)}).status_code == 422
+    assert client.post(url, {"name": "trial", "cap_micros": "50", "ends_on": day(200)}).status_code == 302
+    pilot = m.Pilot.objects.get()
+    client.post(reverse("portal:demand_new"), {
+        "window": market.collecting.pk, "reference": "trial-1", "kind": "divisible", "accepted_classes": ["H100-80"],
+        "quantity_units": 1, "start_slot": 0, "end_slot": 1, "price_limit_micros": "1.00", "tier_min": 0,
+        "sla_code": m.SlaPreset.objects.first().pk, "pilot": pilot.pk,
+    })  # fmt: skip
+    trial = m.Demand.objects.get(reference="trial-1")
+    assert trial.pilot == pilot
+    client.post(reverse("portal:pilot_convert", args=[trial.pk]), {"window": market.collecting.pk, "reference": "real"})
+
+    assert m.Demand.objects.get(reference="real").converted_from == trial
+    assert "real" in client.get(url).content.decode()

@@ -16,6 +16,7 @@ from marketplace.demand.services import amend_demand, fund_demand, post_demand, 
 from marketplace.errors import (
     BadInput,
     DataRefused,
+    NotFunded,
     NotYours,
     OverBudget,
     PastDate,
@@ -25,7 +26,9 @@ from marketplace.errors import (
     WindowClosed,
 )
 from marketplace.parties.services import make_seat
+from marketplace.payout.banks import choose_wallet
 from marketplace.spending.services import open_pilot, set_budget, set_seat_limit, set_spending_rule
+from marketplace.supply.services import withdraw_bid
 from tests.journey import world
 from tests.journey.refusals import refused
 
@@ -197,3 +200,26 @@ def test_roles_draft_approve_and_set_rules_apart() -> None:
         made = seat(role)
         with refused(RoleForbidden, role=role):
             order(seat=made)
+
+
+@pytest.mark.stage("collecting")
+def test_funding_bids_and_banks_belong_to_their_roles() -> None:
+    """Surfaces, section 8: who drafts does not fund, and an operator changes no bank account."""
+    demand, purchaser, finance = order(units=1), seat("purchaser"), seat("finance")
+    operator, clerk = seat("operator", "harbour"), seat("finance", "harbour")
+
+    with refused(RoleForbidden, role="purchaser"):
+        fund_demand(demand=demand, party=demand.party, seat=purchaser, now=clock.now())
+    with refused(RoleForbidden, role="finance"):
+        withdraw_demand(demand=demand, party=demand.party, seat=finance, now=clock.now())
+    with refused(NotYours):
+        withdraw_demand(demand=demand, party=demand.party, seat=operator, now=clock.now())
+    with refused(RoleForbidden, role="operator"):
+        choose_wallet(party=world.party("harbour"), seat=operator, now=clock.now())
+    with refused(RoleForbidden, role="finance"):
+        withdraw_bid(bid=world.bid("harbour", world.EARLY), party=world.party("harbour"), seat=clerk, now=clock.now())
+
+    choose_wallet(party=world.party("harbour"), seat=clerk, now=clock.now())
+    with refused(NotFunded):  # the role may; elm has no money yet
+        fund_demand(demand=demand, party=demand.party, seat=finance, now=clock.now())
+    assert withdraw_demand(demand=demand, party=demand.party, seat=purchaser, now=clock.now()).state == "withdrawn"

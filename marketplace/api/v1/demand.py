@@ -102,7 +102,8 @@ class DemandFunding(ActView):
 
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
         demand = found(find_demand(key_of(ids["demand"], "dem"), request.party))
-        return 200, dict(DemandOut(fund_demand(demand=demand, party=request.party, now=request.now)).data)
+        return 200, dict(DemandOut(fund_demand(
+            demand=demand, party=request.party, seat=seat_of(request), now=request.now)).data)
 
 
 class ApprovalIn(Body):
@@ -143,6 +144,7 @@ class DemandWithdrawal(ActView):
 
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
         demand = found(find_demand(key_of(ids["demand"], "dem"), request.party))
-        return 200, dict(DemandOut(withdraw_demand(demand=demand, party=request.party, now=request.now)).data)
+        return 200, dict(DemandOut(withdraw_demand(
+            demand=demand, party=request.party, seat=seat_of(request), now=request.now)).data)
 
 
