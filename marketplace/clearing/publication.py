@@ -177,7 +177,7 @@ def _write_reasons(clearing: Clearing, outcome: Outcome, lines: Lines) -> None:
         )
         for line in outcome.reasons
     ]  # fmt: skip
-    turned_away = {"unfunded": "not_funded", "withdrawn": "withdrawn"}
+    turned_away = {"unfunded": "not_funded", "refused": "not_funded", "withdrawn": "withdrawn"}
     rows += [
         LineReason(
             clearing=clearing, side="demand", code=turned_away[row.state], demand=row,

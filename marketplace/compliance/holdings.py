@@ -111,10 +111,17 @@ class Freezes:
 
     def __init__(self, on: datetime) -> None:
         self._frozen = list(Incident.objects.filter(is_frozen=True))
+        if not self._frozen:
+            return
         zones = {incident.zone_id for incident in self._frozen if incident.zone_id}
         members = ZoneMember.objects.filter(zone__in=Zone.objects.filter(pk__in=zones), valid_from__lte=on.date())
         open_ended = Q(valid_until=None) | Q(valid_until__gt=on.date())
         self._members = set(members.filter(open_ended).values_list("zone_id", "country"))
+
+    @property
+    def is_any(self) -> bool:
+        """Whether anything at all is frozen."""
+        return bool(self._frozen)
 
     def of(self, node_class: NodeClass, tier: int) -> Incident | None:
         """The incident that freezes a node class which counts for `tier`, or None."""

@@ -363,8 +363,11 @@ def _taken(node_class: NodeClass, window: Window, start: int, end: int) -> int:
 
 
 def _require_thawed(node_class: NodeClass, window: Window) -> None:
+    freezes = Freezes(window.starts_at)
+    if not freezes.is_any:
+        return
     tier = Holdings([node_class.party_id], Span(window.starts_at, window.ends_at)).tier_of(node_class)
-    incident = Freezes(window.starts_at).of(node_class, tier)
+    incident = freezes.of(node_class, tier)
     if incident:
         raise Frozen("An incident has frozen this provider or product.", incident=str(incident.pk))
 
