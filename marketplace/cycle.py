@@ -29,6 +29,7 @@ from marketplace.errors import MarketError
 from marketplace.escrow.services import confirm_locks, lock_window
 from marketplace.insights.savings import measure_window
 from marketplace.notices.services import report_progress
+from marketplace.oversight.winddowns import watch_papers
 from marketplace.payout.services import (
     confirm_credits,
     confirm_payouts,
@@ -81,6 +82,7 @@ MARKET_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
     ("confirm slashes", confirm_requests),
     ("execute slashes", execute_due),
     ("expire holds", expire_holds),
+    ("watch papers", watch_papers),
 )
 
 

@@ -6,7 +6,7 @@ The party comes from the session, never from the request's body. A stranger's ob
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import UTC, date, datetime, time
 from functools import wraps
 from typing import Any
 
@@ -107,6 +107,11 @@ class DoorForm(forms.Form):
         refusal = forms.ValidationError(str(error), code=error.code)
         refusal.is_refusal = True  # pages show the code of a refusal, not those of the form library
         self.add_error(field if field in self.fields else None, refusal)
+
+
+def midnight(day: date) -> datetime:
+    """The first instant of a day, UTC."""
+    return datetime.combine(day, time.min, tzinfo=UTC)
 
 
 class UsdPriceField(forms.CharField):

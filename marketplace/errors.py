@@ -7,11 +7,27 @@
 |   +- BadSlots                  bad_slots              slots outside the window or running backwards
 |   +- ContradictoryRules        contradictory_rules    rules that no country can satisfy together
 |   +- BadLines                  bad_lines              a list with mistakes by line and column; nothing of it was taken
+|   +- CyclicOwnership           cyclic_ownership       owners in a circle
+|   +- PastDate                  past_date              a date that lies behind
+|   +- ExpiredEvidence           expired_evidence       a document that has run out, or runs out before it begins
+|   +- Overlapping               overlapping            two spans of one thing that overlap, such as carve-outs
+|   +- WrongSignatory            wrong_signatory        somebody who may not sign for that party
+|   +- SharesDoNotSum            shares_do_not_sum      parts of a whole that are more or less than the whole
 +- DemandFirst                   demand_first           a bid before funded demand opened the window
 +- WindowClosed                  window_closed          the window no longer (or not yet) takes this
 +- StateSkipped                  state_skipped          a window cannot move there from where it is
 +- NotEligible                   not_eligible           the node class may not bid this (fact `rule`)
 +- PhaseClosed                   phase_closed           the phase flag for this kind of party is off
++- TierNotForKind                tier_not_for_kind      this kind of provider may not hold that tier
++- DataRefused                   data_refused           this class of data is refused, or not on these terms
++- RoleForbidden                 role_forbidden         this seat's role may not do that (fact `roles`)
++- SamePerson                    same_person            a second person has to do this
++- PendingApproval               pending_approval       it waits for somebody's approval
++- OverBudget                    over_budget            a budget that blocks is used up
++- CapacityPromised              capacity_promised      bids or leases stand on this capacity
++- CapacityReserved              capacity_reserved      this capacity is carved out, restricted or closed then
++- DeviceTaken                   device_taken           this hardware is enrolled already
++- Frozen                        frozen                 an incident has frozen this provider or product
 +- ReferenceReused               reference_reused       same reference, another body
 +- NotYours                      not_found              somebody else's object, or none
 +- NotFunded                     not_funded             the party's available money does not cover the hold
@@ -88,6 +104,70 @@ class BadLines(BadInput):
 
 class NoCounterfactual(MarketError):
     code = "no_counterfactual"
+
+
+class CyclicOwnership(BadInput):
+    code = "cyclic_ownership"
+
+
+class PastDate(BadInput):
+    code = "past_date"
+
+
+class ExpiredEvidence(BadInput):
+    code = "expired_evidence"
+
+
+class Overlapping(BadInput):
+    code = "overlapping"
+
+
+class WrongSignatory(BadInput):
+    code = "wrong_signatory"
+
+
+class SharesDoNotSum(BadInput):
+    code = "shares_do_not_sum"
+
+
+class TierNotForKind(MarketError):
+    code = "tier_not_for_kind"
+
+
+class DataRefused(MarketError):
+    code = "data_refused"
+
+
+class RoleForbidden(MarketError):
+    code = "role_forbidden"
+
+
+class SamePerson(MarketError):
+    code = "same_person"
+
+
+class PendingApproval(MarketError):
+    code = "pending_approval"
+
+
+class OverBudget(MarketError):
+    code = "over_budget"
+
+
+class CapacityPromised(MarketError):
+    code = "capacity_promised"
+
+
+class CapacityReserved(MarketError):
+    code = "capacity_reserved"
+
+
+class DeviceTaken(MarketError):
+    code = "device_taken"
+
+
+class Frozen(MarketError):
+    code = "frozen"
 
 
 class DemandFirst(MarketError):

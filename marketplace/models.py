@@ -17,7 +17,36 @@ from marketplace.catalogue.models import (
     Zone,
     ZoneMember,
 )
+from marketplace.compliance.models import (
+    Agreement,
+    AgreementEnd,
+    AgreementSignature,
+    Control,
+    DataClass,
+    Evidence,
+    EvidenceEnd,
+    EvidenceReview,
+    Incident,
+    IncidentStep,
+    KindLimit,
+    TierControl,
+    TierZone,
+    ZoneChange,
+    ZoneReport,
+)
+from marketplace.spending.models import Budget, DemandApproval, Pilot, SeatLimit, SpendingRule
 from marketplace.demand.models import Demand
+from marketplace.capacity.models import (
+    CalendarRule,
+    CarveOut,
+    Device,
+    FundingSource,
+    FundingTag,
+    PayoutShare,
+    RevenueSplit,
+    SplitShare,
+    SubSite,
+)
 from marketplace.supply.models import (
     Attestation,
     Benchmark,
@@ -43,14 +72,19 @@ from marketplace.delivery.models import Reading, ReportChain
 from marketplace.sla.models import Credit, EarlyCredit, Verdict
 from marketplace.payout.models import Payout, Settlement, SettlementLine
 from marketplace.slashing.models import Forfeit, SlashCase
+from marketplace.oversight.models import WindDown
 from marketplace.insights.models import Comparison, DemandStatement, LeaseDifference
 from marketplace.demo.models import DemoRun
 
 __all__ = [
-    "ApiKey", "Attestation", "AuditLine", "Award", "Backup", "Benchmark", "Bid", "BundleFile", "Clearing",
-    "ClearingAttempt", "Comparison", "Credit", "Demand", "DemandStatement", "DemoRun", "EarlyCredit", "Flag", "Forfeit",
-    "IndicativePrice", "Lease", "LeaseDifference", "LineReason", "LockBatch", "Mandate", "MarketClock", "NodeClass",
-    "Notice", "Party", "Payout", "PriceRow", "Progress", "Reading", "RememberedReply", "ReportChain", "ResourceClass",
-    "Seat", "Settlement", "SettlementLine", "Site", "SiteLatency", "SlaPreset", "SlashCase", "Standing",
-    "StandingChange", "Tier", "User", "Vantage", "Verdict", "Window", "WindowTransition", "Zone", "ZoneMember",
+    "Agreement", "AgreementEnd", "AgreementSignature", "ApiKey", "Attestation", "AuditLine", "Award", "Backup",
+    "Benchmark", "Bid", "Budget", "BundleFile", "CalendarRule", "CarveOut", "Clearing", "ClearingAttempt", "Comparison",
+    "Control", "Credit", "DataClass", "Demand", "DemandApproval", "DemandStatement", "DemoRun", "Device", "EarlyCredit",
+    "Evidence", "EvidenceEnd", "EvidenceReview", "Flag", "Forfeit", "FundingSource", "FundingTag", "Incident",
+    "IncidentStep", "IndicativePrice", "KindLimit", "Lease", "LeaseDifference", "LineReason", "LockBatch", "Mandate",
+    "MarketClock", "NodeClass", "Notice", "Party", "Payout", "PayoutShare", "Pilot", "PriceRow", "Progress", "Reading",
+    "RememberedReply", "ReportChain", "ResourceClass", "RevenueSplit", "Seat", "SeatLimit", "Settlement",
+    "SettlementLine", "Site", "SiteLatency", "SlaPreset", "SlashCase", "SpendingRule", "SplitShare", "Standing",
+    "StandingChange", "SubSite", "Tier", "TierControl", "TierZone", "User", "Vantage", "Verdict", "WindDown", "Window",
+    "WindowTransition", "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
 ]  # fmt: skip

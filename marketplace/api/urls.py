@@ -17,6 +17,7 @@ urlpatterns = [
     path("v1/demands", demand.DemandList.as_view()),
     path("v1/demands/<str:demand>", demand.DemandDetail.as_view()),
     path("v1/demands/<str:demand>/funding", demand.DemandFunding.as_view()),
+    path("v1/demands/<str:demand>/approvals", demand.DemandApprovals.as_view()),
     path("v1/demands/<str:demand>/withdrawal", demand.DemandWithdrawal.as_view()),
     path("v1/bids", supply.BidList.as_view()),
     path("v1/bids/<str:bid>", supply.BidDetail.as_view()),

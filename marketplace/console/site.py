@@ -17,6 +17,7 @@ from ledger import models as books
 from marketplace import clock
 from marketplace import models as m
 from marketplace.console import books as money
+from marketplace.console import compliance as papers
 from marketplace.console import views
 from marketplace.console.reads import (
     certificate_of_last_clearing,
@@ -47,6 +48,7 @@ class Console(UnfoldAdminSite):
             path("transactions/", self.admin_view(views.transactions), name="transactions"),
             path("transactions/<uuid:pk>/cancel/", self.admin_view(views.cancel), name="cancel_transaction"),
             path("acts/<slug:name>/", self.admin_view(views.act), name="act"),
+            *compliance_urls(self.admin_view),
         ]
         return own + urls
 
@@ -69,6 +71,21 @@ class Console(UnfoldAdminSite):
         if request.user.is_authenticated:
             raise PermissionDenied("The console is for seats of the Foundation.")
         return redirect_to_login(request.GET.get("next") or reverse("admin:index"), resolve_url(settings.LOGIN_URL))
+
+
+def compliance_urls(guarded: Any) -> list[Any]:
+    """The addresses of evidence, incidents, zone lists and the exported trail."""
+    return [
+        path("evidence/", guarded(papers.evidence), name="evidence"),
+        path("evidence/<uuid:pk>/document/", guarded(papers.document), name="evidence_document"),
+        path("evidence/<uuid:pk>/review/", guarded(papers.review), name="evidence_review"),
+        path("incidents/", guarded(papers.incidents), name="incidents"),
+        path("incidents/new/", guarded(papers.incident_new), name="incident_new"),
+        path("incidents/<uuid:pk>/", guarded(papers.incident_act), name="incident_act"),
+        path("zone-lists/", guarded(papers.zone_lists), name="zone_lists"),
+        path("zone-lists/change/", guarded(papers.zone_change), name="zone_change"),
+        path("audit-file/", guarded(papers.audit_file), name="audit_file"),
+    ]
 
 
 console = Console(name="admin")
@@ -99,6 +116,21 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, Any, type[Table]], ...]], ...] = 
         ("Tiers", "shield", m.Tier, table_of(m.Tier, show=("level", "name"))),
         ("SLA presets", "verified", m.SlaPreset, table_of(m.SlaPreset, show=("code", "availability_bps"))),
         ("Vantages", "cell_tower", m.Vantage, table_of(m.Vantage, show=("code", "city", "country"))),
+    )),
+    ("Compliance", (
+        ("Controls", "rule", m.Control, table_of(
+            m.Control, show=("code", "name", "kind", "asks", "source"), filters=("kind",), search=("code", "name"))),
+        ("Data classes", "category", m.DataClass, table_of(
+            m.DataClass, show=("code", "name", "tier_min", "agreement", "zone", "is_refused", "source"),
+            list_select_related=("agreement", "zone"))),
+        ("Limits of kinds", "vertical_align_top", m.KindLimit, table_of(
+            m.KindLimit, show=("kind", "tier_max", "reason"))),
+        ("Documents", "description", m.Evidence, table_of(
+            m.Evidence, show=("control", "party", "site", "issuer", "valid_until", "submitted_at"),
+            filters=("control",), search=("party__name",), list_select_related=("control", "party", "site"))),
+        ("Agreements", "contract_edit", m.Agreement, table_of(
+            m.Agreement, show=("control", "buyer", "provider", "valid_until", "proposed_at"),
+            list_select_related=("control", "buyer", "provider"))),
     )),
     ("Demand", (
         ("Demands", "request_quote", m.Demand, table_of(

@@ -7,10 +7,12 @@ from django.db import models
 from django.db.models import F, Q
 
 from marketplace.catalogue.models import SlaPreset, Vantage, Window, Zone
-from marketplace.parties.models import Party
+from marketplace.compliance.models import DataClass
+from marketplace.parties.models import Party, Seat
+from marketplace.spending.models import Budget, Pilot
 
 KINDS = ("divisible", "window", "block")
-STATES = ("posted", "funded", "withdrawn", "unfunded", "awarded", "lost", "released")
+STATES = ("pending", "posted", "funded", "refused", "withdrawn", "unfunded", "awarded", "lost", "released")
 
 
 class Demand(models.Model):
@@ -36,6 +38,21 @@ class Demand(models.Model):
     tier_min = models.PositiveSmallIntegerField(default=0)
     vantage = models.ForeignKey(Vantage, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     latency_ms_max = models.PositiveIntegerField(null=True, blank=True)
+    data_class = models.ForeignKey(
+        DataClass, null=True, blank=True, on_delete=models.PROTECT, related_name="+", help_text="what the work touches"
+    )
+    purpose = models.CharField(max_length=40, default="", blank=True, help_text="what data under an agreement is for")
+    required_controls = ArrayField(models.CharField(max_length=40), default=list, blank=True)
+    accepts_interruptible = models.BooleanField(default=False, help_text="capacity that may be taken back will do")
+    posted_by = models.ForeignKey(
+        Seat, null=True, blank=True, on_delete=models.PROTECT, related_name="+", help_text="none: a program, by its key"
+    )
+    purchase_order = models.CharField(max_length=40, default="", blank=True)
+    budget = models.ForeignKey(Budget, null=True, blank=True, on_delete=models.PROTECT, related_name="demands")
+    pilot = models.ForeignKey(Pilot, null=True, blank=True, on_delete=models.PROTECT, related_name="demands")
+    converted_from = models.OneToOneField(
+        "self", null=True, blank=True, on_delete=models.PROTECT, related_name="converted_to"
+    )
     sla = models.ForeignKey(SlaPreset, on_delete=models.PROTECT, related_name="+")
     state = models.CharField(max_length=10, default="posted", choices=[(s, s) for s in STATES])
     accepted_rank = models.BigIntegerField()

@@ -67,7 +67,7 @@ def find_demand(demand_id: UUID, party: Party) -> Demand | None:
     """Return the party's own demand, or None: a stranger's is as missing as none."""
     return (
         Demand.objects.filter(pk=demand_id, party=party)
-        .select_related("window", "zone", "control_zone", "sla", "vantage", "party")
+        .select_related("window", "zone", "control_zone", "sla", "vantage", "party", "data_class")
         .first()
     )
 

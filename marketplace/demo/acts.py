@@ -17,12 +17,14 @@ from ledger.rails.deploy import ensure_deployed
 from marketplace import clock, cycle
 from marketplace.catalogue.models import ResourceClass, SlaPreset, Tier, Vantage, Window, Zone, ZoneMember
 from marketplace.catalogue.services import open_window
+from marketplace.compliance.catalogue import ensure_catalogue
 from marketplace.demand.models import Demand
 from marketplace.demand.services import fund_demand, funded_figures, post_demand
 from marketplace.demo import world as w
 from marketplace.demo.logins import ensure_logins
 from marketplace.demo.machines import BASELINE, CHALLENGE, machine_key, prove
 from marketplace.demo.minutes import report_window
+from marketplace.demo.papers import show_controls
 from marketplace.errors import DemandFirst, NotFunded, PhaseClosed
 from marketplace.escrow.services import deposit_funds
 from marketplace.governance.services import set_flag
@@ -51,7 +53,7 @@ BUYER_KINDS = {"public": "public_buyer", "research": "research_buyer"}
 PROVIDER_KINDS = {"lab": "enterprise"}
 # A node class is attested for this many times its reference price: prices move, attestations stay.
 PRICE_ROOM = 4
-ATTESTED_DAYS = 300
+ATTESTED_DAYS, EVIDENCE_DAYS = 300, 365
 CHECKS_DAY, CHECKS_PROBATION = 24 * 14, 200  # hourly re-checks in two weeks; those on probation have fewer
 FORCED_GAS = 5_000_000
 AT_ONCE = 64  # demands per import
@@ -63,6 +65,7 @@ def found_the_market(story: Story) -> None:
     """Catalogue, parties, sites, node classes; prosumers knock and are told that their phase is not open."""
     now, world = clock.now(), story.world
     _fill_catalogue(world)
+    ensure_catalogue(now=now)
     set_flag(name="prosumer_parties", is_on=False, opens_in_phase=4, actor="foundation",
              reason="enterprise demand comes first", now=now)  # fmt: skip
     ensure_logins(now)
@@ -336,6 +339,7 @@ def _register_provider(provider: w.Provider, world: w.World, now: datetime) -> N
         lon=provider.lon, now=now,
         rtt_ms_p95={row.vantage: (row.rtt_ms_p95, row.basis) for row in world.latency if row.site == provider.site},
     )  # fmt: skip
+    show_controls(site=site, tier=provider.tier, valid_until=now + timedelta(days=EVIDENCE_DAYS), now=now)
     for each in provider.node_classes:
         enrol_node_class(
             party=party, site=site, resource_class_code=each.resource_class, units=each.units, tier=provider.tier,

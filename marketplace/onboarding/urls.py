@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from marketplace.onboarding import views
+from marketplace.onboarding import compliance, views
 
 app_name = "onboarding"
 urlpatterns = [
@@ -10,6 +10,10 @@ urlpatterns = [
     path("_progress/", views.progress, name="progress"),
     path("classes/", views.class_list, name="classes"),
     path("classes/<uuid:node_class_id>/", views.class_page, name="class"),
+    path("evidence/", compliance.evidence, name="evidence"),
+    path("evidence/<uuid:pk>/end/", compliance.evidence_end, name="evidence_end"),
+    path("agreements/<uuid:pk>/sign/", compliance.agreement_sign, name="agreement_sign"),
+    path("capacity/", compliance.capacity, name="capacity"),
     path("arming/", views.arming, name="arming"),
     path("bids/", views.bid_list, name="bids"),
     path("bids/new/", views.bid_new, name="bid_new"),

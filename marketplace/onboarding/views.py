@@ -17,7 +17,7 @@ from ledger.rails.stripe import is_offered, is_sandbox
 from marketplace.catalogue import selectors as catalogue
 from marketplace.clearing import selectors as clearings
 from marketplace.demand.selectors import gates_of
-from marketplace.doors import STOP_POLLING, found_or_404, market_time, page_of, provider_only
+from marketplace.doors import STOP_POLLING, found_or_404, market_time, page_of, provider_only, seat_of
 from marketplace.downloads import own_statement
 from marketplace.errors import MarketError
 from marketplace.escrow import selectors as leases
@@ -116,7 +116,7 @@ def bid_new(request: HttpRequest) -> HttpResponse:
     form = BidForm(data, windows=windows, node_classes=classes, initial={"window": request.GET.get("window")})
     if request.method == "POST" and form.is_valid():
         try:
-            place_bid(party=request.party, now=market_time(request), **form.terms())
+            place_bid(party=request.party, seat=seat_of(request), now=market_time(request), **form.terms())
         except MarketError as error:
             form.show(error)
         else:
@@ -135,7 +135,7 @@ def bid_withdraw(request: HttpRequest, bid_id: UUID) -> HttpResponse:
     """Take a sealed bid back, before the no-cancel period."""
     bid = found_or_404(supply.find_bid(bid_id, request.party))
     try:
-        withdraw_bid(bid=bid, party=request.party, now=market_time(request))
+        withdraw_bid(bid=bid, party=request.party, seat=seat_of(request), now=market_time(request))
     except MarketError as error:
         messages.error(request, str(error), extra_tags=error.code)
     else:
@@ -190,7 +190,7 @@ def payouts_to_bank(request: HttpRequest) -> HttpResponse:
     """Choose a bank account, or ask for a new link to the page for its details."""
     back = request.build_absolute_uri(reverse("onboarding:payouts"))
     return _done(request, "", lambda: banks.choose_bank(
-        party=request.party, return_url=back, now=market_time(request)))  # fmt: skip
+        party=request.party, seat=seat_of(request), return_url=back, now=market_time(request)))  # fmt: skip
 
 
 @require_POST
@@ -198,7 +198,8 @@ def payouts_to_bank(request: HttpRequest) -> HttpResponse:
 def payouts_to_wallet(request: HttpRequest) -> HttpResponse:
     """Choose the wallet for what is paid from now on."""
     sentence = "From now on payouts stay in your wallet on chain."
-    return _done(request, sentence, lambda: banks.choose_wallet(party=request.party, now=market_time(request)))
+    return _done(request, sentence, lambda: banks.choose_wallet(
+        party=request.party, seat=seat_of(request), now=market_time(request)))  # fmt: skip
 
 
 @require_POST

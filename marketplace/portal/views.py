@@ -21,7 +21,7 @@ from marketplace.delivery.selectors import metered_hours
 from marketplace.demand import selectors as demands
 from marketplace.demand.models import STATES as DEMAND_STATES
 from marketplace.demand.services import fund_demand, post_demand, withdraw_demand
-from marketplace.doors import STOP_POLLING, buyer_only, found_or_404, market_time, page_of
+from marketplace.doors import STOP_POLLING, buyer_only, found_or_404, market_time, page_of, seat_of
 from marketplace.downloads import own_statement
 from marketplace.errors import MarketError
 from marketplace.escrow import cards
@@ -110,14 +110,16 @@ def demand_new(request: HttpRequest) -> HttpResponse:
     """Post a demand. It moves no money; funding does."""
     windows = list(catalogue.windows_in(("COLLECTING",)))
     data = request.POST if request.method == "POST" else None
-    form = DemandForm(data, windows=windows, initial=DemandForm.filled_from(request.GET))
+    initial = {"window": request.GET.get("window"), **DemandForm.filled_from(request.GET)}
+    form = DemandForm(data, windows=windows, party=request.party, initial=initial)
     if request.method == "POST" and form.is_valid():
         try:
-            demand = post_demand(party=request.party, now=market_time(request), **form.terms())
+            demand = post_demand(party=request.party, seat=seat_of(request), now=market_time(request), **form.terms())
         except MarketError as error:
             form.show(error)
         else:
-            messages.success(request, "Demand posted. It counts for the gate once it is funded.")
+            messages.success(request, "It waits for an approval." if demand.state == "pending"
+                             else "Demand posted. It counts for the gate once it is funded.")  # fmt: skip
             return redirect("portal:demand", demand.pk)
     status = 422 if form.errors else 200
     return render(request, "portal/demand_new.html", {"form": form, "windows": windows}, status=status)
@@ -154,7 +156,7 @@ def demand_withdraw(request: HttpRequest, demand_id: UUID) -> HttpResponse:
 def _act_on_demand(request: HttpRequest, demand_id: UUID, service: Any, sentence: str) -> HttpResponse:
     demand = found_or_404(demands.find_demand(demand_id, request.party))
     try:
-        service(demand=demand, party=request.party, now=market_time(request))
+        service(demand=demand, party=request.party, seat=seat_of(request), now=market_time(request))
     except MarketError as error:
         messages.error(request, str(error), extra_tags=error.code)
     else:

@@ -18,6 +18,8 @@ from ledger import services as books
 from ledger.ids import uuid7, uuid_from
 from ledger.models import ChainContract, ChainIntent, ChainMark
 from marketplace import models as m
+from marketplace.compliance.catalogue import ensure_catalogue
+from marketplace.demo.papers import show_controls
 
 NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)  # market time in tests is the wall clock
 PASSWORD = "a long enough password"
@@ -68,6 +70,7 @@ def make_market() -> Market:
     market = Market()
     _catalogue()
     _parties(market)
+    ensure_catalogue(now=NOW)
     _node_classes(market)
     market.settled = _window(1, "2026-W46", NOW - timedelta(days=9), 168)
     _settled_window(market)
@@ -143,6 +146,7 @@ def _node_classes(market: Market) -> None:
             id=uuid7(NOW), party=party, code=f"{city[:3].upper()}-{number}", city=city, country=country,
             operator_country=country, keys_country=country, lat=lat, lon=lon,
         )
+        show_controls(site=site, tier=2, valid_until=NOW + timedelta(days=300), now=NOW - timedelta(days=60))
         m.SiteLatency.objects.create(site=site, vantage_id="V-AMS", rtt_ms_p95=20, method="bounded")
         for code in list(CLASSES)[: 3 if number < 6 else 2]:
             number += 1

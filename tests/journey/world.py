@@ -22,11 +22,13 @@ from marketplace import clock, cycle
 from marketplace import models as m
 from marketplace.catalogue.services import open_window
 from marketplace.clearing.services import clear_window, close_bidding, judge_gate
+from marketplace.compliance.catalogue import ensure_catalogue
 from marketplace.delivery.services import close_delivery
 from marketplace.demand.services import fund_demand, post_demand
 from marketplace.demo import world as w
 from marketplace.demo.machines import BASELINE, CHALLENGE, machine_key, prove
 from marketplace.demo.minutes import report_window
+from marketplace.demo.papers import show_controls
 from marketplace.escrow.services import confirm_locks, deposit_funds, lock_window
 from marketplace.governance.services import set_flag
 from marketplace.parties.services import register_party
@@ -136,6 +138,7 @@ def found() -> None:
     """Catalogue, parties, machines; money and stake on chain; two weeks of checks and proofs."""
     now = clock.now()
     _catalogue()
+    ensure_catalogue(now=now)
     set_flag(name="prosumer_parties", is_on=False, opens_in_phase=4, actor="foundation", reason="enterprises first",
              now=now)  # fmt: skip
     for code, country in BUYERS.items():
@@ -379,6 +382,7 @@ def _enrol(each: Machines, now: datetime) -> None:
         operator_country=each.country, keys_country=each.country, lat=50.0, lon=8.0,
         rtt_ms_p95={"ams": (each.rtt_ms, "measured")}, now=now,
     )  # fmt: skip
+    show_controls(site=site, tier=each.tier, valid_until=now + timedelta(days=365), now=now)
     enrol_node_class(
         party=owner, site=site, resource_class_code=each.resource_class, units=each.units, tier=each.tier,
         claimed_name=each.resource_class, machine_key=machine_key(each.code).public_bytes, now=now,

@@ -78,7 +78,7 @@ def test_a_person_has_one_seat() -> None:
 
 
 def test_only_the_foundation_opens_the_console() -> None:
-    foundation = register(slug="foundation", kind="foundation")
+    foundation = register(slug="another-foundation", kind="foundation")
 
     seat = make_seat(
         party=foundation, email="f@f.example", password="correct horse", role="operations", now=clock.now()
