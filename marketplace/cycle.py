@@ -27,6 +27,7 @@ from marketplace.clearing.services import attempt_clearing, close_bidding, hand_
 from marketplace.delivery.services import close_delivery
 from marketplace.errors import MarketError
 from marketplace.escrow.services import confirm_locks, lock_window
+from marketplace.escrow.standing import enter_windows
 from marketplace.notices.services import report_progress
 from marketplace.payout.services import (
     confirm_payouts,
@@ -37,6 +38,7 @@ from marketplace.payout.services import (
 )
 from marketplace.sla.services import judge_window
 from marketplace.slashing.services import confirm_requests, execute_due, open_cases
+from marketplace.supply.admissions import admit_waiting
 from pricing.errors import PricingError
 
 logger = logging.getLogger(__name__)
@@ -67,6 +69,10 @@ WINDOW_STEPS: tuple[tuple[str, tuple[str, ...], Callable[..., object]], ...] = (
     ("confirm settlements", ("DELIVERING",), confirm_settlements),
     ("pay", ("SETTLED",), pay_window),
     ("slash", ("SETTLED",), open_cases),
+)
+EARLY_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
+    ("standing demand", enter_windows),
+    ("admit", admit_waiting),
 )
 MARKET_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
     ("confirm payouts", confirm_payouts),
@@ -107,6 +113,7 @@ def advance(*, now: datetime) -> list[StepReport]:
 
 def _advance(now: datetime) -> list[StepReport]:
     reports = [run_chain(now=now)]
+    reports += [StepReport(name, early_step(now=now)) for name, early_step in EARLY_STEPS]
     for name, states, step in WINDOW_STEPS:
         rows = 0
         windows = list(Window.objects.filter(state__in=states).order_by("number"))

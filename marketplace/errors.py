@@ -6,7 +6,11 @@
 |   +- QuantityOutOfRange        quantity_out_of_range  not a whole number from 1 to 2^20
 |   +- BadSlots                  bad_slots              slots outside the window or running backwards
 |   +- ContradictoryRules        contradictory_rules    rules that no country can satisfy together
-+- DemandFirst                   demand_first           a bid before funded demand opened the window
++- DemandFirst                   demand_first           capacity or a bid before funded demand asks for it
++- GateNotReady                  gate_not_ready         a phase misses a condition, a sign-off, or is frozen
++- LineNotDecided                line_not_decided       a purchase order or grant that is not approved, over or used up
++- SamePerson                    same_person            a second person is asked for, and this is the first one
++- RenewalAboveCap               renewal_above_cap      a renewal may not rise that far above the last price
 +- WindowClosed                  window_closed          the window no longer (or not yet) takes this
 +- StateSkipped                  state_skipped          a window cannot move there from where it is
 +- NotEligible                   not_eligible           the node class may not bid this (fact `rule`)
@@ -68,6 +72,22 @@ class ContradictoryRules(BadInput):
 
 class DemandFirst(MarketError):
     code = "demand_first"
+
+
+class GateNotReady(MarketError):
+    code = "gate_not_ready"
+
+
+class LineNotDecided(MarketError):
+    code = "line_not_decided"
+
+
+class SamePerson(MarketError):
+    code = "same_person"
+
+
+class RenewalAboveCap(MarketError):
+    code = "renewal_above_cap"
 
 
 class WindowClosed(MarketError):

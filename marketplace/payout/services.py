@@ -23,6 +23,7 @@ from ledger.selectors import balance
 from ledger.services import cover_posting, settle_postings
 from marketplace.catalogue.models import Window
 from marketplace.catalogue.services import move_window
+from marketplace.demand.funding import origin_of
 from marketplace.escrow.models import Lease
 from marketplace.governance.services import record
 from marketplace.payout import claims
@@ -68,7 +69,7 @@ def settle_window(*, window: Window, now: datetime) -> int:
     leases = list(
         Lease.objects.select_for_update(of=("self",))
         .filter(window=locked, settlement_line=None).exclude(state="refused")
-        .select_related("verdict__credit", "node_class", "buyer")
+        .select_related("verdict__credit", "node_class", "buyer", "demand")
         .order_by("buyer__slug", "node_class__chain_class", "id")
     )  # fmt: skip
     if not leases or any(lease.state != "judged" for lease in leases):
@@ -285,10 +286,11 @@ def _postings(line: SettlementLine, window: Window) -> list:
     postings = settle_postings(
         lease=lease.pk, buyer=lease.buyer_id, window=window.pk, provider=lease.provider_id,
         node_class=lease.node_class_id, earned=line.payable_micros, holdback=line.holdback_micros, fee=line.fee_micros,
-        returned=line.returned_micros, credit=line.credit_micros,
+        returned=line.returned_micros, credit=line.credit_micros, origin=origin_of(lease.demand),
     )  # fmt: skip
     if line.covered_micros:
         postings.append(
-            cover_posting(key=lease.pk, buyer=lease.buyer_id, window=window.pk, amount=line.covered_micros)
-        )
+            cover_posting(key=lease.pk, buyer=lease.buyer_id, window=window.pk, amount=line.covered_micros,
+                          origin=origin_of(lease.demand))
+        )  # fmt: skip
     return postings

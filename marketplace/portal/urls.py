@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from marketplace.portal import views
+from marketplace.portal import commitments, views
 
 app_name = "portal"
 urlpatterns = [
@@ -15,6 +15,8 @@ urlpatterns = [
     path("demands/<uuid:demand_id>/", views.demand_page, name="demand"),
     path("demands/<uuid:demand_id>/fund/", views.demand_fund, name="demand_fund"),
     path("demands/<uuid:demand_id>/withdraw/", views.demand_withdraw, name="demand_withdraw"),
+    path("commitments/", commitments.commitments, name="commitments"),
+    path("commitments/<uuid:standing_id>/withdraw/", commitments.standing_withdraw, name="standing_withdraw"),
     path("leases/", views.lease_list, name="leases"),
     path("leases/<uuid:lease_id>/", views.lease_page, name="lease"),
     path("escrow/", views.escrow, name="escrow"),

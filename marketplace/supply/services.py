@@ -29,6 +29,7 @@ from marketplace.errors import (
 from marketplace.governance.services import record
 from marketplace.parties.models import Party
 from marketplace.parties.services import COUNTRY
+from marketplace.supply.bilateral import require_let_in
 from marketplace.supply.models import (
     Attestation,
     Benchmark,
@@ -275,6 +276,7 @@ def place_bid(
             raise ReferenceReused("This reference names another bid of yours.", field="reference")
         return standing
     _require_eligible(own, locked, quantity, start, end)
+    require_let_in(node_class=own, window=locked, unit_hours=quantity * (end - start))
     bid = Bid.objects.create(
         id=uuid7(now), party=party, reference=reference, accepted_rank=_next_rank(locked), placed_at=now, **terms
     )
