@@ -13,7 +13,10 @@
 |   +- Overlapping               overlapping            two spans of one thing that overlap, such as carve-outs
 |   +- WrongSignatory            wrong_signatory        somebody who may not sign for that party
 |   +- SharesDoNotSum            shares_do_not_sum      parts of a whole that are more or less than the whole
-+- DemandFirst                   demand_first           a bid before funded demand opened the window
++- DemandFirst                   demand_first           capacity or a bid before funded demand asks for it
++- GateNotReady                  gate_not_ready         a phase misses a condition, a sign-off, or is frozen
++- LineNotDecided                line_not_decided       a purchase order or grant that is not approved, over or used up
++- RenewalAboveCap               renewal_above_cap      a renewal may not rise that far above the last price
 +- WindowClosed                  window_closed          the window no longer (or not yet) takes this
 +- StateSkipped                  state_skipped          a window cannot move there from where it is
 +- NotEligible                   not_eligible           the node class may not bid this (fact `rule`)
@@ -172,6 +175,18 @@ class Frozen(MarketError):
 
 class DemandFirst(MarketError):
     code = "demand_first"
+
+
+class GateNotReady(MarketError):
+    code = "gate_not_ready"
+
+
+class LineNotDecided(MarketError):
+    code = "line_not_decided"
+
+
+class RenewalAboveCap(MarketError):
+    code = "renewal_above_cap"
 
 
 class WindowClosed(MarketError):

@@ -62,7 +62,7 @@ def market_page(request: HttpRequest) -> HttpResponse:
     zones = [z.code for z in catalogue.list_zones()]
     zone = request.GET.get("zone", "")
     zone = zone if zone in zones else ""
-    windows = list(catalogue.list_windows()[:8])
+    windows = list(catalogue.visible_to(catalogue.list_windows(), None)[:8])
     gates = gates_of(windows)
     return render(request, "portal/market.html", {
         "market": market.public_market(zone, request.GET.get("class", "")), "zone": zone, "zones": zones,

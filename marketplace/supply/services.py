@@ -37,6 +37,7 @@ from marketplace.governance.services import record
 from marketplace.parties.models import Party, Seat
 from marketplace.parties.roles import require_seat
 from marketplace.parties.services import COUNTRY
+from marketplace.supply.bilateral import require_let_in
 from marketplace.supply.models import (
     STANDING_PATHS,
     Attestation,
@@ -363,6 +364,7 @@ def place_bid(
         own, quantity_units=quantity, ask_micros=ask, from_at=locked.slot_at(start), hours=end - start,
         taken=_taken(own, locked, start, end),
     )
+    require_let_in(node_class=own, window=locked, unit_hours=quantity * (end - start))
     bid = Bid.objects.create(
         id=uuid7(now), party=party, reference=reference, accepted_rank=_next_rank(locked), placed_at=now, **terms
     )
