@@ -27,6 +27,7 @@ from marketplace.clearing.services import attempt_clearing, close_bidding, hand_
 from marketplace.delivery.services import close_delivery
 from marketplace.errors import MarketError
 from marketplace.escrow.services import confirm_locks, lock_window
+from marketplace.maker.services import watch_limits
 from marketplace.notices.services import report_progress
 from marketplace.payout.services import (
     confirm_payouts,
@@ -73,6 +74,7 @@ MARKET_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
     ("release holdbacks", release_holdbacks),
     ("confirm slashes", confirm_requests),
     ("execute slashes", execute_due),
+    ("watch the market-maker", watch_limits),
     ("expire holds", expire_holds),
 )
 

@@ -79,11 +79,11 @@ def count_by_state(party: Party) -> dict[str, int]:
 
 
 def gates_of(windows: Iterable[Window]) -> dict[UUID, GateProgress]:
-    """Return the gate of each window: funded unit-hours and distinct buyers against what is needed."""
+    """Return the gate of each window: funded unit-hours and distinct buyers but the Foundation, against the need."""
     windows = list(windows)
     rows = (
         Demand.objects.filter(window__in=[w.pk for w in windows], state__in=FUNDED_STATES).exclude(hold_id=None)
-        .order_by().values("window_id").annotate(
+        .exclude(party__kind="foundation").order_by().values("window_id").annotate(
             hours=Sum(UNIT_HOURS),
             buyers=Count(Coalesce("party__parent", "party"), distinct=True),  # siblings of one parent count once
         )

@@ -15,10 +15,12 @@ from marketplace.clearing import selectors as clearings
 from marketplace.demand.selectors import gates_of
 from marketplace.doors import found_or_404, home_of
 from marketplace.insights import market
+from marketplace.maker.selectors import daily_results, own_trade
 from marketplace.portal import fonts
 
 THEMES = ("auto", "light", "dark")
 YEAR_SECONDS = 365 * 86_400
+DAYS_SHOWN = 14
 
 
 class SignInForm(AuthenticationForm):
@@ -60,9 +62,10 @@ def market_page(request: HttpRequest) -> HttpResponse:
     zone = zone if zone in zones else ""
     windows = list(catalogue.list_windows()[:8])
     gates = gates_of(windows)
+    shown = market.public_market(zone, request.GET.get("class", ""))
     return render(request, "portal/market.html", {
-        "market": market.public_market(zone, request.GET.get("class", "")), "zone": zone, "zones": zones,
-        "windows": [(w, gates[w.pk]) for w in windows],
+        "market": shown, "zone": zone, "zones": zones, "windows": [(w, gates[w.pk]) for w in windows],
+        "own": own_trade(shown.clearing) if shown else None, "days": daily_results()[:DAYS_SHOWN],
     })  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Max, Sum
+from django.db.models import F, Max
 
 from ledger.ids import uuid7
 from marketplace.catalogue.limits import require_name, require_price, require_quantity, require_slots, require_whole
@@ -23,6 +23,7 @@ from marketplace.errors import (
     ProofRefused,
     QuantityOutOfRange,
     ReferenceReused,
+    SealUnreadable,
     TooLate,
     WindowClosed,
 )
@@ -39,6 +40,7 @@ from marketplace.supply.models import (
     Standing,
     StandingChange,
 )
+from marketplace.supply.sealing import NAMES, Terms, read_own, with_own_terms, withdraw_seal, write_sealed
 from pricing.penalties import probation_units
 
 ATTEST_QUORUM = 2
@@ -265,22 +267,17 @@ def place_bid(
     if sla is None:
         raise BadInput("Choose an SLA preset.", field="sla_code")
     locked = _bidding(window, now)
-    terms = {
-        "window_id": window.pk, "node_class_id": own.pk, "quantity_units": quantity, "start_slot": start,
-        "end_slot": end, "price_ask_micros": ask, "sla_id": sla.pk, "minimum_units": minimum,
-    }  # fmt: skip
+    terms = Terms(quantity, start, end, ask, minimum, sla.pk)
     standing = Bid.objects.filter(party=party, reference=reference).first()
     if standing:
-        if any(getattr(standing, name) != term for name, term in terms.items()):
+        if not _is_same(read_own(standing, party=party), locked, own, terms):
             raise ReferenceReused("This reference names another bid of yours.", field="reference")
         return standing
     _require_eligible(own, locked, quantity, start, end)
-    bid = Bid.objects.create(
-        id=uuid7(now), party=party, reference=reference, accepted_rank=_next_rank(locked), placed_at=now, **terms
-    )
-    # The line says that a bid was placed and nothing of what it says: the trail is read before the window closes.
-    record(actor=party.slug, action="place_bid", subject=bid.pk, reason="sealed", now=now)
-    return bid
+    return write_sealed(
+        party=party, node_class=own, window=locked, reference=reference, terms=terms,
+        accepted_rank=_next_rank(locked), now=now,
+    )  # fmt: skip
 
 
 @transaction.atomic
@@ -292,7 +289,7 @@ def withdraw_bid(*, bid: Bid, party: Party, now: datetime) -> Bid:
     if standing is None:
         raise NotYours("There is no such bid.")
     if standing.state == "withdrawn":
-        return standing
+        return read_own(standing, party=party)
     if standing.window.state != "BIDDING" or standing.state != "sealed":
         raise WindowClosed("This bid can no longer be withdrawn.", state=standing.window.state)
     if now >= standing.window.no_cancel_from:
@@ -302,8 +299,14 @@ def withdraw_bid(*, bid: Bid, party: Party, now: datetime) -> Bid:
         )
     standing.state = "withdrawn"
     standing.save(update_fields=["state"])
+    withdraw_seal(bid=standing)
     record(actor=party.slug, action="withdraw_bid", subject=bid.pk, reason="withdrawn", now=now)
-    return standing
+    return read_own(standing, party=party)
+
+
+def _is_same(bid: Bid, window: Window, node_class: NodeClass, terms: Terms) -> bool:
+    places = (bid.window_id, bid.node_class_id) == (window.pk, node_class.pk)
+    return places and all(getattr(bid, name) == getattr(terms, name) for name in NAMES)
 
 
 def _bidding(window: Window, now: datetime) -> Window:
@@ -329,17 +332,24 @@ def _require_eligible(node_class: NodeClass, window: Window, quantity_units: int
     allowed = node_class.units
     if state == "PROBATION":
         allowed = probation_units(node_class.units)
-    taken = (
-        Bid.objects.filter(
-            window=window, node_class=node_class, state="sealed", start_slot__lt=end, end_slot__gt=start
-        ).aggregate(total=Sum("quantity_units"))["total"]
-        or 0
-    )
+    taken = _offered(node_class, window, start, end)
     if taken + quantity_units > allowed:
         raise NotEligible(
             "That is more than this node class may offer in these slots.", rule="proven_units", allowed_units=allowed,
             already_offered=taken, standing=state,
         )  # fmt: skip
+
+
+def _offered(node_class: NodeClass, window: Window, start: int, end: int) -> int:
+    """What a node class offers already in these slots, read in its party's own copies."""
+    bids = Bid.objects.filter(window=window, node_class=node_class, state="sealed")
+    taken = 0
+    for bid in with_own_terms(bids, party=node_class.party):
+        if bid.quantity_units is None or bid.start_slot is None or bid.end_slot is None:
+            raise SealUnreadable("What this node class offers already cannot be read, so nothing is added to it.")
+        if bid.start_slot < end and bid.end_slot > start:
+            taken += bid.quantity_units
+    return taken
 
 
 def _baseline(standing: Standing, live: Any) -> Benchmark | None:
