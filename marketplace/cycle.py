@@ -29,6 +29,7 @@ from marketplace.errors import MarketError
 from marketplace.escrow.services import confirm_locks, lock_window
 from marketplace.escrow.standing import enter_windows
 from marketplace.insights.savings import measure_window
+from marketplace.maker.services import watch_limits
 from marketplace.notices.services import report_progress
 from marketplace.oversight.winddowns import watch_papers
 from marketplace.payout.services import (
@@ -87,6 +88,7 @@ MARKET_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
     ("release holdbacks", release_holdbacks),
     ("confirm slashes", confirm_requests),
     ("execute slashes", execute_due),
+    ("watch the market-maker", watch_limits),
     ("expire holds", expire_holds),
     ("watch papers", watch_papers),
 )
