@@ -271,7 +271,7 @@ def _let_in(node_class: m.NodeClass, window: m.Window) -> None:
     with behind_the_triggers():
         m.Admission.objects.create(
             id=uuid7(NOW), node_class=node_class, month=delivery_month(window), zone=node_class.site.country,
-            unit_hours=32 * window.slots, state="ADMITTED", asked_at=window.opened_at,
+            unit_hours=2**40, state="ADMITTED", asked_at=window.opened_at,
             decided_at=window.demand_closes_at,
         )  # fmt: skip
 
