@@ -13,7 +13,10 @@
 |   +- Overlapping               overlapping            two spans of one thing that overlap, such as carve-outs
 |   +- WrongSignatory            wrong_signatory        somebody who may not sign for that party
 |   +- SharesDoNotSum            shares_do_not_sum      parts of a whole that are more or less than the whole
-+- DemandFirst                   demand_first           a bid before funded demand opened the window
++- DemandFirst                   demand_first           capacity or a bid before funded demand asks for it
++- GateNotReady                  gate_not_ready         a phase misses a condition, a sign-off, or is frozen
++- LineNotDecided                line_not_decided       a purchase order or grant that is not approved, over or used up
++- RenewalAboveCap               renewal_above_cap      a renewal may not rise that far above the last price
 +- WindowClosed                  window_closed          the window no longer (or not yet) takes this
 +- StateSkipped                  state_skipped          a window cannot move there from where it is
 +- NotEligible                   not_eligible           the node class may not bid this (fact `rule`)
@@ -39,6 +42,14 @@
 +- WrongStanding                 wrong_standing         a standing or a case cannot move there from where it is
 +- CertificateRefused            certificate_refused    the verifier does not confirm a clearing
 +- NoCounterfactual              no_counterfactual      a saving without the quote it would be measured against
++- MakerStopped                  maker_stopped          the Foundation has no limits in force, or is stopped
++- MakerLimit                    maker_limit            a quote of the Foundation breaks a limit (fact `rule`)
++- HoldersMissing                holders_missing        bidding cannot open: no three keyholders, two outside
++- TooEarly                      too_early              a share of a window's key before bidding is over
++- ShareRefused                  share_refused          bytes that are not the share that was dealt
++- SealKeyLost                   seal_key_lost          too few shares of a window's key are left to open it
++- SealBroken                    seal_broken            a sealed bid is missing, was changed, or does not open
++- SealUnreadable                seal_unreadable        the key of a party's own copy is not on this server
 +- ClockRunsForward              clock_runs_forward     market time cannot be turned back
 """
 
@@ -174,6 +185,18 @@ class DemandFirst(MarketError):
     code = "demand_first"
 
 
+class GateNotReady(MarketError):
+    code = "gate_not_ready"
+
+
+class LineNotDecided(MarketError):
+    code = "line_not_decided"
+
+
+class RenewalAboveCap(MarketError):
+    code = "renewal_above_cap"
+
+
 class WindowClosed(MarketError):
     code = "window_closed"
 
@@ -228,6 +251,38 @@ class WrongStanding(MarketError):
 
 class CertificateRefused(MarketError):
     code = "certificate_refused"
+
+
+class MakerStopped(MarketError):
+    code = "maker_stopped"
+
+
+class MakerLimit(MarketError):
+    code = "maker_limit"
+
+
+class HoldersMissing(MarketError):
+    code = "holders_missing"
+
+
+class TooEarly(MarketError):
+    code = "too_early"
+
+
+class ShareRefused(MarketError):
+    code = "share_refused"
+
+
+class SealKeyLost(MarketError):
+    code = "seal_key_lost"
+
+
+class SealBroken(MarketError):
+    code = "seal_broken"
+
+
+class SealUnreadable(MarketError):
+    code = "seal_unreadable"
 
 
 class ClockRunsForward(MarketError):

@@ -5,6 +5,7 @@ parties -> demand -> supply -> clearing -> escrow -> delivery -> sla -> payout -
 # ruff: noqa: I001  the order of the imports is the order of the data path
 
 from marketplace.governance.models import AuditLine, Flag, MarketClock
+from marketplace.governance.phase_models import GateReview, Phase, PhaseCondition, PhaseEvidence, PhaseSignOff, Signal
 from marketplace.notices.models import Notice, Progress
 from marketplace.parties.models import ApiKey, Party, RememberedReply, Seat, User
 from marketplace.catalogue.models import (
@@ -17,6 +18,8 @@ from marketplace.catalogue.models import (
     Zone,
     ZoneMember,
 )
+from marketplace.catalogue.gate_models import GateRule, Pair
+from marketplace.demand.funding_models import FundingLine
 from marketplace.compliance.models import (
     Agreement,
     AgreementEnd,
@@ -36,6 +39,8 @@ from marketplace.compliance.models import (
 )
 from marketplace.spending.models import Budget, DemandApproval, Pilot, SeatLimit, SpendingRule
 from marketplace.demand.models import Demand
+from marketplace.demand.need_models import Need
+from marketplace.demand.standing_models import StandingDemand, StandingEntry
 from marketplace.capacity.models import (
     CalendarRule,
     CarveOut,
@@ -57,6 +62,8 @@ from marketplace.supply.models import (
     Standing,
     StandingChange,
 )
+from marketplace.supply.seals import BidSeal, HolderKey, KeyHolder, WindowKey, WindowShare
+from marketplace.supply.admission_models import Admission
 from marketplace.clearing.models import (
     Award,
     Backup,
@@ -68,23 +75,28 @@ from marketplace.clearing.models import (
     PriceRow,
 )
 from marketplace.escrow.models import Lease, LockBatch, Mandate
+from marketplace.escrow.suspects import SuspectFlow
 from marketplace.delivery.models import Reading, ReportChain
 from marketplace.sla.models import Credit, EarlyCredit, Verdict
 from marketplace.payout.models import Payout, Settlement, SettlementLine
 from marketplace.slashing.models import Forfeit, SlashCase
+from marketplace.maker.models import Conflict, MakerLimits, MakerQuote, MakerStop
 from marketplace.oversight.models import WindDown
 from marketplace.insights.models import Comparison, DemandStatement, LeaseDifference
 from marketplace.demo.models import DemoRun
 
 __all__ = [
-    "Agreement", "AgreementEnd", "AgreementSignature", "ApiKey", "Attestation", "AuditLine", "Award", "Backup",
-    "Benchmark", "Bid", "Budget", "BundleFile", "CalendarRule", "CarveOut", "Clearing", "ClearingAttempt", "Comparison",
-    "Control", "Credit", "DataClass", "Demand", "DemandApproval", "DemandStatement", "DemoRun", "Device", "EarlyCredit",
-    "Evidence", "EvidenceEnd", "EvidenceReview", "Flag", "Forfeit", "FundingSource", "FundingTag", "Incident",
-    "IncidentStep", "IndicativePrice", "KindLimit", "Lease", "LeaseDifference", "LineReason", "LockBatch", "Mandate",
-    "MarketClock", "NodeClass", "Notice", "Party", "Payout", "PayoutShare", "Pilot", "PriceRow", "Progress", "Reading",
-    "RememberedReply", "ReportChain", "ResourceClass", "RevenueSplit", "Seat", "SeatLimit", "Settlement",
-    "SettlementLine", "Site", "SiteLatency", "SlaPreset", "SlashCase", "SpendingRule", "SplitShare", "Standing",
-    "StandingChange", "SubSite", "Tier", "TierControl", "TierZone", "User", "Vantage", "Verdict", "WindDown", "Window",
+    "Admission", "Agreement", "AgreementEnd", "AgreementSignature", "ApiKey", "Attestation", "AuditLine", "Award",
+    "Backup", "Benchmark", "Bid", "BidSeal", "Budget", "BundleFile", "CalendarRule", "CarveOut", "Clearing",
+    "ClearingAttempt", "Comparison", "Conflict", "Control", "Credit", "DataClass", "Demand", "DemandApproval",
+    "DemandStatement", "DemoRun", "Device", "EarlyCredit", "Evidence", "EvidenceEnd", "EvidenceReview", "Flag",
+    "Forfeit", "FundingLine", "FundingSource", "FundingTag", "GateReview", "GateRule", "HolderKey", "Incident",
+    "IncidentStep", "IndicativePrice", "KeyHolder", "KindLimit", "Lease", "LeaseDifference", "LineReason", "LockBatch",
+    "MakerLimits", "MakerQuote", "MakerStop", "Mandate", "MarketClock", "Need", "NodeClass", "Notice", "Pair", "Party",
+    "Payout", "PayoutShare", "Phase", "PhaseCondition", "PhaseEvidence", "PhaseSignOff", "Pilot", "PriceRow",
+    "Progress", "Reading", "RememberedReply", "ReportChain", "ResourceClass", "RevenueSplit", "Seat", "SeatLimit",
+    "Settlement", "SettlementLine", "Signal", "Site", "SiteLatency", "SlaPreset", "SlashCase", "SpendingRule",
+    "SplitShare", "Standing", "StandingChange", "StandingDemand", "StandingEntry", "SubSite", "SuspectFlow", "Tier",
+    "TierControl", "TierZone", "User", "Vantage", "Verdict", "WindDown", "Window", "WindowKey", "WindowShare",
     "WindowTransition", "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
 ]  # fmt: skip

@@ -105,7 +105,7 @@ class DemandOut(serializers.ModelSerializer):
             "end_slot", "unit_hours", "price_limit_micros", "hold_micros", "sla_code", "zone_code",
             "control_zone_code", "tier_min", "vantage_code", "latency_ms_max", "minimum_units", "is_one_site", "choice",
             "data_class", "purpose", "required_controls", "accepts_interruptible", "purchase_order",
-            "posted_at", "funded_at", "reason",
+            "posted_at", "funded_at", "funding_kind", "reason",
         )  # fmt: skip
 
     @extend_schema_field(ReasonOut(allow_null=True))
@@ -128,8 +128,8 @@ class BidOut(serializers.ModelSerializer):
     id = IdOut("bid", source="pk")
     window = IdOut("win", source="window_id")
     node_class = IdOut("cls", source="node_class_id")
-    price_ask_micros = Micros()
-    sla_code = serializers.CharField(source="sla_id")
+    price_ask_micros = Micros(allow_null=True)
+    sla_code = serializers.CharField(source="sla_id", allow_null=True)
     reason = serializers.SerializerMethodField()
 
     class Meta:

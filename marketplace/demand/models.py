@@ -8,10 +8,13 @@ from django.db.models import F, Q
 
 from marketplace.catalogue.models import SlaPreset, Vantage, Window, Zone
 from marketplace.compliance.models import DataClass
+from marketplace.demand.funding_models import FundingLine
 from marketplace.parties.models import Party, Seat
 from marketplace.spending.models import Budget, Pilot
 
 KINDS = ("divisible", "window", "block")
+# What stands behind a demand; none: it is interest, and counts nowhere.
+FUNDING_KINDS = ("escrow", "card", "purchase_order", "grant")
 STATES = ("pending", "posted", "funded", "refused", "withdrawn", "unfunded", "awarded", "lost", "released")
 
 
@@ -56,6 +59,13 @@ class Demand(models.Model):
     sla = models.ForeignKey(SlaPreset, on_delete=models.PROTECT, related_name="+")
     state = models.CharField(max_length=10, default="posted", choices=[(s, s) for s in STATES])
     accepted_rank = models.BigIntegerField()
+    funding_kind = models.CharField(
+        max_length=14, default="", blank=True, choices=[(k, k.replace("_", " ")) for k in FUNDING_KINDS],
+        help_text="what stands behind it; empty while it is interest",
+    )
+    funding_line = models.ForeignKey(
+        FundingLine, null=True, blank=True, on_delete=models.PROTECT, related_name="demands"
+    )
     hold_id = models.UUIDField(null=True, blank=True)
     posted_at = models.DateTimeField()
     funded_at = models.DateTimeField(null=True, blank=True)
@@ -98,6 +108,17 @@ class Demand(models.Model):
             models.CheckConstraint(
                 name="funded_demand_has_its_hold",
                 condition=~Q(state="funded") | (~Q(hold_id=None) & ~Q(funded_at=None)),
+            ),
+            models.CheckConstraint(
+                name="funded_demand_names_its_funding", condition=~Q(state="funded") | ~Q(funding_kind="")
+            ),
+            models.CheckConstraint(
+                name="demand_funding_is_known", condition=Q(funding_kind="") | Q(funding_kind__in=FUNDING_KINDS)
+            ),
+            models.CheckConstraint(
+                name="demand_has_a_line_when_one_backs_it",
+                condition=Q(funding_line=None, funding_kind__in=("", "escrow", "card"))
+                | (~Q(funding_line=None) & Q(funding_kind__in=("purchase_order", "grant"))),
             ),
         ]
 

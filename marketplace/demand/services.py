@@ -23,9 +23,11 @@ from marketplace.catalogue.limits import (
     require_whole,
 )
 from marketplace.catalogue.models import ResourceClass, SlaPreset, Vantage, Window, Zone
+from marketplace.catalogue.pairs import require_buyer_of
 from marketplace.catalogue.services import find_named, require_known_classes, zone_countries
 from marketplace.compliance.rules import bound_zone, require_controls, require_data_class, require_some_country
 from marketplace.demand.approvals import check_pilot, draw_on_budget, first_state
+from marketplace.demand.funding import choose_funding, origin_of
 from marketplace.demand.models import KINDS, Demand
 from marketplace.errors import (
     BadInput,
@@ -91,7 +93,7 @@ def post_demand(
     Posting moves no money and binds nobody; `fund_demand` does. The same reference with the same terms returns the
     demand that stands; with other terms it is refused (`reference_reused`).
     """
-    if not party.is_buyer:
+    if not (party.is_buyer or party.kind == "foundation"):  # its own is funded inside the limits of `maker` only
         raise BadInput("Only buyers post demand.", field="party")
     require_name(reference, field="reference", longest=60)
     terms = _checked_terms(
@@ -107,6 +109,7 @@ def post_demand(
     require_seat(seat, party, "draft", "post demands")
     if any(each is not None and each.party_id != party.pk for each in (budget, pilot)):
         raise NotYours("There is no such budget or pilot.")
+    require_buyer_of(window=window, party=party)
     locked = _collecting(window, now)
     standing = Demand.objects.filter(party=party, reference=reference).first()
     if standing:
@@ -167,10 +170,14 @@ def amend_demand(*, demand: Demand, party: Party, now: datetime, **changes: Any)
 
 
 @transaction.atomic
-def fund_demand(*, demand: Demand, party: Party, seat: Seat | None = None, now: datetime) -> Demand:
+def fund_demand(
+    *, demand: Demand, party: Party, seat: Seat | None = None, funding: str = "escrow", number: str = "",
+    now: datetime,
+) -> Demand:  # fmt: skip
     """Hold the most the demand can cost in the books: limit x units x hours. Funding twice is one act.
 
-    Raises NotFunded when the party's available money does not cover it, WindowClosed outside COLLECTING.
+    `funding` says what stands behind it (see `demand.funding`); a purchase order or grant is named by its `number`.
+    Raises NotFunded when that does not cover it, LineNotDecided, WindowClosed outside COLLECTING.
     """
     require_seat(seat, party, "fund", "fund demands")
     standing = _own(demand, party)
@@ -183,11 +190,13 @@ def fund_demand(*, demand: Demand, party: Party, seat: Seat | None = None, now: 
     owed = balance(code="buyer.receivable", party=party.pk, ledger=USD2_LEDGER).minor
     if owed:
         raise NotFunded("A disputed card payment is still owed; the next deposit by card pays it.", owed_cents=owed)
+    line = choose_funding(demand=standing, party=party, kind=funding, number=number, now=now)
+    standing.funding_kind, standing.funding_line = funding, line
     hold_id = uuid7(now)
     try:
         reserve_hold(
             id=hold_id, party=party.pk, window=window.pk, amount=standing.hold_micros,
-            timeout_at=window.ends_at, now=now,
+            timeout_at=window.ends_at, origin=origin_of(standing), now=now,
         )  # fmt: skip
     except InsufficientFunds as error:
         raise NotFunded(
@@ -195,8 +204,9 @@ def fund_demand(*, demand: Demand, party: Party, seat: Seat | None = None, now: 
         ) from error
     point("demand.fund.after_hold")
     standing.state, standing.hold_id, standing.funded_at = "funded", hold_id, now
-    standing.save(update_fields=["state", "hold_id", "funded_at"])
-    record(actor=party.slug, action="fund_demand", subject=demand.pk, reason="funded", now=now, hold=str(hold_id))
+    standing.save(update_fields=["state", "hold_id", "funded_at", "funding_kind", "funding_line"])
+    record(actor=party.slug, action="fund_demand", subject=demand.pk, reason="funded", now=now, hold=str(hold_id),
+           funding=funding)  # fmt: skip
     return standing
 
 
@@ -218,9 +228,24 @@ def withdraw_demand(*, demand: Demand, party: Party, seat: Seat | None = None, n
     return standing
 
 
+def check_terms(*, window: Window, price_limit_micros: int, **terms: Any) -> None:
+    """Refuse terms that `post_demand` would refuse in every window that starts like `window`."""
+    left_out: dict[str, Any] = {
+        "kind": "", "accepted_classes": (), "quantity_units": 0, "sla_code": "", "zone_code": None,
+        "control_zone_code": None, "tier_min": 0, "vantage_code": None, "latency_ms_max": None, "minimum_units": 0,
+        "is_one_site": False, "choice": None,
+    }  # fmt: skip
+    _checked_terms(window=window, start_slot=0, end_slot=window.slots, price_limit_micros=price_limit_micros,
+                   **left_out | terms)  # fmt: skip
+
+
 def funded_figures(*, window: Window) -> dict[str, int]:
-    """What the gate of a window looks at: funded unit-hours and distinct funded buyers (siblings count once)."""
-    rows = Demand.objects.filter(window=window, state="funded").select_related("party__parent")
+    """What the gate of a window looks at: funded unit-hours and distinct funded buyers (siblings count once).
+
+    The Foundation's own demand counts for neither: nobody opens its own market.
+    """
+    rows = Demand.objects.filter(window=window, state="funded").exclude(party__kind="foundation")
+    rows = rows.select_related("party__parent")
     return {
         "funded_unit_hours": sum(row.unit_hours for row in rows),
         "funded_parties": len({row.party.owner_key for row in rows}),
@@ -239,7 +264,9 @@ def release_holds(*, window: Window, now: datetime) -> int:
     rows = list(Demand.objects.select_for_update().filter(window=window, state="funded"))
     for row in rows:
         void_hold(id=row.hold_id, now=now)
+        point("demand.release.after_hold")
     Demand.objects.filter(pk__in=[row.pk for row in rows]).update(state="released")
+    point("demand.release.after_states")
     Demand.objects.filter(window=window, state__in=("pending", "posted")).update(state="unfunded")
     return len(rows)
 

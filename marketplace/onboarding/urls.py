@@ -2,11 +2,12 @@
 
 from django.urls import path
 
-from marketplace.onboarding import compliance, views
+from marketplace.onboarding import compliance, join, views, waitlist
 
 app_name = "onboarding"
 urlpatterns = [
     path("", views.home, name="home"),
+    path("join/", join.join, name="join"),
     path("_progress/", views.progress, name="progress"),
     path("classes/", views.class_list, name="classes"),
     path("classes/<uuid:node_class_id>/", views.class_page, name="class"),
@@ -15,6 +16,9 @@ urlpatterns = [
     path("agreements/<uuid:pk>/sign/", compliance.agreement_sign, name="agreement_sign"),
     path("capacity/", compliance.capacity, name="capacity"),
     path("arming/", views.arming, name="arming"),
+    path("waitlist/", waitlist.waitlist, name="waitlist"),
+    path("waitlist/<uuid:admission_id>/enter/", waitlist.enter, name="waitlist_enter"),
+    path("waitlist/<uuid:admission_id>/leave/", waitlist.leave, name="waitlist_leave"),
     path("bids/", views.bid_list, name="bids"),
     path("bids/new/", views.bid_new, name="bid_new"),
     path("bids/<uuid:bid_id>/withdraw/", views.bid_withdraw, name="bid_withdraw"),

@@ -28,6 +28,7 @@ from marketplace.payout import banks, claims
 from marketplace.payout import selectors as payouts
 from marketplace.slashing import selectors as slashing
 from marketplace.supply import selectors as supply
+from marketplace.supply.sealing import with_own_terms
 from marketplace.supply.services import place_bid, withdraw_bid
 
 
@@ -35,7 +36,7 @@ from marketplace.supply.services import place_bid, withdraw_bid
 @provider_only
 def home(request: HttpRequest) -> HttpResponse:
     """The checklist: what is done, what is missing, what comes next."""
-    windows = list(catalogue.windows_in(catalogue.OPEN_STATES))
+    windows = list(catalogue.visible_to(catalogue.windows_in(catalogue.OPEN_STATES), request.party.pk))
     gates, money = gates_of(windows), checklist.provider_money(request.party)
     return render(request, "onboarding/home.html", {
         "list": checklist.checklist_of(request.party, money, market_time(request)),
@@ -97,11 +98,12 @@ def arming(request: HttpRequest) -> HttpResponse:
 def bid_list(request: HttpRequest) -> HttpResponse:
     """The provider's own bids, and for what was not filled the one reason."""
     page = page_of(request, supply.bids_of(request.party))
+    bids = with_own_terms(page.object_list, party=request.party)
     reasons = clearings.reasons_of_bids(page.object_list)
-    windows = list(catalogue.windows_in(catalogue.OPEN_STATES))
+    windows = list(catalogue.visible_to(catalogue.windows_in(catalogue.OPEN_STATES), request.party.pk))
     gates = gates_of(windows)
     return render(request, "onboarding/bids.html", {
-        "page": page, "rows": [(bid, reasons.get(bid.pk)) for bid in page.object_list],
+        "page": page, "rows": [(bid, reasons.get(bid.pk)) for bid in bids],
         "windows": [(w, gates[w.pk]) for w in windows], "now": market_time(request),
     })  # fmt: skip
 
@@ -110,7 +112,8 @@ def bid_list(request: HttpRequest) -> HttpResponse:
 @provider_only
 def bid_new(request: HttpRequest) -> HttpResponse:
     """Place a sealed bid."""
-    windows = sorted(catalogue.windows_in(catalogue.OPEN_STATES), key=lambda w: w.state != "BIDDING")
+    known = catalogue.visible_to(catalogue.windows_in(catalogue.OPEN_STATES), request.party.pk)
+    windows = sorted(known, key=lambda w: w.state != "BIDDING")
     classes = list(supply.classes_to_offer(request.party))
     data = request.POST if request.method == "POST" else None
     form = BidForm(data, windows=windows, node_classes=classes, initial={"window": request.GET.get("window")})

@@ -15,7 +15,7 @@ from django.db import connection, transaction
 from ledger.ids import uuid7
 from marketplace.errors import BadInput, BadKey, ContradictoryRules, CyclicOwnership, ReferenceReused
 from marketplace.governance.services import record, require_flag
-from marketplace.parties.models import KINDS, ROLES, ApiKey, Party, Seat, User
+from marketplace.parties.models import KINDS, PROVIDER_KINDS, ROLES, ApiKey, Party, Seat, User
 
 COUNTRY = re.compile(r"[A-Z]{2}")
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{1,58}")
@@ -56,6 +56,11 @@ def register_party(
     )  # fmt: skip
     record(actor=slug, action="register_party", subject=slug, reason="registration", now=now, kind=kind)
     return party
+
+
+def list_providers() -> list[Party]:
+    """Return every party that may sell, by name."""
+    return list(Party.objects.filter(kind__in=PROVIDER_KINDS).order_by("name"))
 
 
 @transaction.atomic

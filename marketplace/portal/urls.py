@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from marketplace.portal import agreements, planning, spending, views
+from marketplace.portal import agreements, commitments, planning, spending, views
 
 app_name = "portal"
 urlpatterns = [
@@ -28,6 +28,8 @@ urlpatterns = [
     path("approvals/", spending.approvals, name="approvals"),
     path("approvals/rules/", spending.rules, name="spending_rules"),
     path("approvals/<uuid:demand_id>/", spending.approve, name="approve"),
+    path("commitments/", commitments.commitments, name="commitments"),
+    path("commitments/<uuid:standing_id>/withdraw/", commitments.standing_withdraw, name="standing_withdraw"),
     path("leases/", views.lease_list, name="leases"),
     path("leases/<uuid:lease_id>/", views.lease_page, name="lease"),
     path("escrow/", views.escrow, name="escrow"),

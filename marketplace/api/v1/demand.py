@@ -13,9 +13,9 @@ from marketplace.api.paging import choice, page_by_time
 from marketplace.api.schema import CURSOR, DRY_RUN, IDEMPOTENCY_KEY, LIMIT, WINDOW, act_answers, page_of, parameter
 from marketplace.api.shapes import DemandDraft, DemandOut
 from marketplace.api.views import ActView, ApiView, ListMixin, found, key_of, window_filter
-from marketplace.catalogue.selectors import find_window
+from marketplace.catalogue.selectors import find_visible_window
 from marketplace.demand.approvals import approve_demand, refuse_demand
-from marketplace.demand.models import KINDS, STATES
+from marketplace.demand.models import FUNDING_KINDS, KINDS, STATES
 from marketplace.demand.selectors import demands_of, find_demand
 from marketplace.demand.services import fund_demand, post_demand, withdraw_demand
 from marketplace.errors import RoleForbidden
@@ -79,7 +79,7 @@ class DemandList(ListMixin, ActView):
         return self.perform(request)
 
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
-        window = found(find_window(fields.pop("window")))
+        window = found(find_visible_window(fields.pop("window"), request.party.pk))
         demand = post_demand(party=request.party, window=window, now=request.now, seat=seat_of(request), **fields)
         return 201, dict(DemandOut(demand).data)
 
@@ -91,9 +91,19 @@ class DemandDetail(ApiView):
         return Response(DemandOut(found(find_demand(key_of(demand, "dem"), request.party))).data)
 
 
+class FundingIn(Body):
+    """What stands behind a demand; without a body it is the money in escrow."""
+
+    funding = TextIn(14, required=False, help_text=f"one of {', '.join(FUNDING_KINDS)}; escrow when left out")
+    number = TextIn(60, required=False, help_text="of the purchase order or grant")
+
+
 class DemandFunding(ActView):
+    body = FundingIn
+    body_may_be_empty = True
+
     @extend_schema(
-        operation_id="fund_demand", tags=["demands"], request=None, parameters=[IDEMPOTENCY_KEY],
+        operation_id="fund_demand", tags=["demands"], request=FundingIn, parameters=[IDEMPOTENCY_KEY],
         responses=act_answers(200, DemandOut),
     )  # fmt: skip
     def post(self, request: Any, demand: str) -> Response:
@@ -103,7 +113,7 @@ class DemandFunding(ActView):
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
         demand = found(find_demand(key_of(ids["demand"], "dem"), request.party))
         return 200, dict(DemandOut(fund_demand(
-            demand=demand, party=request.party, seat=seat_of(request), now=request.now)).data)
+            demand=demand, party=request.party, seat=seat_of(request), now=request.now, **fields)).data)
 
 
 class ApprovalIn(Body):
