@@ -38,6 +38,7 @@ from marketplace.payout.services import (
     settle_window,
 )
 from marketplace.sla.services import credit_at_once, judge_window
+from marketplace.slashing.appeals import confirm_appeals, lapse_overdue
 from marketplace.slashing.services import confirm_requests, execute_due, open_cases
 from pricing.errors import PricingError
 
@@ -77,7 +78,9 @@ MARKET_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
     ("confirm payouts", confirm_payouts),
     ("release holdbacks", release_holdbacks),
     ("confirm slashes", confirm_requests),
+    ("confirm appeals", confirm_appeals),
     ("execute slashes", execute_due),
+    ("lapse slashes", lapse_overdue),
     ("expire holds", expire_holds),
 )
 

@@ -19,6 +19,7 @@
 +- IdempotencyMismatch           idempotency_mismatch   same Idempotency-Key, another body
 +- InFlight                      in_flight              the twin of this request is being handled
 +- ProofRefused                  proof_refused          a benchmark without its quorum, or out of order
++- SlashHeldBack                 slash_held_back        a lease signed before proof is never slashed
 +- WrongStanding                 wrong_standing         a standing or a case cannot move there from where it is
 +- CertificateRefused            certificate_refused    the verifier does not confirm a clearing
 +- ClockRunsForward              clock_runs_forward     market time cannot be turned back
@@ -117,6 +118,10 @@ class InFlight(MarketError):
 
 class ProofRefused(MarketError):
     code = "proof_refused"
+
+
+class SlashHeldBack(MarketError):
+    code = "slash_held_back"
 
 
 class WrongStanding(MarketError):

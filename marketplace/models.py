@@ -21,13 +21,13 @@ from marketplace.escrow.models import Lease, LockBatch, Mandate
 from marketplace.delivery.models import Reading, ReportChain
 from marketplace.sla.models import Credit, EarlyCredit, Verdict
 from marketplace.payout.models import Payout, Settlement, SettlementLine
-from marketplace.slashing.models import Forfeit, SlashCase
+from marketplace.slashing.models import Appeal, Forfeit, Opinion, SlashCase
 from marketplace.demo.models import DemoRun
 
 __all__ = [
-    "ApiKey", "Attestation", "AuditLine", "Award", "Backup", "Benchmark", "Bid", "BundleFile", "Clearing",
+    "ApiKey", "Appeal", "Attestation", "AuditLine", "Award", "Backup", "Benchmark", "Bid", "BundleFile", "Clearing",
     "ClearingAttempt", "Credit", "Demand", "DemoRun", "EarlyCredit", "Flag", "Forfeit", "IndicativePrice", "Lease",
-    "LineReason", "LockBatch", "Mandate", "MarketClock", "NodeClass", "Notice", "Party", "Payout",
+    "LineReason", "LockBatch", "Mandate", "MarketClock", "NodeClass", "Notice", "Opinion", "Party", "Payout",
     "PriceRow", "Progress", "Reading", "RememberedReply", "ReportChain", "ResourceClass", "Seat", "Settlement",
     "SettlementLine", "Site", "SiteLatency", "SlaPreset", "SlashCase", "Standing", "StandingChange", "Tier", "User",
     "Vantage", "Verdict", "Window", "WindowTransition", "Zone", "ZoneMember",

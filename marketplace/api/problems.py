@@ -43,6 +43,7 @@ STATUS: dict[type[Exception], int] = {
 NEVER_OVER_HTTP: dict[type[Exception], str] = {
     market.MarketError: "the root of the tree is never raised itself",
     market.CertificateRefused: "raised by the clearing job",
+    market.SlashHeldBack: "raised by the job that follows breaches",
     market.ClockRunsForward: "raised by commands of the demo",
     api.ApiError: "the root of the API's own branch",
     books.LedgerError: "the root of the tree is never raised itself",

@@ -11,6 +11,7 @@ urlpatterns = [
     path("classes/", views.class_list, name="classes"),
     path("classes/<uuid:node_class_id>/", views.class_page, name="class"),
     path("arming/", views.arming, name="arming"),
+    path("cases/<uuid:case_id>/dispute/", views.case_dispute, name="case_dispute"),
     path("bids/", views.bid_list, name="bids"),
     path("bids/new/", views.bid_new, name="bid_new"),
     path("bids/<uuid:bid_id>/withdraw/", views.bid_withdraw, name="bid_withdraw"),

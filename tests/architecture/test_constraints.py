@@ -28,7 +28,8 @@ walls = import_module("marketplace.migrations.0002_walls")
 whole_walls = import_module("marketplace.migrations.0004_walls_of_whole_lines")
 owners = import_module("marketplace.migrations.0007_no_circle_of_owners")
 trust = import_module("marketplace.migrations.0021_walls_of_trust")
-APPEND_ONLY = (*walls.APPEND_ONLY, *whole_walls.APPEND_ONLY, *trust.APPEND_ONLY)
+appeals = import_module("marketplace.migrations.0023_appeals")
+APPEND_ONLY = (*walls.APPEND_ONLY, *whole_walls.APPEND_ONLY, *trust.APPEND_ONLY, *appeals.APPEND_ONLY)
 
 
 # --- how a rule is broken --------------------------------------------------------------------------------------------
@@ -144,6 +145,18 @@ def seat_of_nobody() -> None:
     seat = make_seat(party=world.party("alder"), email="a@b.example", password="correct horse", role="owner",
                      now=clock.now())  # fmt: skip
     m.Seat.objects.filter(pk=seat.pk).update(role="king")
+
+
+def appeal(**changes: Any) -> m.Appeal:
+    facts = {"case": first(m.SlashCase), "person": "p", "grounds": "g", "opened_at": world.day(1),
+             "decide_by": world.day(15)}  # fmt: skip
+    standing = m.Appeal.objects.first()
+    return standing or m.Appeal.objects.create(id=uuid7(clock.now()), **facts | changes)
+
+
+def opinion(**changes: Any) -> None:
+    facts = {"appeal": appeal(), "judge": "j", "upholds": True, "reason": "r", "given_at": world.day(2)}
+    m.Opinion.objects.create(**facts | changes)
 
 
 def early_credit(**changes: Any) -> None:
@@ -295,6 +308,10 @@ CONSTRAINTS: dict[str, Callable[[], None]] = {
         lambda: change(m.SlashCase, {"outcome": "warned"}, outcome="forgiven")),
     "only_an_executed_slash_pays": lambda: change(m.SlashCase, {"outcome": "warned"}, to_pool_micros=1),
     "a_held_back_slash_asks_no_stake": lambda: change(m.SlashCase, {"outcome": "held_back"}, to_buyer_micros=1),
+    "appeal_names_its_grounds": lambda: appeal(grounds="") and None,
+    "appeal_is_decided_after_it_opens": lambda: appeal(decide_by=world.day(0)) and None,
+    "a_judge_has_one_opinion": lambda: twice(opinion),
+    "opinion_has_a_reason": lambda: opinion(reason=""),
     "a_step_is_credited_once": lambda: twice(early_credit),
     "early_credit_is_positive": lambda: early_credit(amount_micros=0),
     "early_credit_is_of_a_known_step": lambda: early_credit(step_bps=500),
