@@ -27,7 +27,10 @@ from marketplace.clearing.services import attempt_clearing, close_bidding, hand_
 from marketplace.delivery.services import close_delivery
 from marketplace.errors import MarketError
 from marketplace.escrow.services import confirm_locks, lock_window
+from marketplace.escrow.standing import enter_windows
+from marketplace.insights.savings import measure_window
 from marketplace.notices.services import report_progress
+from marketplace.oversight.winddowns import watch_papers
 from marketplace.payout.services import (
     confirm_credits,
     confirm_payouts,
@@ -40,6 +43,7 @@ from marketplace.payout.services import (
 from marketplace.sla.services import credit_at_once, judge_window
 from marketplace.slashing.appeals import confirm_appeals, lapse_overdue
 from marketplace.slashing.services import confirm_requests, execute_due, open_cases
+from marketplace.supply.admissions import admit_waiting
 from pricing.errors import PricingError
 
 logger = logging.getLogger(__name__)
@@ -70,8 +74,13 @@ WINDOW_STEPS: tuple[tuple[str, tuple[str, ...], Callable[..., object]], ...] = (
     ("judge", ("DELIVERING",), judge_window),
     ("settle", ("DELIVERING",), settle_window),
     ("confirm settlements", ("DELIVERING",), confirm_settlements),
+    ("measure differences", ("SETTLED",), measure_window),
     ("pay", ("SETTLED",), pay_window),
     ("slash", ("SETTLED",), open_cases),
+)
+EARLY_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
+    ("standing demand", enter_windows),
+    ("admit", admit_waiting),
 )
 MARKET_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
     ("confirm credits", confirm_credits),
@@ -82,6 +91,7 @@ MARKET_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
     ("execute slashes", execute_due),
     ("lapse slashes", lapse_overdue),
     ("expire holds", expire_holds),
+    ("watch papers", watch_papers),
 )
 
 
@@ -115,6 +125,7 @@ def advance(*, now: datetime) -> list[StepReport]:
 
 def _advance(now: datetime) -> list[StepReport]:
     reports = [run_chain(now=now)]
+    reports += [StepReport(name, early_step(now=now)) for name, early_step in EARLY_STEPS]
     for name, states, step in WINDOW_STEPS:
         rows = 0
         windows = list(Window.objects.filter(state__in=states).order_by("number"))

@@ -33,6 +33,7 @@ PricingError                  code                      when
  +- MeteringError             metering_error            reports or words of minutes that cannot be
  +- SlaError                  sla_error                 minutes, fees or an SLA that cannot be
  +- PenaltyError              penalty_error             a stake, history or standing that cannot be
+ +- EstimateError             estimate_error            a workload, cost, curve or sample that cannot be (`field`)
 """
 
 
@@ -172,3 +173,7 @@ class SlaError(PricingError):
 
 class PenaltyError(PricingError):
     code = "penalty_error"
+
+
+class EstimateError(PricingError):
+    code = "estimate_error"

@@ -177,7 +177,7 @@ def _write_reasons(clearing: Clearing, outcome: Outcome, lines: Lines) -> None:
         )
         for line in outcome.reasons
     ]  # fmt: skip
-    turned_away = {"unfunded": "not_funded", "withdrawn": "withdrawn"}
+    turned_away = {"unfunded": "not_funded", "refused": "not_funded", "withdrawn": "withdrawn"}
     rows += [
         LineReason(
             clearing=clearing, side="demand", code=turned_away[row.state], demand=row,
@@ -195,7 +195,8 @@ def _write_reasons(clearing: Clearing, outcome: Outcome, lines: Lines) -> None:
     left_out = Bid.objects.filter(window=clearing.window, state="opened")
     rows += [
         LineReason(
-            clearing=clearing, side="bid", code="not_eligible", detail={"rule": "quality"}, bid=row,
+            clearing=clearing, side="bid", code="not_eligible", bid=row,
+            detail={"rule": "frozen" if row.pk in lines.frozen else "quality"},
             unfilled_unit_hours=row.unit_hours,
         )
         for row in left_out.exclude(pk__in=[bid.pk for bid in lines.bids.values()])

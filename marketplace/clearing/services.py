@@ -22,6 +22,7 @@ from marketplace.clearing import warm
 from marketplace.clearing.books import Pseudonyms, build_book
 from marketplace.clearing.models import ATTEMPTS_MAX, Clearing, ClearingAttempt
 from marketplace.clearing.publication import publish
+from marketplace.demand.gates import gate_of
 from marketplace.demand.models import Demand
 from marketplace.demand.services import freeze_demand, funded_figures, release_holds
 from marketplace.errors import CertificateRefused, WindowClosed
@@ -50,14 +51,16 @@ def judge_gate(*, window: Window, now: datetime) -> str:
     if locked.state != "COLLECTING" or now < locked.demand_closes_at:
         return locked.state
     figures = funded_figures(window=locked)
-    met = figures["funded_unit_hours"] >= locked.gate_unit_hours and figures["funded_parties"] >= locked.gate_parties
+    missing = {figure.name: figure.missing for figure in gate_of(locked) if figure.missing}
     facts = {"gate_unit_hours": locked.gate_unit_hours, "gate_parties": locked.gate_parties, **figures}
-    if met:
-        freeze_demand(window=locked, now=now)
-        return move_window(
-            window=locked, to_state="BIDDING", reason="funded demand passed the gate", now=now, **facts
-        ).state
-    return _fail(locked, code="gate_not_met", reason="funded demand missed the gate", now=now, **facts)
+    if missing:
+        return _fail(
+            locked, code="gate_not_met", reason="funded demand missed the gate", now=now, missing=missing, **facts
+        )
+    freeze_demand(window=locked, now=now)
+    return move_window(
+        window=locked, to_state="BIDDING", reason="funded demand passed the gate", now=now, **facts
+    ).state
 
 
 @transaction.atomic
@@ -210,6 +213,7 @@ def _fail(window: Window, *, code: str, reason: str, now: datetime, **facts: obj
                        (sellers, "Your bids in it bind you no more")):  # fmt: skip
         tell_parties(parties=told, about=about, code=code, sentence=f"{window.name} failed: {reason}. {what}.", now=now)
     moved = move_window(window=window, to_state="FAILED", reason=reason, now=now, code=code, released=released, **facts)
+    point("clearing.fail.before_commit")
     window.state = moved.state
     return moved.state
 

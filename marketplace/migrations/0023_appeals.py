@@ -20,7 +20,7 @@ LET_GO = "".join(
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0022_credits_at_once'),
+        ('marketplace', '0061_walls_of_worth'),
     ]
 
     operations = [

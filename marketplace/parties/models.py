@@ -90,10 +90,19 @@ class Party(models.Model):
     @property
     def owner_key(self) -> str:
         """Who stands behind the party in the end: all below one ultimate parent count as one."""
+        return self._top.slug
+
+    @property
+    def ultimate_country(self) -> str:
+        """Where the owner at the top sits. A party's own word counts only while nobody is known above it."""
+        return self._top.parent_country
+
+    @property
+    def _top(self) -> Party:
         top = self
         while top.parent_id and top.parent:  # it ends: the database refuses a circle
             top = top.parent
-        return top.slug
+        return top
 
 
 class Seat(models.Model):

@@ -21,8 +21,10 @@ from ledger.rails import sender
 from ledger.rails.evm import chain
 from ledger.selectors import balance
 from ledger.services import Posting, cover_posting, settle_postings
+from marketplace.capacity.services import share_payouts
 from marketplace.catalogue.models import Window
 from marketplace.catalogue.services import move_window
+from marketplace.demand.funding import origin_of
 from marketplace.escrow.models import Lease
 from marketplace.governance.services import record
 from marketplace.notices.services import tell_parties
@@ -69,7 +71,7 @@ def settle_window(*, window: Window, now: datetime) -> int:
     leases = list(
         Lease.objects.select_for_update(of=("self",))
         .filter(window=locked, settlement_line=None).exclude(state="refused")
-        .select_related("verdict__credit", "node_class", "buyer").prefetch_related("early_credits")
+        .select_related("verdict__credit", "node_class", "buyer", "demand").prefetch_related("early_credits")
         .order_by("buyer__slug", "node_class__chain_class", "id")
     )  # fmt: skip
     if not leases or any(lease.state != "judged" for lease in leases):
@@ -193,6 +195,7 @@ def pay_window(*, window: Window, now: datetime) -> int:
         for row in earned
     ]  # fmt: skip
     Payout.objects.bulk_create(payouts)
+    share_payouts(payouts)
     for payout in payouts:
         sender.submit(
             key=payout.intent_key, role="custody", contract="escrow", function="withdraw_for",
@@ -361,10 +364,11 @@ def _postings(line: SettlementLine, window: Window) -> list:
         node_class=lease.node_class_id, earned=line.payable_micros, holdback=line.holdback_micros, fee=line.fee_micros,
         # What was sent back at once may be more than the credit of a lease that then delivered nothing: of its refund.
         returned=line.returned_micros - max(0, line.credited_before_micros - line.credit_micros),
-        credit=max(0, line.credit_micros - line.credited_before_micros),
+        credit=max(0, line.credit_micros - line.credited_before_micros), origin=origin_of(lease.demand),
     )  # fmt: skip
     if line.covered_micros:
         postings.append(
-            cover_posting(key=lease.pk, buyer=lease.buyer_id, window=window.pk, amount=line.covered_micros)
-        )
+            cover_posting(key=lease.pk, buyer=lease.buyer_id, window=window.pk, amount=line.covered_micros,
+                          origin=origin_of(lease.demand))
+        )  # fmt: skip
     return postings

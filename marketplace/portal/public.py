@@ -12,10 +12,14 @@ from django.views.decorators.http import require_POST, require_safe
 
 from marketplace.catalogue import selectors as catalogue
 from marketplace.clearing import selectors as clearings
-from marketplace.demand.selectors import gates_of
-from marketplace.doors import found_or_404, home_of
+from marketplace.demand.selectors import PARTIES_PER_STEP, gates_of
+from marketplace.doors import found_or_404, home_of, market_time
 from marketplace.insights import market
+from marketplace.insights.coverage import coverage_report
+from marketplace.insights.demand_report import demand_report
+from marketplace.insights.savings import claims
 from marketplace.portal import fonts
+from pricing.samples import METHOD
 
 THEMES = ("auto", "light", "dark")
 YEAR_SECONDS = 365 * 86_400
@@ -58,12 +62,36 @@ def market_page(request: HttpRequest) -> HttpResponse:
     zones = [z.code for z in catalogue.list_zones()]
     zone = request.GET.get("zone", "")
     zone = zone if zone in zones else ""
-    windows = list(catalogue.list_windows()[:8])
+    windows = list(catalogue.visible_to(catalogue.list_windows(), None)[:8])
     gates = gates_of(windows)
     return render(request, "portal/market.html", {
         "market": market.public_market(zone, request.GET.get("class", "")), "zone": zone, "zones": zones,
         "windows": [(w, gates[w.pk]) for w in windows],
     })  # fmt: skip
+
+
+@require_safe
+def claims_page(request: HttpRequest) -> HttpResponse:
+    """What may be claimed from measured leases, with n and method; nothing from too few."""
+    found = claims()
+    return render(request, "portal/claims.html", {
+        "claims": [("Price", found.price, "less than quoted"), ("Latency", found.latency, "fewer ms than quoted")],
+        "in_zone": found.in_zone, "missing": found.without_counterfactual, "method": METHOD,
+    })  # fmt: skip
+
+
+@require_safe
+def demand_page(request: HttpRequest) -> HttpResponse:
+    """The demand-curve report: what funded demand says it would pay, and what each rule adds."""
+    return render(request, "portal/demand_report.html", {"report": demand_report(request.GET.get("class", ""))})
+
+
+@require_safe
+def coverage_page(request: HttpRequest) -> HttpResponse:
+    """Where capacity is proven and demand not met. The Foundation's staff see demand of any number of buyers."""
+    buyers_min = 1 if request.user.is_staff else PARTIES_PER_STEP
+    report = coverage_report(on=market_time(request).date(), buyers_min=buyers_min)
+    return render(request, "portal/coverage.html", {"report": report})
 
 
 @require_safe

@@ -81,6 +81,7 @@ class NodeClass(models.Model):
         ordering = ["chain_class"]
         constraints = [
             models.UniqueConstraint(name="one_node_class_per_site_and_kind", fields=["site", "resource_class"]),
+            models.UniqueConstraint(name="a_machine_key_is_enrolled_once", fields=["machine_key"]),
             models.CheckConstraint(name="node_class_has_units", condition=Q(units__gte=1)),
             models.CheckConstraint(name="node_class_tier_is_zero_to_three", condition=Q(tier__lte=3)),
         ]

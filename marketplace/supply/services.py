@@ -12,13 +12,18 @@ from django.db.models import F, Max, Sum
 
 from ledger.ids import uuid7
 from ledger.selectors import balance
+from marketplace.capacity.services import require_sellable
 from marketplace.catalogue.limits import require_name, require_price, require_quantity, require_slots, require_whole
 from marketplace.catalogue.models import ResourceClass, SlaPreset, Vantage, Window
 from marketplace.catalogue.services import find_named
+from marketplace.compliance.holdings import Freezes, Holdings, Span
+from marketplace.compliance.rules import require_tier_for_kind
 from marketplace.demand.services import funded_figures
 from marketplace.errors import (
     BadInput,
     DemandFirst,
+    DeviceTaken,
+    Frozen,
     NotEligible,
     NotYours,
     ProofRefused,
@@ -29,8 +34,10 @@ from marketplace.errors import (
     WrongStanding,
 )
 from marketplace.governance.services import record
-from marketplace.parties.models import Party
+from marketplace.parties.models import Party, Seat
+from marketplace.parties.roles import require_seat
 from marketplace.parties.services import COUNTRY
+from marketplace.supply.bilateral import require_let_in
 from marketplace.supply.models import (
     STANDING_PATHS,
     Attestation,
@@ -123,6 +130,9 @@ def enrol_node_class(
     standing = NodeClass.objects.filter(site=site, resource_class=resource_class).first()
     if standing:
         return standing
+    require_tier_for_kind(party=party, tier=tier)
+    if machine_key is not None and NodeClass.objects.filter(machine_key=machine_key).exists():
+        raise DeviceTaken("These machines are enrolled already, under the same key.", field="machine_key")
     number = (NodeClass.objects.aggregate(top=Max("chain_class"))["top"] or 0) + 1
     node_class = NodeClass.objects.create(
         id=uuid7(now), party=party, site=site, resource_class=resource_class, claimed_name=claimed_name, units=units,
@@ -316,7 +326,8 @@ def restore(*, node_class: NodeClass, clean_hours: int, now: datetime) -> str:
 @transaction.atomic
 def place_bid(
     *, party: Party, node_class: NodeClass, window: Window, reference: str, quantity_units: int, start_slot: int,
-    end_slot: int, price_ask_micros: int, sla_code: str, minimum_units: int = 0, now: datetime,
+    end_slot: int, price_ask_micros: int, sla_code: str, minimum_units: int = 0, seat: Seat | None = None,
+    now: datetime,
 ) -> Bid:  # fmt: skip
     """Seal an offer of capacity. Refused with `demand_first` until funded demand has opened the window.
 
@@ -324,6 +335,7 @@ def place_bid(
     slots, at least so many, or none. The same reference with the same terms returns the bid that
     stands. Raises NotEligible when standing, proven units or phase do not allow it.
     """
+    require_seat(seat, party, "operate", "place bids")
     own = NodeClass.objects.select_related("standing").filter(pk=node_class.pk, party=party).first()
     if own is None:
         raise NotYours("There is no such node class.")
@@ -347,6 +359,12 @@ def place_bid(
             raise ReferenceReused("This reference names another bid of yours.", field="reference")
         return standing
     _require_eligible(own, locked, quantity, start, end, ask, now)
+    _require_thawed(own, locked)
+    require_sellable(
+        own, quantity_units=quantity, ask_micros=ask, from_at=locked.slot_at(start), hours=end - start,
+        taken=_taken(own, locked, start, end),
+    )
+    require_let_in(node_class=own, window=locked, unit_hours=quantity * (end - start))
     bid = Bid.objects.create(
         id=uuid7(now), party=party, reference=reference, accepted_rank=_next_rank(locked), placed_at=now, **terms
     )
@@ -356,8 +374,9 @@ def place_bid(
 
 
 @transaction.atomic
-def withdraw_bid(*, bid: Bid, party: Party, now: datetime) -> Bid:
+def withdraw_bid(*, bid: Bid, party: Party, seat: Seat | None = None, now: datetime) -> Bid:
     """Take a sealed bid back, until the no-cancel period begins."""
+    require_seat(seat, party, "operate", "withdraw bids")
     standing = (
         Bid.objects.select_for_update(of=("self",)).select_related("window").filter(pk=bid.pk, party=party).first()
     )
@@ -408,12 +427,7 @@ def _require_eligible(
                 allowed_hours=PROBATION_LEASE_HOURS,
             )  # fmt: skip
         allowed = _probation_units(node_class, ask_micros, now)
-    taken = (
-        Bid.objects.filter(
-            window=window, node_class=node_class, state="sealed", start_slot__lt=end, end_slot__gt=start
-        ).aggregate(total=Sum("quantity_units"))["total"]
-        or 0
-    )
+    taken = _taken(node_class, window, start, end)
     if taken + quantity_units > allowed:
         raise NotEligible(
             "That is more than this node class may offer in these slots.", rule="proven_units", allowed_units=allowed,
@@ -432,6 +446,24 @@ def _probation_units(node_class: NodeClass, price_micros: int, now: datetime) ->
         bad_hours=standing.bad_hours, breached_within_90_days=breached,
         holdback_micros=balance(code="provider.holdback", party=node_class.party_id, scope=node_class.pk).minor,
     )  # fmt: skip
+
+
+def _taken(node_class: NodeClass, window: Window, start: int, end: int) -> int:
+    """Units that sealed bids of the class offer already, over any of these slots."""
+    rows = Bid.objects.filter(
+        window=window, node_class=node_class, state="sealed", start_slot__lt=end, end_slot__gt=start
+    )
+    return rows.aggregate(total=Sum("quantity_units"))["total"] or 0
+
+
+def _require_thawed(node_class: NodeClass, window: Window) -> None:
+    freezes = Freezes(window.starts_at)
+    if not freezes.is_any:
+        return
+    tier = Holdings([node_class.party_id], Span(window.starts_at, window.ends_at)).tier_of(node_class)
+    incident = freezes.of(node_class, tier)
+    if incident:
+        raise Frozen("An incident has frozen this provider or product.", incident=str(incident.pk))
 
 
 def _baseline(standing: Standing, live: Any) -> Benchmark | None:

@@ -48,6 +48,12 @@ def usd_signed(micros: int) -> str:
     return ("+" if micros > 0 else "") + usd_text(int(micros), 2)
 
 
+@register.filter
+def usd_saving(micros: int) -> str:
+    """Say a yearly difference in words, to the dollar: `$2,800,000 less`, `$3 more`."""
+    return usd_text(abs(micros), 0) + (" more" if micros < 0 else " less")
+
+
 @register.simple_tag
 def short_of(needed_micros: int, have_micros: int) -> str:
     """Show how much of an amount is missing."""
@@ -70,6 +76,15 @@ def percent_bps(bps: int | None) -> str:
 def percent_ppm(ppm: int | None) -> str:
     """Show parts per million as a percentage: 998123 -> 99.812 %."""
     return "–" if ppm is None else f"{int(ppm) // 10_000}.{int(ppm) % 10_000 // 10:03d} %"
+
+
+@register.filter
+def percent_signed(ppm: int | None) -> str:
+    """Show parts per million that may be below zero, to a tenth of a percent, half away from zero: -12.3 %."""
+    if ppm is None:
+        return "–"
+    tenths = (abs(int(ppm)) + 500) // 1000
+    return f"{'-' if ppm < 0 and tenths else ''}{tenths // 10}.{tenths % 10} %"
 
 
 @register.filter

@@ -355,3 +355,15 @@ def test_a_constraint_met_by_two_requests_is_a_conflict_not_a_crash(market, buye
     answer = exception_handler(met.value, {})
 
     assert (answer.status_code, answer.data["code"], answer.headers["Retry-After"]) == (409, "conflict", "1")
+
+
+def test_a_demand_above_the_threshold_waits_and_a_key_does_not_approve_it(market, buyer, demand_body):
+    m.SpendingRule.objects.create(party=market.buyers[0], threshold_micros=0)
+    demand = buyer.post("/demands", demand_body)
+    assert (demand.status_code, demand.json()["state"]) == (201, "pending")
+
+    said = buyer.post(f"/demands/{demand.json()['id']}/approvals", {"approve": True, "reason": "mine"})
+    held = buyer.post(f"/demands/{demand.json()['id']}/funding")
+
+    assert (said.status_code, said.json()["code"]) == (403, "role_forbidden")
+    assert (held.status_code, held.json()["code"]) == (409, "pending_approval")

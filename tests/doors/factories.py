@@ -19,6 +19,9 @@ from ledger import services as books
 from ledger.ids import uuid7, uuid_from
 from ledger.models import ChainContract, ChainIntent, ChainMark
 from marketplace import models as m
+from marketplace.compliance.catalogue import ensure_catalogue
+from marketplace.demo.papers import show_controls
+from marketplace.supply.admissions import delivery_month
 from tests.owner import behind_the_triggers
 
 NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)  # market time in tests is the wall clock
@@ -70,6 +73,7 @@ def make_market() -> Market:
     market = Market()
     _catalogue()
     _parties(market)
+    ensure_catalogue(now=NOW)
     _node_classes(market)
     market.settled = _window(1, "2026-W46", NOW - timedelta(days=9), 168)
     _settled_window(market)
@@ -145,6 +149,7 @@ def _node_classes(market: Market) -> None:
             id=uuid7(NOW), party=party, code=f"{city[:3].upper()}-{number}", city=city, country=country,
             operator_country=country, keys_country=country, lat=lat, lon=lon,
         )
+        show_controls(site=site, tier=2, valid_until=NOW + timedelta(days=300), now=NOW - timedelta(days=60))
         m.SiteLatency.objects.create(site=site, vantage_id="V-AMS", rtt_ms_p95=20, method="bounded")
         for code in list(CLASSES)[: 3 if number < 6 else 2]:
             number += 1
@@ -242,7 +247,7 @@ def _fund(row: m.Demand) -> None:
         id=row.hold_id, party=row.party_id, window=row.window_id, amount=row.hold_micros,
         timeout_at=NOW + timedelta(days=60), now=row.posted_at,
     )
-    row.state, row.funded_at = "funded", row.posted_at
+    row.state, row.funded_at, row.funding_kind = "funded", row.posted_at, "escrow"
     row.save()
 
 
@@ -254,6 +259,7 @@ def _any_size(node_class: m.NodeClass) -> AbstractContextManager[object]:
 def _bids(market: Market, window: m.Window) -> list[m.Bid]:
     rows = []
     for number, node_class in enumerate(c for c in market.classes if c.standing.state != "REGISTERED"):
+        _let_in(node_class, window)
         base = CLASSES[node_class.resource_class_id][3]
         with _any_size(node_class):
             rows.append(m.Bid.objects.create(
@@ -263,6 +269,16 @@ def _bids(market: Market, window: m.Window) -> list[m.Bid]:
                 sla_id="99.5", accepted_rank=number + 1, placed_at=window.demand_closes_at + timedelta(hours=1),
             ))  # fmt: skip
     return rows
+
+
+def _let_in(node_class: m.NodeClass, window: m.Window) -> None:
+    """Let a class in for every hour, covered or not: this market has sellers whom no demand of it would let in."""
+    with behind_the_triggers():
+        m.Admission.objects.create(
+            id=uuid7(NOW), node_class=node_class, month=delivery_month(window), zone=node_class.site.country,
+            unit_hours=32 * window.slots, state="ADMITTED", asked_at=window.opened_at,
+            decided_at=window.demand_closes_at,
+        )  # fmt: skip
 
 
 def _settled_window(market: Market) -> None:
