@@ -29,6 +29,7 @@ from marketplace.errors import MarketError
 from marketplace.escrow.services import confirm_locks, lock_window
 from marketplace.escrow.standing import enter_windows
 from marketplace.insights.savings import measure_window
+from marketplace.maker.services import watch_limits
 from marketplace.notices.services import report_progress
 from marketplace.oversight.winddowns import watch_papers
 from marketplace.payout.services import (
@@ -90,6 +91,7 @@ MARKET_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
     ("confirm appeals", confirm_appeals),
     ("execute slashes", execute_due),
     ("lapse slashes", lapse_overdue),
+    ("watch the market-maker", watch_limits),
     ("expire holds", expire_holds),
     ("watch papers", watch_papers),
 )

@@ -43,6 +43,14 @@
 +- WrongStanding                 wrong_standing         a standing or a case cannot move there from where it is
 +- CertificateRefused            certificate_refused    the verifier does not confirm a clearing
 +- NoCounterfactual              no_counterfactual      a saving without the quote it would be measured against
++- MakerStopped                  maker_stopped          the Foundation has no limits in force, or is stopped
++- MakerLimit                    maker_limit            a quote of the Foundation breaks a limit (fact `rule`)
++- HoldersMissing                holders_missing        bidding cannot open: no three keyholders, two outside
++- TooEarly                      too_early              a share of a window's key before bidding is over
++- ShareRefused                  share_refused          bytes that are not the share that was dealt
++- SealKeyLost                   seal_key_lost          too few shares of a window's key are left to open it
++- SealBroken                    seal_broken            a sealed bid is missing, was changed, or does not open
++- SealUnreadable                seal_unreadable        the key of a party's own copy is not on this server
 +- ClockRunsForward              clock_runs_forward     market time cannot be turned back
 """
 
@@ -248,6 +256,38 @@ class WrongStanding(MarketError):
 
 class CertificateRefused(MarketError):
     code = "certificate_refused"
+
+
+class MakerStopped(MarketError):
+    code = "maker_stopped"
+
+
+class MakerLimit(MarketError):
+    code = "maker_limit"
+
+
+class HoldersMissing(MarketError):
+    code = "holders_missing"
+
+
+class TooEarly(MarketError):
+    code = "too_early"
+
+
+class ShareRefused(MarketError):
+    code = "share_refused"
+
+
+class SealKeyLost(MarketError):
+    code = "seal_key_lost"
+
+
+class SealBroken(MarketError):
+    code = "seal_broken"
+
+
+class SealUnreadable(MarketError):
+    code = "seal_unreadable"
 
 
 class ClockRunsForward(MarketError):

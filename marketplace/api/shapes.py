@@ -128,8 +128,8 @@ class BidOut(serializers.ModelSerializer):
     id = IdOut("bid", source="pk")
     window = IdOut("win", source="window_id")
     node_class = IdOut("cls", source="node_class_id")
-    price_ask_micros = Micros()
-    sla_code = serializers.CharField(source="sla_id")
+    price_ask_micros = Micros(allow_null=True)
+    sla_code = serializers.CharField(source="sla_id", allow_null=True)
     reason = serializers.SerializerMethodField()
 
     class Meta:

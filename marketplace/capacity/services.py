@@ -342,10 +342,9 @@ def _covers(rule: CalendarRule, hour_at: datetime) -> bool:
 
 def _promises(node_class: NodeClass, now: datetime) -> list[list[datetime]]:
     """The hours of each bid that is sealed or opened, or was awarded and has not ended."""
-    bids = node_class.bids.filter(state__in=("sealed", "opened", "awarded")).select_related("window")
     return [
         [bid.window.slot_at(slot) for slot in range(bid.start_slot, bid.end_slot)]
-        for bid in bids if bid.window.slot_at(bid.end_slot) > now
+        for bid in node_class.promised() if bid.window.slot_at(bid.end_slot) > now
     ]  # fmt: skip
 
 
@@ -354,7 +353,7 @@ def _require_unpromised(node_class: NodeClass, times: Times, units: int) -> None
     known = Sellable(node_class)
     bids = [
         (bid, bid.window.slot_at(bid.start_slot), bid.window.slot_at(bid.end_slot))
-        for bid in node_class.bids.filter(state__in=("sealed", "opened", "awarded")).select_related("window")
+        for bid in node_class.promised()
     ]
     for _, start, end in bids:
         hour = max(start, times.from_at)

@@ -18,7 +18,7 @@ from marketplace import clock
 from marketplace import models as m
 from marketplace.console import books as money
 from marketplace.console import compliance as papers
-from marketplace.console import phases, views
+from marketplace.console import keyholders, maker, phases, views
 from marketplace.console.reads import (
     certificate_of_last_clearing,
     control_room,
@@ -26,7 +26,7 @@ from marketplace.console.reads import (
     revenue,
     slash_queue,
 )
-from marketplace.console.tables import Table, Trail, hexed, table_of
+from marketplace.console.tables import Table, Told, Trail, hexed, table_of
 
 
 class Console(UnfoldAdminSite):
@@ -40,6 +40,8 @@ class Console(UnfoldAdminSite):
         urls = [url for url in super().get_urls() if getattr(url, "name", "") != "view_on_site"]
         own = [
             path("opened-bids/", self.admin_view(views.opened), name="opened_bids"),
+            path("keyholders/", self.admin_view(keyholders.keyholders), name="keyholders"),
+            path("market-maker/", self.admin_view(maker.maker), name="maker"),
             path("books/", self.admin_view(money.books), name="books"),
             path("books/<slug:what>/", self.admin_view(money.books_file), name="books_file"),
             path("parked-jobs/", self.admin_view(money.parked_jobs), name="parked_jobs"),
@@ -203,6 +205,9 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, Any, type[Table]], ...]], ...] = 
             m.Lease, show=("demand", "buyer", "provider", "unit_hours", "fee_micros", "is_armed", "state"),
             filters=("state", "is_armed", "window"), search=("demand__reference", "buyer__name", "provider__name"),
             list_select_related=("demand__party", "buyer", "provider"))),
+        ("Suspect flows", "sync_problem", m.SuspectFlow, table_of(
+            m.SuspectFlow, show=("lease", "kind", "owners", "came_round_micros", "is_tagged_in_books", "found_at"),
+            filters=("kind", "is_tagged_in_books"), list_select_related=("lease__demand", "lease__provider"))),
     )),
     ("Delivery and SLA", (
         ("Readings", "timer", m.Reading, table_of(
@@ -273,7 +278,8 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, Any, type[Table]], ...]], ...] = 
             m.AuditLine, Trail, show=("at", "actor", "action", "subject", "reason"), filters=("action",),
             search=("subject", "actor"), sortable_by=())),
         ("Notices", "campaign", m.Notice, table_of(
-            m.Notice, show=("at", "party", "code", "sentence"), filters=("code",), list_select_related=("party",))),
+            m.Notice, Told, show=("at", "party", "code", "sentence"), filters=("code",),
+            list_select_related=("party",))),
         ("Progress", "hourglass_top", m.Progress, table_of(
             m.Progress, show=("job", "phase", "done", "total", "outcome", "updated_at"), filters=("outcome",))),
     )),
@@ -292,6 +298,8 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         {"title": "Phases", "icon": "stairs", "link": reverse("admin:phases")},
         {"title": "Orders and grants", "icon": "request_quote", "link": reverse("admin:funding_lines")},
         {"title": "Opened bids", "icon": "drafts", "link": reverse("admin:opened_bids")},
+        {"title": "Keyholders", "icon": "key", "link": reverse("admin:keyholders")},
+        {"title": "Market-maker", "icon": "storefront", "link": reverse("admin:maker")},
         {"title": "Preview a clearing", "icon": "preview", "link": reverse("admin:preview")},
         {"title": "Trial balance", "icon": "account_balance_wallet", "link": reverse("admin:books")},
         {"title": "Transactions under way", "icon": "swap_vert", "link": reverse("admin:transactions")},

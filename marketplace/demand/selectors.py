@@ -79,11 +79,12 @@ def count_by_state(party: Party) -> dict[str, int]:
 
 
 def gates_of(windows: Iterable[Window]) -> dict[UUID, GateProgress]:
-    """Return the gate of each window: funded unit-hours and distinct buyers, by their last owner."""
+    """Return the gate of each window: funded unit-hours and distinct buyers but the Foundation, by their last owner."""
     windows = list(windows)
     rows = list(
         Demand.objects.filter(window__in=[w.pk for w in windows], state__in=FUNDED_STATES).exclude(hold_id=None)
-        .order_by().values_list("window_id", "party_id").annotate(hours=Sum(UNIT_HOURS))
+        .exclude(party__kind="foundation").order_by().values_list("window_id", "party_id")
+        .annotate(hours=Sum(UNIT_HOURS))
     )  # fmt: skip
     owners = last_owners({party for _, party, _ in rows})
     hours: dict[UUID, int] = {}

@@ -93,7 +93,7 @@ def post_demand(
     Posting moves no money and binds nobody; `fund_demand` does. The same reference with the same terms returns the
     demand that stands; with other terms it is refused (`reference_reused`).
     """
-    if not party.is_buyer:
+    if not (party.is_buyer or party.kind == "foundation"):  # its own is funded inside the limits of `maker` only
         raise BadInput("Only buyers post demand.", field="party")
     require_name(reference, field="reference", longest=60)
     terms = _checked_terms(
@@ -240,8 +240,12 @@ def check_terms(*, window: Window, price_limit_micros: int, **terms: Any) -> Non
 
 
 def funded_figures(*, window: Window) -> dict[str, int]:
-    """What the gate of a window looks at: funded unit-hours and distinct funded buyers (siblings count once)."""
-    rows = Demand.objects.filter(window=window, state="funded").select_related("party__parent")
+    """What the gate of a window looks at: funded unit-hours and distinct funded buyers (siblings count once).
+
+    The Foundation's own demand counts for neither: nobody opens its own market.
+    """
+    rows = Demand.objects.filter(window=window, state="funded").exclude(party__kind="foundation")
+    rows = rows.select_related("party__parent")
     return {
         "funded_unit_hours": sum(row.unit_hours for row in rows),
         "funded_parties": len({row.party.owner_key for row in rows}),

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0041_walls_of_demand_first'),
+        ('marketplace', '0056_probation_under_seal'),
     ]
 
     operations = [

@@ -29,6 +29,7 @@ from marketplace.payout import selectors as payouts
 from marketplace.slashing import selectors as slashing
 from marketplace.slashing.appeals import open_appeal
 from marketplace.supply import selectors as supply
+from marketplace.supply.sealing import with_own_terms
 from marketplace.supply.services import place_bid, withdraw_bid
 
 
@@ -118,11 +119,12 @@ def case_dispute(request: HttpRequest, case_id: UUID) -> HttpResponse:
 def bid_list(request: HttpRequest) -> HttpResponse:
     """The provider's own bids, and for what was not filled the one reason."""
     page = page_of(request, supply.bids_of(request.party))
+    bids = with_own_terms(page.object_list, party=request.party)
     reasons = clearings.reasons_of_bids(page.object_list)
     windows = list(catalogue.visible_to(catalogue.windows_in(catalogue.OPEN_STATES), request.party.pk))
     gates = gates_of(windows)
     return render(request, "onboarding/bids.html", {
-        "page": page, "rows": [(bid, reasons.get(bid.pk)) for bid in page.object_list],
+        "page": page, "rows": [(bid, reasons.get(bid.pk)) for bid in bids],
         "windows": [(w, gates[w.pk]) for w in windows], "now": market_time(request),
     })  # fmt: skip
 

@@ -144,9 +144,9 @@ class RememberedReply(models.Model):
     party = models.ForeignKey(Party, on_delete=models.CASCADE)
     key = models.CharField(max_length=120)
     route = models.CharField(max_length=120)
-    body_sha256 = models.BinaryField(max_length=32)
+    body_sha256 = models.BinaryField(max_length=32, help_text="keyed: trying bodies out finds nothing")
     status = models.PositiveSmallIntegerField()
-    reply = models.JSONField()
+    reply = models.JSONField(help_text="under the party's key")
     remembered_at = models.DateTimeField()
 
     class Meta:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Max, Q, Sum
 
+from ledger.chart import Origin
 from ledger.faults import point
 from ledger.ids import uuid7
 from ledger.models import ChainIntent
@@ -26,6 +27,7 @@ from marketplace.catalogue.models import Window
 from marketplace.catalogue.services import move_window
 from marketplace.demand.funding import origin_of
 from marketplace.escrow.models import Lease
+from marketplace.escrow.wash import mark_suspects
 from marketplace.governance.services import record
 from marketplace.notices.services import tell_parties
 from marketplace.payout import claims
@@ -76,10 +78,11 @@ def settle_window(*, window: Window, now: datetime) -> int:
     )  # fmt: skip
     if not leases or any(lease.state != "judged" for lease in leases):
         return 0
+    suspects = mark_suspects(leases=leases, now=now)
     epoch_no = Settlement.objects.aggregate(top=Max("epoch"))["top"] or 0
     for epoch in _epochs(leases):
         epoch_no += 1
-        _settle_epoch(locked, epoch_no, epoch.leases, now)
+        _settle_epoch(locked, epoch_no, epoch.leases, suspects, now)
     point("payout.settle.before_commit")
     return len(leases)
 
@@ -261,7 +264,9 @@ def _epochs(leases: Iterable[Lease]) -> list[_Epoch]:
     return epochs
 
 
-def _settle_epoch(window: Window, epoch: int, leases: Sequence[Lease], now: datetime) -> None:
+def _settle_epoch(
+    window: Window, epoch: int, leases: Sequence[Lease], suspects: Set[object], now: datetime
+) -> None:
     lines = _settlement_lines(leases, claims.uncovered_by_class())
     words = _chain_words(lines)
     owed = claims.owed_by_class()  # these leases are judged: they are in it
@@ -281,7 +286,7 @@ def _settle_epoch(window: Window, epoch: int, leases: Sequence[Lease], now: date
         key=settlement.intent_key, role="operator", contract="escrow", function="settle",
         args=[epoch, words.buyers, words.classes, sum(line.covered_micros for line in lines), root,
               bytes(window.clearing.bundle_hash)],
-        plan=[posting for line in lines for posting in _postings(line, window)], now=now,
+        plan=[posting for line in lines for posting in _postings(line, window, suspects)], now=now,
     )  # fmt: skip
     record(
         actor="market", action="settle", subject=window.name, reason=f"epoch {epoch}", now=now, leases=len(lines),
@@ -357,18 +362,19 @@ def _chain_words(lines: Sequence[SettlementLine]) -> _Words:
     )
 
 
-def _postings(line: SettlementLine, window: Window) -> list:
+def _postings(line: SettlementLine, window: Window, suspects: Set[object]) -> list:
     lease = line.lease
+    origin = Origin.SELF_DEALING_SUSPECT if lease.pk in suspects else origin_of(lease.demand)
     postings = settle_postings(
         lease=lease.pk, buyer=lease.buyer_id, window=window.pk, provider=lease.provider_id,
         node_class=lease.node_class_id, earned=line.payable_micros, holdback=line.holdback_micros, fee=line.fee_micros,
         # What was sent back at once may be more than the credit of a lease that then delivered nothing: of its refund.
         returned=line.returned_micros - max(0, line.credited_before_micros - line.credit_micros),
-        credit=max(0, line.credit_micros - line.credited_before_micros), origin=origin_of(lease.demand),
+        credit=max(0, line.credit_micros - line.credited_before_micros), origin=origin,
     )  # fmt: skip
     if line.covered_micros:
         postings.append(
             cover_posting(key=lease.pk, buyer=lease.buyer_id, window=window.pk, amount=line.covered_micros,
-                          origin=origin_of(lease.demand))
+                          origin=origin)
         )  # fmt: skip
     return postings

@@ -259,9 +259,11 @@ def _lock_product(node_class: NodeClass, admission: Admission) -> None:
 
 
 def _offered_unit_hours(node_class: NodeClass, month: date) -> int:
-    bids = node_class.bids.filter(state__in=("sealed", "opened", "awarded"), window__kind="market")
-    rows = bids.filter(window__starts_at__year=month.year, window__starts_at__month=month.month)
-    return sum(row.unit_hours for row in rows.only("quantity_units", "start_slot", "end_slot"))
+    in_month = [
+        bid for bid in node_class.promised()
+        if bid.window.kind == "market" and delivery_month(bid.window) == month
+    ]  # fmt: skip
+    return sum(bid.unit_hours for bid in in_month)
 
 
 def _home_zone(country: str, month: date) -> str:

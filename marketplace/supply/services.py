@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Max, Sum
+from django.db.models import F, Max
 
 from ledger.ids import uuid7
 from ledger.selectors import balance
@@ -49,6 +49,7 @@ from marketplace.supply.models import (
     Standing,
     StandingChange,
 )
+from marketplace.supply.sealing import NAMES, Terms, read_own, withdraw_seal, write_sealed
 from pricing.penalties import PROBATION_LEASE_HOURS, exposed_units
 
 ATTEST_QUORUM = 2
@@ -349,28 +350,23 @@ def place_bid(
     if sla is None:
         raise BadInput("Choose an SLA preset.", field="sla_code")
     locked = _bidding(window, now)
-    terms = {
-        "window_id": window.pk, "node_class_id": own.pk, "quantity_units": quantity, "start_slot": start,
-        "end_slot": end, "price_ask_micros": ask, "sla_id": sla.pk, "minimum_units": minimum,
-    }  # fmt: skip
+    terms = Terms(quantity, start, end, ask, minimum, sla.pk)
     standing = Bid.objects.filter(party=party, reference=reference).first()
     if standing:
-        if any(getattr(standing, name) != term for name, term in terms.items()):
+        if not _is_same(read_own(standing, party=party), locked, own, terms):
             raise ReferenceReused("This reference names another bid of yours.", field="reference")
         return standing
     _require_eligible(own, locked, quantity, start, end, ask, now)
     _require_thawed(own, locked)
     require_sellable(
         own, quantity_units=quantity, ask_micros=ask, from_at=locked.slot_at(start), hours=end - start,
-        taken=_taken(own, locked, start, end),
+        taken=_offered(own, locked, start, end),
     )
     require_let_in(node_class=own, window=locked, unit_hours=quantity * (end - start))
-    bid = Bid.objects.create(
-        id=uuid7(now), party=party, reference=reference, accepted_rank=_next_rank(locked), placed_at=now, **terms
-    )
-    # The line says that a bid was placed and nothing of what it says: the trail is read before the window closes.
-    record(actor=party.slug, action="place_bid", subject=bid.pk, reason="sealed", now=now)
-    return bid
+    return write_sealed(
+        party=party, node_class=own, window=locked, reference=reference, terms=terms,
+        accepted_rank=_next_rank(locked), now=now,
+    )  # fmt: skip
 
 
 @transaction.atomic
@@ -383,7 +379,7 @@ def withdraw_bid(*, bid: Bid, party: Party, seat: Seat | None = None, now: datet
     if standing is None:
         raise NotYours("There is no such bid.")
     if standing.state == "withdrawn":
-        return standing
+        return read_own(standing, party=party)
     if standing.window.state != "BIDDING" or standing.state != "sealed":
         raise WindowClosed("This bid can no longer be withdrawn.", state=standing.window.state)
     if now >= standing.window.no_cancel_from:
@@ -393,8 +389,14 @@ def withdraw_bid(*, bid: Bid, party: Party, seat: Seat | None = None, now: datet
         )
     standing.state = "withdrawn"
     standing.save(update_fields=["state"])
+    withdraw_seal(bid=standing)
     record(actor=party.slug, action="withdraw_bid", subject=bid.pk, reason="withdrawn", now=now)
-    return standing
+    return read_own(standing, party=party)
+
+
+def _is_same(bid: Bid, window: Window, node_class: NodeClass, terms: Terms) -> bool:
+    places = (bid.window_id, bid.node_class_id) == (window.pk, node_class.pk)
+    return places and all(getattr(bid, name) == getattr(terms, name) for name in NAMES)
 
 
 def _bidding(window: Window, now: datetime) -> Window:
@@ -427,7 +429,7 @@ def _require_eligible(
                 allowed_hours=PROBATION_LEASE_HOURS,
             )  # fmt: skip
         allowed = _probation_units(node_class, ask_micros, now)
-    taken = _taken(node_class, window, start, end)
+    taken = _offered(node_class, window, start, end)
     if taken + quantity_units > allowed:
         raise NotEligible(
             "That is more than this node class may offer in these slots.", rule="proven_units", allowed_units=allowed,
@@ -448,14 +450,6 @@ def _probation_units(node_class: NodeClass, price_micros: int, now: datetime) ->
     )  # fmt: skip
 
 
-def _taken(node_class: NodeClass, window: Window, start: int, end: int) -> int:
-    """Units that sealed bids of the class offer already, over any of these slots."""
-    rows = Bid.objects.filter(
-        window=window, node_class=node_class, state="sealed", start_slot__lt=end, end_slot__gt=start
-    )
-    return rows.aggregate(total=Sum("quantity_units"))["total"] or 0
-
-
 def _require_thawed(node_class: NodeClass, window: Window) -> None:
     freezes = Freezes(window.starts_at)
     if not freezes.is_any:
@@ -464,6 +458,12 @@ def _require_thawed(node_class: NodeClass, window: Window) -> None:
     incident = freezes.of(node_class, tier)
     if incident:
         raise Frozen("An incident has frozen this provider or product.", incident=str(incident.pk))
+
+
+def _offered(node_class: NodeClass, window: Window, start: int, end: int) -> int:
+    """What a node class offers already in these slots, read in its party's own copies."""
+    bids = [bid for bid in node_class.promised() if bid.state == "sealed" and bid.window_id == window.pk]
+    return sum(bid.quantity_units for bid in bids if bid.start_slot < end and bid.end_slot > start)
 
 
 def _baseline(standing: Standing, live: Any) -> Benchmark | None:

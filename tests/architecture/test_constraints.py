@@ -21,6 +21,8 @@ from marketplace import models as m
 from marketplace.catalogue.services import open_window
 from marketplace.demand.services import post_demand
 from marketplace.parties.services import make_seat, register_party
+from marketplace.supply.envelopes import unlock_with
+from marketplace.supply.holders import demo_private_key, ensure_window_key, share_name
 from tests.architecture import broken_compliance
 from tests.journey import world
 from tests.owner import as_owner, behind_the_triggers
@@ -29,6 +31,7 @@ WALLS = [
     import_module(f"marketplace.migrations.{name}") for name in (
         "0002_walls", "0004_walls_of_whole_lines", "0007_no_circle_of_owners", "0021_walls_of_trust", "0023_appeals",
         "0031_compliance_walls", "0033_walls_of_spending_and_capacity", "0041_walls_of_demand_first",
+        "0051_walls_of_the_seal", "0054_walls_of_the_foundation",
         "0061_walls_of_worth",
     )
 ]  # fmt: skip
@@ -96,6 +99,12 @@ def award(reference: str, provider: str, name: str = world.MAIN, **changes: Any)
 def unguarded(make: Callable[[], None]) -> None:
     """A CHECK that a trigger covers is seen only when the trigger sleeps."""
     with behind_the_triggers():
+        make()
+
+
+def owned(make: Callable[[], None]) -> None:
+    """The product has no right to that column at all; its owner meets the wall behind."""
+    with as_owner():
         make()
 
 
@@ -224,12 +233,10 @@ def on_probation(provider: str) -> None:
 
 
 def bid_on_probation(**terms: Any) -> None:
-    """harbour has 16 units, prairie as many: a tenth of them is one."""
+    """harbour has 16 units: a tenth of them is one."""
+    bid = sealed_into(fresh_window(), "harbour")
     on_probation("harbour")
-    bid = world.bid("harbour")
-    unguarded(lambda: m.Window.objects.filter(pk=bid.window_id).update(state="BIDDING") and None)
-    short = {"start_slot": 0, "end_slot": 5, "reference": "on probation", "accepted_rank": 99}
-    again(bid, **short | terms)
+    open_with(bid, **terms)
 
 
 def award_a_high_tier_to_probation() -> None:
@@ -294,9 +301,23 @@ def between_two(buyer: str = "elm", provider: str = "harbour") -> m.Window:
     return row
 
 
-def bid_into(window: m.Window, **changes: Any) -> None:
+UNDER_SEAL = dict.fromkeys(("quantity_units", "start_slot", "end_slot", "price_ask_micros", "minimum_units", "sla"))
+
+
+def sealed_into(window: m.Window, provider: str = "granite") -> m.Bid:
+    """A bid in a window that takes bids; its terms lie under seal."""
     m.Window.objects.filter(pk=window.pk).update(state="BIDDING")
-    again(first(m.Bid, party__slug="granite"), window=window, reference="in", accepted_rank=99, **changes)
+    bid = first(m.Bid, party__slug=provider)
+    again(bid, window=window, reference="in", accepted_rank=99, state="sealed", **UNDER_SEAL)
+    return bid
+
+
+def open_with(bid: m.Bid, **terms: Any) -> None:
+    """Write the terms of a bid once bidding is over."""
+    unguarded(lambda: m.Window.objects.filter(pk=bid.window_id).update(state="CLEARING") and None)
+    small = {"quantity_units": 1, "start_slot": 0, "end_slot": 5, "price_ask_micros": 1_000_000, "minimum_units": 0,
+             "sla_id": "99.0", "state": "opened"}  # fmt: skip
+    m.Bid.objects.filter(pk=bid.pk).update(**small | terms)
 
 
 def signal(**changes: Any) -> m.Signal:
@@ -347,6 +368,63 @@ def need(**changes: Any) -> None:
     told = {"id": uuid7(clock.now()), "party": world.party("alder"), "pain": "it is slow", "spend_micros": 1,
             "at": clock.now()}  # fmt: skip
     m.Need.objects.create(**told | changes)
+
+
+def suspect(**changes: Any) -> None:
+    facts = {"lease": first(m.Lease), "kind": "circular", "owners": [], "came_round_micros": 1}
+    m.SuspectFlow.objects.create(**facts | {"is_tagged_in_books": True, "found_at": clock.now()} | changes)
+
+
+def limits(**changes: Any) -> m.MakerLimits:
+    """Limits of the Foundation in force, wide enough for `quote`."""
+    facts: dict[str, Any] = {
+        "id": uuid7(clock.now()), "resource_classes": ["H100"], "notional_max_micros": 10**9,
+        "inventory_max_unit_hours": 10**6, "loss_max_micros": 10**9, "spread_max_ppm": 500_000, "reason": "a start",
+        "proposed_by": "ann", "proposed_at": clock.now(), "approved_by": "ben", "approved_at": clock.now(),
+    }  # fmt: skip
+    return m.MakerLimits.objects.create(**facts | changes)
+
+
+def stop(rule: str = "loss") -> None:
+    m.MakerStop.objects.create(limits=limits(), rule=rule, loss_micros=1, reason="enough", stopped_by="ann",
+                               at=clock.now())  # fmt: skip
+
+
+def lose() -> None:
+    """Let the Foundation have been the buyer of what was settled."""
+    m.Party.objects.filter(slug="alder").update(kind="foundation")
+
+
+def quote() -> None:
+    """Fund a demand of the Foundation's own: 5 unit-hours at a dollar, beside a reference price of two."""
+    demand = fresh_demand()
+    m.Party.objects.filter(slug="alder").update(kind="foundation")
+    m.Demand.objects.filter(pk=demand.pk).update(state="funded", hold_id=demand.pk)
+
+
+def bare_bid() -> m.Bid:
+    """A bid without a seal, in a window that takes bids."""
+    window = fresh_window()
+    m.Window.objects.filter(pk=window.pk).update(state="BIDDING")
+    bid = first(m.Bid)
+    again(bid, reference="bare", accepted_rank=99, window=window, state="sealed", **UNDER_SEAL)
+    return bid
+
+
+def bid_in_the_open() -> None:
+    bid = bare_bid()
+    m.Bid.objects.filter(pk=bid.pk).update(price_ask_micros=100)
+
+
+def early_share() -> None:
+    """Give the true share of a window's key a moment before bidding is over."""
+    window = bare_bid().window
+    ensure_window_key(window=window, now=clock.now())
+    row = window.key.shares.get(number=1)
+    key = demo_private_key(row.holder_key.holder_id, row.holder_key.version)
+    share = unlock_with(key, bytes(row.locked), share_name(window.pk, 1))
+    early = window.bidding_closes_at - timedelta(microseconds=1)
+    m.WindowShare.objects.filter(pk=row.pk).update(released=share, released_at=early)
 
 
 CONSTRAINTS: dict[str, Callable[[], None]] = {
@@ -404,6 +482,16 @@ CONSTRAINTS: dict[str, Callable[[], None]] = {
     "bid_rank_is_unique_in_window": lambda: change(
         m.Bid, {"window__name": world.MAIN, "accepted_rank": 1}, accepted_rank=2),
     "bid_state_is_known": lambda: change(m.Bid, state="hidden"),
+    "sealed_bid_tells_nothing": lambda: change(m.Bid, sla=None),
+    "bid_seal_holds_something": lambda: again(first(m.BidSeal), bid=bare_bid(), body=b""),
+    "holder_names_its_organisation": lambda: again(first(m.KeyHolder), code="nobody", organisation=""),
+    "holder_key_is_versioned_once": lambda: again(first(m.HolderKey)),
+    "window_key_ends_by_something": lambda: change(m.WindowKey, ended_by="boredom"),
+    "window_share_is_numbered_once": lambda: again(first(m.WindowShare)),
+    "window_share_is_one_of_three": lambda: again(first(m.WindowShare), number=4),
+    "released_share_has_its_time": lambda: unguarded(
+        lambda: change(m.WindowShare, released=b"share", released_at=None)),
+    "lost_share_is_gone": lambda: change(m.WindowShare, lost_at=clock.now()),
     "bid_quantity_is_1_to_2_20": lambda: change(m.Bid, quantity_units=0),
     "bid_ask_is_a_price": lambda: change(m.Bid, price_ask_micros=10**9 + 100),
     "bid_ask_lies_on_the_tick": lambda: change(m.Bid, price_ask_micros=101),
@@ -519,6 +607,17 @@ CONSTRAINTS: dict[str, Callable[[], None]] = {
     "closed_signal_says_who_and_why": lambda: close_signal(signal(), closed_by="a"),
     "review_names_person_and_verdict": lambda: review(verdict=""),
     "review_is_of_a_quarter": lambda: review(quarter="2030-Q5"),
+    "suspicion_is_of_a_known_kind": lambda: suspect(kind="odd"),
+    "suspicion_names_what_came_round": lambda: suspect(came_round_micros=0),
+    "maker_limits_take_two_people": lambda: limits(approved_by="ann"),
+    "maker_limits_name_who_and_why": lambda: limits(reason=""),
+    "maker_limits_are_amounts": lambda: limits(loss_max_micros=0),
+    "one_set_of_maker_limits_is_in_force": lambda: twice(limits),
+    "maker_stop_is_of_a_known_rule": lambda: stop(rule="whim"),
+    "maker_quote_names_its_trader": lambda: m.MakerQuote.objects.create(
+        demand=first(m.Demand), limits=limits(), placed_by="", placed_at=clock.now()) and None,
+    "conflict_says_who_and_what": lambda: m.Conflict.objects.create(
+        person="ann", about="", what="owns shares", recorded_by="ben", at=clock.now()) and None,
     "there_is_one_demo_story": lambda: again(first(m.DemoRun), id=2),
 }  # fmt: skip
 
@@ -529,6 +628,22 @@ RULES: dict[str, Callable[[], None]] = broken_compliance.RULES | {
     "window_skips_no_state": lambda: m.Window.objects.filter(pk=fresh_window().pk).update(state="CLEARED") and None,
     "bid_only_while_bidding": lambda: again(first(m.Bid), reference="early bird", accepted_rank=99,
                                             window=fresh_window()),
+    "bid_lies_under_seal_before_close": lambda: bid_in_the_open(),
+    "seal_is_written_once": lambda: owned(lambda: change(m.BidSeal, body=b"another")),
+    "share_stays_what_was_dealt": lambda: owned(lambda: change(m.WindowShare, number=3)),
+    "share_is_the_one_dealt": lambda: change(m.WindowShare, released=b"share", released_at=clock.now()),
+    "share_is_released_after_close": lambda: early_share(),
+    "award_is_between_two_owners": lambda: (
+        change(m.Party, {"slug": "harbour"}, parent=world.party("birch")), award("climate", "harbour"))[1],
+    "maker_has_limits_of_two_people": lambda: quote(),
+    "maker_stays_stopped": lambda: (stop(), quote())[1],
+    "maker_keeps_its_products": lambda: (limits(resource_classes=["A100"]), quote())[1],
+    "maker_keeps_its_spread": lambda: (limits(spread_max_ppm=0), quote())[1],
+    "maker_keeps_its_notional": lambda: (limits(notional_max_micros=1), quote())[1],
+    "maker_keeps_its_inventory": lambda: (limits(inventory_max_unit_hours=4), quote())[1],
+    "maker_keeps_its_loss": lambda: (limits(loss_max_micros=1, approved_at=world.day(0)), lose(), quote())[2],
+    "maker_limits_stay_as_proposed": lambda: (
+        limits(), owned(lambda: change(m.MakerLimits, loss_max_micros=10**12)))[1],
     "demand_is_frozen_after_collecting": lambda: change(m.Demand, price_limit_micros=100),
     "award_stays_inside_one_window": lambda: award("climate-0", "harbour"),
     "award_needs_funded_demand": lambda: award("hope", "harbour"),
@@ -569,9 +684,9 @@ RULES: dict[str, Callable[[], None]] = broken_compliance.RULES | {
     "admission_is_covered_by_funded_demand": lambda: (
         admission(), m.Admission.objects.filter(state="WAITLIST").update(state="ADMITTED", decided_at=clock.now()),
         None)[2],
-    "bid_only_of_an_admitted_class": lambda: bid_into(fresh_window()),
+    "bid_only_of_an_admitted_class": lambda: sealed_into(fresh_window()) and None,
     "bid_stays_within_its_admission": lambda: change(m.Bid, {"state": "awarded"}, quantity_units=10**6),
-    "bilateral_bid_is_its_providers": lambda: bid_into(between_two()),
+    "bilateral_bid_is_its_providers": lambda: sealed_into(between_two()) and None,
     "bilateral_demand_is_its_buyers": lambda: again(
         world.demand("hope"), party=world.party("alder"), window=between_two(), reference="in", accepted_rank=99),
     "pair_is_of_a_bilateral_window": lambda: (m.Pair.objects.create(
@@ -609,9 +724,9 @@ def _truth(table: str, statement: str) -> Callable[[], None]:
 
 KEYS = {
     "leasedifference": "lease_id", "auditline": "no", "backup": "award_id", "evidencereview": "evidence_id",
-    "evidenceend": "evidence_id", "agreementend": "agreement_id", "zonereport": "change_id",
+    "evidenceend": "evidence_id", "agreementend": "agreement_id", "zonereport": "change_id", "pair": "window_id",
+    "makerstop": "limits_id", "makerquote": "demand_id", "suspectflow": "lease_id",
 }  # fmt: skip
-KEYS = {"auditline": "no", "backup": "award_id", "pair": "window_id"}
 REWRITES = {
     f"{table} by {name}": (table, _truth(table, statement))
     for table in APPEND_ONLY
@@ -696,7 +811,7 @@ def test_the_walls_come_down_and_go_up_again(own_world: Callable[[str], str]) ->
         assert refused_by(forget_standing) == ""
 
         MigrationExecutor(connection).migrate(head)
-    assert len(own_triggers()) == len(APPEND_ONLY) + 45
+    assert len(own_triggers()) == len(APPEND_ONLY) + 51
     assert refused_by(RULES["window_skips_no_state"]) == "window_skips_no_state"
 
 

@@ -22,7 +22,9 @@ from marketplace import models as m
 from marketplace.compliance.catalogue import ensure_catalogue
 from marketplace.demo.papers import show_controls
 from marketplace.supply.admissions import delivery_month
+from marketplace.supply.sealing import Terms, write_sealed
 from tests.owner import behind_the_triggers
+from tests.sealed import opened
 
 NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)  # market time in tests is the wall clock
 PASSWORD = "a long enough password"
@@ -261,13 +263,12 @@ def _bids(market: Market, window: m.Window) -> list[m.Bid]:
     for number, node_class in enumerate(c for c in market.classes if c.standing.state != "REGISTERED"):
         _let_in(node_class, window)
         base = CLASSES[node_class.resource_class_id][3]
-        with _any_size(node_class):
-            rows.append(m.Bid.objects.create(
-                id=uuid7(NOW), window=window, node_class=node_class, party=node_class.party,
-                reference=f"{window.name}-B{number + 1:02d}", quantity_units=market.rng.randint(6, 20), start_slot=0,
-                end_slot=window.slots, price_ask_micros=base * market.rng.randint(60, 115) // 100 // 100 * 100,
-                sla_id="99.5", accepted_rank=number + 1, placed_at=window.demand_closes_at + timedelta(hours=1),
-            ))  # fmt: skip
+        quantity, ask = market.rng.randint(6, 20), base * market.rng.randint(60, 115) // 100 // 100 * 100
+        rows.append(write_sealed(
+            window=window, node_class=node_class, party=node_class.party, reference=f"{window.name}-B{number + 1:02d}",
+            terms=Terms(quantity, 0, window.slots, ask, 0, "99.5"), accepted_rank=number + 1,
+            now=window.demand_closes_at + timedelta(hours=1),
+        ))  # fmt: skip
     return rows
 
 
@@ -285,8 +286,9 @@ def _settled_window(market: Market) -> None:
     window = market.settled
     demands = _demands(market, window, 36, funded=34)
     _move(window, "BIDDING")
-    bids = _bids(market, window)
+    _bids(market, window)
     _move(window, "CLEARING")
+    bids = opened(window)
     market.clearing = m.Clearing.objects.create(
         id=uuid7(NOW), window=window, rule_version="2026-11", bundle_hash=market.hash("bundle"),
         welfare_micros=41_237_812_400, bound_micros=41_237_812_400, gap_micros=0, demand_lines=34, bid_lines=len(bids),

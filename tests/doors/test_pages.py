@@ -14,6 +14,7 @@ from django.urls import reverse
 from ledger.ids import uuid7
 from marketplace import models as m
 from tests.doors.factories import NOW, PASSWORD, Market
+from tests.sealed import reseal
 
 BUYER_PAGES = ["portal:home", "portal:windows", "portal:demands", "portal:demand_new", "portal:leases", "portal:escrow",
                "portal:workloads", "portal:cost", "portal:savings", "portal:approvals", "portal:agreements",
@@ -105,7 +106,8 @@ def test_acts_on_somebody_elses_rows_change_nothing(market, enter):
 
 def test_no_page_shows_a_sealed_bid_to_another_seat(market, enter):
     sealed = m.Bid.objects.filter(window=market.bidding, party=market.providers[2]).first()
-    m.Bid.objects.filter(pk=sealed.pk).update(price_ask_micros=777_700, quantity_units=31_337, reference="MARKED-BID")
+    m.Bid.objects.filter(pk=sealed.pk).update(reference="MARKED-BID")
+    reseal(sealed, price_ask_micros=777_700, quantity_units=31_337)
     window = reverse("portal:window", args=[market.bidding.pk])
     seen = {
         "buyer": [reverse(n) for n in BUYER_PAGES] + [f"{window}?class={c}" for c in ("H100-80", "A100-80", "L40S-48")],

@@ -15,6 +15,7 @@ from marketplace.api.shapes import BidDraft, BidOut, CapacityOut
 from marketplace.api.views import ActView, ApiView, ListMixin, found, key_of, window_filter
 from marketplace.catalogue.selectors import find_visible_window
 from marketplace.supply.models import BID_STATES
+from marketplace.supply.sealing import with_own_terms
 from marketplace.supply.selectors import bids_of, find_bid, find_node_class, node_classes_of
 from marketplace.supply.services import place_bid, withdraw_bid
 
@@ -51,7 +52,9 @@ class BidList(ListMixin, ActView):
         rows = bids_of(request.party, window=window_filter(query))
         if state := choice(query, "state", BID_STATES):
             rows = rows.filter(state=state)
-        return self.page(request, page_by_time(rows.prefetch_related("reasons"), query, created="placed_at"))
+        page = page_by_time(rows.prefetch_related("reasons"), query, created="placed_at")
+        with_own_terms(page.rows, party=request.party)
+        return self.page(request, page)
 
     @extend_schema(
         operation_id="place_bid", tags=["bids"], request=BidIn, parameters=[IDEMPOTENCY_KEY, DRY_RUN],
