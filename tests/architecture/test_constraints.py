@@ -29,7 +29,7 @@ from tests.owner import as_owner, behind_the_triggers
 
 WALLS = [
     import_module(f"marketplace.migrations.{name}") for name in (
-        "0002_walls", "0004_walls_of_whole_lines", "0007_no_circle_of_owners", "0021_walls_of_trust",
+        "0002_walls", "0004_walls_of_whole_lines", "0007_no_circle_of_owners", "0021_walls_of_trust", "0023_appeals",
         "0031_compliance_walls", "0033_walls_of_spending_and_capacity", "0041_walls_of_demand_first",
         "0051_walls_of_the_seal", "0054_walls_of_the_foundation",
         "0061_walls_of_worth",
@@ -189,6 +189,18 @@ def seat_of_nobody() -> None:
     seat = make_seat(party=world.party("alder"), email="a@b.example", password="correct horse", role="owner",
                      now=clock.now())  # fmt: skip
     m.Seat.objects.filter(pk=seat.pk).update(role="king")
+
+
+def appeal(**changes: Any) -> m.Appeal:
+    facts = {"case": first(m.SlashCase), "person": "p", "grounds": "g", "opened_at": world.day(1),
+             "decide_by": world.day(15)}  # fmt: skip
+    standing = m.Appeal.objects.first()
+    return standing or m.Appeal.objects.create(id=uuid7(clock.now()), **facts | changes)
+
+
+def opinion(**changes: Any) -> None:
+    facts = {"appeal": appeal(), "judge": "j", "upholds": True, "reason": "r", "given_at": world.day(2)}
+    m.Opinion.objects.create(**facts | changes)
 
 
 def early_credit(**changes: Any) -> None:
@@ -537,6 +549,10 @@ CONSTRAINTS: dict[str, Callable[[], None]] = {
         lambda: change(m.SlashCase, {"outcome": "warned"}, outcome="forgiven")),
     "only_an_executed_slash_pays": lambda: change(m.SlashCase, {"outcome": "warned"}, to_pool_micros=1),
     "a_held_back_slash_asks_no_stake": lambda: change(m.SlashCase, {"outcome": "held_back"}, to_buyer_micros=1),
+    "appeal_names_its_grounds": lambda: appeal(grounds="") and None,
+    "appeal_is_decided_after_it_opens": lambda: appeal(decide_by=world.day(0)) and None,
+    "a_judge_has_one_opinion": lambda: twice(opinion),
+    "opinion_has_a_reason": lambda: opinion(reason=""),
     "statement_is_numbered_once": state_twice,
     "statement_segment_is_known": lambda: stated(segment="everybody") and None,
     "statement_spend_is_not_negative": lambda: stated(present_usd_per_year=-1) and None,
