@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from marketplace.onboarding import views
+from marketplace.onboarding import breakeven, imports, views
 
 app_name = "onboarding"
 urlpatterns = [
@@ -10,6 +10,8 @@ urlpatterns = [
     path("_progress/", views.progress, name="progress"),
     path("classes/", views.class_list, name="classes"),
     path("classes/<uuid:node_class_id>/", views.class_page, name="class"),
+    path("imports/", imports.imports, name="imports"),
+    path("break-even/", breakeven.break_even_page, name="break_even"),
     path("arming/", views.arming, name="arming"),
     path("bids/", views.bid_list, name="bids"),
     path("bids/new/", views.bid_new, name="bid_new"),

@@ -18,14 +18,16 @@ from tests.doors.factories import NOW, PASSWORD, Market
 BUYER_PAGES = ["portal:home", "portal:windows", "portal:demands", "portal:demand_new", "portal:leases", "portal:escrow",
                "portal:workloads", "portal:cost", "portal:savings"]  # fmt: skip
 PROVIDER_PAGES = ["onboarding:home", "onboarding:classes", "onboarding:arming", "onboarding:bids", "onboarding:bid_new",
-                  "onboarding:leases", "onboarding:statement"]  # fmt: skip
+                  "onboarding:leases", "onboarding:statement", "onboarding:imports",
+                  "onboarding:break_even"]  # fmt: skip
 MISSING = UUID(int=7)
 # Queries per page for a signed-in seat, session and seat included.
 QUERIES = {
     "portal:home": 13, "portal:windows": 7, "portal:demands": 7, "portal:demand_new": 10, "portal:leases": 6,
     "portal:escrow": 13, "portal:workloads": 4, "portal:cost": 5, "portal:savings": 5,
     "onboarding:home": 17, "onboarding:classes": 8, "onboarding:arming": 12, "onboarding:bids": 9,
-    "onboarding:bid_new": 8, "onboarding:leases": 6, "onboarding:statement": 9,
+    "onboarding:bid_new": 8, "onboarding:imports": 4, "onboarding:break_even": 10,
+    "onboarding:leases": 6, "onboarding:statement": 9,
 }  # fmt: skip
 
 
