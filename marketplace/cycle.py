@@ -27,17 +27,23 @@ from marketplace.clearing.services import attempt_clearing, close_bidding, hand_
 from marketplace.delivery.services import close_delivery
 from marketplace.errors import MarketError
 from marketplace.escrow.services import confirm_locks, lock_window
+from marketplace.escrow.standing import enter_windows
 from marketplace.insights.savings import measure_window
+from marketplace.maker.services import watch_limits
 from marketplace.notices.services import report_progress
+from marketplace.oversight.winddowns import watch_papers
 from marketplace.payout.services import (
+    confirm_credits,
     confirm_payouts,
     confirm_settlements,
     pay_window,
+    post_credits,
     release_holdbacks,
     settle_window,
 )
-from marketplace.sla.services import judge_window
+from marketplace.sla.services import credit_at_once, judge_window
 from marketplace.slashing.services import confirm_requests, execute_due, open_cases
+from marketplace.supply.admissions import admit_waiting
 from pricing.errors import PricingError
 
 logger = logging.getLogger(__name__)
@@ -63,6 +69,8 @@ WINDOW_STEPS: tuple[tuple[str, tuple[str, ...], Callable[..., object]], ...] = (
     ("lock", ("CLEARED",), lock_window),
     ("confirm locks", ("CLEARED",), confirm_locks),
     ("deliver", ("DELIVERING",), close_delivery),
+    ("credit at once", ("DELIVERING",), credit_at_once),
+    ("post credits", ("DELIVERING",), post_credits),
     ("judge", ("DELIVERING",), judge_window),
     ("settle", ("DELIVERING",), settle_window),
     ("confirm settlements", ("DELIVERING",), confirm_settlements),
@@ -70,12 +78,19 @@ WINDOW_STEPS: tuple[tuple[str, tuple[str, ...], Callable[..., object]], ...] = (
     ("pay", ("SETTLED",), pay_window),
     ("slash", ("SETTLED",), open_cases),
 )
+EARLY_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
+    ("standing demand", enter_windows),
+    ("admit", admit_waiting),
+)
 MARKET_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
+    ("confirm credits", confirm_credits),
     ("confirm payouts", confirm_payouts),
     ("release holdbacks", release_holdbacks),
     ("confirm slashes", confirm_requests),
     ("execute slashes", execute_due),
+    ("watch the market-maker", watch_limits),
     ("expire holds", expire_holds),
+    ("watch papers", watch_papers),
 )
 
 
@@ -109,6 +124,7 @@ def advance(*, now: datetime) -> list[StepReport]:
 
 def _advance(now: datetime) -> list[StepReport]:
     reports = [run_chain(now=now)]
+    reports += [StepReport(name, early_step(now=now)) for name, early_step in EARLY_STEPS]
     for name, states, step in WINDOW_STEPS:
         rows = 0
         windows = list(Window.objects.filter(state__in=states).order_by("number"))

@@ -6,11 +6,12 @@ The party comes from the session, never from the request's body. A stranger's ob
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import UTC, date, datetime, time
 from functools import wraps
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.core.paginator import Page, Paginator
 from django.http import Http404, HttpRequest, HttpResponse
@@ -39,6 +40,15 @@ def market_time(request: HttpRequest) -> datetime:
     if not hasattr(request, "_market_time"):
         request._market_time = clock.now()  # type: ignore[attr-defined]
     return request._market_time  # type: ignore[attr-defined]
+
+
+def address_of(request: Any) -> str:
+    """Return the address that asks: behind a proxy of ours the last one it added, else the socket's."""
+    if settings.SECURE_PROXY_SSL_HEADER:
+        added = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")[-1].strip()
+        if added:
+            return added[:64]
+    return str(request.META.get("REMOTE_ADDR", ""))
 
 
 def home_of(request: HttpRequest) -> str:
@@ -107,6 +117,11 @@ class DoorForm(forms.Form):
         refusal = forms.ValidationError(str(error), code=error.code)
         refusal.is_refusal = True  # pages show the code of a refusal, not those of the form library
         self.add_error(field if field in self.fields else None, refusal)
+
+
+def midnight(day: date) -> datetime:
+    """The first instant of a day, UTC."""
+    return datetime.combine(day, time.min, tzinfo=UTC)
 
 
 class UsdPriceField(forms.CharField):

@@ -7,11 +7,30 @@
 |   +- BadSlots                  bad_slots              slots outside the window or running backwards
 |   +- ContradictoryRules        contradictory_rules    rules that no country can satisfy together
 |   +- BadLines                  bad_lines              a list with mistakes by line and column; nothing of it was taken
-+- DemandFirst                   demand_first           a bid before funded demand opened the window
+|   +- CyclicOwnership           cyclic_ownership       owners in a circle
+|   +- PastDate                  past_date              a date that lies behind
+|   +- ExpiredEvidence           expired_evidence       a document that has run out, or runs out before it begins
+|   +- Overlapping               overlapping            two spans of one thing that overlap, such as carve-outs
+|   +- WrongSignatory            wrong_signatory        somebody who may not sign for that party
+|   +- SharesDoNotSum            shares_do_not_sum      parts of a whole that are more or less than the whole
++- DemandFirst                   demand_first           capacity or a bid before funded demand asks for it
++- GateNotReady                  gate_not_ready         a phase misses a condition, a sign-off, or is frozen
++- LineNotDecided                line_not_decided       a purchase order or grant that is not approved, over or used up
++- RenewalAboveCap               renewal_above_cap      a renewal may not rise that far above the last price
 +- WindowClosed                  window_closed          the window no longer (or not yet) takes this
 +- StateSkipped                  state_skipped          a window cannot move there from where it is
 +- NotEligible                   not_eligible           the node class may not bid this (fact `rule`)
 +- PhaseClosed                   phase_closed           the phase flag for this kind of party is off
++- TierNotForKind                tier_not_for_kind      this kind of provider may not hold that tier
++- DataRefused                   data_refused           this class of data is refused, or not on these terms
++- RoleForbidden                 role_forbidden         this seat's role may not do that (fact `roles`)
++- SamePerson                    same_person            a second person has to do this
++- PendingApproval               pending_approval       it waits for somebody's approval
++- OverBudget                    over_budget            a budget that blocks is used up
++- CapacityPromised              capacity_promised      bids or leases stand on this capacity
++- CapacityReserved              capacity_reserved      this capacity is carved out, restricted or closed then
++- DeviceTaken                   device_taken           this hardware is enrolled already
++- Frozen                        frozen                 an incident has frozen this provider or product
 +- ReferenceReused               reference_reused       same reference, another body
 +- NotYours                      not_found              somebody else's object, or none
 +- NotFunded                     not_funded             the party's available money does not cover the hold
@@ -20,8 +39,17 @@
 +- IdempotencyMismatch           idempotency_mismatch   same Idempotency-Key, another body
 +- InFlight                      in_flight              the twin of this request is being handled
 +- ProofRefused                  proof_refused          a benchmark without its quorum, or out of order
++- WrongStanding                 wrong_standing         a standing or a case cannot move there from where it is
 +- CertificateRefused            certificate_refused    the verifier does not confirm a clearing
 +- NoCounterfactual              no_counterfactual      a saving without the quote it would be measured against
++- MakerStopped                  maker_stopped          the Foundation has no limits in force, or is stopped
++- MakerLimit                    maker_limit            a quote of the Foundation breaks a limit (fact `rule`)
++- HoldersMissing                holders_missing        bidding cannot open: no three keyholders, two outside
++- TooEarly                      too_early              a share of a window's key before bidding is over
++- ShareRefused                  share_refused          bytes that are not the share that was dealt
++- SealKeyLost                   seal_key_lost          too few shares of a window's key are left to open it
++- SealBroken                    seal_broken            a sealed bid is missing, was changed, or does not open
++- SealUnreadable                seal_unreadable        the key of a party's own copy is not on this server
 +- ClockRunsForward              clock_runs_forward     market time cannot be turned back
 """
 
@@ -89,8 +117,84 @@ class NoCounterfactual(MarketError):
     code = "no_counterfactual"
 
 
+class CyclicOwnership(BadInput):
+    code = "cyclic_ownership"
+
+
+class PastDate(BadInput):
+    code = "past_date"
+
+
+class ExpiredEvidence(BadInput):
+    code = "expired_evidence"
+
+
+class Overlapping(BadInput):
+    code = "overlapping"
+
+
+class WrongSignatory(BadInput):
+    code = "wrong_signatory"
+
+
+class SharesDoNotSum(BadInput):
+    code = "shares_do_not_sum"
+
+
+class TierNotForKind(MarketError):
+    code = "tier_not_for_kind"
+
+
+class DataRefused(MarketError):
+    code = "data_refused"
+
+
+class RoleForbidden(MarketError):
+    code = "role_forbidden"
+
+
+class SamePerson(MarketError):
+    code = "same_person"
+
+
+class PendingApproval(MarketError):
+    code = "pending_approval"
+
+
+class OverBudget(MarketError):
+    code = "over_budget"
+
+
+class CapacityPromised(MarketError):
+    code = "capacity_promised"
+
+
+class CapacityReserved(MarketError):
+    code = "capacity_reserved"
+
+
+class DeviceTaken(MarketError):
+    code = "device_taken"
+
+
+class Frozen(MarketError):
+    code = "frozen"
+
+
 class DemandFirst(MarketError):
     code = "demand_first"
+
+
+class GateNotReady(MarketError):
+    code = "gate_not_ready"
+
+
+class LineNotDecided(MarketError):
+    code = "line_not_decided"
+
+
+class RenewalAboveCap(MarketError):
+    code = "renewal_above_cap"
 
 
 class WindowClosed(MarketError):
@@ -141,8 +245,44 @@ class ProofRefused(MarketError):
     code = "proof_refused"
 
 
+class WrongStanding(MarketError):
+    code = "wrong_standing"
+
+
 class CertificateRefused(MarketError):
     code = "certificate_refused"
+
+
+class MakerStopped(MarketError):
+    code = "maker_stopped"
+
+
+class MakerLimit(MarketError):
+    code = "maker_limit"
+
+
+class HoldersMissing(MarketError):
+    code = "holders_missing"
+
+
+class TooEarly(MarketError):
+    code = "too_early"
+
+
+class ShareRefused(MarketError):
+    code = "share_refused"
+
+
+class SealKeyLost(MarketError):
+    code = "seal_key_lost"
+
+
+class SealBroken(MarketError):
+    code = "seal_broken"
+
+
+class SealUnreadable(MarketError):
+    code = "seal_unreadable"
 
 
 class ClockRunsForward(MarketError):

@@ -14,6 +14,7 @@ from pricing.programme import Market
 from pricing.ranges import Lines, cover, exact_product, range_sums
 from pricing.settle import Settled
 from pricing.steps import NEVER, Steps
+from pricing.threads import both
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +38,10 @@ def add_up(book: Book, settled: Settled) -> Worth:
     parts = [np.rint(part).astype(np.int64) for part in programme.split(settled.x)]
     windows, whole_bids = window_units(settled, book)
     flow_mask, flow_group = market.pair_mask[programme.flow_pair], market.pair_group[programme.flow_pair]
-    bids = market.whole_bids.lines
-    bought = _side(market.demand_ladder, programme.demand, parts[0], prices.demand, 1, market.windows.lines, windows)
-    sold = _side(market.supply_ladder, programme.supply, parts[1], prices.supply, -1, bids, whole_bids)
+    whole_demands, bids = market.windows.lines, market.whole_bids.lines
+    bought, sold = both(
+        lambda: _side(market.demand_ladder, programme.demand, parts[0], prices.demand, 1, whole_demands, windows),
+        lambda: _side(market.supply_ladder, programme.supply, parts[1], prices.supply, -1, bids, whole_bids))
     for side, row_of_pool, row_of_flow, rows in (
         (bought, market.mask_of_pool, flow_mask, len(market.accepts)),
         (sold, market.group_of_pool, flow_group, market.accepts.shape[1]),
@@ -79,7 +81,7 @@ def bound_micros(market: Market, prices: Prices, unit_micros: int = TICK_MICROS)
     Prices of lines and duals are in units of so many micro-USD.
     """
     denominator = prices.sigma[1]
-    bought, sold = _demand_gains(market, prices), _supply_gains(market, prices)
+    bought, sold = both(lambda: _demand_gains(market, prices), lambda: _supply_gains(market, prices))
     total = bought + denominator * sold
     total += denominator * sum(int(units) * int(rho) for units, rho in zip(market.cap_units, prices.rho, strict=True))
     total += prices.sigma[0] * (market.budget_ticks or 0)

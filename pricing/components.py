@@ -124,7 +124,7 @@ def _mean_ask(book: Book, eligibility: Eligibility, awards: AwardColumns) -> Int
 def _compliant_units(book: Book, eligibility: Eligibility, awards: AwardColumns) -> Ints:
     """The units that went to demands with a rule of compliance, by cell.  # int64 [A, slots]"""
     has_rule = np.array(
-        [rule.countries is not None or rule.control_countries is not None or rule.tier_min > 0
+        [rule.countries is not None or rule.control_countries is not None or rule.tier_min > 0 or rule.papers != ()
          for rule in book.requirements], dtype=np.bool_)
     chosen = np.flatnonzero(has_rule[book.demands.requirement[awards.demand]])
     return spread_over_slots(

@@ -53,6 +53,13 @@ class Columns:
         at = np.repeat(self.starts[chosen] - starts[:-1], entries) + np.arange(starts[-1])
         return Columns(cost, self.lower[chosen], self.upper[chosen], starts, self.rows[at], self.values[at])
 
+    def cut(self, chosen: Ints, rows: Ints, rows_before: int) -> "Columns":
+        """The chosen columns, which meet only the rows given, in a programme of these rows alone."""
+        place = np.full(rows_before, -1, dtype=np.int64)
+        place[rows] = np.arange(len(rows))
+        taken = self.take(chosen, self.cost[chosen])
+        return replace(taken, rows=place[taken.rows])
+
     def at_least(self, lower: Floats) -> "Columns":
         """The same columns with other lower bounds."""
         return replace(self, lower=lower)

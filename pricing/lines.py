@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from pricing import errors
 
@@ -26,7 +26,10 @@ Standing = Literal["REGISTERED", "PROBATION", "PROVEN", "DEGRADED", "SUSPENDED"]
 
 @dataclass(frozen=True)
 class Attributes:
-    """What is known of the capacity behind a bid. Country of the site, and of each who controls it."""
+    """What is known of the capacity behind a bid. Country of the site, and of each who controls it.
+
+    `papers` are the controls, agreements and grants of use that hold for it through the whole window, by name.
+    """
 
     resource_class: str
     country: str
@@ -37,11 +40,15 @@ class Attributes:
     site: str
     sla_bps: int
     standing: Standing
+    papers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Requirement:
-    """What capacity must be to serve a demand. None means any. `control_countries` binds parent, operator and keys."""
+    """What capacity must be to serve a demand. None means any. `control_countries` binds parent, operator and keys.
+
+    Capacity must hold every one of `papers`.
+    """
 
     accepted_classes: tuple[str, ...]
     countries: tuple[str, ...] | None = None
@@ -50,6 +57,7 @@ class Requirement:
     vantage: str | None = None
     latency_ms_max: int | None = None
     sla_bps_min: int = 0
+    papers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,23 +132,29 @@ def name_of(facts: dict[str, object]) -> str:
 
 def requirement_facts(rule: Requirement) -> dict[str, object]:
     """The rule as published; its sets are sorted, so that one rule has one text."""
-    facts = dict(vars(rule))
+    facts = _with_papers(dict(vars(rule)))
     for name in ("accepted_classes", "countries", "control_countries"):
         if facts[name] is not None:
             facts[name] = sorted(set(facts[name]))
     return facts
 
 
+def _with_papers(facts: dict[str, Any]) -> dict[str, Any]:
+    """Papers in order; a rule that asks for none, or capacity that has none, is published without the word."""
+    papers: list[str] = sorted(set(facts.pop("papers")))
+    return {**facts, "papers": papers} if papers else facts
+
+
 def canonical_requirement(rule: Requirement) -> Requirement:
     facts = requirement_facts(rule)
-    for name in ("accepted_classes", "countries", "control_countries"):
-        if facts[name] is not None:
+    for name in ("accepted_classes", "countries", "control_countries", "papers"):
+        if facts.get(name) is not None:
             facts[name] = tuple(cast(list[str], facts[name]))
     return Requirement(**facts)  # type: ignore[arg-type]
 
 
 def attributes_facts(attributes: Attributes) -> dict[str, object]:
-    return dict(vars(attributes))
+    return _with_papers(dict(vars(attributes)))
 
 
 def whole(value: object, name: str, **facts: object) -> None:
@@ -216,6 +230,7 @@ def check_requirement(rule: Requirement, line: str) -> None:
     for country in (*(rule.countries or ()), *(rule.control_countries or ())):
         _check_country(country, line)
     _check_tier(rule.tier_min, line)
+    _check_papers(rule.papers, line)
     _check_bps(rule.sla_bps_min, "sla_bps_min", line)
     if rule.vantage is not None:
         _check_text(rule.vantage, "vantage", line)
@@ -231,6 +246,7 @@ def check_attributes(known: Attributes, line: str) -> None:
     for country in (known.country, known.parent_country, known.operator_country, known.keys_country):
         _check_country(country, line)
     _check_tier(known.tier, line)
+    _check_papers(known.papers, line)
     _check_text(known.site, "site", line)
     _check_bps(known.sla_bps, "sla_bps", line)
     if not isinstance(known.standing, str) or known.standing not in STANDINGS:
@@ -301,6 +317,13 @@ def _check_tier(value: object, line: str) -> None:
     whole(value, "tier", line=line)
     if value not in range(TIER_MAX + 1):
         raise errors.UnknownTier("A tier is 0 to 3.", line=line, tier=value)
+
+
+def _check_papers(value: object, line: str) -> None:
+    if not isinstance(value, tuple):
+        raise errors.BadText("papers is a tuple of texts.", line=line, field="papers")
+    for paper in value:
+        _check_id(paper, "papers", line)
 
 
 def _check_bps(value: object, name: str, line: str) -> None:

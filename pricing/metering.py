@@ -19,11 +19,14 @@ from pricing.errors import MeteringError
 
 UP, DOWN, UNKNOWN = np.int8(0), np.int8(1), np.int8(2)
 REPORTS_MIN = 2
+VERIFIERS_MAX = 64  # of one minute; counts are bytes
 SLOT_MINUTES = 60
+ALONE_MINUTES_MAX = 6  # of a slot, in which a verifier may be the only one who says so
 FULL_WORD = (1 << SLOT_MINUTES) - 1
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Int8s: TypeAlias = npt.NDArray[np.int8]
+Counts: TypeAlias = npt.NDArray[np.uint8]
 Words: TypeAlias = npt.NDArray[np.int64]
 _SHIFTS = np.arange(SLOT_MINUTES, dtype=np.int64)
 
@@ -35,13 +38,43 @@ def judge_minutes(valid: Bools, failed: Bools) -> Int8s:
     without the first axis. What a void report says about failure is not read. Raises MeteringError
     (`metering_shape`) when the shapes differ.
     """
-    if valid.shape != failed.shape or valid.ndim < 2:
+    if valid.shape != failed.shape or valid.ndim < 2 or valid.shape[0] > VERIFIERS_MAX:
         raise MeteringError("Validity and failure of reports have one shape, [verifiers, minutes].", shape=valid.shape)
-    reports = np.count_nonzero(valid, axis=0)
-    failures = np.count_nonzero(valid & failed, axis=0)
+    return _verdicts(*_tally(valid, failed))
+
+
+def _tally(valid: Bools, failed: Bools) -> tuple[Counts, Counts]:
+    """Valid reports and valid failures of each minute."""
+    return valid.sum(axis=0, dtype=np.uint8), (valid & failed).sum(axis=0, dtype=np.uint8)
+
+
+def _verdicts(reports: Counts, failures: Counts) -> Int8s:
     is_known = reports >= REPORTS_MIN
-    is_down = is_known & (3 * failures >= 2 * reports)
-    return np.where(is_known, np.where(is_down, DOWN, UP), UNKNOWN)
+    verdicts = (is_known & (3 * failures >= 2 * reports)).astype(np.int8)  # DOWN is 1, UP is 0
+    verdicts[~is_known] = UNKNOWN
+    return verdicts
+
+
+def judge_slots(valid: Bools, failed: Bools) -> Int8s:
+    """The verdict of each minute of whole slots, without the reports of whoever stands alone; int8 [...slots, 60].
+
+    A verifier that is the only one against at least two others in more than 6 minutes of a slot looks at something
+    else than the machine, or lies: all its reports of that slot are void. One liar among three then decides nothing,
+    not even together with a lost probe. Raises MeteringError unless the last axis has 60 minutes.
+    """
+    if valid.ndim < 3 or valid.shape[-1] != SLOT_MINUTES or valid.shape != failed.shape:
+        raise MeteringError("Reports of slots have the shape [verifiers, slots, 60].", shape=valid.shape)
+    verdicts = judge_minutes(valid, failed)
+    reports, failures = _tally(valid, failed)
+    lonely = (reports > REPORTS_MIN) & ((failures == 1) | (failures + 1 == reports))
+    # Only slots with so many split minutes can have an outlier; they are few, so this costs nothing elsewhere.
+    suspect = np.count_nonzero(lonely, axis=-1) > ALONE_MINUTES_MAX
+    if suspect.any():
+        heard, said_down = valid[:, suspect], failed[:, suspect]
+        is_alone = lonely[suspect] & heard & (said_down == (failures[suspect] == 1))
+        is_outlier = np.count_nonzero(is_alone, axis=-1, keepdims=True) > ALONE_MINUTES_MAX
+        verdicts[suspect] = judge_minutes(heard & ~is_outlier, said_down)
+    return verdicts
 
 
 def pack(minutes: npt.ArrayLike) -> Words:

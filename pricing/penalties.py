@@ -16,7 +16,7 @@ from functools import lru_cache
 from scipy.stats import beta, betabinom
 
 from pricing.errors import PenaltyError
-from pricing.sla import credit_micros, judge, refund_micros
+from pricing.sla import SLASHABLE_MINUTES_MIN, credit_micros, judge, refund_micros
 
 PRIOR_GOOD, PRIOR_BAD = 9.5, 0.5
 STAKE_HOURS_MAX = 720
@@ -29,7 +29,7 @@ SLASH_BPS = {WARNING: 0, SECOND_BREACH: 500, THIRD_BREACH: 1500, SEVERE_BREACH: 
 SEVERE_AVAILABILITY_PPM = 950_000
 PERIOD_CAP_BPS, QUARTER_CAP_BPS = 2500, 5000  # of the node class's stake, per lease period and per 90 days
 FORFEIT_BPS = 2500
-PROBATION_CAPACITY_BPS, PROBATION_LEASE_HOURS = 1000, 24
+PROBATION_CAPACITY_BPS, PROBATION_LEASE_HOURS, PROBATION_TIER_MAX = 1000, 24, 1
 
 
 # --- quality and stake ---------------------------------------------------------------------------------------------
@@ -80,6 +80,22 @@ def probation_units(capacity_units: int) -> int:
     return min(capacity_units, max(1, capacity_units * PROBATION_CAPACITY_BPS // 10_000))
 
 
+def exposed_units(
+    *, price_micros: int, capacity_units: int, good_hours: int, bad_hours: int, breached_within_90_days: bool,
+    holdback_micros: int,
+) -> int:  # fmt: skip
+    """The units a class in PROBATION may offer at a price; after a breach only those whose further forfeit over 30
+    days the holdback carried over from before covers.
+    """
+    units = probation_units(capacity_units)
+    if breached_within_90_days:
+        stake = max(1, stake_micros(
+            price_micros=price_micros, units=1, hours=STAKE_HOURS_MAX, good_hours=good_hours, bad_hours=bad_hours
+        ))  # fmt: skip
+        units = min(units, holdback_micros * 10_000 // (stake * FORFEIT_BPS))
+    return units
+
+
 def exposure_cap_micros(
     *,
     standing: str,
@@ -110,9 +126,10 @@ def exposure_cap_micros(
         return bonded_micros * price_micros * hours // stake_of_unit(hours)
     if standing != "PROBATION":
         return 0
-    units = probation_units(capacity_units)
-    if breached_within_90_days:
-        units = min(units, holdback_micros * 10_000 // (stake_of_unit(STAKE_HOURS_MAX) * FORFEIT_BPS))
+    units = exposed_units(
+        price_micros=price_micros, capacity_units=capacity_units, good_hours=good_hours, bad_hours=bad_hours,
+        breached_within_90_days=breached_within_90_days, holdback_micros=holdback_micros,
+    )  # fmt: skip
     return units * price_micros * PROBATION_LEASE_HOURS
 
 
@@ -170,6 +187,61 @@ def forfeit_micros(*, credit_micros: int, lease_stake_micros: int, breach: bool,
 
 
 # --- unproven is never cheaper -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ServedLease:
+    """One judged lease of an unproven class: money in micro-USD, minutes by verdict."""
+
+    fee_micros: int
+    refund_micros: int
+    credit_micros: int
+    down_minutes: int
+    known_minutes: int
+    unknown_minutes: int
+    breach: bool
+
+
+@dataclass(frozen=True)
+class Owed:
+    """What the trailing leases of an unproven class cost its holdback in all."""
+
+    micros: int
+    credit_micros: int  # the part that is credit: the leases' own or the span's, whichever is more
+    breach: bool  # one lease is in breach, or all of them together
+    stake_micros: int  # that one lease over the whole span would carry
+
+
+def owed_unproven(
+    leases: Sequence[ServedLease], *, sla_bps: int, hours: int, good_hours: int, bad_hours: int, holdback_micros: int
+) -> Owed:
+    """Judge the leases of the trailing 30 days by themselves and as one; the larger counts, and the holdback pays.
+
+    `hours` are the distinct hours that the leases cover, good and bad hours the history before them. A span of less
+    than a day is no breach, as a lease of less than a day is none. Leases have one SLA: a promise of 99.0 % is never
+    judged by another of 99.9 %. Raises PenaltyError when there are none.
+    """
+    if not leases or hours < 1:
+        raise PenaltyError("A span has at least one lease of an hour.", leases=len(leases), hours=hours)
+    fee, refund = sum(lease.fee_micros for lease in leases), sum(lease.refund_micros for lease in leases)
+    whole = judge(
+        down_minutes=sum(lease.down_minutes for lease in leases),
+        known_minutes=sum(lease.known_minutes for lease in leases),
+        unknown_minutes=sum(lease.unknown_minutes for lease in leases),
+        sla_bps=sla_bps,
+    )
+    credit = max(
+        sum(lease.credit_micros for lease in leases),
+        credit_micros(fee, whole.credit_step_bps, refunded_micros=refund),
+    )
+    breach = any(lease.breach for lease in leases) or (whole.breach and hours * 60 >= SLASHABLE_MINUTES_MIN)
+    stake = stake_micros(
+        price_micros=-(-fee // hours), units=1, hours=hours, good_hours=good_hours, bad_hours=bad_hours
+    )
+    micros = forfeit_micros(
+        credit_micros=credit, lease_stake_micros=stake, breach=breach, holdback_micros=holdback_micros
+    )
+    return Owed(micros, credit, breach, stake)
 
 
 @dataclass(frozen=True)
@@ -256,19 +328,24 @@ def loss_unproven(trajectory: Trajectory) -> int:
     stake of the whole span is forfeited. All of it comes out of the holdback: the whole payout, and, after an earlier
     breach, what `exposure_cap_micros` made the class carry over.
     """
-    count = len(trajectory.days)
-    leases = [lease_loss(trajectory, day, day + 1) for day in range(count)]
-    trailing = lease_loss(trajectory, 0, count)
+    leases = [_served(trajectory, day) for day in range(len(trajectory.days))]
     refund = sum(lease.refund_micros for lease in leases)
-    payout = trajectory.fee_of_day_micros * count - refund
-    credit = min(payout, max(sum(lease.credit_micros for lease in leases), trailing.credit_micros))
-    stake = trajectory.stake_micros
-    carried = -(-stake * FORFEIT_BPS // 10_000) if trajectory.earlier_breaches else 0
-    breach = trailing.breach or any(lease.breach for lease in leases)
-    forfeit = forfeit_micros(
-        credit_micros=credit, lease_stake_micros=stake, breach=breach, holdback_micros=payout + carried
-    )
-    return refund + forfeit
+    payout = sum(lease.fee_micros for lease in leases) - refund
+    carried = -(-trajectory.stake_micros * FORFEIT_BPS // 10_000) if trajectory.earlier_breaches else 0
+    owed = owed_unproven(
+        leases, sla_bps=trajectory.sla_bps, hours=24 * len(leases), good_hours=trajectory.good_hours,
+        bad_hours=trajectory.bad_hours, holdback_micros=payout + carried,
+    )  # fmt: skip
+    return refund + owed.micros
+
+
+def _served(trajectory: Trajectory, day: int) -> ServedLease:
+    loss, seen = lease_loss(trajectory, day, day + 1), trajectory.days[day]
+    return ServedLease(
+        fee_micros=trajectory.fee_of_day_micros, refund_micros=loss.refund_micros, credit_micros=loss.credit_micros,
+        down_minutes=seen.down_minutes, known_minutes=seen.known_minutes, unknown_minutes=1440 - seen.known_minutes,
+        breach=loss.breach,
+    )  # fmt: skip
 
 
 def _refuse_negative(**counts: int) -> None:

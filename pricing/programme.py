@@ -442,15 +442,17 @@ def build_programme(market: Market, focus: Focus | None, known: Programme | None
     demand_rows, supply_rows = market.demand_row[market.mask_of_pool], market.supply_row[market.group_of_pool]
     hidden = focus.hidden if focus else None
     met, met_supply = (focus.demand, focus.supply) if focus else (None, None)
+    steps = None
     if known is not None and known.focus is not None and focus is not None and hidden is not None:
-        demand, supply = _refocused(market, focus, hidden, known, known.focus)
-    else:
-        demand, supply = both(lambda: _merge_demand(market, focus), lambda: _merge_supply(market, focus))
+        steps = _refocused(market, focus, hidden, known, known.focus)
     band = focus.whole_band if focus else 0.0
-    window_column, window_first, window_units = _merge_wholes(
-        market.windows, met, band, 1, hidden.windows if hidden else None)
-    bid_column, bid_first, bid_units = _merge_wholes(
-        market.whole_bids, met_supply, band, -1, hidden.whole_bids if hidden else None)
+    bought, sold = both(
+        lambda: (steps[0] if steps else _merge_demand(market, focus),
+                 _merge_wholes(market.windows, met, band, 1, hidden.windows if hidden else None)),
+        lambda: (steps[1] if steps else _merge_supply(market, focus),
+                 _merge_wholes(market.whole_bids, met_supply, band, -1, hidden.whole_bids if hidden else None)))
+    demand, (window_column, window_first, window_units) = bought
+    supply, (bid_column, bid_first, bid_units) = sold
     flow_pair, flow_slot = _flows(market, focus, hidden.flows if hidden else None)
     right, short_row = np.zeros(market.rows), np.zeros(0, dtype=np.int64)
     for wholes, column, rows, sign in ((market.windows, window_column, demand_rows, -1.0),

@@ -43,7 +43,7 @@ def book_of(files: Mapping[str, bytes]) -> Book:
     """The sealed book of a bundle."""
     manifest = json.loads(files["manifest.json"])
     requirements = {row.pop("requirement"): Requirement(**_with_tuples(row)) for row in _rows(files, "requirements")}
-    attributes = {row.pop("attributes"): Attributes(**row) for row in _rows(files, "attributes")}
+    attributes = {row.pop("attributes"): Attributes(**_with_tuples(row)) for row in _rows(files, "attributes")}
     return make_book(
         slots=manifest["slots"], rules=Rules(**manifest["rules"]), home_zones=manifest["home_zones"],
         latency_ms={(row["vantage"], row["site"]): row["latency_ms"] for row in _rows(files, "latency")},

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse.csgraph
 
 from pricing import errors, highs, sifting
 from pricing.book import Flags, Ints
@@ -22,9 +23,12 @@ from pricing.draws import WEIGHT_BITS, mixed
 from pricing.highs import AT_LOWER, AT_UPPER, BASIC, Floats
 from pricing.programme import Programme
 from pricing.sifting import Point, Solved
+from pricing.threads import both
 
 HOUR_BONUS = 1 << (WEIGHT_BITS + 3)  # one unit-hour sold outweighs the preference of four columns
 TOLERANCE = 1e-6
+FACE_PARTS = 8
+FACE_PART_COLUMNS = 2_000  # smaller parts gain nothing
 MINIMA_LINE_SLOTS = 250_000  # in larger books hardly any fill meets all minima, and a look for one takes a second
 
 
@@ -115,30 +119,64 @@ def _canonical_fill(solved: Solved, input_hash: bytes, face: Face | None) -> tup
 def _solve_face(
     solved: Solved, taken: highs.Columns, lower: Floats, upper: Floats, free: Ints, face: Face | None
 ) -> tuple[Floats, Face | None]:
-    model, columns = solved.model, solved.programme.columns
-    fill = highs.new_model(taken, lower, upper)
-    names = _column_names(solved.programme)[free]
-    told = model.basis()
-    if told is not None:
-        basic, rows = told
-        # What stands between its bounds is basic; the rest starts where the old optimum left it.
-        status = np.where(basic, BASIC, np.where(model.x > columns.upper / 2, AT_UPPER, AT_LOWER))[free]
-        if face is not None and len(face.rows_basic) == len(rows):
-            place = np.minimum(np.searchsorted(face.names, names), len(face.names) - 1)
-            status = np.where(face.names[place] == names, face.status[place], AT_LOWER)
-            rows = sifting.balanced_rows(face.rows_basic, int((status == BASIC).sum()))
-        fill.set_basis(status.astype(np.int8), rows)
-    fill.run()
-    return fill.x, _read_face(fill, taken, names)
+    """Solve the face part by part: what no column ties together has an optimum of its own."""
+    names, start = _column_names(solved.programme)[free], _start_of_fill(solved, free)
+    if start is not None and face is not None and len(face.rows_basic) == len(lower):
+        place = np.minimum(np.searchsorted(face.names, names), len(face.names) - 1)
+        start = np.where(face.names[place] == names, face.status[place], AT_LOWER).astype(np.int8), face.rows_basic
+    x, status = np.zeros(len(free)), np.zeros(len(free), dtype=np.int8)
+    rows_basic, told = np.zeros(len(lower), dtype=np.bool_), True
 
+    def solve(parts: list[tuple[Ints, Ints]]) -> None:
+        nonlocal told
+        for columns, rows in parts:
+            fill = highs.new_model(taken.cut(columns, rows, len(lower)), lower[rows], upper[rows])
+            if start is not None:
+                some = start[0][columns]
+                fill.set_basis(some, sifting.balanced_rows(start[1][rows], int((some == BASIC).sum())))
+            fill.run()
+            x[columns] = fill.x
+            basis = fill.basis()
+            told &= basis is not None
+            if basis is not None:
+                side = np.where(fill.x > taken.upper[columns] / 2, AT_UPPER, AT_LOWER)
+                status[columns], rows_basic[rows] = np.where(basis[0], BASIC, side), basis[1]
 
-def _read_face(fill: highs.Model, taken: highs.Columns, names: Ints) -> Face | None:
-    told = fill.basis()
-    if told is None or not len(names):
-        return None
-    status = np.where(told[0], BASIC, np.where(fill.x > taken.upper / 2, AT_UPPER, AT_LOWER)).astype(np.int8)
+    parts = _apart(taken, len(lower))
+    both(lambda: solve(parts[::2]), lambda: solve(parts[1::2]))
+    if not told or not len(names):
+        return x, None
     order = np.argsort(names)
-    return Face(names[order], status[order], told[1])
+    return x, Face(names[order], status[order], rows_basic)
+
+
+def _start_of_fill(solved: Solved, free: Ints) -> tuple[highs.Statuses, Flags] | None:
+    """What stands between its bounds is basic; the rest starts where the optimum of the prices left it."""
+    basis = solved.model.basis()
+    if basis is None:
+        return None
+    upper = solved.programme.columns.upper
+    status = np.where(basis[0], BASIC, np.where(solved.model.x > upper / 2, AT_UPPER, AT_LOWER))
+    return status[free].astype(np.int8), basis[1]
+
+
+def _apart(columns: highs.Columns, rows: int) -> list[tuple[Ints, Ints]]:
+    """Columns and rows in parts that share nothing: as many of about the same size as the ties between them allow.
+
+    A pivot costs as much as its programme is large, so parts are solved sooner than the whole, and two at once.
+    """
+    count = len(columns.cost)
+    owner = np.repeat(np.arange(count), np.diff(columns.starts))
+    ties = scipy.sparse.coo_array((np.ones(len(owner)), (owner, count + columns.rows)), shape=(count + rows,) * 2)
+    found, label = scipy.sparse.csgraph.connected_components(ties, directed=False)
+    size = np.bincount(label[:count], minlength=found)
+    parts = max(1, min(FACE_PARTS, count // FACE_PART_COLUMNS))
+    part, load = np.zeros(found, dtype=np.int64), [0] * parts
+    for component in np.argsort(-size, kind="stable")[:int((size > 0).sum())].tolist():
+        part[component] = least = load.index(min(load))
+        load[least] += int(size[component])
+    part = part[label]  # a row that no column meets goes to the first part
+    return [(np.flatnonzero(part[:count] == n), np.flatnonzero(part[count:] == n)) for n in range(parts)]
 
 
 def _column_names(programme: Programme) -> Ints:

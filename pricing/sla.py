@@ -86,6 +86,17 @@ def credit_step_bps(*, up_minutes: int, known_minutes: int, sla_bps: int) -> int
     return CREDIT_BELOW_SLA_BPS
 
 
+def certain_step_bps(*, down_minutes: int, period_minutes: int, sla_bps: int) -> int:
+    """The credit step that a running period has earned whatever comes: its down minutes pass the whole period's budget.
+
+    It never falls while the period goes on, and the step at the close is never less: minutes nobody saw only make the
+    known ones fewer. Raises SlaError for impossible counts.
+    """
+    if not 0 <= down_minutes <= period_minutes or period_minutes == 0:
+        raise SlaError("Down minutes are part of the period.", down=down_minutes, period=period_minutes)
+    return credit_step_bps(up_minutes=period_minutes - down_minutes, known_minutes=period_minutes, sla_bps=sla_bps)
+
+
 def credit_micros(fee_micros: int, step_bps: int, *, refunded_micros: int = 0) -> int:
     """A credit in micro-USD, rounded up, and never more than what is left of the fee after its refund.
 

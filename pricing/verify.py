@@ -244,8 +244,10 @@ MANIFEST_SHAPE = {
     "bound_micros": int, "gap_micros": int, "settled_bound_micros": int, "paid_micros": int,
     "counts": {"demands": int, "bids": int, "awards": int, "reasons": int}, "files": {str: DIGEST},
 }
+PAPERS = {"papers": [ID]}  # left out where there is none
 TABLE_SHAPES: dict[str, object] = {
-    "requirements": {"requirement": KEY, **REQUIREMENT}, "attributes": {"attributes": KEY, **ATTRIBUTES},
+    "requirements": ({"requirement": KEY, **REQUIREMENT}, {"requirement": KEY, **REQUIREMENT, **PAPERS}),
+    "attributes": ({"attributes": KEY, **ATTRIBUTES}, {"attributes": KEY, **ATTRIBUTES, **PAPERS}),
     "latency": {"latency_ms": int, "site": str, "vantage": str}, "masks": MASK_ROW, "prices": PRICE_ROW,
 }
 PARAMETERS = {"tick_micros": TICK, "price_max_micros": PRICE_MAX, "quantity_max_units": QUANTITY_MAX,
@@ -642,6 +644,9 @@ class Bundle:
                 tier, sla = ("tier_min", "sla_bps_min") if name == "requirement" else ("tier", "sla_bps")
                 if facts[tier] > 3 or facts[sla] > ONE_BPS:
                     _refuse(f"{key}: no such tier or share")
+                papers = facts.get("papers")
+                if papers is not None and (not papers or papers != sorted(set(papers))):
+                    _refuse(f"{key}: papers are named in order, and left out where there is none")
         for key, facts in self.requirements.items():
             for names in (facts["accepted_classes"], facts["countries"], facts["control_countries"]):
                 if names is not None and names != sorted(set(names)):
@@ -1975,6 +1980,7 @@ RULES: dict[str, Callable[[Row, Row, Context], bool]] = {
     "country": lambda need, a, _: need["countries"] is None or a["attributes"]["country"] in need["countries"],
     "control": _keeps_control,
     "tier": lambda need, a, _: a["attributes"]["tier"] >= need["tier_min"],
+    "papers": lambda need, a, _: set(need.get("papers", ())) <= set(a["attributes"].get("papers", ())),
     "latency": _keeps_latency,
     "sla": lambda need, a, _: a["attributes"]["sla_bps"] >= need["sla_bps_min"],
     "standing": _keeps_standing,

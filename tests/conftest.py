@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 
 import pytest
 
@@ -75,5 +76,6 @@ def _let_tests_be_flushed() -> None:
             for statement in statements:
                 cursor.execute(statement)
             open_ledgers()
+            cursor.execute(import_module("marketplace.migrations.0041_walls_of_demand_first").PHASES)
 
     connection.ops.execute_sql_flush = execute_sql_flush  # type: ignore[method-assign]

@@ -29,7 +29,16 @@ from web3.types import BlockIdentifier
 from ledger.models import ChainContract
 from ledger.rails import abi
 from ledger.rails.embedded import EmbeddedChain, Mined
-from ledger.rails.errors import CallReverted, ChainUnreachable, ContractUnknown, LogsMissing, NodeNotReady
+from ledger.rails.errors import (
+    CallReverted,
+    ChainUnreachable,
+    ContractUnknown,
+    KeyOutOfGasMoney,
+    LogsMissing,
+    NodeNotReady,
+)
+
+NO_GAS_MONEY = "insufficient funds"  # said of the caller's account by every node; a contract's words come with data
 
 
 @dataclass(frozen=True)
@@ -169,11 +178,14 @@ class Chain:
         return {"maxFeePerGas": 2 * base + tip, "maxPriorityFeePerGas": tip}
 
     def estimate_gas(self, *, sender: str, to: str, data: bytes) -> int:
-        """Gas the call would need. Raises `CallReverted` with the contract's sentence."""
+        """Gas the call would need. Raises `CallReverted` with the contract's sentence, and `KeyOutOfGasMoney`."""
         try:
             return int(self.w3.eth.estimate_gas({"from": sender, "to": to, "data": encode_hex(data)}))
         except (ContractLogicError, Web3RPCError) as error:
-            raise CallReverted(_sentence_of(error), to=to) from None
+            sentence = _sentence_of(error)
+            if not isinstance(error, ContractLogicError) and NO_GAS_MONEY in sentence.lower():
+                raise KeyOutOfGasMoney(f"The account {sender} cannot pay for gas.", address=sender) from None
+            raise CallReverted(sentence, to=to) from None
 
     def broadcast(self, raws: Sequence[bytes], *, now: datetime) -> list[Sent]:
         """Hand in signed bytes, in order. Sending the same bytes again is harmless.

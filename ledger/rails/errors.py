@@ -14,6 +14,7 @@ LedgerError > RailsError                  code                     when
   +- CancelTooLate          cancel_too_late          the transaction to be cancelled has ended, or there is none
   +- SignerRefused          signer_refused           the key service gave no signature, or one for something else
   +- KeyLimitReached        key_limit_reached        a key would sign more within an hour than it may
+  +- KeyOutOfGasMoney       key_out_of_gas_money     the account of a key cannot pay for the gas of a call
   +- LogsMissing            logs_missing             the node's logs, receipts and headers do not fit together
   +- LogUnknown             log_unknown              a finalized log that the books cannot explain
   +- ChainRewound           chain_rewound            a block already booked is no longer on the chain
@@ -89,6 +90,10 @@ class SignerRefused(RailsError):
 
 class KeyLimitReached(RailsError):
     code = "key_limit_reached"
+
+
+class KeyOutOfGasMoney(RailsError):
+    code = "key_out_of_gas_money"
 
 
 class LogsMissing(RailsError):

@@ -33,6 +33,7 @@ from ledger.rails.errors import (
     InsideTransaction,
     IntentReused,
     KeyLimitReached,
+    KeyOutOfGasMoney,
     SenderBusy,
     SignerRefused,
 )
@@ -186,6 +187,11 @@ def _sign_batch(here: Chain, now: datetime) -> list[ChainIntent]:
             continue
         try:
             row.gas_limit = _gas_limit(here, row)
+        except KeyOutOfGasMoney as refusal:  # nothing is wrong with the call: it waits until somebody pays in
+            silent.add(row.role)
+            stuck.note(row, str(refusal), now)
+            touched.append(row)
+            continue
         except CallReverted as refusal:
             # A node's estimate sees only what is mined. While calls ahead of this one are under way (the approval
             # before the deposit), it and all behind it wait; else it ends here: nothing was sent, no nonce is used.

@@ -63,10 +63,16 @@ class SeatAuthentication(authentication.SessionAuthentication):
         if seat is None:
             raise AuthenticationFailed("This person has no seat in a party.")
         request._request.seat_party = seat.party  # type: ignore[attr-defined]
+        request._request.api_seat = seat  # type: ignore[attr-defined]
         return found
 
     def authenticate_header(self, request: Request) -> str:
         return 'Bearer realm="Grove Exchange"'
+
+
+def seat_of(request: Request) -> Seat | None:
+    """Return the seat of the person who asks, or None: a key belongs to a party and is nobody."""
+    return None if isinstance(request.user, Holder) else getattr(request._request, "api_seat", None)
 
 
 def party_of(request: Request) -> Party | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID
 
+from django.utils.dateparse import parse_datetime
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.fields import empty
@@ -14,6 +16,7 @@ from marketplace.api.errors import InvalidBody
 
 ID_SHAPE = re.compile(r"[a-z]{3}_[0-9a-f]{32}")
 DIGITS = re.compile(r"-?[0-9]{1,19}")
+MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 INT64 = range(-(2**63), 2**63)
 WHOLE = {"type": "string", "pattern": "^-?[0-9]{1,19}$"}
 
@@ -95,6 +98,40 @@ class FlagIn(serializers.Field):
         if not isinstance(data, bool):
             self.fail("bad_flag")
         return bool(data)
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
+@extend_schema_field({"type": "string", "format": "date-time"})
+class MomentIn(serializers.Field):
+    """A moment with its zone, as RFC 3339 writes it."""
+
+    default_error_messages = {"bad_time": "Write a moment with its zone, such as 2027-01-31T12:00:00Z."}
+
+    def to_internal_value(self, data: Any) -> datetime:
+        try:
+            moment = parse_datetime(data) if isinstance(data, str) and len(data) <= 40 else None
+            if moment is not None and moment.tzinfo is not None:
+                return moment.astimezone(UTC)
+        except (ValueError, OverflowError):  # well-formed, and on no calendar
+            pass
+        self.fail("bad_time")
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
+@extend_schema_field({"type": "string", "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$"})
+class MonthIn(serializers.Field):
+    """A calendar month such as 2027-01; read as its first day."""
+
+    default_error_messages = {"bad_month": "Write a month such as 2027-01."}
+
+    def to_internal_value(self, data: Any) -> date:
+        if not isinstance(data, str) or not MONTH.fullmatch(data) or data[:4] == "0000":
+            self.fail("bad_month")
+        return date(int(data[:4]), int(data[5:]), 1)
 
     def to_representation(self, value: Any) -> Any:
         return value

@@ -19,6 +19,8 @@ from django.db import connection, transaction
 from marketplace.api.errors import IdempotencyKeyBad, IdempotencyKeyMissing
 from marketplace.errors import IdempotencyMismatch, InFlight
 from marketplace.parties.models import Party, RememberedReply
+from marketplace.supply.envelopes import lock, unlock
+from marketplace.supply.party_keys import newest_version, party_key, private_digest
 
 KEPT = timedelta(days=7)
 KEY_SHAPE = re.compile(r"[!-~]{1,120}")
@@ -53,7 +55,7 @@ def once(
     """
     if not _lock(f"{party.pk}:{key}"):
         raise InFlight("The same key is being handled right now.", idempotency_key=key)
-    digest = hashlib.sha256(route.encode() + b"\n" + raw).digest()
+    digest = private_digest(party.pk, route.encode() + b"\n" + raw)
     known = RememberedReply.objects.filter(party=party, key=key).first()
     if known and known.remembered_at <= now - KEPT:
         known.delete()
@@ -61,14 +63,24 @@ def once(
     if known:
         if known.route != route or bytes(known.body_sha256) != digest:
             raise IdempotencyMismatch("This Idempotency-Key stands for another request.", idempotency_key=key)
-        return Reply(known.status, json.loads(known.reply["text"]), is_replayed=True)
+        return Reply(known.status, json.loads(_read(party, key, known.reply)), is_replayed=True)
     status, body = act()
-    # As text: jsonb would sort the names, and the replay should be the same bytes.
     RememberedReply.objects.create(
-        party=party, key=key, route=route, body_sha256=digest, status=status, reply={"text": json.dumps(body)},
+        party=party, key=key, route=route, body_sha256=digest, status=status, reply=_kept(party, key, body),
         remembered_at=now,
     )  # fmt: skip
     return Reply(status, body)
+
+
+def _kept(party: Party, key: str, body: dict[str, Any]) -> dict[str, Any]:
+    """The reply under the party's key: it repeats a bid that is sealed. As text, so that its replay is the same."""
+    version, text = newest_version(), json.dumps(body).encode()
+    return {"version": version, "locked": lock(party_key(party.pk, version), text, f"reply:{key}".encode()).hex()}
+
+
+def _read(party: Party, key: str, kept: dict[str, Any]) -> bytes:
+    own_key = party_key(party.pk, kept["version"])
+    return unlock(own_key, bytes.fromhex(kept["locked"]), f"reply:{key}".encode())
 
 
 @transaction.atomic

@@ -29,7 +29,7 @@ again.
 
 **Numbers.** Money and prices are whole micro-USD as strings, because 64 bits pass what many JSON readers keep; on input
 a string or an integer will do, a float is `number_format`. Times are UTC. Ids carry their kind: `dem_`, `bid_`, `awd_`,
-`lea_`, `win_`, `cls_`.
+`lea_`, `win_`, `cls_`, `adm_`, `sta_`, `lin_`, `nee_`.
 
 **Lists.** Oldest first by (created, id), so that new rows come after those you have; a statement is newest first.
 `limit` up to 200, `cursor` from `next_cursor`, and a `Link` header to the next page.
@@ -59,6 +59,7 @@ TAGS = {  # in data-path order
     "windows": "The spans of hourly slots that are cleared together, with their gate.",
     "planning": "Where workloads belong and what they cost, before any demand stands.",
     "demands": "What a buyer needs: post, fund, withdraw.",
+    "admissions": "Demand first: the waitlist of capacity per product and month, and what funded demand lets in.",
     "bids": "What a provider offers, sealed until the window closes.",
     "awards": "Who serves whom, in which slots, at which price.",
     "leases": "Running contracts with verdict, credit and slash case.",

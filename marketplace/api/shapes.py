@@ -93,6 +93,8 @@ class DemandOut(serializers.ModelSerializer):
     control_zone_code = serializers.CharField(source="control_zone_id", allow_null=True)
     vantage_code = serializers.CharField(source="vantage_id", allow_null=True)
     sla_code = serializers.CharField(source="sla_id")
+    data_class = serializers.CharField(source="data_class_id", allow_null=True)
+    required_controls = serializers.ListField(child=serializers.CharField())
     unit_hours = serializers.IntegerField()
     reason = serializers.SerializerMethodField()
 
@@ -102,7 +104,8 @@ class DemandOut(serializers.ModelSerializer):
             "id", "window", "reference", "state", "kind", "accepted_classes", "quantity_units", "start_slot",
             "end_slot", "unit_hours", "price_limit_micros", "hold_micros", "sla_code", "zone_code",
             "control_zone_code", "tier_min", "vantage_code", "latency_ms_max", "minimum_units", "is_one_site", "choice",
-            "posted_at", "funded_at", "reason",
+            "data_class", "purpose", "required_controls", "accepts_interruptible", "purchase_order",
+            "posted_at", "funded_at", "funding_kind", "reason",
         )  # fmt: skip
 
     @extend_schema_field(ReasonOut(allow_null=True))
@@ -125,8 +128,8 @@ class BidOut(serializers.ModelSerializer):
     id = IdOut("bid", source="pk")
     window = IdOut("win", source="window_id")
     node_class = IdOut("cls", source="node_class_id")
-    price_ask_micros = Micros()
-    sla_code = serializers.CharField(source="sla_id")
+    price_ask_micros = Micros(allow_null=True)
+    sla_code = serializers.CharField(source="sla_id", allow_null=True)
     reason = serializers.SerializerMethodField()
 
     class Meta:

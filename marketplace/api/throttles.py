@@ -13,6 +13,7 @@ from django.conf import settings
 from django.core.cache import cache
 from rest_framework.request import Request
 
+from marketplace.doors import address_of
 from marketplace.parties.models import Party
 
 WINDOW_SECONDS = 60
@@ -50,12 +51,3 @@ def count_request(request: Request, party: Party | None, now: datetime) -> Rate:
     except ValueError:  # evicted between the two calls
         used = 1
     return Rate(policy, limit, max(0, limit - used), WINDOW_SECONDS - second, used > limit)
-
-
-def address_of(request: Request) -> str:
-    """Return the address that asks: behind a proxy of ours the last one it added, else the socket's."""
-    if settings.SECURE_PROXY_SSL_HEADER:
-        added = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")[-1].strip()
-        if added:
-            return added[:64]
-    return str(request.META.get("REMOTE_ADDR", ""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import path, re_path
 
 from marketplace.api import docs
-from marketplace.api.v1 import catalogue, clearing, demand, escrow, planning, supply
+from marketplace.api.v1 import admissions, catalogue, clearing, commitments, demand, escrow, planning, supply
 from marketplace.api.views import NoSuchAddress
 
 urlpatterns = [
@@ -17,7 +17,17 @@ urlpatterns = [
     path("v1/demands", demand.DemandList.as_view()),
     path("v1/demands/<str:demand>", demand.DemandDetail.as_view()),
     path("v1/demands/<str:demand>/funding", demand.DemandFunding.as_view()),
+    path("v1/demands/<str:demand>/approvals", demand.DemandApprovals.as_view()),
     path("v1/demands/<str:demand>/withdrawal", demand.DemandWithdrawal.as_view()),
+    path("v1/bilateral-windows", commitments.BilateralList.as_view()),
+    path("v1/standing-demands", commitments.StandingList.as_view()),
+    path("v1/standing-demands/<str:standing>/price", commitments.StandingPrice.as_view()),
+    path("v1/standing-demands/<str:standing>/withdrawal", commitments.StandingWithdrawal.as_view()),
+    path("v1/funding-lines", commitments.FundingLineList.as_view()),
+    path("v1/needs", commitments.NeedList.as_view()),
+    path("v1/admissions", admissions.AdmissionList.as_view()),
+    path("v1/admissions/<str:admission>/entry", admissions.AdmissionEntry.as_view()),
+    path("v1/admissions/<str:admission>/withdrawal", admissions.AdmissionWithdrawal.as_view()),
     path("v1/bids", supply.BidList.as_view()),
     path("v1/bids/<str:bid>", supply.BidDetail.as_view()),
     path("v1/bids/<str:bid>/withdrawal", supply.BidWithdrawal.as_view()),

@@ -113,6 +113,7 @@ class ActView(ApiView):
 
     body: ClassVar[type[Body]] = NoBody
     may_rehearse: ClassVar[bool] = False
+    body_may_be_empty: ClassVar[bool] = False
 
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
         """Call the one service, and return status and body of the answer."""
@@ -126,7 +127,7 @@ class ActView(ApiView):
         is_rehearsal = choice(query, "dry_run", ("true", "false")) == "true"
         key = require_key(request.META.get("HTTP_IDEMPOTENCY_KEY"))
         raw = read_raw(request)
-        given = parse_object(raw, may_be_empty=self.body is NoBody)
+        given = parse_object(raw, may_be_empty=self.body is NoBody or self.body_may_be_empty)
 
         def act() -> tuple[int, dict[str, Any]]:
             return self.act(request, self.body(data=given).read(), **ids)
@@ -165,6 +166,11 @@ def key_of(text: str, prefix: str) -> UUID:
     if not found or not text.startswith(f"{prefix}_"):
         raise not_found()
     return UUID(found[1])
+
+
+def key_of_party(request: Any) -> UUID | None:
+    """Return the id of who asks, or None where nobody is named."""
+    return request.party.pk if request.party is not None else None
 
 
 def found(thing: Any) -> Any:

@@ -123,6 +123,9 @@ class Window(models.Model):
     bidding_closes_at = models.DateTimeField()
     gate_unit_hours = models.BigIntegerField(help_text="funded demand that opens bidding")
     gate_parties = models.PositiveIntegerField(default=3, help_text="distinct funded buyers that open bidding")
+    cover_ppm = models.PositiveBigIntegerField(
+        default=2_000_000, help_text="capacity let in for each funded unit-hour of this window, in parts per million"
+    )
     concentration_ppm = models.PositiveIntegerField(
         null=True, blank=True, default=300_000,
         help_text="the most of what trades in a product that one parent may sell, in parts per million",
@@ -146,6 +149,9 @@ class Window(models.Model):
             ),
             models.CheckConstraint(
                 name="window_gate_asks_for_something", condition=Q(gate_unit_hours__gte=1) & Q(gate_parties__gte=1)
+            ),
+            models.CheckConstraint(
+                name="window_cover_is_a_ratio", condition=Q(cover_ppm__gte=1) & Q(cover_ppm__lte=10**9)
             ),
             models.CheckConstraint(
                 name="window_cap_is_a_share",

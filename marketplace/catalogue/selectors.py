@@ -35,6 +35,23 @@ def windows_in(states: tuple[str, ...]) -> QuerySet[Window]:
     return Window.objects.filter(state__in=states).order_by("demand_closes_at", "number")
 
 
+def visible_to(windows: QuerySet[Window], party_id: UUID | None) -> QuerySet[Window]:
+    """Narrow windows to those a party may know of: every market window, and those between two that it is one of."""
+    between = Q(pair__buyer=party_id) | Q(pair__provider=party_id) if party_id else Q(pk=None)
+    return windows.filter(Q(kind="market") | between)
+
+
+def windows_between(party_id: UUID) -> QuerySet[Window]:
+    """Return the bilateral windows that a party is one of, newest first."""
+    between = Window.objects.filter(kind="bilateral").filter(Q(pair__buyer=party_id) | Q(pair__provider=party_id))
+    return between.select_related("pair__buyer", "pair__provider").order_by("-number")
+
+
+def find_visible_window(window_id: UUID, party_id: UUID | None) -> Window | None:
+    """Return the window if the party may know of it, or None."""
+    return visible_to(Window.objects.filter(pk=window_id), party_id).first()
+
+
 def find_window(window_id: UUID) -> Window | None:
     """Return the window or None."""
     return Window.objects.filter(pk=window_id).first()

@@ -17,6 +17,7 @@ from marketplace.governance.services import record
 
 GATE_MAX = 2**31
 CONCENTRATION_PPM = 300_000
+COVER_PPM, COVER_PPM_MAX = 2_000_000, 10**9  # twice the funded demand is let in, so that providers compete
 # What may follow what. The database holds the same table in a trigger, for whoever does not come through here.
 NEXT_STATES = {
     "COLLECTING": ("BIDDING", "FAILED"),
@@ -43,12 +44,14 @@ def open_window(
     kind: str = "market",
     concentration_ppm: int | None = CONCENTRATION_PPM,
     foundation_budget_micros: int | None = None,
+    cover_ppm: int = COVER_PPM,
     salt: str = "",
     now: datetime,
 ) -> Window:
     """Open a window in COLLECTING, or return it when one of this name stands on the same terms.
 
-    `gate_unit_hours` and `gate_parties` are what funded demand must reach before any bid is let in. Of what trades in a
+    `gate_unit_hours` and `gate_parties` are what funded demand must reach before any bid is let in, and `cover_ppm` is
+    how much capacity each funded unit-hour lets in, in parts per million. Of what trades in a
     product one parent may sell at most `concentration_ppm`, and the Foundation's own demand may cost at most
     `foundation_budget_micros` at its limits; None: no such rule.
     `salt` makes the pseudonyms of the public bundle; empty means fresh ones.
@@ -60,6 +63,7 @@ def open_window(
         "slots": slots, "starts_at": starts_at, "demand_closes_at": demand_closes_at, "no_cancel_from": no_cancel_from,
         "bidding_closes_at": bidding_closes_at, "gate_unit_hours": gate_unit_hours, "gate_parties": gate_parties,
         "kind": kind, "concentration_ppm": concentration_ppm, "foundation_budget_micros": foundation_budget_micros,
+        "cover_ppm": cover_ppm,
     }  # fmt: skip
     standing = Window.objects.filter(name=name).first()
     if standing:
@@ -75,6 +79,8 @@ def open_window(
     if not (1 <= gate_unit_hours < GATE_MAX and 1 <= gate_parties < GATE_MAX):
         raise BadInput("A gate asks for at least one unit-hour and one party.", field="gate_unit_hours")
     _check_rules(concentration_ppm, foundation_budget_micros)
+    if not 1 <= require_whole(cover_ppm, field="cover_ppm") <= COVER_PPM_MAX:
+        raise BadInput("A cover ratio is 1 to 1,000,000,000 parts per million.", field="cover_ppm")
     window_id = uuid7(now)
     number = (Window.objects.aggregate(top=Max("number"))["top"] or 0) + 1
     window = Window.objects.create(

@@ -5,16 +5,18 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass
+from uuid import UUID
 
 from django.db.models import QuerySet
 
 from marketplace.catalogue.models import Window, Zone
 from marketplace.catalogue.services import zone_countries
+from marketplace.clearing.papers import Papers
 from marketplace.demand.models import Demand
 from marketplace.supply.models import Bid, SiteLatency
 from pricing.book import PRICE_MAX_MICROS, Book, adjusted_ask_micros, make_book
 from pricing.lines import STANDINGS, Attributes, BidLine, DemandLine, Requirement, Rules
-from pricing.penalties import quality_bps
+from pricing.penalties import PROBATION_TIER_MAX, quality_bps
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,7 @@ class Lines:
 
     demands: dict[str, Demand]
     bids: dict[str, Bid]
+    frozen: frozenset[UUID] = frozenset()  # bids that an incident keeps out
 
 
 class Pseudonyms:
@@ -45,12 +48,12 @@ def build_book(*, window: Window) -> tuple[Book, Lines]:
 def funded_demands(window: Window) -> list[Demand]:
     """The funded demand of a window in the order of acceptance."""
     rows = Demand.objects.filter(window=window, state="funded").order_by("accepted_rank")
-    return list(rows.select_related("party__parent", "zone", "control_zone", "sla"))
+    return list(rows.select_related("party__parent", "zone", "control_zone", "sla", "data_class"))
 
 
 def _with_attributes(bids: QuerySet[Bid]) -> list[Bid]:
-    rows = bids.select_related("party__parent", "node_class__site", "node_class__standing", "sla")
-    return list(rows.order_by("accepted_rank"))
+    rows = bids.select_related("party__parent", "node_class__site__party", "node_class__standing", "sla")
+    return list(rows.prefetch_related("node_class__calendar_rules").order_by("accepted_rank"))
 
 
 def cleared_bids(window: Window) -> list[Bid]:
@@ -65,12 +68,14 @@ def make_window_book(
     """The book of these lines. With `like`, the window that the bids come from: their slots are stretched to ours."""
     name = Pseudonyms(bytes(window.pseudonym_salt))
     zones = ZoneLists(window)
+    demands, papers = list(demands), Papers(window, demands, bids := list(bids), name.of)
     lines = Lines(
         demands={name.of("demand", d.party.slug, d.reference): d for d in demands},
-        bids={name.of("bid", b.party.slug, b.reference): b for b in bids},
+        bids={name.of("bid", b.party.slug, b.reference): b for b in bids if not papers.is_frozen(b)},
+        frozen=frozenset(b.pk for b in bids if papers.is_frozen(b)),
     )
     slots_before = (like or window).slots
-    bid_lines = [_bid_line(key, row, name, slots=window.slots, slots_before=slots_before)
+    bid_lines = [_bid_line(key, row, name, papers, slots=window.slots, slots_before=slots_before)
                  for key, row in lines.bids.items()]  # fmt: skip
     for line in bid_lines:
         # An ask that a poor quality score lifts above every price could win nothing, and one such line would make the
@@ -79,7 +84,7 @@ def make_window_book(
             del lines.bids[line.id]
     book = make_book(
         slots=window.slots,
-        demands=[_demand_line(key, row, name, zones) for key, row in lines.demands.items()],
+        demands=[_demand_line(key, row, name, zones, papers) for key, row in lines.demands.items()],
         bids=[line for line in bid_lines if line.id in lines.bids],
         latency_ms={
             (row.vantage_id, name.of("site", row.site.code)): row.rtt_ms_p95
@@ -91,7 +96,7 @@ def make_window_book(
     return book, lines
 
 
-def _demand_line(key: str, row: Demand, name: Pseudonyms, zones: ZoneLists) -> DemandLine:
+def _demand_line(key: str, row: Demand, name: Pseudonyms, zones: ZoneLists, papers: Papers) -> DemandLine:
     return DemandLine(
         id=key, parent=name.of("owner", row.party.owner_key), kind=row.kind, quantity_units=row.quantity_units,
         start_slot=row.start_slot, end_slot=row.end_slot, price_limit_micros=row.price_limit_micros,
@@ -101,12 +106,19 @@ def _demand_line(key: str, row: Demand, name: Pseudonyms, zones: ZoneLists) -> D
         requirement=Requirement(
             accepted_classes=tuple(row.accepted_classes), countries=zones.of(row.zone),
             control_countries=zones.of(row.control_zone), tier_min=row.tier_min, vantage=row.vantage_id,
-            latency_ms_max=row.latency_ms_max, sla_bps_min=row.sla.availability_bps,
+            latency_ms_max=row.latency_ms_max, sla_bps_min=row.sla.availability_bps, papers=papers.asked_by(row),
         ),
     )  # fmt: skip
 
 
-def _bid_line(key: str, row: Bid, name: Pseudonyms, *, slots: int, slots_before: int) -> BidLine:
+def served_tier(standing: str, tier: int) -> int:
+    """The tier that a class may serve: T1 at most while on probation, whatever it is attested for."""
+    return min(tier, PROBATION_TIER_MAX) if standing == "PROBATION" else tier
+
+
+def _bid_line(
+    key: str, row: Bid, name: Pseudonyms, papers: Papers, *, slots: int, slots_before: int
+) -> BidLine:  # fmt: skip
     node_class, standing = row.node_class, row.node_class.standing
     return BidLine(
         id=key, parent=name.of("owner", row.party.owner_key), quantity_units=row.quantity_units,
@@ -115,8 +127,9 @@ def _bid_line(key: str, row: Bid, name: Pseudonyms, *, slots: int, slots_before:
         quality_bps=quality_bps(standing.good_hours, standing.bad_hours), accepted_rank=row.accepted_rank,
         attributes=Attributes(
             resource_class=node_class.resource_class_id, country=node_class.site.country,
-            parent_country=row.party.parent_country, operator_country=node_class.site.operator_country,
-            keys_country=node_class.site.keys_country, tier=node_class.tier,
+            parent_country=row.party.ultimate_country, operator_country=node_class.site.operator_country,
+            keys_country=node_class.site.keys_country, tier=served_tier(standing.state, papers.tier_of(row)),
+            papers=papers.held_by(row),
             site=name.of("site", node_class.site.code), sla_bps=row.sla.availability_bps,
             # A class on its way out of the market serves nobody, and is no reason to refuse the book.
             standing=standing.state if standing.state in STANDINGS else "SUSPENDED",

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connection, transaction
+from django.db.models import F, Sum
 
 from ledger.ids import uuid7
 from ledger.rails import sender
@@ -27,15 +28,20 @@ from marketplace.clearing.models import (
 )
 from marketplace.demand.models import Demand
 from marketplace.governance.services import record
-from marketplace.supply.models import Bid
+from marketplace.notices.services import tell_parties
+from marketplace.parties.models import Party
+from marketplace.supply.models import Bid, NodeClass
 from pricing.allocation import Cap
 from pricing.backups import find_backups
 from pricing.bundle import bundle_hash
 from pricing.clearing import RULE_VERSION, Outcome
 from pricing.components import compliance_premium
+from pricing.penalties import probation_units
 
 ONE_PPM = 1_000_000
 HHI_SCALE = 10_000  # a single seller
+TOP = 3  # shares of the largest one, two and three parents
+CAP_WORDS = {"cap_bound": "the cap on one parent bound.", "cap_not_applicable": "too few parents for a cap."}
 Product = tuple[str, str, int]  # resource class, home zone, tier
 
 
@@ -50,13 +56,14 @@ def publish(*, window: Window, outcome: Outcome, files: dict[str, bytes], lines:
         id=uuid7(now), window=locked, rule_version=str(RULE_VERSION), bundle_hash=bundle_hash(files),
         welfare_micros=outcome.welfare_micros, bound_micros=outcome.bound_micros, gap_micros=outcome.gap_micros,
         demand_lines=len(book.demands), bid_lines=len(book.bids), cleared_at=now, **_market_power(outcome),
-        **_premium(outcome),
+        **_premium(outcome), use=list(_use(locked, outcome)),
     )  # fmt: skip
     BundleFile.objects.bulk_create(BundleFile(clearing=clearing, name=n, body=b) for n, b in sorted(files.items()))
     _write_awards(clearing, outcome, lines, now)
     _write_prices(clearing, outcome)
     _write_reasons(clearing, outcome, lines)
     _mark_lines(clearing, lines, now)
+    _alert_bound_caps(clearing, now)
     ClearingAttempt.objects.filter(window=locked, outcome="running").update(outcome="published", ended_at=now)
     sender.submit(
         key=f"bundle:{locked.number}", role="anchor", contract="anchor", function="bundle",
@@ -90,7 +97,7 @@ def _is_at(cap: Cap, unit_hours: int) -> bool:
 
 
 def _concentration(outcome: Outcome) -> Iterator[dict[str, Any]]:
-    """Per traded product: unit-hours, parents, HHI (10,000 is one seller), the largest share, and the cap if any."""
+    """Per traded product: unit-hours, parents, HHI (10,000 is one seller), the largest shares, and the cap if any."""
     book, columns = outcome.book, outcome.award_columns
     sold: dict[Product, Counter[int]] = defaultdict(Counter)
     for bid, start, end, units in zip(
@@ -102,15 +109,40 @@ def _concentration(outcome: Outcome) -> Iterator[dict[str, Any]]:
     not_applicable = set(outcome.allocation.caps_not_applicable)
     caps = {product: [cap for cap in outcome.allocation.caps if cap.product == product] for product in sold}
     for product, by_parent in sorted(sold.items()):
-        total = sum(by_parent.values())
+        total, largest = sum(by_parent.values()), sorted(by_parent.values(), reverse=True)
         yield {
             "product": list(product), "unit_hours": total, "parents": len(by_parent),
             "hhi": sum(hours * hours for hours in by_parent.values()) * HHI_SCALE // (total * total),
             "top_share_ppm": max(by_parent.values()) * ONE_PPM // total,
+            "top_shares_ppm": [sum(largest[: k + 1]) * ONE_PPM // total for k in range(TOP)],
             "cap_unit_hours": caps[product][0].units_max if caps[product] else None,
             "capped_parents": sum(_is_at(cap, by_parent[cap.parent]) for cap in caps[product]),
             "is_cap_applicable": product not in not_applicable,
         }  # fmt: skip
+
+
+def _use(window: Window, outcome: Outcome) -> Iterator[dict[str, Any]]:
+    """Per resource class: unit-hours sold, offered, and proven: what its classes may sell by their standing now.
+
+    A class that lost its standing after it had bid counts with what it offered, so nothing is sold twice over.
+    """
+    book, columns = outcome.book, outcome.award_columns
+    sold: Counter[str] = Counter()
+    offered: Counter[str] = Counter()
+    for bid, start, end, units in zip(
+        columns.bid.tolist(), columns.start.tolist(), columns.end.tolist(), columns.units.tolist(), strict=True
+    ):
+        sold[book.attributes[book.bids.attributes[bid]].resource_class] += units * (end - start)
+    proven: Counter[str] = Counter()
+    bids = {row["node_class"]: int(row["hours"]) for row in
+            Bid.objects.filter(window=window, state="opened").order_by().values("node_class")
+            .annotate(hours=Sum(F("quantity_units") * (F("end_slot") - F("start_slot"))))}  # fmt: skip
+    for row in NodeClass.objects.select_related("standing"):
+        allowed = {"PROVEN": row.units, "PROBATION": probation_units(row.units)}.get(row.standing.state, 0)
+        offered[row.resource_class_id] += bids.get(row.pk, 0)
+        proven[row.resource_class_id] += max(allowed * window.slots, bids.get(row.pk, 0))
+    for code in sorted(code for code, hours in proven.items() if hours):
+        yield {"resource_class": code, "sold": sold[code], "offered": offered[code], "proven": proven[code]}
 
 
 def _premium(outcome: Outcome) -> dict[str, int]:
@@ -121,6 +153,23 @@ def _premium(outcome: Outcome) -> dict[str, int]:
         "premium_ppm": found.premium_ppm, "premium_low_ppm": found.low_ppm, "premium_high_ppm": found.high_ppm,
         "premium_unit_hours": found.unit_hours,
     }  # fmt: skip
+
+
+def _alert_bound_caps(clearing: Clearing, now: datetime) -> None:
+    """Tell the Foundation and the trail of each product whose cap bound, or that has too few parents for one."""
+    told = [
+        (row, "cap_bound" if row["capped_parents"] else "cap_not_applicable")
+        for row in clearing.concentration if row["capped_parents"] or not row["is_cap_applicable"]
+    ]  # fmt: skip
+    foundation = list(Party.objects.filter(kind="foundation").values_list("pk", flat=True))
+    for row, code in told:
+        name = "/".join(str(part) for part in row["product"])
+        sentence = f"{clearing.window.name}, {name}: {CAP_WORDS[code]} HHI {row['hhi']}, largest share " \
+                   f"{row['top_share_ppm'] / 10_000:.1f} %."  # fmt: skip
+        tell_parties(parties=foundation, about=f"window:{clearing.window.number}:{name}", code=code,
+                     sentence=sentence, now=now)  # fmt: skip
+        record(actor="market", action=code, subject=clearing.window.name, reason=sentence, now=now,
+               product=row["product"], hhi=row["hhi"], top_shares_ppm=row["top_shares_ppm"])  # fmt: skip
 
 
 # -- awards, prices, reasons -------------------------------------------------------------------------------------------
@@ -177,7 +226,7 @@ def _write_reasons(clearing: Clearing, outcome: Outcome, lines: Lines) -> None:
         )
         for line in outcome.reasons
     ]  # fmt: skip
-    turned_away = {"unfunded": "not_funded", "withdrawn": "withdrawn"}
+    turned_away = {"unfunded": "not_funded", "refused": "not_funded", "withdrawn": "withdrawn"}
     rows += [
         LineReason(
             clearing=clearing, side="demand", code=turned_away[row.state], demand=row,
@@ -195,7 +244,8 @@ def _write_reasons(clearing: Clearing, outcome: Outcome, lines: Lines) -> None:
     left_out = Bid.objects.filter(window=clearing.window, state="opened")
     rows += [
         LineReason(
-            clearing=clearing, side="bid", code="not_eligible", detail={"rule": "quality"}, bid=row,
+            clearing=clearing, side="bid", code="not_eligible", bid=row,
+            detail={"rule": "frozen" if row.pk in lines.frozen else "quality"},
             unfilled_unit_hours=row.unit_hours,
         )
         for row in left_out.exclude(pk__in=[bid.pk for bid in lines.bids.values()])

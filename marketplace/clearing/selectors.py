@@ -220,8 +220,14 @@ def parties_per_side(clearing: Clearing) -> dict[str, tuple[int, int]]:
     return {code: (len(buyers[code]), len(providers[code])) for code in {*buyers, *providers}}
 
 
-def sold_and_offered(clearing: Clearing) -> list[tuple[str, int, int]]:
-    """Return (resource class, sold, offered) unit-hours of the window, the largest offer first."""
+def sold_and_proven(clearing: Clearing) -> list[tuple[str, int, int]]:
+    """Return (resource class, sold, proven and available) unit-hours of the window, the largest class first.
+
+    Of a clearing from before proven hours were kept: offered ones instead.
+    """
+    if clearing.use:
+        kept = ((row["resource_class"], row["sold"], row["proven"]) for row in clearing.use)
+        return sorted(kept, key=lambda r: (-r[2], r[0]))
     bids = Bid.objects.filter(window_id=clearing.window_id).exclude(state__in=("sealed", "withdrawn"))
     offered = dict(bids.order_by().values_list("node_class__resource_class").annotate(hours=Sum(BID_HOURS)))
     sold = dict(clearing.awards.order_by().values_list("bid__node_class__resource_class").annotate(h=Sum(AWARD_HOURS)))

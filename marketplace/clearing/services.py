@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import connection, transaction
 
@@ -22,12 +22,22 @@ from marketplace.clearing import warm
 from marketplace.clearing.books import Pseudonyms, build_book
 from marketplace.clearing.models import ATTEMPTS_MAX, Clearing, ClearingAttempt
 from marketplace.clearing.publication import publish
+from marketplace.demand.gates import gate_of
 from marketplace.demand.models import Demand
 from marketplace.demand.services import freeze_demand, funded_figures, release_holds
-from marketplace.errors import CertificateRefused, WindowClosed
+from marketplace.errors import CertificateRefused, SealBroken, SealKeyLost, WindowClosed
 from marketplace.governance.services import record
 from marketplace.notices.services import report_progress, tell_parties
+from marketplace.supply.holders import (
+    can_still_open,
+    end_window_key,
+    ensure_window_key,
+    release_demo_shares,
+    released_shares,
+)
 from marketplace.supply.models import Bid
+from marketplace.supply.sealing import open_bids
+from marketplace.supply.seals import THRESHOLD
 from pricing.bundle import bundle_hash, public_bundle
 from pricing.clearing import clear
 from pricing.verify import verify_bundle
@@ -36,6 +46,7 @@ logger = logging.getLogger(__name__)
 
 WINDOW_LOCK = 31_338  # first half of the advisory lock of one window's clearing; the second is the window's number
 JOB = "clear_window"
+KEY_WAIT = timedelta(hours=24)  # for shares of the key after bidding is over
 PHASES = ("reading the book", "finding prices", "checking the certificate", "publishing")
 Tell = Callable[[int], None]  # told the number of phases that are done
 
@@ -50,24 +61,62 @@ def judge_gate(*, window: Window, now: datetime) -> str:
     if locked.state != "COLLECTING" or now < locked.demand_closes_at:
         return locked.state
     figures = funded_figures(window=locked)
-    met = figures["funded_unit_hours"] >= locked.gate_unit_hours and figures["funded_parties"] >= locked.gate_parties
+    missing = {figure.name: figure.missing for figure in gate_of(locked) if figure.missing}
     facts = {"gate_unit_hours": locked.gate_unit_hours, "gate_parties": locked.gate_parties, **figures}
-    if met:
-        freeze_demand(window=locked, now=now)
-        return move_window(
-            window=locked, to_state="BIDDING", reason="funded demand passed the gate", now=now, **facts
-        ).state
-    return _fail(locked, code="gate_not_met", reason="funded demand missed the gate", now=now, **facts)
+    if missing:
+        return _fail(
+            locked, code="gate_not_met", reason="funded demand missed the gate", now=now, missing=missing, **facts
+        )
+    ensure_window_key(window=locked, now=now)
+    freeze_demand(window=locked, now=now)
+    return move_window(
+        window=locked, to_state="BIDDING", reason="funded demand passed the gate", now=now, **facts
+    ).state
+
+
+def close_bidding(*, window: Window, now: datetime) -> str:
+    """Open the sealed bids once bidding is over and two keyholders have released the key; returns the state afterwards.
+
+    Without their shares the window waits, with bidding over, for `KEY_WAIT` and at most until delivery would start.
+    Then, at once when too many shares are lost, or when a sealed bid is broken, the window fails and its holds are
+    released.
+    """
+    if window.state == "BIDDING":
+        release_demo_shares(window=window, now=now)
+    try:
+        return _open_and_move(window, now)
+    except (SealKeyLost, SealBroken) as broken:
+        return _fail_sealed(window, broken.code, str(broken), now)
 
 
 @transaction.atomic
-def close_bidding(*, window: Window, now: datetime) -> str:
-    """Open the sealed bids once bidding is over; returns the state afterwards."""
+def _open_and_move(window: Window, now: datetime) -> str:
     locked = Window.objects.select_for_update().get(pk=window.pk)
-    if locked.state != "BIDDING" or now < locked.bidding_closes_at:
+    if locked.state != "BIDDING":
         return locked.state
-    opened = Bid.objects.filter(window=locked, state="sealed").update(state="opened")
-    return move_window(window=locked, to_state="CLEARING", reason="bidding closed", now=now, bids=opened).state
+    if not can_still_open(locked):
+        raise SealKeyLost("Too few shares of the window's key are left.", window=locked.name)
+    if now < locked.bidding_closes_at:
+        return locked.state
+    bids = Bid.objects.filter(window=locked, state="sealed").count()
+    if bids and released_shares(locked) < THRESHOLD:
+        if now >= min(locked.bidding_closes_at + KEY_WAIT, locked.starts_at):
+            raise SealKeyLost("The keyholders have not released the window's key in time.", window=locked.name)
+        return locked.state
+    state = move_window(window=locked, to_state="CLEARING", reason="bidding closed", now=now, bids=bids).state
+    point("supply.open_bids.before")
+    open_bids(window=locked, now=now)
+    return state
+
+
+@transaction.atomic
+def _fail_sealed(window: Window, code: str, sentence: str, now: datetime) -> str:
+    """Fail a window that cannot be opened. Its bids stay sealed for ever: what is left of the key is erased."""
+    locked = Window.objects.select_for_update().get(pk=window.pk)
+    if locked.state != "BIDDING":
+        return locked.state
+    end_window_key(window=locked, ended_by="failed", now=now)
+    return _fail(locked, code=code, reason="its sealed bids cannot be opened", now=now, refusal=sentence)
 
 
 def clear_window(*, window: Window, now: datetime, is_cold: bool = False, tell: Tell = lambda done: None) -> Clearing:
@@ -202,7 +251,7 @@ def _fail(window: Window, *, code: str, reason: str, now: datetime, **facts: obj
     """Move a locked window to FAILED: release every hold, close its bids, tell the parties; one transaction."""
     buyers = set(Demand.objects.filter(window=window, state="funded").values_list("party_id", flat=True))
     bids = Bid.objects.filter(window=window, state="opened")
-    sellers = set(bids.values_list("party_id", flat=True))
+    sellers = set(Bid.objects.filter(window=window, state__in=("sealed", "opened")).values_list("party_id", flat=True))
     released = release_holds(window=window, now=now)
     bids.update(state="lost")
     about = f"window:{window.number}:failed"
@@ -210,6 +259,7 @@ def _fail(window: Window, *, code: str, reason: str, now: datetime, **facts: obj
                        (sellers, "Your bids in it bind you no more")):  # fmt: skip
         tell_parties(parties=told, about=about, code=code, sentence=f"{window.name} failed: {reason}. {what}.", now=now)
     moved = move_window(window=window, to_state="FAILED", reason=reason, now=now, code=code, released=released, **facts)
+    point("clearing.fail.before_commit")
     window.state = moved.state
     return moved.state
 

@@ -17,7 +17,8 @@ from ledger import models as books
 from marketplace import clock
 from marketplace import models as m
 from marketplace.console import books as money
-from marketplace.console import views
+from marketplace.console import compliance as papers
+from marketplace.console import keyholders, maker, phases, views
 from marketplace.console.reads import (
     certificate_of_last_clearing,
     control_room,
@@ -25,7 +26,7 @@ from marketplace.console.reads import (
     revenue,
     slash_queue,
 )
-from marketplace.console.tables import Table, Trail, hexed, table_of
+from marketplace.console.tables import Table, Told, Trail, hexed, table_of
 
 
 class Console(UnfoldAdminSite):
@@ -39,14 +40,19 @@ class Console(UnfoldAdminSite):
         urls = [url for url in super().get_urls() if getattr(url, "name", "") != "view_on_site"]
         own = [
             path("opened-bids/", self.admin_view(views.opened), name="opened_bids"),
+            path("keyholders/", self.admin_view(keyholders.keyholders), name="keyholders"),
+            path("market-maker/", self.admin_view(maker.maker), name="maker"),
             path("books/", self.admin_view(money.books), name="books"),
             path("books/<slug:what>/", self.admin_view(money.books_file), name="books_file"),
             path("parked-jobs/", self.admin_view(money.parked_jobs), name="parked_jobs"),
             path("certificate/", self.admin_view(views.certificate), name="certificate"),
+            path("phases/", self.admin_view(phases.phases), name="phases"),
+            path("funding-lines/", self.admin_view(phases.funding_lines), name="funding_lines"),
             path("preview/", self.admin_view(views.preview), name="preview"),
             path("transactions/", self.admin_view(views.transactions), name="transactions"),
             path("transactions/<uuid:pk>/cancel/", self.admin_view(views.cancel), name="cancel_transaction"),
             path("acts/<slug:name>/", self.admin_view(views.act), name="act"),
+            *compliance_urls(self.admin_view),
         ]
         return own + urls
 
@@ -69,6 +75,21 @@ class Console(UnfoldAdminSite):
         if request.user.is_authenticated:
             raise PermissionDenied("The console is for seats of the Foundation.")
         return redirect_to_login(request.GET.get("next") or reverse("admin:index"), resolve_url(settings.LOGIN_URL))
+
+
+def compliance_urls(guarded: Any) -> list[Any]:
+    """The addresses of evidence, incidents, zone lists and the exported trail."""
+    return [
+        path("evidence/", guarded(papers.evidence), name="evidence"),
+        path("evidence/<uuid:pk>/document/", guarded(papers.document), name="evidence_document"),
+        path("evidence/<uuid:pk>/review/", guarded(papers.review), name="evidence_review"),
+        path("incidents/", guarded(papers.incidents), name="incidents"),
+        path("incidents/new/", guarded(papers.incident_new), name="incident_new"),
+        path("incidents/<uuid:pk>/", guarded(papers.incident_act), name="incident_act"),
+        path("zone-lists/", guarded(papers.zone_lists), name="zone_lists"),
+        path("zone-lists/change/", guarded(papers.zone_change), name="zone_change"),
+        path("audit-file/", guarded(papers.audit_file), name="audit_file"),
+    ]
 
 
 console = Console(name="admin")
@@ -100,13 +121,37 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, Any, type[Table]], ...]], ...] = 
         ("SLA presets", "verified", m.SlaPreset, table_of(m.SlaPreset, show=("code", "availability_bps"))),
         ("Vantages", "cell_tower", m.Vantage, table_of(m.Vantage, show=("code", "city", "country"))),
     )),
+    ("Compliance", (
+        ("Controls", "rule", m.Control, table_of(
+            m.Control, show=("code", "name", "kind", "asks", "source"), filters=("kind",), search=("code", "name"))),
+        ("Data classes", "category", m.DataClass, table_of(
+            m.DataClass, show=("code", "name", "tier_min", "agreement", "zone", "is_refused", "source"),
+            list_select_related=("agreement", "zone"))),
+        ("Limits of kinds", "vertical_align_top", m.KindLimit, table_of(
+            m.KindLimit, show=("kind", "tier_max", "reason"))),
+        ("Documents", "description", m.Evidence, table_of(
+            m.Evidence, show=("control", "party", "site", "issuer", "valid_until", "submitted_at"),
+            filters=("control",), search=("party__name",), list_select_related=("control", "party", "site"))),
+        ("Agreements", "contract_edit", m.Agreement, table_of(
+            m.Agreement, show=("control", "buyer", "provider", "valid_until", "proposed_at"),
+            list_select_related=("control", "buyer", "provider"))),
+    )),
     ("Demand", (
         ("Demands", "request_quote", m.Demand, table_of(
             m.Demand, show=("reference", "party", "window", "kind", "quantity_units", "price_limit_micros", "state"),
             filters=("state", "kind", "window"), search=("reference", "party__name"),
             list_select_related=("party", "window"))),
+        ("Standing demands", "repeat", m.StandingDemand, table_of(
+            m.StandingDemand, show=("reference", "party", "price_limit_micros", "renewal_cap_ppm", "state", "ends_at"),
+            filters=("state",), search=("reference", "party__name"), list_select_related=("party",))),
+        ("Needs", "sentiment_dissatisfied", m.Need, table_of(
+            m.Need, show=("party", "pain", "spend_micros", "supplier", "at"), search=("party__name",),
+            list_select_related=("party",))),
     )),
     ("Supply", (
+        ("Admissions", "how_to_reg", m.Admission, table_of(
+            m.Admission, show=("node_class", "month", "zone", "unit_hours", "state", "asked_at", "decided_at"),
+            filters=("state", "month"), list_select_related=("node_class__party",))),
         ("Sites", "location_on", m.Site, table_of(
             m.Site, show=("code", "party", "city", "country", "operator_country", "keys_country"),
             filters=("country",), search=("code", "city", "party__name"), list_select_related=("party",))),
@@ -159,6 +204,9 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, Any, type[Table]], ...]], ...] = 
             m.Lease, show=("demand", "buyer", "provider", "unit_hours", "fee_micros", "is_armed", "state"),
             filters=("state", "is_armed", "window"), search=("demand__reference", "buyer__name", "provider__name"),
             list_select_related=("demand__party", "buyer", "provider"))),
+        ("Suspect flows", "sync_problem", m.SuspectFlow, table_of(
+            m.SuspectFlow, show=("lease", "kind", "owners", "came_round_micros", "is_tagged_in_books", "found_at"),
+            filters=("kind", "is_tagged_in_books"), list_select_related=("lease__demand", "lease__provider"))),
     )),
     ("Delivery and SLA", (
         ("Readings", "timer", m.Reading, table_of(
@@ -215,12 +263,22 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, Any, type[Table]], ...]], ...] = 
             books.ChainContract, show=("name", "address", "chain_id"))),
     )),
     ("Governance", (
+        ("Signals", "crisis_alert", m.Signal, table_of(
+            m.Signal, show=("title", "kind", "direction", "freezes", "owner", "raised_at", "closed_at"),
+            filters=("direction", "kind"))),
+        ("Phase evidence", "history_edu", m.PhaseEvidence, table_of(
+            m.PhaseEvidence, show=("phase", "is_complete", "at", hexed("hash")), filters=("phase",))),
+        ("Sign-offs", "signature", m.PhaseSignOff, table_of(
+            m.PhaseSignOff, show=("evidence", "person", "at"), list_select_related=("evidence",))),
+        ("Gate reviews", "event_available", m.GateReview, table_of(
+            m.GateReview, show=("quarter", "person", "verdict", "at"))),
         ("Flags", "flag", m.Flag, table_of(m.Flag, show=("name", "is_on", "opens_in_phase", "reason"))),
         ("Audit trail", "fact_check", m.AuditLine, table_of(
             m.AuditLine, Trail, show=("at", "actor", "action", "subject", "reason"), filters=("action",),
             search=("subject", "actor"), sortable_by=())),
         ("Notices", "campaign", m.Notice, table_of(
-            m.Notice, show=("at", "party", "code", "sentence"), filters=("code",), list_select_related=("party",))),
+            m.Notice, Told, show=("at", "party", "code", "sentence"), filters=("code",),
+            list_select_related=("party",))),
         ("Progress", "hourglass_top", m.Progress, table_of(
             m.Progress, show=("job", "phase", "done", "total", "outcome", "updated_at"), filters=("outcome",))),
     )),
@@ -236,7 +294,11 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """The side bar: the control room, then every stage in data-path order."""
     room = [
         {"title": "Control room", "icon": "monitoring", "link": reverse("admin:index")},
+        {"title": "Phases", "icon": "stairs", "link": reverse("admin:phases")},
+        {"title": "Orders and grants", "icon": "request_quote", "link": reverse("admin:funding_lines")},
         {"title": "Opened bids", "icon": "drafts", "link": reverse("admin:opened_bids")},
+        {"title": "Keyholders", "icon": "key", "link": reverse("admin:keyholders")},
+        {"title": "Market-maker", "icon": "storefront", "link": reverse("admin:maker")},
         {"title": "Preview a clearing", "icon": "preview", "link": reverse("admin:preview")},
         {"title": "Trial balance", "icon": "account_balance_wallet", "link": reverse("admin:books")},
         {"title": "Transactions under way", "icon": "swap_vert", "link": reverse("admin:transactions")},

@@ -16,6 +16,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from unfold.admin import ModelAdmin
 
 from marketplace.console.reads import told_audit_lines
+from marketplace.errors import SealBroken, SealKeyLost
 from marketplace.insights.charts import usd_text
 
 # Never shown: when a key was used tells when its party was at work, and a salt unmasks the public bundle's names.
@@ -116,6 +117,13 @@ class Trail(Table):
         if not self.has_view_permission(request):
             raise PermissionDenied
         raise Http404("lines are read in the list")
+
+
+class Told(Table):
+    """What parties were told, but for what would name those whose bids were never opened."""
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).exclude(code__in=(SealKeyLost.code, SealBroken.code))
 
 
 def is_money(field: Field) -> bool:

@@ -20,7 +20,7 @@ from marketplace.errors import BadInput, WindowClosed
 from marketplace.escrow.models import Lease
 from marketplace.governance.services import record
 from marketplace.supply.models import NodeClass
-from pricing.metering import UNKNOWN, UP, count_verdicts, judge_minutes, pack, reconcile, unpack
+from pricing.metering import UNKNOWN, UP, count_verdicts, judge_slots, pack, reconcile, unpack
 
 VERIFIERS = 3
 SILENCE_HOURS = 24  # after this a slot without any report is closed as unknown, and unpaid
@@ -115,7 +115,7 @@ def _judged_rows(
         np.array([witness.probe_valid for _, witness, _ in fresh], dtype=np.int64).T
     )  # [verifiers, slots, 60]
     failed = unpack(np.array([witness.probe_failed for _, witness, _ in fresh], dtype=np.int64).T)
-    verdicts = judge_minutes(valid, failed)  # int8 [slots, 60]
+    verdicts = judge_slots(valid, failed)  # int8 [slots, 60]
     billable = reconcile(
         provider_up=np.array([report.up_word for *_, report in fresh], dtype=np.int64),
         probes_up=pack(verdicts == UP),

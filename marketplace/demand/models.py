@@ -7,10 +7,15 @@ from django.db import models
 from django.db.models import F, Q
 
 from marketplace.catalogue.models import SlaPreset, Vantage, Window, Zone
-from marketplace.parties.models import Party
+from marketplace.compliance.models import DataClass
+from marketplace.demand.funding_models import FundingLine
+from marketplace.parties.models import Party, Seat
+from marketplace.spending.models import Budget, Pilot
 
 KINDS = ("divisible", "window", "block")
-STATES = ("posted", "funded", "withdrawn", "unfunded", "awarded", "lost", "released")
+# What stands behind a demand; none: it is interest, and counts nowhere.
+FUNDING_KINDS = ("escrow", "card", "purchase_order", "grant")
+STATES = ("pending", "posted", "funded", "refused", "withdrawn", "unfunded", "awarded", "lost", "released")
 
 
 class Demand(models.Model):
@@ -36,9 +41,31 @@ class Demand(models.Model):
     tier_min = models.PositiveSmallIntegerField(default=0)
     vantage = models.ForeignKey(Vantage, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
     latency_ms_max = models.PositiveIntegerField(null=True, blank=True)
+    data_class = models.ForeignKey(
+        DataClass, null=True, blank=True, on_delete=models.PROTECT, related_name="+", help_text="what the work touches"
+    )
+    purpose = models.CharField(max_length=40, default="", blank=True, help_text="what data under an agreement is for")
+    required_controls = ArrayField(models.CharField(max_length=40), default=list, blank=True)
+    accepts_interruptible = models.BooleanField(default=False, help_text="capacity that may be taken back will do")
+    posted_by = models.ForeignKey(
+        Seat, null=True, blank=True, on_delete=models.PROTECT, related_name="+", help_text="none: a program, by its key"
+    )
+    purchase_order = models.CharField(max_length=40, default="", blank=True)
+    budget = models.ForeignKey(Budget, null=True, blank=True, on_delete=models.PROTECT, related_name="demands")
+    pilot = models.ForeignKey(Pilot, null=True, blank=True, on_delete=models.PROTECT, related_name="demands")
+    converted_from = models.OneToOneField(
+        "self", null=True, blank=True, on_delete=models.PROTECT, related_name="converted_to"
+    )
     sla = models.ForeignKey(SlaPreset, on_delete=models.PROTECT, related_name="+")
     state = models.CharField(max_length=10, default="posted", choices=[(s, s) for s in STATES])
     accepted_rank = models.BigIntegerField()
+    funding_kind = models.CharField(
+        max_length=14, default="", blank=True, choices=[(k, k.replace("_", " ")) for k in FUNDING_KINDS],
+        help_text="what stands behind it; empty while it is interest",
+    )
+    funding_line = models.ForeignKey(
+        FundingLine, null=True, blank=True, on_delete=models.PROTECT, related_name="demands"
+    )
     hold_id = models.UUIDField(null=True, blank=True)
     posted_at = models.DateTimeField()
     funded_at = models.DateTimeField(null=True, blank=True)
@@ -81,6 +108,17 @@ class Demand(models.Model):
             models.CheckConstraint(
                 name="funded_demand_has_its_hold",
                 condition=~Q(state="funded") | (~Q(hold_id=None) & ~Q(funded_at=None)),
+            ),
+            models.CheckConstraint(
+                name="funded_demand_names_its_funding", condition=~Q(state="funded") | ~Q(funding_kind="")
+            ),
+            models.CheckConstraint(
+                name="demand_funding_is_known", condition=Q(funding_kind="") | Q(funding_kind__in=FUNDING_KINDS)
+            ),
+            models.CheckConstraint(
+                name="demand_has_a_line_when_one_backs_it",
+                condition=Q(funding_line=None, funding_kind__in=("", "escrow", "card"))
+                | (~Q(funding_line=None) & Q(funding_kind__in=("purchase_order", "grant"))),
             ),
         ]
 

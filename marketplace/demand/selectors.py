@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from django.db.models import BigIntegerField, Count, ExpressionWrapper, F, QuerySet, Sum
-from django.db.models.functions import Coalesce
 
 from marketplace.catalogue.models import Window
 from marketplace.demand.models import Demand
 from marketplace.parties.models import Party
+from marketplace.parties.owners import last_owners
 
 # Demand that counted for a window's gate, whatever became of it afterwards.
 FUNDED_STATES = ("funded", "awarded", "lost", "released")
@@ -67,7 +67,7 @@ def find_demand(demand_id: UUID, party: Party) -> Demand | None:
     """Return the party's own demand, or None: a stranger's is as missing as none."""
     return (
         Demand.objects.filter(pk=demand_id, party=party)
-        .select_related("window", "zone", "control_zone", "sla", "vantage", "party")
+        .select_related("window", "zone", "control_zone", "sla", "vantage", "party", "data_class")
         .first()
     )
 
@@ -79,17 +79,20 @@ def count_by_state(party: Party) -> dict[str, int]:
 
 
 def gates_of(windows: Iterable[Window]) -> dict[UUID, GateProgress]:
-    """Return the gate of each window: funded unit-hours and distinct buyers against what is needed."""
+    """Return the gate of each window: funded unit-hours and distinct buyers but the Foundation, by their last owner."""
     windows = list(windows)
-    rows = (
+    rows = list(
         Demand.objects.filter(window__in=[w.pk for w in windows], state__in=FUNDED_STATES).exclude(hold_id=None)
-        .order_by().values("window_id").annotate(
-            hours=Sum(UNIT_HOURS),
-            buyers=Count(Coalesce("party__parent", "party"), distinct=True),  # siblings of one parent count once
-        )
-    )
-    have = {row["window_id"]: (int(row["hours"] or 0), row["buyers"]) for row in rows}
-    return {w.pk: _gate(w, *have.get(w.pk, (0, 0))) for w in windows}
+        .exclude(party__kind="foundation").order_by().values_list("window_id", "party_id")
+        .annotate(hours=Sum(UNIT_HOURS))
+    )  # fmt: skip
+    owners = last_owners({party for _, party, _ in rows})
+    hours: dict[UUID, int] = {}
+    buyers: dict[UUID, set[UUID]] = {}
+    for window, party, unit_hours in rows:
+        hours[window] = hours.get(window, 0) + int(unit_hours)
+        buyers.setdefault(window, set()).add(owners[party])
+    return {w.pk: _gate(w, hours.get(w.pk, 0), len(buyers.get(w.pk, ()))) for w in windows}
 
 
 def _gate(window: Window, unit_hours: int, parties: int) -> GateProgress:

@@ -23,7 +23,11 @@ from marketplace.catalogue.limits import (
     require_whole,
 )
 from marketplace.catalogue.models import ResourceClass, SlaPreset, Vantage, Window, Zone
+from marketplace.catalogue.pairs import require_buyer_of
 from marketplace.catalogue.services import find_named, require_known_classes, zone_countries
+from marketplace.compliance.rules import bound_zone, require_controls, require_data_class, require_some_country
+from marketplace.demand.approvals import check_pilot, draw_on_budget, first_state
+from marketplace.demand.funding import choose_funding, origin_of
 from marketplace.demand.models import KINDS, Demand
 from marketplace.errors import (
     BadInput,
@@ -35,11 +39,16 @@ from marketplace.errors import (
     WindowClosed,
 )
 from marketplace.governance.services import record
-from marketplace.parties.models import Party
+from marketplace.notices.services import tell_parties
+from marketplace.parties.models import Party, Seat
+from marketplace.parties.roles import require_seat
+from marketplace.spending.models import Budget, Pilot
+from marketplace.spending.services import Spend
 
 TERMS = (
     "kind", "accepted_classes", "quantity_units", "start_slot", "end_slot", "price_limit_micros", "sla_id",
     "zone_id", "control_zone_id", "tier_min", "vantage_id", "latency_ms_max", "minimum_units", "is_one_site", "choice",
+    "data_class_id", "purpose", "required_controls", "accepts_interruptible",
 )  # fmt: skip
 
 
@@ -64,16 +73,27 @@ def post_demand(
     minimum_units: int = 0,
     is_one_site: bool = False,
     choice: str | None = None,
+    data_class: str | None = None,
+    purpose: str | None = None,
+    required_controls: Collection[str] | None = None,
+    accepts_interruptible: bool = False,
+    seat: Seat | None = None,
+    purchase_order: str = "",
+    budget: Budget | None = None,
+    pilot: Pilot | None = None,
     now: datetime,
 ) -> Demand:
     """Record what one buyer needs in `window`, at most `price_limit_micros` per unit-hour, all-in.
 
     A `window` may name a minimum: so many units or none. A `window` or `block` may be bound to one site, and may be one
     of several alternatives: of the buyer's demands with the same `choice` in this window at most one is awarded.
+    A data class lifts the tier to the least it needs; one under an agreement names its purpose. `required_controls` are
+    further controls that the capacity must hold.
+    Above the party's own threshold it begins as `pending` and waits for approvals by other seats than `seat`.
     Posting moves no money and binds nobody; `fund_demand` does. The same reference with the same terms returns the
     demand that stands; with other terms it is refused (`reference_reused`).
     """
-    if not party.is_buyer:
+    if not (party.is_buyer or party.kind == "foundation"):  # its own is funded inside the limits of `maker` only
         raise BadInput("Only buyers post demand.", field="party")
     require_name(reference, field="reference", longest=60)
     terms = _checked_terms(
@@ -81,19 +101,49 @@ def post_demand(
         start_slot=start_slot, end_slot=end_slot, price_limit_micros=price_limit_micros, sla_code=sla_code,
         zone_code=zone_code, control_zone_code=control_zone_code, tier_min=tier_min, vantage_code=vantage_code,
         latency_ms_max=latency_ms_max, minimum_units=minimum_units, is_one_site=is_one_site, choice=choice,
+        data_class=data_class, purpose=purpose, required_controls=required_controls,
+        accepts_interruptible=accepts_interruptible,
     )  # fmt: skip
+    if purchase_order:
+        require_name(purchase_order, field="purchase_order", longest=40)
+    require_seat(seat, party, "draft", "post demands")
+    if any(each is not None and each.party_id != party.pk for each in (budget, pilot)):
+        raise NotYours("There is no such budget or pilot.")
+    require_buyer_of(window=window, party=party)
     locked = _collecting(window, now)
     standing = Demand.objects.filter(party=party, reference=reference).first()
     if standing:
         if standing.window_id != window.pk or any(getattr(standing, name) != terms[name] for name in TERMS):
             raise ReferenceReused("This reference names another demand of yours.", field="reference")
         return standing
-    demand = Demand.objects.create(
-        id=uuid7(now), window=locked, party=party, reference=reference, posted_at=now,
-        accepted_rank=_next_rank(locked), **terms,
+    demand = Demand(
+        id=uuid7(now), window=locked, party=party, reference=reference, posted_at=now, posted_by=seat,
+        accepted_rank=_next_rank(locked), purchase_order=purchase_order, budget=budget, pilot=pilot, **terms,
     )  # fmt: skip
-    record(actor=party.slug, action="post_demand", subject=demand.pk, reason="posted", now=now, reference=reference)
+    spend = Spend(party, demand.hold_micros, purchase_order, budget, pilot)
+    check_pilot(spend, locked, tier_min=demand.tier_min)
+    demand.state = first_state(spend)
+    demand.save(force_insert=True)
+    record(actor=seat.user.email if seat else party.slug, action="post_demand", subject=demand.pk, now=now,
+           reason=demand.state, reference=reference)  # fmt: skip
+    if demand.state == "pending":
+        tell_parties(parties=(party.pk,), about=f"approval:{demand.pk}", code="approval_needed", now=now,
+                     sentence=f"{reference} waits for an approval.")  # fmt: skip
     return demand
+
+
+def terms_of(demand: Demand) -> dict[str, Any]:
+    """The terms of a demand as `post_demand` takes them."""
+    return {
+        "kind": demand.kind, "accepted_classes": demand.accepted_classes, "sla_code": demand.sla_id,
+        "quantity_units": demand.quantity_units, "start_slot": demand.start_slot, "end_slot": demand.end_slot,
+        "price_limit_micros": demand.price_limit_micros, "zone_code": demand.zone_id,
+        "control_zone_code": demand.control_zone_id, "tier_min": demand.tier_min,
+        "vantage_code": demand.vantage_id, "latency_ms_max": demand.latency_ms_max,
+        "minimum_units": demand.minimum_units, "is_one_site": demand.is_one_site, "choice": demand.choice or None,
+        "data_class": demand.data_class_id, "purpose": demand.purpose,
+        "required_controls": demand.required_controls, "accepts_interruptible": demand.accepts_interruptible,
+    }  # fmt: skip
 
 
 @transaction.atomic
@@ -103,44 +153,50 @@ def amend_demand(*, demand: Demand, party: Party, now: datetime, **changes: Any)
     _collecting(standing.window, now)
     if standing.state != "posted":
         raise WindowClosed("Only a posted, unfunded demand can be changed.", state=standing.state)
-    current = {
-        "kind": standing.kind, "accepted_classes": standing.accepted_classes, "sla_code": standing.sla_id,
-        "quantity_units": standing.quantity_units, "start_slot": standing.start_slot, "end_slot": standing.end_slot,
-        "price_limit_micros": standing.price_limit_micros, "zone_code": standing.zone_id,
-        "control_zone_code": standing.control_zone_id, "tier_min": standing.tier_min,
-        "vantage_code": standing.vantage_id, "latency_ms_max": standing.latency_ms_max,
-        "minimum_units": standing.minimum_units, "is_one_site": standing.is_one_site, "choice": standing.choice,
-    }  # fmt: skip
+    current = terms_of(standing)
     unknown = set(changes) - set(current)
     if unknown:
         raise BadInput("This cannot be changed.", field=sorted(unknown)[0])
+    if standing.approvals.exists():
+        raise WindowClosed("What others approved is not changed; post another demand.", state=standing.state)
     for name, term in _checked_terms(window=standing.window, **{**current, **changes}).items():
         setattr(standing, name, term)
+    spend = Spend(party, standing.hold_micros, standing.purchase_order, standing.budget, standing.pilot)
+    check_pilot(spend, standing.window, tier_min=standing.tier_min, but=standing.pk)
+    standing.state = first_state(spend)
     standing.save()
     record(actor=party.slug, action="amend_demand", subject=demand.pk, reason="amended", now=now, changed=list(changes))
     return standing
 
 
 @transaction.atomic
-def fund_demand(*, demand: Demand, party: Party, now: datetime) -> Demand:
+def fund_demand(
+    *, demand: Demand, party: Party, seat: Seat | None = None, funding: str = "escrow", number: str = "",
+    now: datetime,
+) -> Demand:  # fmt: skip
     """Hold the most the demand can cost in the books: limit x units x hours. Funding twice is one act.
 
-    Raises NotFunded when the party's available money does not cover it, WindowClosed outside COLLECTING.
+    `funding` says what stands behind it (see `demand.funding`); a purchase order or grant is named by its `number`.
+    Raises NotFunded when that does not cover it, LineNotDecided, WindowClosed outside COLLECTING.
     """
+    require_seat(seat, party, "fund", "fund demands")
     standing = _own(demand, party)
     if standing.state == "funded":
         return standing
     window = _collecting(standing.window, now)
+    draw_on_budget(standing, now)
     if standing.state != "posted":
         raise WindowClosed("Only a posted demand can be funded.", state=standing.state)
     owed = balance(code="buyer.receivable", party=party.pk, ledger=USD2_LEDGER).minor
     if owed:
         raise NotFunded("A disputed card payment is still owed; the next deposit by card pays it.", owed_cents=owed)
+    line = choose_funding(demand=standing, party=party, kind=funding, number=number, now=now)
+    standing.funding_kind, standing.funding_line = funding, line
     hold_id = uuid7(now)
     try:
         reserve_hold(
             id=hold_id, party=party.pk, window=window.pk, amount=standing.hold_micros,
-            timeout_at=window.ends_at, now=now,
+            timeout_at=window.ends_at, origin=origin_of(standing), now=now,
         )  # fmt: skip
     except InsufficientFunds as error:
         raise NotFunded(
@@ -148,19 +204,21 @@ def fund_demand(*, demand: Demand, party: Party, now: datetime) -> Demand:
         ) from error
     point("demand.fund.after_hold")
     standing.state, standing.hold_id, standing.funded_at = "funded", hold_id, now
-    standing.save(update_fields=["state", "hold_id", "funded_at"])
-    record(actor=party.slug, action="fund_demand", subject=demand.pk, reason="funded", now=now, hold=str(hold_id))
+    standing.save(update_fields=["state", "hold_id", "funded_at", "funding_kind", "funding_line"])
+    record(actor=party.slug, action="fund_demand", subject=demand.pk, reason="funded", now=now, hold=str(hold_id),
+           funding=funding)  # fmt: skip
     return standing
 
 
 @transaction.atomic
-def withdraw_demand(*, demand: Demand, party: Party, now: datetime) -> Demand:
+def withdraw_demand(*, demand: Demand, party: Party, seat: Seat | None = None, now: datetime) -> Demand:
     """Take a demand back while its window collects; its hold is released in the same transaction."""
+    require_seat(seat, party, "draft", "withdraw demands")
     standing = _own(demand, party)
     if standing.state == "withdrawn":
         return standing
     _collecting(standing.window, now)
-    if standing.state not in ("posted", "funded"):
+    if standing.state not in ("pending", "posted", "funded"):
         raise WindowClosed("This demand can no longer be withdrawn.", state=standing.state)
     if standing.state == "funded":
         void_hold(id=standing.hold_id, now=now)
@@ -170,9 +228,24 @@ def withdraw_demand(*, demand: Demand, party: Party, now: datetime) -> Demand:
     return standing
 
 
+def check_terms(*, window: Window, price_limit_micros: int, **terms: Any) -> None:
+    """Refuse terms that `post_demand` would refuse in every window that starts like `window`."""
+    left_out: dict[str, Any] = {
+        "kind": "", "accepted_classes": (), "quantity_units": 0, "sla_code": "", "zone_code": None,
+        "control_zone_code": None, "tier_min": 0, "vantage_code": None, "latency_ms_max": None, "minimum_units": 0,
+        "is_one_site": False, "choice": None,
+    }  # fmt: skip
+    _checked_terms(window=window, start_slot=0, end_slot=window.slots, price_limit_micros=price_limit_micros,
+                   **left_out | terms)  # fmt: skip
+
+
 def funded_figures(*, window: Window) -> dict[str, int]:
-    """What the gate of a window looks at: funded unit-hours and distinct funded buyers (siblings count once)."""
-    rows = Demand.objects.filter(window=window, state="funded").select_related("party__parent")
+    """What the gate of a window looks at: funded unit-hours and distinct funded buyers (siblings count once).
+
+    The Foundation's own demand counts for neither: nobody opens its own market.
+    """
+    rows = Demand.objects.filter(window=window, state="funded").exclude(party__kind="foundation")
+    rows = rows.select_related("party__parent")
     return {
         "funded_unit_hours": sum(row.unit_hours for row in rows),
         "funded_parties": len({row.party.owner_key for row in rows}),
@@ -182,7 +255,7 @@ def funded_figures(*, window: Window) -> dict[str, int]:
 
 def freeze_demand(*, window: Window, now: datetime) -> int:
     """Turn away what was never funded when bidding opens; returns how many."""
-    return Demand.objects.filter(window=window, state="posted").update(state="unfunded")
+    return Demand.objects.filter(window=window, state__in=("pending", "posted")).update(state="unfunded")
 
 
 @transaction.atomic
@@ -191,8 +264,10 @@ def release_holds(*, window: Window, now: datetime) -> int:
     rows = list(Demand.objects.select_for_update().filter(window=window, state="funded"))
     for row in rows:
         void_hold(id=row.hold_id, now=now)
+        point("demand.release.after_hold")
     Demand.objects.filter(pk__in=[row.pk for row in rows]).update(state="released")
-    Demand.objects.filter(window=window, state="posted").update(state="unfunded")
+    point("demand.release.after_states")
+    Demand.objects.filter(window=window, state__in=("pending", "posted")).update(state="unfunded")
     return len(rows)
 
 
@@ -224,7 +299,8 @@ def _checked_terms(
     *, window: Window, kind: str, accepted_classes: Collection[str], quantity_units: int, start_slot: int,
     end_slot: int, price_limit_micros: int, sla_code: str, zone_code: str | None, control_zone_code: str | None,
     tier_min: int, vantage_code: str | None, latency_ms_max: int | None, minimum_units: int, is_one_site: bool,
-    choice: str | None,
+    choice: str | None, data_class: str | None, purpose: str | None, required_controls: Collection[str] | None,
+    accepts_interruptible: bool,
 ) -> dict[str, Any]:  # fmt: skip
     """Each term in its column's name, or a typed refusal that names the field."""
     if kind not in KINDS:
@@ -238,6 +314,8 @@ def _checked_terms(
         raise BadInput("Choose an SLA preset.", field="sla_code")
     if not _is_level(tier_min):
         raise BadInput("A tier is a whole number from 0 to 3.", field="tier_min")
+    if not isinstance(accepts_interruptible, bool):
+        raise BadInput("Interruptible capacity will do or not: true or false.", field="accepts_interruptible")
     zone, control = (
         find_named(Zone, zone_code, field="zone_code"),
         find_named(Zone, control_zone_code, field="control_zone_code"),
@@ -245,6 +323,11 @@ def _checked_terms(
     for rule, field in ((zone, "zone_code"), (control, "control_zone_code")):
         if rule and not zone_countries(zone=rule, on=window.starts_at.date()):
             raise ContradictoryRules(f"Zone {rule.code} has no members on that date.", field=field)
+    data = require_data_class(data_class, purpose=purpose)
+    tier_min = max(tier_min, data.tier_min if data else 0)
+    require_some_country(zone=zone, control_zone=control, data_class=data, tier_min=tier_min,
+                         on=window.starts_at.date())  # fmt: skip
+    zone = bound_zone(zone, data, on=window.starts_at.date())
     vantage = find_named(Vantage, vantage_code, field="vantage_code")
     if latency_ms_max is not None:
         if isinstance(latency_ms_max, bool) or not isinstance(latency_ms_max, int) or not 1 <= latency_ms_max <= 10_000:
@@ -258,6 +341,8 @@ def _checked_terms(
         ),
         "sla_id": sla.pk, "zone_id": zone.pk if zone else None, "control_zone_id": control.pk if control else None,
         "tier_min": tier_min, "vantage_id": vantage.pk if vantage else None, "latency_ms_max": latency_ms_max,
+        "data_class_id": data.pk if data else None, "purpose": purpose or "",
+        "required_controls": require_controls(required_controls), "accepts_interruptible": accepts_interruptible,
         **_checked_wholes(kind, quantity, minimum_units, is_one_site, choice),
     }  # fmt: skip
 

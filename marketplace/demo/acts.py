@@ -17,12 +17,14 @@ from ledger.rails.deploy import ensure_deployed
 from marketplace import clock, cycle
 from marketplace.catalogue.models import ResourceClass, SlaPreset, Tier, Vantage, Window, Zone, ZoneMember
 from marketplace.catalogue.services import open_window
+from marketplace.compliance.catalogue import ensure_catalogue
 from marketplace.demand.models import Demand
 from marketplace.demand.services import fund_demand, funded_figures, post_demand
 from marketplace.demo import world as w
 from marketplace.demo.logins import ensure_logins
 from marketplace.demo.machines import BASELINE, CHALLENGE, machine_key, prove
 from marketplace.demo.minutes import report_window
+from marketplace.demo.papers import show_controls
 from marketplace.demo.worth import SPOKEN_MAX, say_worth
 from marketplace.errors import DemandFirst, NotFunded, PhaseClosed
 from marketplace.escrow.services import deposit_funds
@@ -32,6 +34,7 @@ from marketplace.parties.services import register_party
 from marketplace.sla.models import Verdict
 from marketplace.slashing.models import SlashCase
 from marketplace.slashing.services import request_args
+from marketplace.supply.admissions import admit, ask_admission, delivery_month, free_unit_hours
 from marketplace.supply.models import Bid, NodeClass
 from marketplace.supply.onchain import attest_class, deposit_stake, submit_proof
 from marketplace.supply.services import (
@@ -52,10 +55,12 @@ BUYER_KINDS = {"public": "public_buyer", "research": "research_buyer"}
 PROVIDER_KINDS = {"lab": "enterprise"}
 # A node class is attested for this many times its reference price: prices move, attestations stay.
 PRICE_ROOM = 4
-ATTESTED_DAYS = 300
+ATTESTED_DAYS, EVIDENCE_DAYS = 300, 365
 CHECKS_DAY, CHECKS_PROBATION = 24 * 14, 200  # hourly re-checks in two weeks; those on probation have fewer
 FORCED_GAS = 5_000_000
 AT_ONCE = 64  # demands per import
+# In a world this small 3 of 61 products have more machines than twice their demand; the next window has the real ratio.
+COVER_PPM = 20_000_000
 
 
 # --- 1, 2: the market and its money ---
@@ -64,6 +69,7 @@ def found_the_market(story: Story) -> None:
     """Catalogue, parties, sites, node classes; prosumers knock and are told that their phase is not open."""
     now, world = clock.now(), story.world
     _fill_catalogue(world)
+    ensure_catalogue(now=now)
     set_flag(name="prosumer_parties", is_on=False, opens_in_phase=4, actor="foundation",
              reason="enterprise demand comes first", now=now)  # fmt: skip
     ensure_logins(now)
@@ -165,7 +171,7 @@ def play_early_market(story: Story) -> None:
     window = open_window(
         name=EARLY, slots=early.slots, starts_at=story.day(16), demand_closes_at=story.day(15),
         no_cancel_from=story.day(15, 6), bidding_closes_at=story.day(15, 12), gate_unit_hours=50, gate_parties=3,
-        salt=f"demo {world.seed} early", now=clock.now(),
+        cover_ppm=COVER_PPM, salt=f"demo {world.seed} early", now=clock.now(),
     )  # fmt: skip
     _post_and_fund(story, window, early.demands)
     clock.move_to(story.day(15))
@@ -203,7 +209,7 @@ def collect_demand(story: Story) -> None:
     window = open_window(
         name=MAIN, slots=world.slots, starts_at=story.day(23), demand_closes_at=story.day(21),
         no_cancel_from=story.day(22), bidding_closes_at=story.day(22, 12), gate_unit_hours=5_000, gate_parties=10,
-        salt=f"demo {world.seed} main", now=clock.now(),
+        cover_ppm=COVER_PPM, salt=f"demo {world.seed} main", now=clock.now(),
     )  # fmt: skip
     if "bids_refused_demand_first" not in story.run.facts:
         early_bid = next(bid for bid in world.bids if bid.reference == world.story.early_bid)
@@ -337,6 +343,7 @@ def _register_provider(provider: w.Provider, world: w.World, now: datetime) -> N
         lon=provider.lon, now=now,
         rtt_ms_p95={row.vantage: (row.rtt_ms_p95, row.basis) for row in world.latency if row.site == provider.site},
     )  # fmt: skip
+    show_controls(site=site, tier=provider.tier, valid_until=now + timedelta(days=EVIDENCE_DAYS), now=now)
     for each in provider.node_classes:
         enrol_node_class(
             party=party, site=site, resource_class_code=each.resource_class, units=each.units, tier=provider.tier,
@@ -436,9 +443,24 @@ def _place_bids(story: Story, window: Window, bids: tuple[w.Bid, ...]) -> None:
         return
     placed = set(Bid.objects.filter(window=window).values_list("reference", flat=True))
     by_code = {each.code: row for row, each in _node_classes(story.world)}
+    _let_in(window, [(by_code[bid.node_class], bid) for bid in bids if bid.reference not in placed])
     for bid in bids:
         if bid.reference not in placed:
             _place_bid(story, window, bid, by_code[bid.node_class])
+
+
+@transaction.atomic
+def _let_in(window: Window, bids: list[tuple[NodeClass, w.Bid]]) -> None:
+    """Each class asks for what it will offer, once, and funded demand lets it in."""
+    month, offered = delivery_month(window), defaultdict(int)
+    for node_class, bid in bids:
+        offered[node_class] += bid.quantity_units * (bid.end_slot - bid.start_slot)
+    for node_class, unit_hours in offered.items():
+        missing = unit_hours - free_unit_hours(node_class=node_class, month=month)
+        if missing > 0:
+            asked = ask_admission(party=node_class.party, node_class=node_class, month=month, unit_hours=missing,
+                                  now=clock.now())  # fmt: skip
+            admit(admission=asked, now=clock.now())
 
 
 def _place_bid(story: Story, window: Window, bid: w.Bid, node_class: NodeClass) -> None:

@@ -27,6 +27,7 @@ from marketplace.catalogue.limits import require_whole
 from marketplace.catalogue.models import Window, Zone
 from marketplace.catalogue.services import move_window, zone_countries
 from marketplace.clearing.models import Award
+from marketplace.demand.funding import origin_of
 from marketplace.demand.models import Demand
 from marketplace.errors import BadInput, PhaseClosed, ReferenceReused, WindowClosed
 from marketplace.escrow.models import Lease, LockBatch, Mandate
@@ -61,7 +62,7 @@ def deposit_funds(*, party: Party, amount_micros: int, key: str, now: datetime) 
     """
     if not settings.DEMO:
         raise PhaseClosed("Test dollars exist only in a demo; deposit your own stablecoin into the escrow contract.")
-    if not party.is_buyer:
+    if not (party.is_buyer or party.kind == "foundation"):
         raise BadInput("Only buyers deposit into escrow.", field="party")
     if not 1 <= require_whole(amount_micros, field="amount_micros") <= DEPOSIT_MAX_MICROS:
         raise BadInput(
@@ -344,7 +345,7 @@ def _submit_call(
         args=[window.number, [mandate_call(m) for m in call.mandates], classes, words],
         plan=[
             post_hold_posting(
-                hold_id=demand.hold_id, party=demand.party_id, window=window.pk, amount=amount
+                hold_id=demand.hold_id, party=demand.party_id, window=window.pk, amount=amount, origin=origin_of(demand)
             )
             for demand, amount in awarded_micros.items()
         ],

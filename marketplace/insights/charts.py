@@ -375,7 +375,7 @@ def _cell(hour: Hour | None, x: float, y: float, width: float, height: float) ->
 
 @dataclass(frozen=True)
 class Use:
-    """Unit-hours sold and offered of one resource class."""
+    """Unit-hours sold and available of one resource class: proven ones, or of old windows offered ones."""
 
     name: str
     sold: int
@@ -390,12 +390,12 @@ def utilisation(uses: Sequence[Use], *, title: str, band_bps: tuple[int, int] = 
     """Draw one bar per resource class: sold as a share of offered unit-hours, over the band of earlier networks."""
     for use in uses:
         assert 0 <= use.sold <= use.offered, "more sold than offered"
-    sold, offered = sum(u.sold for u in uses), sum(u.offered for u in uses)
-    finding = (f"{sold:,} of {offered:,} offered unit-hours sold over {len(uses)} resource classes; "
-               f"the band marks {band_bps[0] // 100} to {band_bps[1] // 100} %.")
+    # No sum over the classes: unlike machines do not add up, and one figure would hide which kind is short.
+    told = "; ".join(f"{u.name}: {u.sold:,} of {u.offered:,} unit-hours" for u in uses) or "nothing was available"
+    finding = f"Sold per resource class. {told}. The band marks {band_bps[0] // 100} to {band_bps[1] // 100} %."
     draw = lambda size: _draw_use(uses, band_bps, size, title, finding)  # noqa: E731
     rows = tuple((u.name, f"{u.sold:,}", f"{u.offered:,}", _share(u.share_bps)) for u in uses)
-    return _chart(title, finding, draw, ("Resource class", "Sold unit-hours", "Offered unit-hours", "Share"), rows)
+    return _chart(title, finding, draw, ("Resource class", "Sold unit-hours", "Available unit-hours", "Share"), rows)
 
 
 def _share(bps: int) -> str:

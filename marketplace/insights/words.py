@@ -19,6 +19,8 @@ WINDOW_STATES = {
     "FAILED": ("bad", "failed"),
 }
 DEMAND_STATES = {
+    "pending": ("warn", "waits for approval"),
+    "refused": ("bad", "not approved"),
     "posted": ("warn", "not funded"),
     "funded": ("info", "funded"),
     "awarded": ("ok", "awarded"),
@@ -91,7 +93,9 @@ PARTS = {
 RULES = {
     "class": "the resource class", "resource_class": "the resource class", "zone": "the zone",
     "country": "the zone", "control": "the legal-control zone", "control_zone": "the legal-control zone",
-    "tier": "the tier", "latency": "the latency bound", "sla": "the SLA", "standing": "the provider's standing",
+    "tier": "the tier", "papers": "a control, an agreement or a grant of use", "latency": "the latency bound",
+    "sla": "the SLA", "standing": "the provider's standing",
+    "frozen": "an incident that froze the provider or product",
 }
 
 TRANSFERS = {

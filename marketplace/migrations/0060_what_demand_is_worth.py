@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0007_no_circle_of_owners'),
+        ('marketplace', '0056_probation_under_seal'),
     ]
 
     operations = [

@@ -2,17 +2,25 @@
 
 from django.urls import path
 
-from marketplace.onboarding import breakeven, imports, views
+from marketplace.onboarding import breakeven, compliance, imports, join, views, waitlist
 
 app_name = "onboarding"
 urlpatterns = [
     path("", views.home, name="home"),
+    path("join/", join.join, name="join"),
     path("_progress/", views.progress, name="progress"),
     path("classes/", views.class_list, name="classes"),
     path("classes/<uuid:node_class_id>/", views.class_page, name="class"),
     path("imports/", imports.imports, name="imports"),
     path("break-even/", breakeven.break_even_page, name="break_even"),
+    path("evidence/", compliance.evidence, name="evidence"),
+    path("evidence/<uuid:pk>/end/", compliance.evidence_end, name="evidence_end"),
+    path("agreements/<uuid:pk>/sign/", compliance.agreement_sign, name="agreement_sign"),
+    path("capacity/", compliance.capacity, name="capacity"),
     path("arming/", views.arming, name="arming"),
+    path("waitlist/", waitlist.waitlist, name="waitlist"),
+    path("waitlist/<uuid:admission_id>/enter/", waitlist.enter, name="waitlist_enter"),
+    path("waitlist/<uuid:admission_id>/leave/", waitlist.leave, name="waitlist_leave"),
     path("bids/", views.bid_list, name="bids"),
     path("bids/new/", views.bid_new, name="bid_new"),
     path("bids/<uuid:bid_id>/withdraw/", views.bid_withdraw, name="bid_withdraw"),

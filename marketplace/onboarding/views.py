@@ -17,7 +17,7 @@ from ledger.rails.stripe import is_offered, is_sandbox
 from marketplace.catalogue import selectors as catalogue
 from marketplace.clearing import selectors as clearings
 from marketplace.demand.selectors import gates_of
-from marketplace.doors import STOP_POLLING, found_or_404, market_time, page_of, provider_only
+from marketplace.doors import STOP_POLLING, found_or_404, market_time, page_of, provider_only, seat_of
 from marketplace.downloads import own_statement
 from marketplace.errors import MarketError
 from marketplace.escrow import selectors as leases
@@ -28,6 +28,7 @@ from marketplace.payout import banks, claims
 from marketplace.payout import selectors as payouts
 from marketplace.slashing import selectors as slashing
 from marketplace.supply import selectors as supply
+from marketplace.supply.sealing import with_own_terms
 from marketplace.supply.services import place_bid, withdraw_bid
 
 
@@ -35,7 +36,7 @@ from marketplace.supply.services import place_bid, withdraw_bid
 @provider_only
 def home(request: HttpRequest) -> HttpResponse:
     """The checklist: what is done, what is missing, what comes next."""
-    windows = list(catalogue.windows_in(catalogue.OPEN_STATES))
+    windows = list(catalogue.visible_to(catalogue.windows_in(catalogue.OPEN_STATES), request.party.pk))
     gates, money = gates_of(windows), checklist.provider_money(request.party)
     return render(request, "onboarding/home.html", {
         "list": checklist.checklist_of(request.party, money, market_time(request)),
@@ -97,11 +98,12 @@ def arming(request: HttpRequest) -> HttpResponse:
 def bid_list(request: HttpRequest) -> HttpResponse:
     """The provider's own bids, and for what was not filled the one reason."""
     page = page_of(request, supply.bids_of(request.party))
+    bids = with_own_terms(page.object_list, party=request.party)
     reasons = clearings.reasons_of_bids(page.object_list)
-    windows = list(catalogue.windows_in(catalogue.OPEN_STATES))
+    windows = list(catalogue.visible_to(catalogue.windows_in(catalogue.OPEN_STATES), request.party.pk))
     gates = gates_of(windows)
     return render(request, "onboarding/bids.html", {
-        "page": page, "rows": [(bid, reasons.get(bid.pk)) for bid in page.object_list],
+        "page": page, "rows": [(bid, reasons.get(bid.pk)) for bid in bids],
         "windows": [(w, gates[w.pk]) for w in windows], "now": market_time(request),
     })  # fmt: skip
 
@@ -110,13 +112,14 @@ def bid_list(request: HttpRequest) -> HttpResponse:
 @provider_only
 def bid_new(request: HttpRequest) -> HttpResponse:
     """Place a sealed bid."""
-    windows = sorted(catalogue.windows_in(catalogue.OPEN_STATES), key=lambda w: w.state != "BIDDING")
+    known = catalogue.visible_to(catalogue.windows_in(catalogue.OPEN_STATES), request.party.pk)
+    windows = sorted(known, key=lambda w: w.state != "BIDDING")
     classes = list(supply.classes_to_offer(request.party))
     data = request.POST if request.method == "POST" else None
     form = BidForm(data, windows=windows, node_classes=classes, initial={"window": request.GET.get("window")})
     if request.method == "POST" and form.is_valid():
         try:
-            place_bid(party=request.party, now=market_time(request), **form.terms())
+            place_bid(party=request.party, seat=seat_of(request), now=market_time(request), **form.terms())
         except MarketError as error:
             form.show(error)
         else:
@@ -135,7 +138,7 @@ def bid_withdraw(request: HttpRequest, bid_id: UUID) -> HttpResponse:
     """Take a sealed bid back, before the no-cancel period."""
     bid = found_or_404(supply.find_bid(bid_id, request.party))
     try:
-        withdraw_bid(bid=bid, party=request.party, now=market_time(request))
+        withdraw_bid(bid=bid, party=request.party, seat=seat_of(request), now=market_time(request))
     except MarketError as error:
         messages.error(request, str(error), extra_tags=error.code)
     else:
@@ -190,7 +193,7 @@ def payouts_to_bank(request: HttpRequest) -> HttpResponse:
     """Choose a bank account, or ask for a new link to the page for its details."""
     back = request.build_absolute_uri(reverse("onboarding:payouts"))
     return _done(request, "", lambda: banks.choose_bank(
-        party=request.party, return_url=back, now=market_time(request)))  # fmt: skip
+        party=request.party, seat=seat_of(request), return_url=back, now=market_time(request)))  # fmt: skip
 
 
 @require_POST
@@ -198,7 +201,8 @@ def payouts_to_bank(request: HttpRequest) -> HttpResponse:
 def payouts_to_wallet(request: HttpRequest) -> HttpResponse:
     """Choose the wallet for what is paid from now on."""
     sentence = "From now on payouts stay in your wallet on chain."
-    return _done(request, sentence, lambda: banks.choose_wallet(party=request.party, now=market_time(request)))
+    return _done(request, sentence, lambda: banks.choose_wallet(
+        party=request.party, seat=seat_of(request), now=market_time(request)))  # fmt: skip
 
 
 @require_POST

@@ -90,10 +90,19 @@ class Party(models.Model):
     @property
     def owner_key(self) -> str:
         """Who stands behind the party in the end: all below one ultimate parent count as one."""
+        return self._top.slug
+
+    @property
+    def ultimate_country(self) -> str:
+        """Where the owner at the top sits. A party's own word counts only while nobody is known above it."""
+        return self._top.parent_country
+
+    @property
+    def _top(self) -> Party:
         top = self
         while top.parent_id and top.parent:  # it ends: the database refuses a circle
             top = top.parent
-        return top.slug
+        return top
 
 
 class Seat(models.Model):
@@ -135,9 +144,9 @@ class RememberedReply(models.Model):
     party = models.ForeignKey(Party, on_delete=models.CASCADE)
     key = models.CharField(max_length=120)
     route = models.CharField(max_length=120)
-    body_sha256 = models.BinaryField(max_length=32)
+    body_sha256 = models.BinaryField(max_length=32, help_text="keyed: trying bodies out finds nothing")
     status = models.PositiveSmallIntegerField()
-    reply = models.JSONField()
+    reply = models.JSONField(help_text="under the party's key")
     remembered_at = models.DateTimeField()
 
     class Meta:

@@ -10,12 +10,12 @@ from datetime import datetime
 
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
-from django.db import transaction
+from django.db import connection, transaction
 
 from ledger.ids import uuid7
-from marketplace.errors import BadInput, BadKey, ReferenceReused
+from marketplace.errors import BadInput, BadKey, ContradictoryRules, CyclicOwnership, ReferenceReused
 from marketplace.governance.services import record, require_flag
-from marketplace.parties.models import KINDS, ROLES, ApiKey, Party, Seat, User
+from marketplace.parties.models import KINDS, PROVIDER_KINDS, ROLES, ApiKey, Party, Seat, User
 
 COUNTRY = re.compile(r"[A-Z]{2}")
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{1,58}")
@@ -27,7 +27,8 @@ def register_party(
 ) -> Party:
     """Register an organisation, or return it when it stands already with the same facts.
 
-    Prosumers are refused with `phase_closed` until their phase flag is on.
+    Prosumers are refused with `phase_closed` until their phase flag is on. Below a parent the ultimate parent's country
+    is the parent's own: another one is `contradictory_rules`.
     """
     if not SLUG.fullmatch(slug):
         raise BadInput("A slug is 2 to 59 small letters, digits and dashes.", field="slug")
@@ -38,6 +39,10 @@ def register_party(
             raise BadInput("A country is two capital letters (ISO 3166).", field=field)
     if not name.strip():
         raise BadInput("A party needs a name.", field="name")
+    if parent is not None and parent.ultimate_country != parent_country:
+        raise ContradictoryRules(
+            f"The owner at the top of {parent.slug} sits in {parent.ultimate_country}.", field="parent_country"
+        )
     if kind == "prosumer":
         require_flag(name="prosumer_parties", what="Registration of prosumers")
     standing = Party.objects.filter(slug=slug).first()
@@ -53,9 +58,39 @@ def register_party(
     return party
 
 
+def list_providers() -> list[Party]:
+    """Return every party that may sell, by name."""
+    return list(Party.objects.filter(kind__in=PROVIDER_KINDS).order_by("name"))
+
+
 @transaction.atomic
-def make_seat(*, party: Party, email: str, password: str, role: str, now: datetime) -> Seat:
-    """Give a person a login in `party`. Foundation seats may open the console."""
+def set_owner(*, party: Party, parent: Party | None, actor: str, now: datetime) -> Party:
+    """Record who owns a party. Owners in a circle are refused (`cyclic_ownership`), here and by the database.
+
+    A party that gets an owner sits, ultimately, where that owner's top sits.
+    """
+    with connection.cursor() as cursor:  # the trigger takes the same lock: two halves of a circle wait for each other
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('marketplace_party.parent_id'))")
+    above = parent
+    while above is not None:
+        if above.pk == party.pk:
+            raise CyclicOwnership("A party cannot own itself, not through others either.", field="parent")
+        above = above.parent
+    party.parent = parent
+    if parent is not None:
+        party.parent_country = parent.ultimate_country
+    party.save(update_fields=["parent", "parent_country"])
+    record(actor=actor, action="set_owner", subject=party.slug, reason=f"owned by {parent.slug}" if parent else "free",
+           now=now)  # fmt: skip
+    return party
+
+
+@transaction.atomic
+def make_seat(*, party: Party, email: str, password: str | None, role: str, now: datetime) -> Seat:
+    """Give a person a login in `party`. Foundation seats may open the console.
+
+    Without a password nobody can sign in by one.
+    """
     try:
         validate_email(email)
     except ValidationError as error:

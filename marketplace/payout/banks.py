@@ -16,7 +16,8 @@ from ledger.selectors import balance
 from ledger.services import USD2_LEDGER
 from marketplace.errors import BadInput, PhaseClosed, TooLate
 from marketplace.governance.services import record
-from marketplace.parties.models import Party
+from marketplace.parties.models import Party, Seat
+from marketplace.parties.roles import require_seat
 from marketplace.supply.models import NodeClass
 from marketplace.supply.onchain import ensure_address
 
@@ -27,12 +28,13 @@ STANDING = "Payouts stand still until a difference in the books is cleared. Try 
 
 
 @transaction.atomic
-def choose_bank(*, party: Party, return_url: str, now: datetime) -> BankAccount:
+def choose_bank(*, party: Party, return_url: str, seat: Seat | None = None, now: datetime) -> BankAccount:
     """Send a provider's future payouts to its bank, and ask for a link to the page for its details.
 
     Again asks for a new link. Raises PhaseClosed where no card processor is set, BadInput when the provider's node
     classes are registered to an address that we do not keep: what escrow pays there could not be paid on.
     """
+    require_seat(seat, party, "money", "choose where payouts go")
     if not is_offered():
         raise PhaseClosed("Payouts to a bank are not offered here; payouts go to your wallet.")
     if not party.is_provider:
@@ -52,11 +54,12 @@ def choose_bank(*, party: Party, return_url: str, now: datetime) -> BankAccount:
 
 
 @transaction.atomic
-def choose_wallet(*, party: Party, now: datetime) -> None:
+def choose_wallet(*, party: Party, seat: Seat | None = None, now: datetime) -> None:
     """Leave a provider's future payouts in its wallet; also what lies there and is not turned into dollars yet.
 
     Raises PhaseClosed while payouts stand still.
     """
+    require_seat(seat, party, "money", "choose where payouts go")
     account = BankAccount.objects.filter(party=party.pk, is_chosen=True).first()
     if account is None:
         return

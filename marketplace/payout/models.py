@@ -45,6 +45,7 @@ class SettlementLine(models.Model):
     fee_micros = models.BigIntegerField()
     returned_micros = models.BigIntegerField()
     credit_micros = models.BigIntegerField()
+    credited_before_micros = models.BigIntegerField(default=0, help_text="of what goes back; sent while the lease ran")
 
     class Meta:
         constraints = [
@@ -62,6 +63,11 @@ class SettlementLine(models.Model):
                 & Q(fee_micros__gte=0)
                 & Q(returned_micros__gte=0)
                 & Q(credit_micros__gte=0),
+            ),
+            models.CheckConstraint(
+                name="settlement_line_returns_what_was_credited_before",
+                condition=Q(credited_before_micros__gte=0)
+                & Q(credited_before_micros__lte=F("returned_micros") + F("credit_micros")),
             ),
         ]
 

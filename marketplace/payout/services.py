@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Max, Q, Sum
 
+from ledger.chart import Origin
 from ledger.faults import point
 from ledger.ids import uuid7
 from ledger.models import ChainIntent
@@ -20,15 +21,19 @@ from ledger.money import USDC6, Money
 from ledger.rails import sender
 from ledger.rails.evm import chain
 from ledger.selectors import balance
-from ledger.services import cover_posting, settle_postings
+from ledger.services import Posting, cover_posting, settle_postings
+from marketplace.capacity.services import share_payouts
 from marketplace.catalogue.models import Window
 from marketplace.catalogue.services import move_window
+from marketplace.demand.funding import origin_of
 from marketplace.escrow.models import Lease
+from marketplace.escrow.wash import mark_suspects
 from marketplace.governance.services import record
+from marketplace.notices.services import tell_parties
 from marketplace.payout import claims
 from marketplace.payout.banks import waits_for_bank
 from marketplace.payout.models import Payout, Settlement, SettlementLine
-from marketplace.sla.models import Credit
+from marketplace.sla.models import Credit, EarlyCredit
 from marketplace.supply.models import NodeClass
 
 NOTHING_LEFT = "nothing is payable"  # the contract's words
@@ -68,17 +73,88 @@ def settle_window(*, window: Window, now: datetime) -> int:
     leases = list(
         Lease.objects.select_for_update(of=("self",))
         .filter(window=locked, settlement_line=None).exclude(state="refused")
-        .select_related("verdict__credit", "node_class", "buyer")
+        .select_related("verdict__credit", "node_class", "buyer", "demand").prefetch_related("early_credits")
         .order_by("buyer__slug", "node_class__chain_class", "id")
     )  # fmt: skip
     if not leases or any(lease.state != "judged" for lease in leases):
         return 0
+    suspects = mark_suspects(leases=leases, now=now)
     epoch_no = Settlement.objects.aggregate(top=Max("epoch"))["top"] or 0
     for epoch in _epochs(leases):
         epoch_no += 1
-        _settle_epoch(locked, epoch_no, epoch.leases, now)
+        _settle_epoch(locked, epoch_no, epoch.leases, suspects, now)
     point("payout.settle.before_commit")
     return len(leases)
+
+
+@transaction.atomic
+def post_credits(*, window: Window, now: datetime) -> int:
+    """Send the credits of running leases back to their buyers at once, by a settle call of their own; returns how many.
+
+    The money is free for the buyer when the call is final. What a lease was sent is taken off its last settlement.
+    """
+    locked = Window.objects.select_for_update().get(pk=window.pk)
+    waiting = EarlyCredit.objects.filter(lease__window=locked, intent_key="")
+    due = list(waiting.select_related("lease__buyer", "lease__node_class").order_by("lease__buyer__slug", "id"))
+    if locked.state != "DELIVERING" or not due:
+        return 0
+    epoch_no = Settlement.objects.aggregate(top=Max("epoch"))["top"] or 0
+    by_lease: dict[Lease, list[EarlyCredit]] = defaultdict(list)
+    for credit in due:
+        by_lease[credit.lease].append(credit)
+    for epoch in _epochs(by_lease):
+        epoch_no += 1
+        _credit_epoch(locked, epoch_no, [row for lease in epoch.leases for row in by_lease[lease]], now)
+    return len(due)
+
+
+def _credit_epoch(window: Window, epoch: int, credits: Sequence[EarlyCredit], now: datetime) -> None:
+    buyers: Counter[str] = Counter()
+    classes: Counter[int] = Counter()
+    for credit in credits:
+        buyers[credit.lease.buyer.chain_address] += credit.amount_micros
+        classes[credit.lease.node_class.chain_class] += credit.amount_micros
+    indexed = sorted((chain().call("escrow", "account_of", address)[0], back) for address, back in buyers.items())
+    owed = claims.owed_by_class()
+    settlement = Settlement.objects.create(
+        id=uuid7(now), window=window, epoch=epoch, intent_key=f"settle:{epoch}", root=claims.tree_of(owed).root,
+        owed=owed, made_at=now, earned_micros=0, refunded_micros=sum(buyers.values()), fees_micros=0,
+    )  # fmt: skip
+    sender.submit(
+        key=settlement.intent_key, role="operator", contract="escrow", function="settle",
+        args=[epoch, [index << 128 | back for index, back in indexed],
+              [number << 192 | back for number, back in sorted(classes.items())], 0, settlement.root,
+              bytes(window.clearing.bundle_hash)],
+        plan=[posting for credit in credits for posting in _credit_postings(credit, window)], now=now,
+    )  # fmt: skip
+    EarlyCredit.objects.filter(pk__in=[credit.pk for credit in credits]).update(intent_key=settlement.intent_key)
+    record(
+        actor="market", action="post_credits", subject=window.name, reason=f"epoch {epoch}", now=now,
+        credits=len(credits), refunded_micros=settlement.refunded_micros,
+    )  # fmt: skip
+
+
+def _credit_postings(credit: EarlyCredit, window: Window) -> list[Posting]:
+    lease = credit.lease
+    return settle_postings(
+        lease=lease.pk, buyer=lease.buyer_id, window=window.pk, provider=lease.provider_id,
+        node_class=lease.node_class_id, earned=0, holdback=0, fee=0, returned=0, credit=credit.amount_micros,
+        period=f"{credit.period}:{credit.step_bps}",
+    )  # fmt: skip
+
+
+@transaction.atomic
+def confirm_credits(*, now: datetime) -> int:
+    """Mark credits of running leases whose settle call is final, and tell their buyers; returns how many."""
+    keys = list(EarlyCredit.objects.filter(posted_at=None).exclude(intent_key="").values_list("intent_key", flat=True))
+    final = list(ChainIntent.objects.filter(key__in=keys, state="final").values_list("key", flat=True))
+    posted = list(EarlyCredit.objects.filter(intent_key__in=final, posted_at=None).select_related("lease__demand"))
+    for credit in posted:
+        tell_parties(
+            parties=[credit.lease.buyer_id], about=f"credit:{credit.pk}", code="credit_posted", now=now,
+            sentence=f"{credit.lease.demand.reference} broke its SLA: its credit is back in your account.",
+        )  # fmt: skip
+    return EarlyCredit.objects.filter(pk__in=[credit.pk for credit in posted]).update(posted_at=now)
 
 
 @transaction.atomic
@@ -122,6 +198,7 @@ def pay_window(*, window: Window, now: datetime) -> int:
         for row in earned
     ]  # fmt: skip
     Payout.objects.bulk_create(payouts)
+    share_payouts(payouts)
     for payout in payouts:
         sender.submit(
             key=payout.intent_key, role="custody", contract="escrow", function="withdraw_for",
@@ -187,7 +264,9 @@ def _epochs(leases: Iterable[Lease]) -> list[_Epoch]:
     return epochs
 
 
-def _settle_epoch(window: Window, epoch: int, leases: Sequence[Lease], now: datetime) -> None:
+def _settle_epoch(
+    window: Window, epoch: int, leases: Sequence[Lease], suspects: Set[object], now: datetime
+) -> None:
     lines = _settlement_lines(leases, claims.uncovered_by_class())
     words = _chain_words(lines)
     owed = claims.owed_by_class()  # these leases are judged: they are in it
@@ -195,7 +274,9 @@ def _settle_epoch(window: Window, epoch: int, leases: Sequence[Lease], now: date
     settlement = Settlement.objects.create(
         id=uuid7(now), window=window, epoch=epoch, intent_key=f"settle:{epoch}", root=root, owed=owed, made_at=now,
         earned_micros=sum(line.earned_micros for line in lines),
-        refunded_micros=sum(line.returned_micros + line.credit_micros for line in lines),
+        refunded_micros=sum(
+            line.returned_micros + line.credit_micros - line.credited_before_micros for line in lines
+        ),
         fees_micros=sum(line.fee_micros for line in lines),
     )  # fmt: skip
     for line in lines:
@@ -205,7 +286,7 @@ def _settle_epoch(window: Window, epoch: int, leases: Sequence[Lease], now: date
         key=settlement.intent_key, role="operator", contract="escrow", function="settle",
         args=[epoch, words.buyers, words.classes, sum(line.covered_micros for line in lines), root,
               bytes(window.clearing.bundle_hash)],
-        plan=[posting for line in lines for posting in _postings(line, window)], now=now,
+        plan=[posting for line in lines for posting in _postings(line, window, suspects)], now=now,
     )  # fmt: skip
     record(
         actor="market", action="settle", subject=window.name, reason=f"epoch {epoch}", now=now, leases=len(lines),
@@ -235,6 +316,7 @@ def _settlement_lines(leases: Sequence[Lease], uncovered: dict[int, int]) -> lis
                     lease=lease, earned_micros=lease_earned, covered_micros=cover, fee_micros=lease_fee,
                     payable_micros=net if lease.is_armed else 0, holdback_micros=0 if lease.is_armed else net,
                     returned_micros=lease.verdict.unpaid_micros, credit_micros=_escrow_credit(lease),
+                    credited_before_micros=sum(row.amount_micros for row in lease.early_credits.all()),
                 )
             )  # fmt: skip
     return lines
@@ -266,7 +348,7 @@ def _chain_words(lines: Sequence[SettlementLine]) -> _Words:
     debits: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     classes: dict[int, list[int]] = defaultdict(lambda: [0, 0, 0])
     for line in lines:
-        refund = line.returned_micros + line.credit_micros
+        refund = line.returned_micros + line.credit_micros - line.credited_before_micros
         debits[line.lease.buyer.chain_address][0] += line.earned_micros
         debits[line.lease.buyer.chain_address][1] += refund
         sums = classes[line.lease.node_class.chain_class]
@@ -280,15 +362,19 @@ def _chain_words(lines: Sequence[SettlementLine]) -> _Words:
     )
 
 
-def _postings(line: SettlementLine, window: Window) -> list:
+def _postings(line: SettlementLine, window: Window, suspects: Set[object]) -> list:
     lease = line.lease
+    origin = Origin.SELF_DEALING_SUSPECT if lease.pk in suspects else origin_of(lease.demand)
     postings = settle_postings(
         lease=lease.pk, buyer=lease.buyer_id, window=window.pk, provider=lease.provider_id,
         node_class=lease.node_class_id, earned=line.payable_micros, holdback=line.holdback_micros, fee=line.fee_micros,
-        returned=line.returned_micros, credit=line.credit_micros,
+        # What was sent back at once may be more than the credit of a lease that then delivered nothing: of its refund.
+        returned=line.returned_micros - max(0, line.credited_before_micros - line.credit_micros),
+        credit=max(0, line.credit_micros - line.credited_before_micros), origin=origin,
     )  # fmt: skip
     if line.covered_micros:
         postings.append(
-            cover_posting(key=lease.pk, buyer=lease.buyer_id, window=window.pk, amount=line.covered_micros)
-        )
+            cover_posting(key=lease.pk, buyer=lease.buyer_id, window=window.pk, amount=line.covered_micros,
+                          origin=origin)
+        )  # fmt: skip
     return postings

@@ -10,7 +10,9 @@ from django.http import QueryDict
 
 from marketplace.catalogue import selectors as catalogue
 from marketplace.catalogue.models import Window
+from marketplace.compliance.rules import list_data_classes
 from marketplace.doors import DoorForm, UsdPriceField
+from marketplace.parties.models import Party
 
 KINDS = (
     ("divisible", "Divisible: any part, in any of the hours"),
@@ -56,14 +58,23 @@ class DemandForm(DoorForm):
         label="Legal control", required=False, help_text="Where owner, operator and keys must sit."
     )
     tier_min = forms.TypedChoiceField(label="Lowest tier", coerce=int, help_text="The controls you need.")
+    data_class = forms.ChoiceField(label="Data", required=False, help_text="What the work touches; it lifts the tier.")
+    purpose = forms.CharField(label="Purpose", required=False, max_length=40,
+                              help_text="Of data under an agreement: one that the agreement permits.")  # fmt: skip
+    accepts_interruptible = forms.BooleanField(label="Interruptible capacity will do", required=False)
+    purchase_order = forms.CharField(label="Purchase order", required=False, max_length=40)
+    budget = forms.ChoiceField(label="Budget", required=False)
+    pilot = forms.ChoiceField(label="Pilot", required=False, help_text="Small, light and short; see Pilots.")
     sla_code = forms.ChoiceField(label="SLA", help_text="Below it you are credited without a claim.")
     vantage_code = forms.ChoiceField(label="Latency measured from", required=False)
     latency_ms_max = forms.IntegerField(
         label="Latency at most", required=False, min_value=1, help_text="Round trip, 95 % of the time."
     )
 
-    def __init__(self, *args: Any, windows: list[Window], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, windows: list[Window], party: Party, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._budgets = {str(budget.pk): budget for budget in party.budgets.all()}
+        self._pilots = {str(pilot.pk): pilot for pilot in party.pilots.all()}
         zones = [("", "Anywhere"), *((z.code, f"{z.code} · {z.name}") for z in catalogue.list_zones())]
         choices = {
             "window": [(str(w.pk), f"{w.name} · {w.slots} hours from {w.starts_at:%d %b, %H:%M} UTC") for w in windows],
@@ -71,6 +82,9 @@ class DemandForm(DoorForm):
             "zone_code": zones,
             "control_zone_code": [("", "No rule"), *zones[1:]],
             "tier_min": [(t.level, f"T{t.level} · {t.name}") for t in catalogue.list_tiers()],
+            "data_class": [("", "No rule"), *((d.code, f"{d.name} · T{d.tier_min}") for d in list_data_classes())],
+            "budget": [("", "None"), *((key, budget.name) for key, budget in self._budgets.items())],
+            "pilot": [("", "None"), *((key, pilot.name) for key, pilot in self._pilots.items())],
             "sla_code": [(s.code, str(s)) for s in catalogue.list_presets()],
             "vantage_code": [("", "No rule"), *((v.code, str(v)) for v in catalogue.list_vantages())],
         }
@@ -90,9 +104,11 @@ class DemandForm(DoorForm):
         """Return the arguments of `post_demand`."""
         data = dict(self.cleaned_data)
         data["window"] = self._windows[data["window"]]
-        for name in ("zone_code", "control_zone_code", "vantage_code", "choice"):
+        for name in ("zone_code", "control_zone_code", "vantage_code", "choice", "data_class", "purpose"):
             data[name] = data[name] or None
         data["minimum_units"] = data["minimum_units"] or 0
+        data["budget"] = self._budgets.get(data["budget"])
+        data["pilot"] = self._pilots.get(data["pilot"])
         return data
 
 

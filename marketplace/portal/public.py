@@ -19,11 +19,13 @@ from marketplace.insights.coverage import coverage_report
 from marketplace.insights.demand_report import demand_report
 from marketplace.insights.savings import claims
 from marketplace.insights.segments import segments
+from marketplace.maker.selectors import daily_results, own_trade
 from marketplace.portal import fonts
 from pricing.samples import METHOD
 
 THEMES = ("auto", "light", "dark")
 YEAR_SECONDS = 365 * 86_400
+DAYS_SHOWN = 14
 
 
 class SignInForm(AuthenticationForm):
@@ -63,11 +65,12 @@ def market_page(request: HttpRequest) -> HttpResponse:
     zones = [z.code for z in catalogue.list_zones()]
     zone = request.GET.get("zone", "")
     zone = zone if zone in zones else ""
-    windows = list(catalogue.list_windows()[:8])
+    windows = list(catalogue.visible_to(catalogue.list_windows(), None)[:8])
     gates = gates_of(windows)
+    shown = market.public_market(zone, request.GET.get("class", ""))
     return render(request, "portal/market.html", {
-        "market": market.public_market(zone, request.GET.get("class", "")), "zone": zone, "zones": zones,
-        "windows": [(w, gates[w.pk]) for w in windows],
+        "market": shown, "zone": zone, "zones": zones, "windows": [(w, gates[w.pk]) for w in windows],
+        "own": own_trade(shown.clearing) if shown else None, "days": daily_results()[:DAYS_SHOWN],
     })  # fmt: skip
 
 

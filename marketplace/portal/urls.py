@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from marketplace.portal import planning, views
+from marketplace.portal import agreements, commitments, planning, spending, views
 
 app_name = "portal"
 urlpatterns = [
@@ -21,6 +21,15 @@ urlpatterns = [
     path("demands/<uuid:demand_id>/fund/", views.demand_fund, name="demand_fund"),
     path("demands/<uuid:demand_id>/worth/", planning.worth, name="worth"),
     path("demands/<uuid:demand_id>/withdraw/", views.demand_withdraw, name="demand_withdraw"),
+    path("agreements/", agreements.agreements, name="agreements"),
+    path("agreements/<uuid:pk>/", agreements.agreement_act, name="agreement_act"),
+    path("pilots/", agreements.pilots, name="pilots"),
+    path("pilots/<uuid:demand_id>/convert/", agreements.pilot_convert, name="pilot_convert"),
+    path("approvals/", spending.approvals, name="approvals"),
+    path("approvals/rules/", spending.rules, name="spending_rules"),
+    path("approvals/<uuid:demand_id>/", spending.approve, name="approve"),
+    path("commitments/", commitments.commitments, name="commitments"),
+    path("commitments/<uuid:standing_id>/withdraw/", commitments.standing_withdraw, name="standing_withdraw"),
     path("leases/", views.lease_list, name="leases"),
     path("leases/<uuid:lease_id>/", views.lease_page, name="lease"),
     path("escrow/", views.escrow, name="escrow"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -19,9 +20,10 @@ from marketplace.catalogue import selectors as catalogue
 from marketplace.clearing import selectors as clearings
 from marketplace.delivery.selectors import metered_hours
 from marketplace.demand import selectors as demands
+from marketplace.demand.gates import money_rules_of
 from marketplace.demand.models import STATES as DEMAND_STATES
 from marketplace.demand.services import fund_demand, post_demand, withdraw_demand
-from marketplace.doors import STOP_POLLING, buyer_only, found_or_404, market_time, page_of
+from marketplace.doors import STOP_POLLING, buyer_only, found_or_404, market_time, page_of, seat_of
 from marketplace.downloads import own_statement
 from marketplace.errors import MarketError
 from marketplace.escrow import cards
@@ -36,7 +38,8 @@ from marketplace.portal.forms import CardDepositForm, DemandForm, DepositForm
 @buyer_only
 def home(request: HttpRequest) -> HttpResponse:
     """What needs the buyer now."""
-    windows = list(catalogue.windows_in(("COLLECTING", "BIDDING", "CLEARING", "CLEARED", "DELIVERING")))
+    running = catalogue.windows_in(("COLLECTING", "BIDDING", "CLEARING", "CLEARED", "DELIVERING"))
+    windows = list(catalogue.visible_to(running, request.party.pk))
     gates = demands.gates_of(windows)
     running = leases.leases_bought_by(request.party)
     return render(request, "portal/home.html", {
@@ -61,7 +64,7 @@ def progress(request: HttpRequest) -> HttpResponse:
 @buyer_only
 def window_list(request: HttpRequest) -> HttpResponse:
     """Every window with its gate."""
-    page = page_of(request, catalogue.list_windows())
+    page = page_of(request, catalogue.visible_to(catalogue.list_windows(), request.party.pk))
     gates = demands.gates_of(page.object_list)
     return render(request, "portal/windows.html", {
         "page": page, "rows": [(w, gates[w.pk]) for w in page.object_list],
@@ -72,7 +75,7 @@ def window_list(request: HttpRequest) -> HttpResponse:
 @buyer_only
 def window_page(request: HttpRequest, window_id: UUID) -> HttpResponse:
     """One window: its state, gate, curves, prices, certificate and reasons."""
-    window = found_or_404(catalogue.find_window(window_id))
+    window = found_or_404(catalogue.find_visible_window(window_id, request.party.pk))
     clearing = clearings.find_clearing(window)
     codes, zones = [c.code for c in catalogue.list_classes()], [z.code for z in catalogue.list_zones()]
     products = clearings.products_of(clearing) if clearing else []
@@ -86,6 +89,7 @@ def window_page(request: HttpRequest, window_id: UUID) -> HttpResponse:
         "chart": market.curves_of(window, clearing, chosen, zone) if chosen else None,
         "reasons": clearings.count_reasons(clearing) if clearing else [],
         "totals": clearings.totals_of(clearing) if clearing else {},
+        "money_rules": money_rules_of(window) if window.state == "COLLECTING" else [],
         "mine": demands.demands_of(request.party, window=window.pk)[:5],
         "indicative": clearings.indicative_prices(window) if window.state in catalogue.OPEN_STATES else [],
     })  # fmt: skip
@@ -108,16 +112,18 @@ def demand_list(request: HttpRequest) -> HttpResponse:
 @buyer_only
 def demand_new(request: HttpRequest) -> HttpResponse:
     """Post a demand. It moves no money; funding does."""
-    windows = list(catalogue.windows_in(("COLLECTING",)))
+    windows = list(catalogue.visible_to(catalogue.windows_in(("COLLECTING",)), request.party.pk))
     data = request.POST if request.method == "POST" else None
-    form = DemandForm(data, windows=windows, initial=DemandForm.filled_from(request.GET))
+    initial = {"window": request.GET.get("window"), **DemandForm.filled_from(request.GET)}
+    form = DemandForm(data, windows=windows, party=request.party, initial=initial)
     if request.method == "POST" and form.is_valid():
         try:
-            demand = post_demand(party=request.party, now=market_time(request), **form.terms())
+            demand = post_demand(party=request.party, seat=seat_of(request), now=market_time(request), **form.terms())
         except MarketError as error:
             form.show(error)
         else:
-            messages.success(request, "Demand posted. It counts for the gate once it is funded.")
+            messages.success(request, "It waits for an approval." if demand.state == "pending"
+                             else "Demand posted. It counts for the gate once it is funded.")  # fmt: skip
             return redirect("portal:demand", demand.pk)
     status = 422 if form.errors else 200
     return render(request, "portal/demand_new.html", {"form": form, "windows": windows}, status=status)
@@ -141,7 +147,9 @@ def demand_page(request: HttpRequest, demand_id: UUID) -> HttpResponse:
 @buyer_only
 def demand_fund(request: HttpRequest, demand_id: UUID) -> HttpResponse:
     """Hold the most a demand can cost."""
-    return _act_on_demand(request, demand_id, fund_demand, "Funded: the hold is in place and counts for the gate.")
+    behind = {"funding": request.POST.get("funding", "escrow"), "number": request.POST.get("number", "").strip()}
+    sentence = "Funded: the hold is in place and counts for the gate."
+    return _act_on_demand(request, demand_id, partial(fund_demand, **behind), sentence)
 
 
 @require_POST
@@ -154,7 +162,7 @@ def demand_withdraw(request: HttpRequest, demand_id: UUID) -> HttpResponse:
 def _act_on_demand(request: HttpRequest, demand_id: UUID, service: Any, sentence: str) -> HttpResponse:
     demand = found_or_404(demands.find_demand(demand_id, request.party))
     try:
-        service(demand=demand, party=request.party, now=market_time(request))
+        service(demand=demand, party=request.party, seat=seat_of(request), now=market_time(request))
     except MarketError as error:
         messages.error(request, str(error), extra_tags=error.code)
     else:

@@ -39,6 +39,38 @@ class Verdict(models.Model):
         return f"{'breach' if self.is_breach else 'verdict'} on {self.lease}"
 
 
+class EarlyCredit(models.Model):
+    """A step of a running lease's credit that is certain before the lease ends, and therefore posted at once."""
+
+    id = models.UUIDField(primary_key=True)
+    lease = models.ForeignKey(Lease, on_delete=models.PROTECT, related_name="early_credits")
+    period = models.PositiveSmallIntegerField(default=0, help_text="a lease of at most 30 days has one, number 0")
+    step_bps = models.PositiveIntegerField(help_text="of the period's fee, this step and those below it together")
+    amount_micros = models.BigIntegerField(help_text="what this step adds to the steps before it")
+    down_minutes = models.PositiveIntegerField(help_text="so far, by the provider's doing")
+    evidence_hash = models.BinaryField(max_length=32)
+    broken_at = models.DateTimeField(help_text="end of the slot in which the step became certain")
+    made_at = models.DateTimeField()
+    intent_key = models.CharField(max_length=120, default="", help_text="the settle call that carries it")
+    posted_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["lease", "step_bps"]
+        constraints = [
+            models.UniqueConstraint(name="a_step_is_credited_once", fields=["lease", "period", "step_bps"]),
+            models.CheckConstraint(name="early_credit_is_positive", condition=Q(amount_micros__gte=1)),
+            models.CheckConstraint(
+                name="early_credit_is_of_a_known_step", condition=Q(step_bps__in=(1000, 2500, 10_000))
+            ),
+            models.CheckConstraint(
+                name="posted_credit_has_its_call", condition=Q(posted_at=None) | ~Q(intent_key="")
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.step_bps / 100:g} % of {self.lease} at once"
+
+
 class Credit(models.Model):
     """Money returned for a broken SLA. Nobody has to claim it."""
 

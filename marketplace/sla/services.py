@@ -10,17 +10,18 @@ from datetime import datetime
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Sum
 
 from ledger.ids import uuid7
 from marketplace.catalogue.models import Window
 from marketplace.delivery.models import Reading
 from marketplace.escrow.models import Lease
 from marketplace.governance.services import Deed, record_all
-from marketplace.sla.models import Credit, Verdict
+from marketplace.sla.models import Credit, EarlyCredit, Verdict
 from marketplace.supply.services import record_hours
-from pricing.sla import credit_micros, judge
+from pricing.sla import certain_step_bps, credit_micros, judge
 
-RULE_VERSION = "sla-2026-11"
+RULE_VERSION = "sla-2026-11.2"  # since .2 a verifier that stands alone in a slot is void in it
 GOOD_HOUR_MINUTES = 59  # an hour with at most one minute lost counts as good in the quality score
 
 
@@ -55,6 +56,46 @@ def judge_window(*, window: Window, now: datetime) -> int:
     Lease.objects.filter(pk__in=[lease.pk for lease in leases]).update(state="judged")
     record_all(deeds=deeds, now=now)
     return len(leases)
+
+
+@transaction.atomic
+def credit_at_once(*, window: Window, now: datetime) -> int:
+    """Note the credit steps that running leases have earned for certain; returns how many are new.
+
+    Payout posts them in the same turn. Only leases signed while PROVEN: before proof the credit comes out of the
+    holdback, which fills when a lease of a day at most is settled. Again returns 0: a step is credited once per lease.
+    """
+    running = Lease.objects.filter(window=window, state="delivering", is_armed=True)
+    broken = running.annotate(down=Sum("readings__minutes_down")).filter(down__gt=0).values_list("pk", flat=True)
+    # PostgreSQL locks no grouped rows: the sums are read first, then the leases that may be owed something are locked.
+    leases = Lease.objects.select_for_update().filter(pk__in=list(broken)).order_by("pk")
+    made = [credit for lease in leases for credit in _certain_credits(lease, window, now)]
+    EarlyCredit.objects.bulk_create(made)
+    record_all(deeds=[
+        Deed("market", "credit_at_once", str(row.lease_id), RULE_VERSION,
+             {"step_bps": row.step_bps, "amount_micros": row.amount_micros, "down": row.down_minutes})
+        for row in made
+    ], now=now)  # fmt: skip
+    return len(made)
+
+
+def _certain_credits(lease: Lease, window: Window, now: datetime) -> list[EarlyCredit]:
+    rows = list(Reading.objects.filter(lease=lease).order_by("slot"))
+    period = 60 * (lease.end_slot - lease.start_slot)
+    credited = {row.step_bps: row.amount_micros for row in lease.early_credits.all()}
+    made: list[EarlyCredit] = []
+    down = 0
+    for n, row in enumerate(rows, start=1):
+        down += row.minutes_down
+        step = certain_step_bps(down_minutes=min(down, period), period_minutes=period, sla_bps=lease.sla_bps)
+        amount = credit_micros(lease.fee_micros, step) - sum(credited.values())
+        if step and step not in credited and amount > 0:
+            credited[step] = amount
+            made.append(EarlyCredit(
+                id=uuid7(now), lease=lease, step_bps=step, amount_micros=amount, down_minutes=down, made_at=now,
+                evidence_hash=evidence_hash(lease, rows[:n]), broken_at=window.slot_at(row.slot + 1),
+            ))  # fmt: skip
+    return made
 
 
 def _judge(lease: Lease, rows: Sequence[Reading], window: Window, now: datetime) -> tuple[Verdict, Credit | None]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 
+from marketplace.escrow.models import Lease
 from marketplace.sla.models import Verdict
 from marketplace.supply.models import NodeClass
 
-OUTCOMES = ("credited", "warned", "held_back", "requested", "disputed", "vetoed", "executed", "lapsed")
+OUTCOMES = ("credited", "warned", "held_back", "requested", "disputed", "upheld", "vetoed", "executed", "lapsed")
 
 
 class SlashCase(models.Model):
@@ -42,7 +43,37 @@ class SlashCase(models.Model):
             models.CheckConstraint(
                 name="a_held_back_slash_asks_no_stake", condition=~Q(outcome="held_back") | Q(to_buyer_micros=0)
             ),
+            models.CheckConstraint(
+                name="no_slash_before_its_time_lock",
+                condition=~Q(outcome="executed") | Q(executed_at__gte=F("executable_at")),
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.get_outcome_display()}: {self.verdict.lease}"
+
+
+class Forfeit(models.Model):
+    """A part of an unproven class's holdback that goes to the buyer of one of its trailing leases; append-only.
+
+    A case may reach further back than its own lease: the contract pays one lease line by one signed verdict.
+    """
+
+    id = models.UUIDField(primary_key=True)
+    case = models.ForeignKey(SlashCase, on_delete=models.PROTECT, related_name="forfeits")
+    lease = models.ForeignKey(Lease, on_delete=models.PROTECT, related_name="forfeits")
+    amount_micros = models.BigIntegerField()
+    evidence_hash = models.BinaryField(max_length=32, unique=True)
+    nonce = models.BigIntegerField(help_text="one verdict per class and nonce takes effect on chain")
+    intent_key = models.CharField(max_length=120, unique=True)
+    made_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["made_at", "id"]
+        constraints = [
+            models.CheckConstraint(name="forfeit_is_positive", condition=Q(amount_micros__gte=1)),
+            models.UniqueConstraint(name="a_case_forfeits_once_per_lease", fields=["case", "lease"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"forfeit to {self.lease}"

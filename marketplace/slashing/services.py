@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 
 from django.db import transaction
@@ -16,16 +17,18 @@ from marketplace.catalogue.models import Window
 from marketplace.escrow.models import Lease
 from marketplace.governance.services import record
 from marketplace.sla.models import Credit, Verdict
-from marketplace.slashing.models import SlashCase
+from marketplace.slashing.models import Forfeit, SlashCase
+from marketplace.slashing.trailing import Trailing, trailing_of, unproven_to_judge
 from marketplace.supply.onchain import sign_by_panel
 from marketplace.supply.services import degrade
-from pricing.penalties import WARNING, forfeit_micros, slash_kind, slash_micros
+from pricing.penalties import WARNING, slash_kind, slash_micros
 
 SLASH_PANEL = ("slasher:1", "slasher:2", "slasher:3")
 SLASH_QUORUM = 2
 DISPUTE_HOURS = 72
 VERDICT_VALID_DAYS = 13  # the contract lapses a request after 14 days
 BREACH_MEMORY_DAYS = 90
+TRAILING_NONCE_AT = 24  # bits: above the place of the judged lease stands that of the lease it reaches back to
 
 
 @transaction.atomic
@@ -38,19 +41,19 @@ def open_cases(*, window: Window, now: datetime) -> int:
     if window.state != "SETTLED":
         return 0
     # The leases are locked, not their verdicts: a lock is a right to change, and nobody may change a verdict.
-    verdicts = list(
+    related = ("lease__node_class__party", "lease__node_class__standing", "lease__window", "lease__lock_batch",
+               "lease__buyer", "credit")  # fmt: skip
+    armed = (
         Verdict.objects.select_for_update(of=("lease",))
-        .filter(lease__window=window, slash_case=None).exclude(is_breach=False, credit=None)
-        .select_related("lease__node_class__party", "lease__lock_batch", "lease__buyer", "credit")
-        .order_by("lease__node_class__chain_class", "breach_at", "id")
+        .filter(lease__window=window, lease__is_armed=True, slash_case=None, is_breach=True)
+        .select_related(*related).order_by("lease__node_class__chain_class", "breach_at", "id")
     )  # fmt: skip
-    opened = 0
-    for verdict in verdicts:
-        if verdict.lease.is_armed:
-            opened += verdict.is_breach and _follow_armed(verdict, window, now)
-        else:
-            opened += _follow_unproven(verdict, now)
-    return opened
+    opened = sum(_follow_armed(verdict, window, now) for verdict in armed)
+    unproven = (
+        unproven_to_judge(window).select_for_update(of=("lease",)).select_related(*related)
+        .order_by("lease__node_class__chain_class", "lease__end_slot", "id")
+    )  # fmt: skip
+    return opened + sum(_follow_unproven(verdict, now) for verdict in unproven)
 
 
 @transaction.atomic
@@ -60,7 +63,8 @@ def confirm_requests(*, now: datetime) -> int:
     for case in SlashCase.objects.select_for_update().filter(outcome="requested"):
         changed += _confirm_request(case, now) or _confirm_execution(case, now)
     for case in SlashCase.objects.filter(verdict__credit__posted_at=None, forfeit_micros__gt=0):
-        if ChainIntent.objects.filter(key=case.intent_key, state="final").exists():
+        keys = list(case.forfeits.values_list("intent_key", flat=True))
+        if ChainIntent.objects.filter(key__in=keys, state="final").count() == len(keys):
             changed += Credit.objects.filter(verdict_id=case.verdict_id, posted_at=None).update(posted_at=now)
     return changed
 
@@ -87,7 +91,7 @@ def verdict_struct(*, verdict: Verdict, amount_micros: int, kind: int, now: date
     return VerdictStruct(
         evidence=bytes(verdict.evidence_hash), node_class=lease.node_class.chain_class, batch=lease.lock_batch.chain_no,
         line=lease.lock_line, amount=amount_micros, kind=kind,
-        breach_at=int((verdict.breach_at or verdict.judged_at).timestamp()), nonce=_nonce(verdict),
+        breach_at=int(breach_instant(verdict).timestamp()), nonce=_place(lease),
         expires=int((now + timedelta(days=VERDICT_VALID_DAYS)).timestamp()),
     )  # fmt: skip
 
@@ -138,36 +142,83 @@ def _follow_armed(verdict: Verdict, window: Window, now: datetime) -> int:
 
 
 def _follow_unproven(verdict: Verdict, now: datetime) -> int:
-    lease = verdict.lease
+    """Take what an unproven class owes on this lease and on its trailing 30 days, whichever is more, from its holdback.
+
+    The part that its trailing leases have paid before is not taken twice. A good lease may owe as well: what answers
+    for a breach is a share of the stake that all of them together would carry.
+    """
     credit = getattr(verdict, "credit", None)
-    held = balance(code="provider.holdback", party=lease.provider_id, scope=lease.node_class_id).minor
-    promised = sum(SlashCase.objects.filter(
-        node_class=lease.node_class, verdict__credit__posted_at=None
-    ).values_list("forfeit_micros", flat=True))  # fmt: skip
-    forfeit = forfeit_micros(
-        credit_micros=credit.amount_micros if credit else 0, lease_stake_micros=lease.stake_micros,
-        breach=verdict.is_breach, holdback_micros=max(0, held - promised),
-    )  # fmt: skip
-    key = f"forfeit:{lease.pk}"
+    trailing = trailing_of(verdict)
+    if not (verdict.is_breach or credit or trailing.due_micros):
+        return 0
     if verdict.is_breach:
         outcome, sentence = "held_back", "Slashing is held back until the benchmark is proven; the holdback pays."
-    else:
+    elif trailing.owed.breach:
+        outcome, sentence = "held_back", "In breach over the trailing 30 days, slashing held back: the holdback pays."
+    elif credit:
         outcome, sentence = "credited", "No breach; the credit of an unproven provider comes out of its holdback."
-    _open(verdict, outcome, WARNING, sentence, forfeit=forfeit, key=key, now=now)
-    if verdict.is_breach:
+    else:
+        outcome, sentence = "credited", "No breach; the credit over the trailing 30 days is more than day by day."
+    parts = _share_out(verdict, trailing)
+    case = _open(
+        verdict, outcome, WARNING, sentence, forfeit=sum(amount for _, amount in parts),
+        key=f"forfeit:{verdict.lease_id}", now=now,
+    )  # fmt: skip
+    if verdict.is_breach or (trailing.owed.breach and not _was_confirmed(trailing, but=case)):
         degrade(
-            node_class=lease.node_class, reason="confirmed breach", breach_at=verdict.breach_at,
+            node_class=verdict.lease.node_class, reason="confirmed breach", breach_at=breach_instant(verdict),
             evidence=bytes(verdict.evidence_hash), now=now,
         )  # fmt: skip
-    if forfeit:
-        struct = verdict_struct(verdict=verdict, amount_micros=forfeit, kind=1, now=now)
-        batch = lease.lock_batch
-        signatures = sign_by_panel(struct, roles=SLASH_PANEL[:SLASH_QUORUM], contract="escrow")
-        sender.submit(
-            key=key, role="custody", contract="escrow", function="forfeit_holdback",
-            args=[struct.abi(), [int(line) for line in batch.lines], batch.buyers, batch.classes, signatures], now=now,
-        )  # fmt: skip
+    for harmed, amount in parts:
+        _forfeit(case, verdict, harmed, amount, now)
     return 1
+
+
+def _was_confirmed(trailing: Trailing, *, but: SlashCase) -> bool:
+    cases = SlashCase.objects.filter(verdict__in=trailing.verdicts, outcome="held_back").exclude(pk=but.pk)
+    return cases.exists()
+
+
+def _share_out(verdict: Verdict, trailing: Trailing) -> list[tuple[Verdict, int]]:
+    """Who gets what is due: the buyer of this lease up to its fee, then those of the leases that were down longest.
+
+    The contract pays no more to a lease line than was locked for it.
+    """
+    others = [each for each in reversed(trailing.verdicts) if each.pk != verdict.pk]
+    harmed = [verdict, *sorted(others, key=lambda each: -each.down_minutes)]
+    due, parts = trailing.due_micros, []
+    for each in harmed:
+        amount = min(due, each.lease.fee_micros)
+        if amount:
+            parts.append((each, amount))
+        due -= amount
+    return parts
+
+
+def _forfeit(case: SlashCase, verdict: Verdict, harmed: Verdict, amount_micros: int, now: datetime) -> None:
+    """Ask the chain to give a part of the holdback to the buyer of one lease line."""
+    lease = harmed.lease
+    own = harmed.pk == verdict.pk
+    evidence = bytes(verdict.evidence_hash)
+    if not own:
+        evidence = hashlib.sha256(b"trailing" + evidence + bytes(harmed.evidence_hash)).digest()
+    nonce = _place(verdict.lease) + (0 if own else _place(lease) << TRAILING_NONCE_AT)
+    key = f"forfeit:{verdict.lease_id}" if own else f"forfeit:{verdict.lease_id}:{lease.pk}"
+    Forfeit.objects.create(
+        id=uuid7(now), case=case, lease=lease, amount_micros=amount_micros, evidence_hash=evidence, nonce=nonce,
+        intent_key=key, made_at=now,
+    )  # fmt: skip
+    struct = VerdictStruct(
+        evidence=evidence, node_class=lease.node_class.chain_class, batch=lease.lock_batch.chain_no,
+        line=lease.lock_line, amount=amount_micros, kind=1, breach_at=int(breach_instant(harmed).timestamp()),
+        nonce=nonce, expires=int((now + timedelta(days=VERDICT_VALID_DAYS)).timestamp()),
+    )  # fmt: skip
+    batch = lease.lock_batch
+    signatures = sign_by_panel(struct, roles=SLASH_PANEL[:SLASH_QUORUM], contract="escrow")
+    sender.submit(
+        key=key, role="custody", contract="escrow", function="forfeit_holdback",
+        args=[struct.abi(), [int(line) for line in batch.lines], batch.buyers, batch.classes, signatures], now=now,
+    )  # fmt: skip
 
 
 def _open(
@@ -212,7 +263,12 @@ def _confirm_execution(case: SlashCase, now: datetime) -> int:
     return 1
 
 
-def _nonce(verdict: Verdict) -> int:
+def breach_instant(verdict: Verdict) -> datetime:
+    """When a broken lease was broken; one that is no breach by itself, when it was judged."""
+    return verdict.breach_at or verdict.judged_at
+
+
+def _place(lease: Lease) -> int:
     """One verdict per class and nonce takes effect: the place of this lease among the class's leases."""
-    leases = Lease.objects.filter(node_class=verdict.lease.node_class).order_by("made_at", "id")
-    return list(leases.values_list("pk", flat=True)).index(verdict.lease_id) + 1
+    leases = Lease.objects.filter(node_class=lease.node_class_id).order_by("made_at", "id")
+    return list(leases.values_list("pk", flat=True)).index(lease.pk) + 1

@@ -6,9 +6,18 @@ from django.db import models
 from django.db.models import F, Q
 
 from marketplace.catalogue.models import ResourceClass, Vantage, Window
+from marketplace.errors import SealUnreadable
 from marketplace.parties.models import Party
 
 STANDINGS = ("REGISTERED", "PROBATION", "PROVEN", "DEGRADED", "SUSPENDED", "UNBONDING")
+# From where to where a standing may move; the trigger of migration 0020 holds the same list.
+STANDING_PATHS = (
+    ("REGISTERED", "PROBATION"), ("REGISTERED", "SUSPENDED"), ("REGISTERED", "UNBONDING"),
+    ("PROBATION", "PROVEN"), ("PROBATION", "REGISTERED"), ("PROBATION", "SUSPENDED"), ("PROBATION", "UNBONDING"),
+    ("PROVEN", "PROBATION"), ("PROVEN", "DEGRADED"), ("PROVEN", "SUSPENDED"), ("PROVEN", "UNBONDING"),
+    ("DEGRADED", "PROVEN"), ("DEGRADED", "PROBATION"), ("DEGRADED", "SUSPENDED"), ("DEGRADED", "UNBONDING"),
+    ("SUSPENDED", "PROBATION"), ("SUSPENDED", "UNBONDING"),
+)  # fmt: skip
 BID_STATES = ("sealed", "withdrawn", "opened", "awarded", "lost")
 
 
@@ -73,12 +82,26 @@ class NodeClass(models.Model):
         ordering = ["chain_class"]
         constraints = [
             models.UniqueConstraint(name="one_node_class_per_site_and_kind", fields=["site", "resource_class"]),
+            models.UniqueConstraint(name="a_machine_key_is_enrolled_once", fields=["machine_key"]),
             models.CheckConstraint(name="node_class_has_units", condition=Q(units__gte=1)),
             models.CheckConstraint(name="node_class_tier_is_zero_to_three", condition=Q(tier__lte=3)),
         ]
 
     def __str__(self) -> str:
         return f"{self.party.slug} {self.resource_class_id} x {self.units}"
+
+    def promised(self) -> list[Bid]:
+        """Every bid that it must be able to keep, with the terms of sealed ones read in its party's own copies.
+
+        Raises SealUnreadable where such a copy cannot be read: nobody knows then what is promised.
+        """
+        from marketplace.supply.sealing import with_own_terms  # its tables stand on these
+
+        bids = self.bids.filter(state__in=("sealed", "opened", "awarded")).exclude(window__state="FAILED")
+        rows = with_own_terms(bids.select_related("window"), party=self.party)
+        if any(row.quantity_units is None for row in rows):
+            raise SealUnreadable("What this node class offers already cannot be read, so nothing is added to it.")
+        return rows
 
 
 class Standing(models.Model):
@@ -94,6 +117,7 @@ class Standing(models.Model):
     proven_at = models.DateTimeField(null=True, blank=True)
     proven_until = models.DateTimeField(null=True, blank=True)
     last_breach_at = models.DateTimeField(null=True, blank=True)
+    restarted_at = models.DateTimeField(null=True, blank=True, help_text="proofs before it are void")
     changed_at = models.DateTimeField()
 
     class Meta:
@@ -112,6 +136,7 @@ class StandingChange(models.Model):
     node_class = models.ForeignKey(NodeClass, on_delete=models.PROTECT, related_name="standing_changes")
     from_state = models.CharField(max_length=12)
     to_state = models.CharField(max_length=12)
+    actor = models.CharField(max_length=120, default="", help_text="empty only in rows of before it was kept")
     reason = models.CharField(max_length=300)
     evidence = models.BinaryField(max_length=32, null=True)
     at = models.DateTimeField()
@@ -168,21 +193,21 @@ class Attestation(models.Model):
 
 
 class Bid(models.Model):
-    """A sealed offer of capacity. Never shown to anybody but its party before the window closes."""
+    """A sealed offer of capacity. What it offers is null here until the window closes; see `sealing.py`."""
 
     id = models.UUIDField(primary_key=True)
     window = models.ForeignKey(Window, on_delete=models.PROTECT, related_name="bids")
     node_class = models.ForeignKey(NodeClass, on_delete=models.PROTECT, related_name="bids")
     party = models.ForeignKey(Party, on_delete=models.PROTECT, related_name="bids")
     reference = models.CharField(max_length=60)
-    quantity_units = models.BigIntegerField()
-    start_slot = models.IntegerField()
-    end_slot = models.IntegerField()
-    price_ask_micros = models.BigIntegerField()
+    quantity_units = models.BigIntegerField(null=True)
+    start_slot = models.IntegerField(null=True)
+    end_slot = models.IntegerField(null=True)
+    price_ask_micros = models.BigIntegerField(null=True)
     minimum_units = models.BigIntegerField(
-        default=0, help_text="sells the same units in all its slots, at least so many, or none"
+        null=True, help_text="sells the same units in all its slots, at least so many, or none"
     )
-    sla = models.ForeignKey("marketplace.SlaPreset", on_delete=models.PROTECT, related_name="+")
+    sla = models.ForeignKey("marketplace.SlaPreset", null=True, on_delete=models.PROTECT, related_name="+")
     state = models.CharField(max_length=10, default="sealed", choices=[(s, s) for s in BID_STATES])
     accepted_rank = models.BigIntegerField()
     placed_at = models.DateTimeField()
@@ -193,6 +218,17 @@ class Bid(models.Model):
             models.UniqueConstraint(name="bid_reference_is_used_once", fields=["party", "reference"]),
             models.UniqueConstraint(name="bid_rank_is_unique_in_window", fields=["window", "accepted_rank"]),
             models.CheckConstraint(name="bid_state_is_known", condition=Q(state__in=BID_STATES)),
+            models.CheckConstraint(
+                name="sealed_bid_tells_nothing",
+                condition=Q(
+                    state__in=("sealed", "withdrawn"), quantity_units=None, start_slot=None, end_slot=None,
+                    price_ask_micros=None, minimum_units=None, sla=None,
+                )
+                | (
+                    Q(state__in=("opened", "awarded", "lost")) & ~Q(quantity_units=None) & ~Q(start_slot=None)
+                    & ~Q(end_slot=None) & ~Q(price_ask_micros=None) & ~Q(minimum_units=None) & ~Q(sla=None)
+                ),
+            ),
             models.CheckConstraint(
                 name="bid_quantity_is_1_to_2_20", condition=Q(quantity_units__gte=1) & Q(quantity_units__lte=2**20)
             ),
@@ -216,4 +252,7 @@ class Bid(models.Model):
 
     @property
     def unit_hours(self) -> int:
+        """What it offers; 0 while that is sealed."""
+        if self.quantity_units is None or self.start_slot is None or self.end_slot is None:
+            return 0
         return self.quantity_units * (self.end_slot - self.start_slot)

@@ -13,6 +13,7 @@ from ledger.models import ChainAddress, ChainClass, ChainIntent
 from ledger.rails import sender
 from ledger.rails.evm import chain
 from ledger.rails.signer import signer
+from marketplace.compliance.holdings import Holdings, Span
 from marketplace.governance.services import record
 from marketplace.parties.models import Party
 from marketplace.supply.models import Benchmark, NodeClass
@@ -38,16 +39,20 @@ def ensure_address(*, party: Party) -> str:
 def attest_class(
     *, node_class: NodeClass, exposure_cap_micros: int, expires_at: datetime, nonce: int, now: datetime
 ) -> ChainIntent:
-    """Bring the compliance panel's attestation of place, control and tier to the contract."""
+    """Bring the compliance panel's attestation of place, control and tier to the contract.
+
+    The tier is the one that the site's evidence holds now. When evidence ends, a further attestation lowers it there.
+    """
     site, party = node_class.site, node_class.party
+    tier = Holdings([party.pk], Span.instant(now)).tier_of(node_class)
     ensure_address(party=party)
     ChainClass.objects.get_or_create(
         class_id=node_class.chain_class, defaults={"provider": party.pk, "node_class": node_class.pk}
     )
     attestation = ClassAttestation(
         provider=ensure_address(party=party), node_class=node_class.chain_class, site=index_of(site.country),
-        parent=index_of(party.parent_country), operator=index_of(site.operator_country),
-        keys=index_of(site.keys_country), tier=node_class.tier, exposure_cap=exposure_cap_micros,
+        parent=index_of(party.ultimate_country), operator=index_of(site.operator_country),
+        keys=index_of(site.keys_country), tier=tier, exposure_cap=exposure_cap_micros,
         expires=int(expires_at.timestamp()), nonce=nonce,
     )  # fmt: skip
     signatures = sign_by_panel(attestation, roles=COMPLIANCE_PANEL[:COMPLIANCE_QUORUM], contract="stake")
@@ -55,7 +60,7 @@ def attest_class(
     if not ChainIntent.objects.filter(key=key).exists():
         record(
             actor="compliance", action="attest_class", subject=node_class.pk, reason="place, control and tier attested",
-            now=now, country=site.country, tier=node_class.tier, exposure_cap_micros=exposure_cap_micros,
+            now=now, country=site.country, tier=tier, exposure_cap_micros=exposure_cap_micros,
         )  # fmt: skip
     return sender.submit(
         key=key, role="custody", contract="stake", function="attest_class", args=[attestation.abi(), signatures],

@@ -10,6 +10,7 @@ from django.db.models import Prefetch, QuerySet
 
 from marketplace.parties.models import Party
 from marketplace.supply.models import Benchmark, Bid, NodeClass, Site
+from marketplace.supply.sealing import read_own
 
 # A resource class is given when the measured score reaches these shares of its reference row.
 CLASS_SHARES_BPS = {"ops_per_sec": 8500, "mem_bytes": 9000, "mem_bytes_per_sec": 8000}
@@ -84,11 +85,12 @@ def live_benchmark(node_class: NodeClass, now: datetime) -> Benchmark | None:
 
 
 def bids_of(party: Party, *, window: UUID | None = None) -> QuerySet[Bid]:
-    """Return a provider's own bids, newest first."""
+    """Return a provider's own bids, newest first. Terms under seal are filled in by `sealing.with_own_terms`."""
     found = Bid.objects.filter(party=party).select_related("window", "node_class", "sla").order_by("-placed_at", "-id")
     return found.filter(window_id=window) if window else found
 
 
 def find_bid(bid_id: UUID, party: Party) -> Bid | None:
-    """Return the party's own bid, or None: a stranger's is as missing as none."""
-    return Bid.objects.filter(pk=bid_id, party=party).select_related("window", "node_class").first()
+    """Return the party's own bid with its terms, or None: a stranger's is as missing as none."""
+    bid = Bid.objects.filter(pk=bid_id, party=party).select_related("window", "node_class").first()
+    return read_own(bid, party=party) if bid else None

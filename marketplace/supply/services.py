@@ -8,16 +8,22 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Max, Sum
+from django.db.models import F, Max
 
 from ledger.ids import uuid7
+from ledger.selectors import balance
+from marketplace.capacity.services import require_sellable
 from marketplace.catalogue.limits import require_name, require_price, require_quantity, require_slots, require_whole
 from marketplace.catalogue.models import ResourceClass, SlaPreset, Vantage, Window
 from marketplace.catalogue.services import find_named
+from marketplace.compliance.holdings import Freezes, Holdings, Span
+from marketplace.compliance.rules import require_tier_for_kind
 from marketplace.demand.services import funded_figures
 from marketplace.errors import (
     BadInput,
     DemandFirst,
+    DeviceTaken,
+    Frozen,
     NotEligible,
     NotYours,
     ProofRefused,
@@ -25,11 +31,15 @@ from marketplace.errors import (
     ReferenceReused,
     TooLate,
     WindowClosed,
+    WrongStanding,
 )
 from marketplace.governance.services import record
-from marketplace.parties.models import Party
+from marketplace.parties.models import Party, Seat
+from marketplace.parties.roles import require_seat
 from marketplace.parties.services import COUNTRY
+from marketplace.supply.bilateral import require_let_in
 from marketplace.supply.models import (
+    STANDING_PATHS,
     Attestation,
     Benchmark,
     Bid,
@@ -39,12 +49,13 @@ from marketplace.supply.models import (
     Standing,
     StandingChange,
 )
-from pricing.penalties import probation_units
+from marketplace.supply.sealing import NAMES, Terms, read_own, withdraw_seal, write_sealed
+from pricing.penalties import PROBATION_LEASE_HOURS, exposed_units
 
 ATTEST_QUORUM = 2
 PROBATION_DAYS = 14
 CHECKS_NEEDED = 313
-CHECK_FAILURES_ALLOWED = 2
+CHECK_FAILURES_ALLOWED, CHECK_FAILURES_FATAL = 2, 6
 BREACH_MEMORY_DAYS = 90
 MAY_BID = ("PROBATION", "PROVEN")
 
@@ -120,6 +131,9 @@ def enrol_node_class(
     standing = NodeClass.objects.filter(site=site, resource_class=resource_class).first()
     if standing:
         return standing
+    require_tier_for_kind(party=party, tier=tier)
+    if machine_key is not None and NodeClass.objects.filter(machine_key=machine_key).exists():
+        raise DeviceTaken("These machines are enrolled already, under the same key.", field="machine_key")
     number = (NodeClass.objects.aggregate(top=Max("chain_class"))["top"] or 0) + 1
     node_class = NodeClass.objects.create(
         id=uuid7(now), party=party, site=site, resource_class=resource_class, claimed_name=claimed_name, units=units,
@@ -194,20 +208,25 @@ def record_hours(*, node_class_id: Any, good: int, bad: int) -> None:
 def advance_standing(*, node_class: NodeClass, now: datetime) -> str:
     """Move a node class on as far as its proofs carry it, and return its standing.
 
-    REGISTERED -> PROBATION with an attested challenge. PROBATION -> PROVEN with an attested baseline at least 14 days
-    later and 313 hourly checks with at most 2 failures. PROVEN -> PROBATION when the proof has expired.
+    REGISTERED -> PROBATION with a challenge attested since it last had to start again. PROBATION -> PROVEN with an
+    attested baseline at least 14 days later and 313 hourly checks with at most 2 failures; with 6 failures back to
+    REGISTERED. PROVEN -> PROBATION when the proof has expired.
     """
     standing = Standing.objects.select_for_update().get(node_class=node_class)
     live = Benchmark.objects.filter(node_class=node_class, valid_until__gt=now)
-    if standing.state == "REGISTERED" and live.exists():
-        challenge = live.earliest("finished_at")
-        standing.challenged_at = standing.challenged_at or challenge.finished_at
-        _change(standing, "PROBATION", "challenge attested by the quorum", challenge, now)
+    if standing.state == "REGISTERED":
+        fresh = live.filter(finished_at__gt=standing.restarted_at) if standing.restarted_at else live
+        if challenge := fresh.order_by("finished_at").first():
+            standing.challenged_at = standing.challenged_at or challenge.finished_at
+            _change(standing, "PROBATION", "verifiers", "challenge attested by the quorum", _proof(challenge), now)
+    if standing.state == "PROBATION" and standing.checks_failed >= CHECK_FAILURES_FATAL:
+        reason = f"{standing.checks_failed} hourly checks failed"
+        _start_again(standing, "verifiers", reason, _last_proof(standing), now)
     if standing.state == "PROBATION" and (baseline := _baseline(standing, live)):
         standing.proven_at, standing.proven_until = baseline.finished_at, baseline.valid_until
-        _change(standing, "PROVEN", "baseline attested after probation", baseline, now)
+        _change(standing, "PROVEN", "verifiers", "baseline attested after probation", _proof(baseline), now)
     if standing.state == "PROVEN" and standing.proven_until and standing.proven_until <= now:
-        _change(standing, "PROBATION", "the proof expired", None, now)
+        _change(standing, "PROBATION", "market", "the proof expired", _last_proof(standing), now)
     return standing.state
 
 
@@ -215,17 +234,80 @@ def advance_standing(*, node_class: NodeClass, now: datetime) -> str:
 def degrade(*, node_class: NodeClass, reason: str, breach_at: datetime, evidence: bytes, now: datetime) -> None:
     """Note a confirmed breach. A PROVEN class takes no new orders until 48 clean hours; its leases run on.
 
-    A second breach in 90 days suspends it.
+    A second breach in 90 days suspends it. A class in PROBATION starts again from REGISTERED: challenge and checks.
     """
     standing = Standing.objects.select_for_update().get(node_class=node_class)
-    earlier, standing.last_breach_at = standing.last_breach_at, breach_at
+    earlier = standing.last_breach_at
+    standing.last_breach_at = max(earlier, breach_at) if earlier else breach_at
     again = earlier is not None and timedelta(0) < breach_at - earlier <= timedelta(days=BREACH_MEMORY_DAYS)
     if standing.state in ("PROVEN", "DEGRADED") and again:
-        _change(standing, "SUSPENDED", "second breach in 90 days", None, now, evidence=evidence)
+        _change(standing, "SUSPENDED", "market", "second breach in 90 days", evidence, now)
     elif standing.state == "PROVEN":
-        _change(standing, "DEGRADED", reason, None, now, evidence=evidence)
+        _change(standing, "DEGRADED", "market", reason, evidence, now)
+    elif standing.state == "PROBATION":
+        _start_again(standing, "market", reason, evidence, now)
     else:
         standing.save(update_fields=["last_breach_at"])
+
+
+@transaction.atomic
+def suspend(*, node_class: NodeClass, actor: str, reason: str, evidence: bytes, now: datetime) -> str:
+    """Freeze a class (objective fault, incident, own wish): no new orders, slashing stays on. Returns its standing.
+
+    Raises WrongStanding for a class that is on its way out already.
+    """
+    return _move(node_class, "SUSPENDED", actor=actor, reason=reason, evidence=evidence, now=now)
+
+
+@transaction.atomic
+def readmit(*, node_class: NodeClass, actor: str, reason: str, now: datetime) -> str:
+    """Let a SUSPENDED class back into PROBATION: its cause is named, and it was proven anew since. Checks start again.
+
+    Raises WrongStanding for another standing, ProofRefused without an attested proof since the suspension.
+    """
+    standing = Standing.objects.select_for_update().get(node_class=node_class)
+    _require_path(standing, "PROBATION", from_only="SUSPENDED")
+    since = Benchmark.objects.filter(node_class=node_class, valid_until__gt=now, finished_at__gt=standing.changed_at)
+    proof = since.order_by("epoch").last()
+    if proof is None:
+        since_at = standing.changed_at.isoformat()
+        raise ProofRefused("A suspended class comes back with a proof made since.", since=since_at)
+    standing.checks_passed = standing.checks_failed = 0
+    standing.challenged_at = proof.finished_at
+    _change(standing, "PROBATION", actor, reason, _proof(proof), now)
+    return standing.state
+
+
+@transaction.atomic
+def unbond(*, node_class: NodeClass, actor: str, evidence: bytes, now: datetime) -> str:
+    """Let a class leave by its own wish. Liability follows its leases: slashing stays on until the stake is out.
+
+    Raises WrongStanding from a standing that cannot leave; the database refuses it while a lease is open.
+    """
+    return _move(node_class, "UNBONDING", actor=actor, reason="own wish", evidence=evidence, now=now)
+
+
+def _move(node_class: NodeClass, to_state: str, *, actor: str, reason: str, evidence: bytes, now: datetime) -> str:
+    standing = Standing.objects.select_for_update().get(node_class=node_class)
+    if standing.state == to_state:
+        return standing.state
+    _require_path(standing, to_state)
+    _change(standing, to_state, actor, reason, evidence, now)
+    return standing.state
+
+
+def _require_path(standing: Standing, to_state: str, *, from_only: str | None = None) -> None:
+    if (standing.state, to_state) not in STANDING_PATHS or (from_only and standing.state != from_only):
+        raise WrongStanding(
+            f"A node class that is {standing.state} cannot become {to_state}.", standing=standing.state, wanted=to_state
+        )
+
+
+def _start_again(standing: Standing, actor: str, reason: str, evidence: bytes, now: datetime) -> None:
+    """Back to REGISTERED: nothing of the probation so far counts any more."""
+    standing.checks_passed = standing.checks_failed = 0
+    standing.challenged_at, standing.restarted_at = None, now
+    _change(standing, "REGISTERED", actor, reason, evidence, now)
 
 
 @transaction.atomic
@@ -237,14 +319,16 @@ def restore(*, node_class: NodeClass, clean_hours: int, now: datetime) -> str:
         fresh = live.filter(finished_at__gt=standing.last_breach_at).order_by("epoch").last()
         if fresh:
             standing.proven_until = fresh.valid_until
-            _change(standing, "PROVEN", f"{clean_hours} clean hours and a fresh proof", fresh, now)
+            reason = f"{clean_hours} clean hours and a fresh proof"
+            _change(standing, "PROVEN", "verifiers", reason, _proof(fresh), now)
     return standing.state
 
 
 @transaction.atomic
 def place_bid(
     *, party: Party, node_class: NodeClass, window: Window, reference: str, quantity_units: int, start_slot: int,
-    end_slot: int, price_ask_micros: int, sla_code: str, minimum_units: int = 0, now: datetime,
+    end_slot: int, price_ask_micros: int, sla_code: str, minimum_units: int = 0, seat: Seat | None = None,
+    now: datetime,
 ) -> Bid:  # fmt: skip
     """Seal an offer of capacity. Refused with `demand_first` until funded demand has opened the window.
 
@@ -252,6 +336,7 @@ def place_bid(
     slots, at least so many, or none. The same reference with the same terms returns the bid that
     stands. Raises NotEligible when standing, proven units or phase do not allow it.
     """
+    require_seat(seat, party, "operate", "place bids")
     own = NodeClass.objects.select_related("standing").filter(pk=node_class.pk, party=party).first()
     if own is None:
         raise NotYours("There is no such node class.")
@@ -265,34 +350,36 @@ def place_bid(
     if sla is None:
         raise BadInput("Choose an SLA preset.", field="sla_code")
     locked = _bidding(window, now)
-    terms = {
-        "window_id": window.pk, "node_class_id": own.pk, "quantity_units": quantity, "start_slot": start,
-        "end_slot": end, "price_ask_micros": ask, "sla_id": sla.pk, "minimum_units": minimum,
-    }  # fmt: skip
+    terms = Terms(quantity, start, end, ask, minimum, sla.pk)
     standing = Bid.objects.filter(party=party, reference=reference).first()
     if standing:
-        if any(getattr(standing, name) != term for name, term in terms.items()):
+        if not _is_same(read_own(standing, party=party), locked, own, terms):
             raise ReferenceReused("This reference names another bid of yours.", field="reference")
         return standing
-    _require_eligible(own, locked, quantity, start, end)
-    bid = Bid.objects.create(
-        id=uuid7(now), party=party, reference=reference, accepted_rank=_next_rank(locked), placed_at=now, **terms
+    _require_eligible(own, locked, quantity, start, end, ask, now)
+    _require_thawed(own, locked)
+    require_sellable(
+        own, quantity_units=quantity, ask_micros=ask, from_at=locked.slot_at(start), hours=end - start,
+        taken=_offered(own, locked, start, end),
     )
-    # The line says that a bid was placed and nothing of what it says: the trail is read before the window closes.
-    record(actor=party.slug, action="place_bid", subject=bid.pk, reason="sealed", now=now)
-    return bid
+    require_let_in(node_class=own, window=locked, unit_hours=quantity * (end - start))
+    return write_sealed(
+        party=party, node_class=own, window=locked, reference=reference, terms=terms,
+        accepted_rank=_next_rank(locked), now=now,
+    )  # fmt: skip
 
 
 @transaction.atomic
-def withdraw_bid(*, bid: Bid, party: Party, now: datetime) -> Bid:
+def withdraw_bid(*, bid: Bid, party: Party, seat: Seat | None = None, now: datetime) -> Bid:
     """Take a sealed bid back, until the no-cancel period begins."""
+    require_seat(seat, party, "operate", "withdraw bids")
     standing = (
         Bid.objects.select_for_update(of=("self",)).select_related("window").filter(pk=bid.pk, party=party).first()
     )
     if standing is None:
         raise NotYours("There is no such bid.")
     if standing.state == "withdrawn":
-        return standing
+        return read_own(standing, party=party)
     if standing.window.state != "BIDDING" or standing.state != "sealed":
         raise WindowClosed("This bid can no longer be withdrawn.", state=standing.window.state)
     if now >= standing.window.no_cancel_from:
@@ -302,8 +389,14 @@ def withdraw_bid(*, bid: Bid, party: Party, now: datetime) -> Bid:
         )
     standing.state = "withdrawn"
     standing.save(update_fields=["state"])
+    withdraw_seal(bid=standing)
     record(actor=party.slug, action="withdraw_bid", subject=bid.pk, reason="withdrawn", now=now)
-    return standing
+    return read_own(standing, party=party)
+
+
+def _is_same(bid: Bid, window: Window, node_class: NodeClass, terms: Terms) -> bool:
+    places = (bid.window_id, bid.node_class_id) == (window.pk, node_class.pk)
+    return places and all(getattr(bid, name) == getattr(terms, name) for name in NAMES)
 
 
 def _bidding(window: Window, now: datetime) -> Window:
@@ -322,24 +415,55 @@ def _bidding(window: Window, now: datetime) -> Window:
     return locked
 
 
-def _require_eligible(node_class: NodeClass, window: Window, quantity_units: int, start: int, end: int) -> None:
+def _require_eligible(
+    node_class: NodeClass, window: Window, quantity_units: int, start: int, end: int, ask_micros: int, now: datetime
+) -> None:
     state = node_class.standing.state
     if state not in MAY_BID:
         raise NotEligible(f"A node class that is {state} cannot bid.", rule="standing", standing=state)
     allowed = node_class.units
     if state == "PROBATION":
-        allowed = probation_units(node_class.units)
-    taken = (
-        Bid.objects.filter(
-            window=window, node_class=node_class, state="sealed", start_slot__lt=end, end_slot__gt=start
-        ).aggregate(total=Sum("quantity_units"))["total"]
-        or 0
-    )
+        if end - start > PROBATION_LEASE_HOURS:
+            raise NotEligible(
+                "On probation a lease lasts a day at most.", rule="probation_hours", hours=end - start,
+                allowed_hours=PROBATION_LEASE_HOURS,
+            )  # fmt: skip
+        allowed = _probation_units(node_class, ask_micros, now)
+    taken = _offered(node_class, window, start, end)
     if taken + quantity_units > allowed:
         raise NotEligible(
             "That is more than this node class may offer in these slots.", rule="proven_units", allowed_units=allowed,
             already_offered=taken, standing=state,
         )  # fmt: skip
+
+
+def _probation_units(node_class: NodeClass, price_micros: int, now: datetime) -> int:
+    """The units a class on probation may offer: a tenth, and after a breach what its holdback answers for (M-058 c)."""
+    standing = node_class.standing
+    breached = standing.last_breach_at is not None and now - standing.last_breach_at < timedelta(
+        days=BREACH_MEMORY_DAYS
+    )
+    return exposed_units(
+        price_micros=price_micros, capacity_units=node_class.units, good_hours=standing.good_hours,
+        bad_hours=standing.bad_hours, breached_within_90_days=breached,
+        holdback_micros=balance(code="provider.holdback", party=node_class.party_id, scope=node_class.pk).minor,
+    )  # fmt: skip
+
+
+def _require_thawed(node_class: NodeClass, window: Window) -> None:
+    freezes = Freezes(window.starts_at)
+    if not freezes.is_any:
+        return
+    tier = Holdings([node_class.party_id], Span(window.starts_at, window.ends_at)).tier_of(node_class)
+    incident = freezes.of(node_class, tier)
+    if incident:
+        raise Frozen("An incident has frozen this provider or product.", incident=str(incident.pk))
+
+
+def _offered(node_class: NodeClass, window: Window, start: int, end: int) -> int:
+    """What a node class offers already in these slots, read in its party's own copies."""
+    bids = [bid for bid in node_class.promised() if bid.state == "sealed" and bid.window_id == window.pk]
+    return sum(bid.quantity_units for bid in bids if bid.start_slot < end and bid.end_slot > start)
 
 
 def _baseline(standing: Standing, live: Any) -> Benchmark | None:
@@ -355,22 +479,25 @@ def _baseline(standing: Standing, live: Any) -> Benchmark | None:
     return live.filter(kind=2, finished_at__gte=ripe_at).order_by("epoch").first()
 
 
-def _change(
-    standing: Standing,
-    to_state: str,
-    reason: str,
-    proof: Benchmark | None,
-    now: datetime,
-    evidence: bytes | None = None,
-) -> None:
-    evidence = evidence or (bytes(proof.transcript_hash) if proof else None)
+def _proof(benchmark: Benchmark) -> bytes:
+    return bytes(benchmark.transcript_hash)
+
+
+def _last_proof(standing: Standing) -> bytes:
+    """The transcript that a change without a new proof rests on: the last one."""
+    last = Benchmark.objects.filter(node_class_id=standing.node_class_id).order_by("epoch").last()
+    return _proof(last) if last else bytes(32)
+
+
+def _change(standing: Standing, to_state: str, actor: str, reason: str, evidence: bytes, now: datetime) -> None:
+    """Change a standing with its actor, reason and evidence; the database refuses one without the other."""
     StandingChange.objects.create(
-        node_class_id=standing.node_class_id, from_state=standing.state, to_state=to_state, reason=reason,
+        node_class_id=standing.node_class_id, from_state=standing.state, to_state=to_state, actor=actor, reason=reason,
         evidence=evidence, at=now,
     )  # fmt: skip
     standing.state, standing.changed_at = to_state, now
     standing.save()
-    record(actor="market", action="standing", subject=standing.node_class_id, reason=reason, now=now, to_state=to_state)
+    record(actor=actor, action="standing", subject=standing.node_class_id, reason=reason, now=now, to_state=to_state)
 
 
 def _next_rank(window: Window) -> int:

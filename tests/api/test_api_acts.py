@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from django.db import IntegrityError, connections, transaction
+from django.db import IntegrityError, connection, connections, transaction
 from django.test import Client
 
 from ledger.selectors import spendable
@@ -355,3 +357,33 @@ def test_a_constraint_met_by_two_requests_is_a_conflict_not_a_crash(market, buye
     answer = exception_handler(met.value, {})
 
     assert (answer.status_code, answer.data["code"], answer.headers["Retry-After"]) == (409, "conflict", "1")
+
+
+def test_a_demand_above_the_threshold_waits_and_a_key_does_not_approve_it(market, buyer, demand_body):
+    m.SpendingRule.objects.create(party=market.buyers[0], threshold_micros=0)
+    demand = buyer.post("/demands", demand_body)
+    assert (demand.status_code, demand.json()["state"]) == (201, "pending")
+
+    said = buyer.post(f"/demands/{demand.json()['id']}/approvals", {"approve": True, "reason": "mine"})
+    held = buyer.post(f"/demands/{demand.json()['id']}/funding")
+
+    assert (said.status_code, said.json()["code"]) == (403, "role_forbidden")
+    assert (held.status_code, held.json()["code"]) == (409, "pending_approval")
+
+
+def test_what_is_remembered_of_a_bid_s_reply_lies_in_the_database_under_its_party_s_key(provider, bid_body):
+    """The reply repeats the sealed bid, and a plain digest of a short body could be found by trying prices."""
+    body = bid_body | {"price_ask_micros": 1_777_700}
+    first = provider.post("/bids", body, key="sealed-reply")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT r::text, body_sha256 FROM marketplace_rememberedreply r WHERE key = 'sealed-reply'")
+        text, digest = cursor.fetchone()
+
+    assert first.status_code == 201
+    assert "1777700" not in text
+    assert "price" not in text
+    raw = json.dumps(body).encode()
+    assert bytes(digest) not in {hashlib.sha256(route + b"\n" + raw).digest() for route in (b"POST /api/v1/bids", b"")}
+    again = provider.post("/bids", body, key="sealed-reply")
+    assert (again.content, again.headers["Idempotency-Replayed"]) == (first.content, "true")
+    assert "1777700" in again.content.decode()

@@ -11,6 +11,7 @@ from django.test import Client
 from ledger.models import ChainEvent
 from marketplace import models as m
 from marketplace.parties.services import revoke_api_key
+from marketplace.supply.sealing import with_own_terms
 from tests.api.conftest import caller
 from tests.doors.factories import NOW, seat
 
@@ -110,9 +111,11 @@ def test_an_id_of_another_form_names_nothing(buyer, id_):
 
 def test_no_filter_reaches_a_sealed_bid_of_another_party(market, buyer, other_provider, anybody):
     """Also not through awards, leases, windows, certificates or prices: nothing changes when a bid arrives."""
-    sealed = list(m.Bid.objects.filter(window=market.bidding, party=market.providers[0]))
+    rows = m.Bid.objects.filter(window=market.bidding, party=market.providers[0])
+    sealed = with_own_terms(rows, party=market.providers[0])
     names = {b.reference for b in sealed} | {b.pk.hex for b in sealed}
-    own_prices = {str(b.price_ask_micros) for b in m.Bid.objects.filter(party=market.providers[2])}
+    others = with_own_terms(m.Bid.objects.filter(party=market.providers[2]), party=market.providers[2])
+    own_prices = {str(b.price_ask_micros) for b in others}
     prices = {f'"{b.price_ask_micros}"' for b in sealed if str(b.price_ask_micros) not in own_prices}
     public = (*PUBLIC_LISTS, "/market/prices", f"/windows/win_{market.bidding.pk.hex}")
     window = f"win_{market.bidding.pk.hex}"

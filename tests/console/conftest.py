@@ -18,10 +18,7 @@ from tests.doors.factories import NOW, Market, make_market, seat
 def console_market(django_db_setup: None, django_db_blocker: Any) -> Iterator[Market]:
     with django_db_blocker.unblock(), transaction.atomic():
         market = make_market()
-        foundation = m.Party.objects.create(
-            id=market.buyers[0].pk.__class__(int=7), slug="foundation", name="Grove Foundation", kind="foundation",
-            country="CH", parent_country="CH", registered_at=NOW,
-        )  # fmt: skip
+        foundation = m.Party.objects.get(slug="foundation")
         seat(foundation, "staff@console.example", role="operations", is_staff=True)
         seat(market.buyers[0], "buyer@console.example")
         yield market

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from marketplace import models as m
+from tests.sealed import reseal
 
 PATH = "/console/preview/"
 
@@ -18,7 +19,8 @@ def test_a_preview_shows_prices_losers_and_the_hash_and_is_on_the_trail(market, 
 
 def test_a_preview_of_a_window_with_sealed_bids_knows_none_of_them(market, staff):
     before = staff.post(PATH, {"window": market.bidding.name}).content.decode()
-    m.Bid.objects.filter(window=market.bidding).update(price_ask_micros=777_700, quantity_units=31_337)
+    for bid in m.Bid.objects.filter(window=market.bidding):
+        reseal(bid, price_ask_micros=777_700, quantity_units=31_337)
 
     after = staff.post(PATH, {"window": market.bidding.name}).content.decode()
 

@@ -14,11 +14,15 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver
 
 from marketplace import models as m
+from marketplace.clearing.services import close_bidding
 from marketplace.console.reads import opened_bids
 from marketplace.console.site import console
+from marketplace.supply.holders import report_lost
+from marketplace.supply.sealing import NAMES
 from marketplace.supply.services import place_bid, withdraw_bid
 from tests.doors.factories import NOW
-from tests.owner import as_owner
+from tests.owner import as_owner, behind_the_triggers
+from tests.sealed import opened
 
 PRICE_MICROS, QUANTITY, REFERENCE = 1_777_700, 29, "MARKED-BID-REFERENCE"
 MARKS = (REFERENCE, "1777700", "1,777,700", "1.7777", "MARKED")
@@ -83,6 +87,13 @@ def provider_class(market):
     return node_class
 
 
+def forget_deleted(window) -> None:
+    """The fixture took bids away by force; the trail forgets them too, or the window could never be opened."""
+    with behind_the_triggers():
+        gone = m.AuditLine.objects.filter(action="place_bid", facts__window=str(window.pk))
+        gone.exclude(subject__in=[str(pk) for pk in window.bids.values_list("pk", flat=True)]).delete()
+
+
 def marked_bid(market, node_class, reference=REFERENCE) -> m.Bid:
     return place_bid(
         party=node_class.party, node_class=node_class, window=market.bidding, reference=reference, start_slot=0,
@@ -139,8 +150,9 @@ def test_no_look_up_answers_differently_for_a_sealed_bid(market, staff, provider
 def test_after_close_the_bid_and_its_audit_line_are_shown(market, staff, provider_class):
     """The guard against a walk that sees nothing at all: the same marks are found once the window has closed."""
     bid = marked_bid(market, provider_class)
-    m.Bid.objects.filter(window=market.bidding).update(state="opened")
+    forget_deleted(market.bidding)
     m.Window.objects.filter(pk=market.bidding.pk).update(state="CLEARING")
+    opened(market.bidding)
 
     assert REFERENCE in staff.get("/console/opened-bids/", {"window": market.bidding.name}).content.decode()
     assert "$1.7777" in staff.get("/console/opened-bids/", {"window": market.bidding.name}).content.decode()
@@ -150,7 +162,8 @@ def test_after_close_the_bid_and_its_audit_line_are_shown(market, staff, provide
 def test_the_read_behind_the_opened_bids_gives_no_sealed_and_no_withdrawn_one(market, provider_class):
     """The second wall: the page asks for closed windows only, and the read would give nothing of another."""
     sealed = marked_bid(market, provider_class)
-    m.Bid.objects.filter(pk=market.settled.bids.first().pk).update(state="withdrawn")
+    taken_back = dict.fromkeys(NAMES) | {"state": "withdrawn"}
+    m.Bid.objects.filter(pk=market.settled.bids.first().pk).update(**taken_back)
 
     assert list(opened_bids(market.bidding)) == []
     assert sealed not in opened_bids(market.bidding)
@@ -158,9 +171,18 @@ def test_the_read_behind_the_opened_bids_gives_no_sealed_and_no_withdrawn_one(ma
     assert opened_bids(market.settled).count() == market.settled.bids.count() - 1
 
 
+def fail_sealed(window) -> None:
+    """Two of the three shares are lost while bids are still taken."""
+    for share in window.key.shares.all()[:2]:
+        report_lost(window=window, holder=share.holder_key.holder, reason="lost", now=NOW)
+    assert close_bidding(window=window, now=NOW) == "FAILED"
+
+
 def test_a_failed_window_keeps_its_bids_sealed(market, staff, provider_class):
     bid = marked_bid(market, provider_class)
-    m.Window.objects.filter(pk=market.bidding.pk).update(state="FAILED")
+    fail_sealed(market.bidding)
 
     assert staff.get("/console/opened-bids/", {"window": market.bidding.name}).status_code == 404
     assert str(bid.pk) not in staff.get("/console/marketplace/auditline/").content.decode()
+    assert m.Notice.objects.filter(party=bid.party, code="seal_key_lost").exists()  # it is told, and nobody else
+    assert "seal_key_lost" not in staff.get("/console/marketplace/notice/").content.decode()

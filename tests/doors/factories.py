@@ -18,6 +18,12 @@ from ledger import services as books
 from ledger.ids import uuid7, uuid_from
 from ledger.models import ChainContract, ChainIntent, ChainMark
 from marketplace import models as m
+from marketplace.compliance.catalogue import ensure_catalogue
+from marketplace.demo.papers import show_controls
+from marketplace.supply.admissions import delivery_month
+from marketplace.supply.sealing import Terms, write_sealed
+from tests.owner import behind_the_triggers
+from tests.sealed import opened
 
 NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)  # market time in tests is the wall clock
 PASSWORD = "a long enough password"
@@ -68,6 +74,7 @@ def make_market() -> Market:
     market = Market()
     _catalogue()
     _parties(market)
+    ensure_catalogue(now=NOW)
     _node_classes(market)
     market.settled = _window(1, "2026-W46", NOW - timedelta(days=9), 168)
     _settled_window(market)
@@ -143,6 +150,7 @@ def _node_classes(market: Market) -> None:
             id=uuid7(NOW), party=party, code=f"{city[:3].upper()}-{number}", city=city, country=country,
             operator_country=country, keys_country=country, lat=lat, lon=lon,
         )
+        show_controls(site=site, tier=2, valid_until=NOW + timedelta(days=300), now=NOW - timedelta(days=60))
         m.SiteLatency.objects.create(site=site, vantage_id="V-AMS", rtt_ms_p95=20, method="bounded")
         for code in list(CLASSES)[: 3 if number < 6 else 2]:
             number += 1
@@ -155,25 +163,28 @@ def _node_classes(market: Market) -> None:
             _standing(market, row, state)
 
 
+def _rise(market: Market, standing: m.Standing, state: str, reason: str, at: datetime) -> None:
+    m.StandingChange.objects.create(
+        node_class_id=standing.pk, from_state=standing.state, to_state=state, actor="verifiers", reason=reason,
+        evidence=market.hash("transcript", standing.node_class.chain_class), at=at,
+    )
+    standing.state, standing.changed_at = state, at
+    standing.save()
+
+
 def _standing(market: Market, row: m.NodeClass, state: str) -> None:
     proven = state == "PROVEN"
-    m.Standing.objects.create(
-        node_class=row, state=state, checks_passed=320 if proven else 40, good_hours=300 if proven else 24,
+    standing = m.Standing.objects.create(
+        node_class=row, state="REGISTERED", checks_passed=320 if proven else 40, good_hours=300 if proven else 24,
         challenged_at=None if state == "REGISTERED" else NOW - timedelta(days=40),
         proven_at=NOW - timedelta(days=20) if proven else None,
         proven_until=NOW + timedelta(days=70) if proven else None, changed_at=NOW,
     )
     if state == "REGISTERED":
         return
-    m.StandingChange.objects.create(
-        node_class=row, from_state="REGISTERED", to_state="PROBATION", reason="challenge attested by a quorum",
-        at=NOW - timedelta(days=40),
-    )
+    _rise(market, standing, "PROBATION", "challenge attested by a quorum", NOW - timedelta(days=40))
     if proven:
-        m.StandingChange.objects.create(
-            node_class=row, from_state="PROBATION", to_state="PROVEN", reason="313 checks passed and baseline attested",
-            at=NOW - timedelta(days=20),
-        )
+        _rise(market, standing, "PROVEN", "313 checks passed and baseline attested", NOW - timedelta(days=20))
     reference = row.resource_class
     mark = m.Benchmark.objects.create(
         id=uuid7(NOW), node_class=row, kind=2 if proven else 1, epoch=1, is_simulated=True,
@@ -237,29 +248,41 @@ def _fund(row: m.Demand) -> None:
         id=row.hold_id, party=row.party_id, window=row.window_id, amount=row.hold_micros,
         timeout_at=NOW + timedelta(days=60), now=row.posted_at,
     )
-    row.state, row.funded_at = "funded", row.posted_at
+    row.state, row.funded_at, row.funding_kind = "funded", row.posted_at, "escrow"
     row.save()
 
 
 def _bids(market: Market, window: m.Window) -> list[m.Bid]:
     rows = []
     for number, node_class in enumerate(c for c in market.classes if c.standing.state != "REGISTERED"):
+        _let_in(node_class, window)
         base = CLASSES[node_class.resource_class_id][3]
-        rows.append(m.Bid.objects.create(
-            id=uuid7(NOW), window=window, node_class=node_class, party=node_class.party,
-            reference=f"{window.name}-B{number + 1:02d}", quantity_units=market.rng.randint(6, 20), start_slot=0,
-            end_slot=window.slots, price_ask_micros=base * market.rng.randint(60, 115) // 100 // 100 * 100,
-            sla_id="99.5", accepted_rank=number + 1, placed_at=window.demand_closes_at + timedelta(hours=1),
+        quantity, ask = market.rng.randint(6, 20), base * market.rng.randint(60, 115) // 100 // 100 * 100
+        rows.append(write_sealed(
+            window=window, node_class=node_class, party=node_class.party, reference=f"{window.name}-B{number + 1:02d}",
+            terms=Terms(quantity, 0, window.slots, ask, 0, "99.5"), accepted_rank=number + 1,
+            now=window.demand_closes_at + timedelta(hours=1),
         ))  # fmt: skip
     return rows
+
+
+def _let_in(node_class: m.NodeClass, window: m.Window) -> None:
+    """Let a class in for every hour, covered or not: this market has sellers whom no demand of it would let in."""
+    with behind_the_triggers():
+        m.Admission.objects.create(
+            id=uuid7(NOW), node_class=node_class, month=delivery_month(window), zone=node_class.site.country,
+            unit_hours=32 * window.slots, state="ADMITTED", asked_at=window.opened_at,
+            decided_at=window.demand_closes_at,
+        )  # fmt: skip
 
 
 def _settled_window(market: Market) -> None:
     window = market.settled
     demands = _demands(market, window, 36, funded=34)
     _move(window, "BIDDING")
-    bids = _bids(market, window)
+    _bids(market, window)
     _move(window, "CLEARING")
+    bids = opened(window)
     market.clearing = m.Clearing.objects.create(
         id=uuid7(NOW), window=window, rule_version="2026-11", bundle_hash=market.hash("bundle"),
         welfare_micros=41_237_812_400, bound_micros=41_237_812_400, gap_micros=0, demand_lines=34, bid_lines=len(bids),
@@ -469,15 +492,18 @@ def _settle(market: Market, lease: m.Lease, settlement: m.Settlement, minutes: t
 
 def _case(lease: m.Lease, verdict: m.Verdict) -> None:
     armed = lease.is_armed
-    m.SlashCase.objects.create(
-        id=uuid7(NOW), verdict=verdict, node_class=lease.node_class, outcome="executed" if armed else "held_back",
+    case = m.SlashCase.objects.create(
+        id=uuid7(NOW), verdict=verdict, node_class=lease.node_class, outcome="requested" if armed else "held_back",
         reason_kind=1, amount_micros=240 * USD, intent_key=f"slash:{lease.pk}", opened_at=NOW - timedelta(days=1),
         sentence="Second confirmed breach within 90 days: 5 % of the lease's stake." if armed
         else "The class was not proven when the lease was signed, so its holdback pays instead of its stake.",
         forfeit_micros=0 if armed else 180 * USD,
         refusal="" if armed else "stake: not proven at lock and breach",
-        to_buyer_micros=240 * USD if armed else 0, executed_at=NOW if armed else None,
+        executable_at=NOW if armed else None,
     )  # fmt: skip
+    if armed:
+        case.outcome, case.to_buyer_micros, case.executed_at = "executed", 240 * USD, NOW
+        case.save()
 
 
 def _pay_out(market: Market, party: m.Party) -> None:

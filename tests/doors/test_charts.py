@@ -130,6 +130,15 @@ def test_more_sold_than_offered_is_refused():
         utilisation([Use("H100", 3, 2)], title="Use")
 
 
+def test_utilisation_is_told_per_class_and_the_network_s_figure_nowhere():
+    chart = utilisation([Use("H100", 300, 400), Use("VCPU-8", 7, 11_000)], title="Use")
+    text = " ".join([chart.wide, chart.narrow, *(" ".join(row) for row in chart.rows)])
+
+    assert "H100: 300 of 400 unit-hours" in chart.wide
+    assert [row[3] for row in chart.rows] == ["75.0 %", "0.1 %"]
+    assert not re.search(r"\b307\b|11,400|2\.7 %|2\.6 %", text)  # the sums, and their share
+
+
 def test_equal_neighbours_are_one_step():
     assert merge_steps([Step(5, 1), Step(5, 2), Step(4, 1)]) == [Step(5, 3), Step(4, 1)]
 

@@ -15,6 +15,7 @@ from marketplace.demand.models import Demand
 from pricing.verify import verify_bundle
 from tests.journey import world
 from tests.journey.refusals import untouched
+from tests.sealed import reseal
 
 AWARDED = {
     ("genome", "granite", 4, 30), ("imaging", "basalt", 2, 24), ("climate", "harbour", 6, 30),
@@ -71,7 +72,7 @@ def test_what_a_price_is_made_of_adds_up_to_it_in_every_cell_and_every_award() -
 @pytest.mark.stage("bidding")
 def test_a_backup_belongs_to_another_owner_stands_elsewhere_and_has_capacity_left() -> None:
     window = world.window()
-    m.Bid.objects.filter(party__slug="granite", window=window).update(quantity_units=8)  # more than it sells
+    reseal(world.bid("granite"), quantity_units=8)  # more than it sells
     close_bidding(window=window, now=window.bidding_closes_at)
     clearing = clear_window(window=window, now=window.bidding_closes_at)
 

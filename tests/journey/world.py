@@ -22,17 +22,20 @@ from marketplace import clock, cycle
 from marketplace import models as m
 from marketplace.catalogue.services import open_window
 from marketplace.clearing.services import clear_window, close_bidding, judge_gate
+from marketplace.compliance.catalogue import ensure_catalogue
 from marketplace.delivery.services import close_delivery
 from marketplace.demand.services import fund_demand, post_demand
 from marketplace.demo import world as w
 from marketplace.demo.machines import BASELINE, CHALLENGE, machine_key, prove
 from marketplace.demo.minutes import report_window
+from marketplace.demo.papers import show_controls
 from marketplace.escrow.services import confirm_locks, deposit_funds, lock_window
 from marketplace.governance.services import set_flag
 from marketplace.parties.services import register_party
 from marketplace.payout.services import confirm_payouts, confirm_settlements, pay_window, settle_window
 from marketplace.sla.services import judge_window
 from marketplace.slashing.services import confirm_requests, open_cases, request_args
+from marketplace.supply.admissions import admit, ask_admission, delivery_month, free_unit_hours
 from marketplace.supply.onchain import attest_class, deposit_stake, submit_proof
 from marketplace.supply.services import (
     advance_standing,
@@ -127,6 +130,8 @@ OFFERS = (
     Offer("prairie", 16, (0, SLOTS), 400_000),
     Offer("fjord", 8, (0, SLOTS), 3_000_000),
 )
+COVER_PPM = 4_000_000  # prairie offers four times what its only buyer asks for
+MORE = {"granite": 300, "basalt": 72, "harbour": 16}  # unit-hours beyond the offers above, for bids that tests add
 GATE_UNIT_HOURS, GATE_PARTIES = 600, 4  # funded: 548 and 3 before the late money, 668 and 4 after it
 OUTAGES = tuple(w.Outage(code, "any", 615, 675, units, "power") for code, units in (("granite", 8), ("basalt", 40)))
 
@@ -136,6 +141,7 @@ def found() -> None:
     """Catalogue, parties, machines; money and stake on chain; two weeks of checks and proofs."""
     now = clock.now()
     _catalogue()
+    ensure_catalogue(now=now)
     set_flag(name="prosumer_parties", is_on=False, opens_in_phase=4, actor="foundation", reason="enterprises first",
              now=now)  # fmt: skip
     for code, country in BUYERS.items():
@@ -379,6 +385,7 @@ def _enrol(each: Machines, now: datetime) -> None:
         operator_country=each.country, keys_country=each.country, lat=50.0, lon=8.0,
         rtt_ms_p95={"ams": (each.rtt_ms, "measured")}, now=now,
     )  # fmt: skip
+    show_controls(site=site, tier=each.tier, valid_until=now + timedelta(days=365), now=now)
     enrol_node_class(
         party=owner, site=site, resource_class_code=each.resource_class, units=each.units, tier=each.tier,
         claimed_name=each.resource_class, machine_key=machine_key(each.code).public_bytes, now=now,
@@ -409,7 +416,7 @@ def _open(name: str, starts_at: datetime, *, gate_unit_hours: int, gate_parties:
     return open_window(
         name=name, slots=SLOTS, starts_at=starts_at, demand_closes_at=starts_at - timedelta(hours=24),
         no_cancel_from=starts_at - timedelta(hours=18), bidding_closes_at=starts_at - timedelta(hours=12),
-        gate_unit_hours=gate_unit_hours, gate_parties=gate_parties, salt=name, now=clock.now(),
+        gate_unit_hours=gate_unit_hours, gate_parties=gate_parties, cover_ppm=COVER_PPM, salt=name, now=clock.now(),
     )  # fmt: skip
 
 
@@ -434,11 +441,23 @@ def _bid(into: m.Window, offers: tuple[Offer, ...]) -> None:
     if window(into.name).state != "BIDDING":
         return
     for offer in offers:
+        more = MORE.get(offer.provider, 0) if into.name == MAIN else 0
+        if not m.Bid.objects.filter(party__slug=offer.provider, window=into).exists():
+            let_in(offer.provider, into, offer.units * (offer.slots[1] - offer.slots[0]) + more)
         place_bid(
             party=party(offer.provider), node_class=node_class(offer.provider), window=into,
             reference=f"{offer.provider} {into.name}", quantity_units=offer.units, start_slot=offer.slots[0],
             end_slot=offer.slots[1], price_ask_micros=offer.ask, sla_code="99.0", now=clock.now(),
         )  # fmt: skip
+
+
+def let_in(provider: str, into: m.Window, unit_hours: int) -> None:
+    """Let a provider in, so that it may offer so many unit-hours in the month of a window."""
+    row, month = node_class(provider), delivery_month(into)
+    missing = unit_hours - free_unit_hours(node_class=row, month=month)
+    if missing > 0:
+        asked = ask_admission(party=row.party, node_class=row, month=month, unit_hours=missing, now=clock.now())
+        admit(admission=asked, now=clock.now())
 
 
 def _report(name: str, now: datetime) -> None:

@@ -19,6 +19,7 @@ from pricing.clearing import clear
 from tests.journey import world
 from tests.journey.refusals import refused, untouched
 from tests.owner import behind_the_triggers
+from tests.sealed import reseal
 
 
 @pytest.mark.stage("collecting")
@@ -94,7 +95,7 @@ def test_an_ask_that_its_quality_lifts_above_every_price_stops_nobody_else() -> 
     """Bids are free, so one absurd line must not keep a window from clearing."""
     window = world.window()
     absurd = window.bids.order_by("accepted_rank").last()
-    m.Bid.objects.filter(pk=absurd.pk).update(price_ask_micros=1_000_000_000)
+    reseal(absurd, price_ask_micros=1_000_000_000)
     close_bidding(window=window, now=window.bidding_closes_at)
 
     clearing = clear_window(window=window, now=clock.now())

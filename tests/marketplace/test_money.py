@@ -116,7 +116,8 @@ def test_a_holdback_is_released_once_its_class_has_proven_itself() -> None:
         assert release_holdbacks(now=now) == 0
 
     standing = m.Standing.objects.filter(node_class=basalt)
-    standing.update(state="PROVEN", proven_at=now, proven_until=now + timedelta(days=60))
+    with behind_the_triggers():
+        standing.update(state="PROVEN", proven_at=now, proven_until=now + timedelta(days=60))
 
     assert balance(code="provider.holdback", party=basalt.party_id, scope=basalt.pk).minor > 0
     assert release_holdbacks(now=now) == 1

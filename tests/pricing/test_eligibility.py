@@ -21,6 +21,7 @@ def accepts(one_demand, one_bid, latency_ms=None):
     ("control", {"control_countries": ("DE", "FR")}, {"operator_country": "FR"}, {"operator_country": "US"}),
     ("control", {"control_countries": ("DE", "FR")}, {"keys_country": "FR"}, {"keys_country": "US"}),
     ("tier", {"tier_min": 2}, {"tier": 2}, {"tier": 1}),
+    ("papers", {"papers": ("pci", "iso")}, {"papers": ("iso", "more", "pci")}, {"papers": ("pci",)}),
     ("latency", {"vantage": "paris", "latency_ms_max": 20}, {"site": "berlin"}, {"site": "lyon"}),
     ("sla", {"sla_bps_min": 9_950}, {"sla_bps": 9_950}, {"sla_bps": 9_900}),
     ("standing", {"slots": LONG}, {"standing": "PROVEN"}, {"standing": "PROBATION"}),

@@ -14,6 +14,7 @@ from pricing.metering import (
     count_minutes,
     count_verdicts,
     judge_minutes,
+    judge_slots,
     pack,
     reconcile,
     unpack,
@@ -55,6 +56,38 @@ def test_the_verdicts_of_many_minutes_equal_the_rule_minute_by_minute(verifiers)
     verdicts = judge_minutes(cases != "0", cases == "-")
 
     assert verdicts.tolist() == [verdict_of("".join(case)) for case in cases.T]
+
+
+def reports_of(*verifiers: list[int]) -> np.ndarray:
+    """Minutes that each verifier calls down, as bool [verifiers, 1 slot, 60]."""
+    return np.array([[np.isin(np.arange(60), minutes)] for minutes in verifiers])
+
+
+def test_a_verifier_that_stands_alone_in_more_than_six_minutes_is_not_heard_in_that_slot():
+    everybody = np.ones((3, 1, 60), bool)
+    liar, mistaken = reports_of(list(range(60)), [7], []), reports_of(list(range(6)), [3], [])
+
+    assert (judge_slots(everybody, liar) == UP).all()  # without the rule minute 7 would be down
+    assert judge_minutes(everybody, liar)[0, 7] == DOWN
+    assert judge_slots(everybody, mistaken)[0].tolist() == [UP] * 3 + [DOWN] + [UP] * 56
+
+
+def test_a_verifier_that_alone_sees_no_outage_saves_nobody():
+    everybody, blind = np.ones((3, 1, 60), bool), reports_of(list(range(30)), list(range(30)), [])
+
+    assert (judge_slots(everybody, blind)[0, :30] == DOWN).all()
+    assert (judge_slots(everybody, blind)[0, 30:] == UP).all()
+
+
+def test_without_liars_slots_are_judged_as_their_minutes():
+    rng = np.random.default_rng(7)
+    shared = rng.random((400, 60)) < 0.3
+    valid = rng.random((3, 400, 60)) < 0.9
+
+    assert (judge_slots(valid, np.broadcast_to(shared, valid.shape)) == judge_minutes(valid, np.broadcast_to(
+        shared, valid.shape))).all()
+    with pytest.raises(MeteringError):
+        judge_slots(valid[..., :59], valid[..., :59])
 
 
 def test_tens_of_thousands_of_slots_are_judged_at_once():

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import pricing.settle as settle_module
 from pricing.certificate import unit_hours
 from pricing.clearing import clear
 from pricing.draws import WEIGHT_BITS, mixed
@@ -75,6 +76,36 @@ def test_the_fill_is_whole_and_optimal(seed):
     assert (used <= settled.programme.row_upper + 1e-6).all()
     assert (used >= settled.programme.row_lower - 1e-6).all()
     assert columns.cost @ settled.x == pytest.approx(columns.cost @ np.rint(settled.x))
+
+
+def test_a_fill_found_part_by_part_is_that_of_the_whole(monkeypatch):
+    sizes = watched_parts(monkeypatch)
+    for seed in range(24):
+        one = small_book(by_seed(seed), least=3, kinds=CONVEX)
+        low = low_point(solve_market(make_market(one, match_lines(one))))
+        monkeypatch.setattr(settle_module, "FACE_PART_COLUMNS", 10**9)
+        whole = settle(low, one.input_hash)
+        monkeypatch.setattr(settle_module, "FACE_PART_COLUMNS", 1)
+
+        parts = settle(low, one.input_hash)
+
+        assert np.array_equal(parts.x, whole.x)
+    assert sum(len(of_one) > 1 for of_one in sizes) > 12  # most books fall apart
+
+
+def watched_parts(monkeypatch):
+    """How many columns each part has, of every face that is solved; each column and row stands in one part."""
+    sizes, apart = [], settle_module._apart
+
+    def watched(columns, rows):
+        parts = apart(columns, rows)
+        for side, count in ((0, len(columns.cost)), (1, rows)):
+            assert sorted(np.concatenate([part[side] for part in parts])) == list(range(count))
+        sizes.append([len(of_columns) for of_columns, _ in parts])
+        return parts
+
+    monkeypatch.setattr(settle_module, "_apart", watched)
+    return sizes
 
 
 def test_who_stands_first_in_the_book_has_no_advantage():

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from eth_abi.abi import encode
 
 from ledger.models import ChainIntent
 from ledger.rails import evm, indexer, sender
@@ -160,3 +161,34 @@ def test_an_estimate_that_the_node_cannot_make_ends_no_intent(node: Node) -> Non
     node.instead.clear()
     assert sender.pump(now=START) == sender.Pumped(sent=1, final=1)
     assert evm.chain().call("token", "balanceOf", SINK) == 5
+
+
+NO_MONEY = {"error": {"code": -32000, "message": "insufficient funds for gas * price + value: balance 0, tx cost 9000"}}
+
+
+def test_a_key_without_gas_money_waits_and_is_told_and_sends_once_it_has_some(node: Node) -> None:
+    """Nothing is wrong with the call: ended as reverted, it would be a payment refused for want of some cents."""
+    row = sender.submit(key="a", role="faucet", contract="token", function="mint", args=[SINK, 5], now=START)
+    node.instead["eth_estimateGas"] = NO_MONEY
+
+    assert sender.pump(now=START) == sender.Pumped()
+    row.refresh_from_db()
+    assert (row.state, row.nonce, row.gas_limit) == ("queued", None, None)
+    assert row.trouble.endswith("cannot pay for gas.")
+
+    node.instead.clear()
+    assert sender.pump(now=START) == sender.Pumped(sent=1, final=1)
+    row.refresh_from_db()
+    assert (row.state, row.trouble) == ("final", "")
+    assert evm.chain().call("token", "balanceOf", SINK) == 5
+
+
+def test_a_contract_that_says_the_same_words_has_refused_the_call(node: Node) -> None:
+    sentence = "insufficient funds of the pool"
+    data = "0x08c379a0" + encode(["string"], [sentence]).hex()
+    row = sender.submit(key="a", role="faucet", contract="token", function="mint", args=[SINK, 5], now=START)
+    node.instead["eth_estimateGas"] = {"error": {"code": 3, "message": f"execution reverted: {sentence}", "data": data}}
+
+    assert sender.pump(now=START) == sender.Pumped(reverted=1)
+    row.refresh_from_db()
+    assert (row.state, row.revert_reason) == ("reverted", sentence)

@@ -10,9 +10,9 @@ from rest_framework.response import Response
 from marketplace.api.paging import choice, page_by_time
 from marketplace.api.schema import CURSOR, LIMIT, page_of, parameter
 from marketplace.api.shapes import WindowOut
-from marketplace.api.views import ListMixin, PublicView, found, key_of
+from marketplace.api.views import ListMixin, PublicView, found, key_of, key_of_party
 from marketplace.catalogue.models import STATES
-from marketplace.catalogue.selectors import find_window, list_windows
+from marketplace.catalogue.selectors import find_visible_window, list_windows, visible_to
 from marketplace.demand.selectors import gates_of
 
 
@@ -25,9 +25,12 @@ class WindowList(ListMixin, PublicView):
         parameters=[parameter("state", "only windows in this state", STATES), LIMIT, CURSOR],
     )  # fmt: skip
     def get(self, request: Any) -> Response:
-        """Windows with their gate: funded demand against what opens bidding. Oldest first."""
+        """Windows with their gate: funded demand against what opens bidding. Oldest first.
+
+        A window between two is listed for those two.
+        """
         query = self.query(request)
-        windows = list_windows().prefetch_related("indicative_prices")
+        windows = visible_to(list_windows(), key_of_party(request)).prefetch_related("indicative_prices")
         if state := choice(query, "state", STATES):
             windows = windows.filter(state=state)
         page = page_by_time(windows, query, created="opened_at")
@@ -38,5 +41,5 @@ class WindowDetail(PublicView):
     @extend_schema(operation_id="get_window", tags=["windows"], auth=[], responses=WindowOut)
     def get(self, request: Any, window: str) -> Response:
         """One window."""
-        row = found(find_window(key_of(window, "win")))
+        row = found(find_visible_window(key_of(window, "win"), key_of_party(request)))
         return Response(WindowOut(row, context={"gates": gates_of([row])}).data)

@@ -63,6 +63,9 @@ class ConcentrationOut(serializers.Serializer):
     parents = serializers.IntegerField(help_text="distinct sellers; siblings of one parent count once")
     hhi = serializers.IntegerField(help_text="sum of squared shares; 10,000 is one seller")
     top_share_ppm = serializers.IntegerField()
+    top_shares_ppm = serializers.ListField(
+        required=False, child=serializers.IntegerField(), help_text="of the largest one, two and three sellers"
+    )
     cap_unit_hours = serializers.IntegerField(allow_null=True)
     capped_parents = serializers.IntegerField()
     is_cap_applicable = serializers.BooleanField(help_text="false: too few parents bid for a cap")

@@ -7,15 +7,18 @@ from typing import Any
 from drf_spectacular.utils import extend_schema
 from rest_framework.response import Response
 
+from marketplace.api.auth import seat_of
 from marketplace.api.fields import Body, FlagIn, IdField, TextIn, TextsIn, WholeIn
 from marketplace.api.paging import choice, page_by_time
 from marketplace.api.schema import CURSOR, DRY_RUN, IDEMPOTENCY_KEY, LIMIT, WINDOW, act_answers, page_of, parameter
 from marketplace.api.shapes import DemandDraft, DemandOut
 from marketplace.api.views import ActView, ApiView, ListMixin, found, key_of, window_filter
-from marketplace.catalogue.selectors import find_window
-from marketplace.demand.models import KINDS, STATES
+from marketplace.catalogue.selectors import find_visible_window
+from marketplace.demand.approvals import approve_demand, refuse_demand
+from marketplace.demand.models import FUNDING_KINDS, KINDS, STATES
 from marketplace.demand.selectors import demands_of, find_demand
 from marketplace.demand.services import fund_demand, post_demand, withdraw_demand
+from marketplace.errors import RoleForbidden
 
 
 class DemandIn(Body):
@@ -39,6 +42,11 @@ class DemandIn(Body):
     latency_ms_max = WholeIn(required=False, allow_null=True, help_text="p95 round trip from the vantage")
     minimum_units = WholeIn(required=False, help_text="of a window: so many units or none; 0 when left out")
     is_one_site = FlagIn(required=False, help_text="of a window or block: all units in one site")
+    data_class = TextIn(40, required=False, allow_null=True, help_text="what the work touches; it lifts the tier")
+    purpose = TextIn(40, required=False, allow_null=True, help_text="of data under an agreement")
+    required_controls = TextsIn(required=False, help_text="controls that the capacity must hold")
+    accepts_interruptible = FlagIn(required=False, help_text="capacity that may be taken back will do")
+    purchase_order = TextIn(40, required=False, help_text="above your party's threshold it may be asked for")
     choice = TextIn(
         60, required=False, allow_null=True,
         help_text="of a window or block: of your demands of one choice in a window at most one is awarded; each has "
@@ -71,8 +79,8 @@ class DemandList(ListMixin, ActView):
         return self.perform(request)
 
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
-        window = found(find_window(fields.pop("window")))
-        demand = post_demand(party=request.party, window=window, now=request.now, **fields)
+        window = found(find_visible_window(fields.pop("window"), request.party.pk))
+        demand = post_demand(party=request.party, window=window, now=request.now, seat=seat_of(request), **fields)
         return 201, dict(DemandOut(demand).data)
 
 
@@ -83,9 +91,19 @@ class DemandDetail(ApiView):
         return Response(DemandOut(found(find_demand(key_of(demand, "dem"), request.party))).data)
 
 
+class FundingIn(Body):
+    """What stands behind a demand; without a body it is the money in escrow."""
+
+    funding = TextIn(14, required=False, help_text=f"one of {', '.join(FUNDING_KINDS)}; escrow when left out")
+    number = TextIn(60, required=False, help_text="of the purchase order or grant")
+
+
 class DemandFunding(ActView):
+    body = FundingIn
+    body_may_be_empty = True
+
     @extend_schema(
-        operation_id="fund_demand", tags=["demands"], request=None, parameters=[IDEMPOTENCY_KEY],
+        operation_id="fund_demand", tags=["demands"], request=FundingIn, parameters=[IDEMPOTENCY_KEY],
         responses=act_answers(200, DemandOut),
     )  # fmt: skip
     def post(self, request: Any, demand: str) -> Response:
@@ -94,7 +112,35 @@ class DemandFunding(ActView):
 
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
         demand = found(find_demand(key_of(ids["demand"], "dem"), request.party))
-        return 200, dict(DemandOut(fund_demand(demand=demand, party=request.party, now=request.now)).data)
+        return 200, dict(DemandOut(fund_demand(
+            demand=demand, party=request.party, seat=seat_of(request), now=request.now, **fields)).data)
+
+
+class ApprovalIn(Body):
+    """One person's word on a demand that waits."""
+
+    approve = FlagIn(help_text="true to approve, false to refuse")
+    reason = TextIn(300, help_text="kept on the audit trail")
+
+
+class DemandApprovals(ActView):
+    body = ApprovalIn
+
+    @extend_schema(
+        operation_id="approve_demand", tags=["demands"], request=ApprovalIn, parameters=[IDEMPOTENCY_KEY],
+        responses=act_answers(200, DemandOut),
+    )  # fmt: skip
+    def post(self, request: Any, demand: str) -> Response:
+        """Approve or refuse a demand above your party's threshold. A person's act: a key cannot, nor who posted it."""
+        return self.perform(request, demand=demand)
+
+    def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
+        demand = found(find_demand(key_of(ids["demand"], "dem"), request.party))
+        seat = seat_of(request)
+        if seat is None:
+            raise RoleForbidden("An approval is a person's act: sign in.", roles=["approver", "owner"])
+        service = approve_demand if fields["approve"] else refuse_demand
+        return 200, dict(DemandOut(service(demand=demand, seat=seat, reason=fields["reason"], now=request.now)).data)
 
 
 class DemandWithdrawal(ActView):
@@ -108,6 +154,7 @@ class DemandWithdrawal(ActView):
 
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
         demand = found(find_demand(key_of(ids["demand"], "dem"), request.party))
-        return 200, dict(DemandOut(withdraw_demand(demand=demand, party=request.party, now=request.now)).data)
+        return 200, dict(DemandOut(withdraw_demand(
+            demand=demand, party=request.party, seat=seat_of(request), now=request.now)).data)
 
 

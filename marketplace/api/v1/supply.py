@@ -7,13 +7,15 @@ from typing import Any
 from drf_spectacular.utils import extend_schema
 from rest_framework.response import Response
 
+from marketplace.api.auth import seat_of
 from marketplace.api.fields import Body, IdField, TextIn, WholeIn
 from marketplace.api.paging import choice, page_by_time
 from marketplace.api.schema import CURSOR, DRY_RUN, IDEMPOTENCY_KEY, LIMIT, WINDOW, act_answers, page_of, parameter
 from marketplace.api.shapes import BidDraft, BidOut, CapacityOut
 from marketplace.api.views import ActView, ApiView, ListMixin, found, key_of, window_filter
-from marketplace.catalogue.selectors import find_window
+from marketplace.catalogue.selectors import find_visible_window
 from marketplace.supply.models import BID_STATES
+from marketplace.supply.sealing import with_own_terms
 from marketplace.supply.selectors import bids_of, find_bid, find_node_class, node_classes_of
 from marketplace.supply.services import place_bid, withdraw_bid
 
@@ -50,7 +52,9 @@ class BidList(ListMixin, ActView):
         rows = bids_of(request.party, window=window_filter(query))
         if state := choice(query, "state", BID_STATES):
             rows = rows.filter(state=state)
-        return self.page(request, page_by_time(rows.prefetch_related("reasons"), query, created="placed_at"))
+        page = page_by_time(rows.prefetch_related("reasons"), query, created="placed_at")
+        with_own_terms(page.rows, party=request.party)
+        return self.page(request, page)
 
     @extend_schema(
         operation_id="place_bid", tags=["bids"], request=BidIn, parameters=[IDEMPOTENCY_KEY, DRY_RUN],
@@ -61,9 +65,10 @@ class BidList(ListMixin, ActView):
         return self.perform(request)
 
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
-        window = found(find_window(fields.pop("window")))
+        window = found(find_visible_window(fields.pop("window"), request.party.pk))
         node_class = found(find_node_class(fields.pop("node_class"), request.party))
-        bid = place_bid(party=request.party, node_class=node_class, window=window, now=request.now, **fields)
+        bid = place_bid(party=request.party, node_class=node_class, window=window, seat=seat_of(request),
+                        now=request.now, **fields)  # fmt: skip
         return 201, dict(BidOut(bid).data)
 
 
@@ -85,7 +90,8 @@ class BidWithdrawal(ActView):
 
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
         bid = found(find_bid(key_of(ids["bid"], "bid"), request.party))
-        return 200, dict(BidOut(withdraw_bid(bid=bid, party=request.party, now=request.now)).data)
+        return 200, dict(BidOut(withdraw_bid(
+            bid=bid, party=request.party, seat=seat_of(request), now=request.now)).data)
 
 
 class CapacityList(ListMixin, ApiView):

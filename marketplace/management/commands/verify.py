@@ -22,9 +22,12 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        only = "check only a bundle: clearing PATH; only the books: ledger; or rebuild them from the chain: chain"
-        parser.add_argument("what", nargs="?", choices=("clearing", "ledger", "chain"), help=only)
-        parser.add_argument("path", nargs="?", type=Path, help="folder or .zip of the bundle")
+        only = (
+            "check only a bundle: clearing PATH; an exported audit trail: audit PATH; only the books: ledger; or "
+            "rebuild them from the chain: chain"
+        )
+        parser.add_argument("what", nargs="?", choices=("clearing", "audit", "ledger", "chain"), help=only)
+        parser.add_argument("path", nargs="?", type=Path, help="folder or .zip of the bundle, or the exported trail")
         parser.add_argument("--replay", action="store_true", help="clear the bundle's lines again, compare every byte")
         parser.add_argument("--demo", action="store_true", help="of the last demo instead of the live market")
 
@@ -35,6 +38,9 @@ class Command(BaseCommand):
             self.check_bundle(path)
             if replay and path is not None:
                 self.clear_again(path)
+            return
+        if what == "audit":
+            self.check_trail(path)
             return
         if demo:
             use_demo_database(fresh=False)
@@ -109,6 +115,17 @@ class Command(BaseCommand):
             f"opportunity cost of {report.opportunity_cost_micros} micro-USD; windows that were held down for whole "
             f"units miss {report.missed_for_whole_units_micros} micro-USD."
         )
+
+    def check_trail(self, path: Path | None) -> None:
+        """Check an exported audit trail, line by line, without a database."""
+        from marketplace.governance.offline import first_fault
+
+        if path is None or not path.is_file():
+            raise CommandError("Name the file of an exported trail: manage.py verify audit PATH")
+        fault = first_fault(path)
+        if fault:
+            raise CommandError(f"The trail is broken: {fault}.", returncode=1)
+        self.stdout.write("The trail is whole: every line follows from the one before it.")
 
     def clear_again(self, path: Path) -> None:
         """Clear the sealed lines of a bundle that holds, and compare every byte."""

@@ -1,0 +1,249 @@
+"""What a buyer commits beyond one demand: demand that stands, orders and grants, its needs, windows between two."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema, extend_schema_field
+from rest_framework import serializers
+from rest_framework.response import Response
+
+from marketplace.api.fields import Body, FlagIn, IdOut, Micros, MomentIn, TextIn, TextsIn, WholeIn
+from marketplace.api.paging import page_by_time
+from marketplace.api.schema import CURSOR, IDEMPOTENCY_KEY, LIMIT, act_answers, page_of
+from marketplace.api.shapes import WindowOut
+from marketplace.api.views import ActView, ListMixin, found, key_of
+from marketplace.demand.funding import left_micros
+from marketplace.demand.funding_models import LINE_KINDS, FundingLine
+from marketplace.demand.models import FUNDING_KINDS, KINDS
+from marketplace.demand.need_models import Need
+from marketplace.demand.needs import record_need
+from marketplace.demand.selectors import gates_of
+from marketplace.demand.standing_models import StandingDemand, StandingEntry
+from marketplace.escrow.advances import ask_line
+from marketplace.escrow.standing import find_standing, renewal_cap_micros, reprice, stand, withdraw_standing
+from marketplace.supply.bilateral import open_bilateral
+
+
+class EntryOut(serializers.ModelSerializer):
+    """One window that a standing demand entered."""
+
+    window = IdOut("win", source="window_id")
+    demand = IdOut("dem", source="demand_id")
+    limit_micros = Micros(help_text="micro-USD per unit-hour of this entry")
+    paid_micros = Micros(allow_null=True, help_text="what the last lease cost per unit-hour; null before the first")
+
+    class Meta:
+        model = StandingEntry
+        fields = ("window", "demand", "limit_micros", "paid_micros", "refusal", "at")
+
+
+class StandingDemandOut(serializers.ModelSerializer):
+    """A demand that enters each following window until its end."""
+
+    id = IdOut("sta", source="pk")
+    price_limit_micros = Micros()
+    renewal_cap_micros = serializers.SerializerMethodField()
+    entries = EntryOut(many=True, read_only=True)
+
+    class Meta:
+        model = StandingDemand
+        fields = (
+            "id", "reference", "state", "terms", "price_limit_micros", "renewal_cap_ppm", "renewal_cap_micros",
+            "funding_kind", "funding_number", "starts_at", "ends_at", "made_at", "closed_at", "entries",
+        )  # fmt: skip
+
+    @extend_schema_field(Micros(allow_null=True))
+    def get_renewal_cap_micros(self, row: StandingDemand) -> Any:
+        cap = renewal_cap_micros(row)
+        return None if cap is None else str(cap)
+
+
+class StandingDemandIn(Body):
+    """What is needed in every window from one moment to another, over the whole of each."""
+
+    reference = TextIn(40, help_text="your own name for it; used once")
+    kind = TextIn(20, help_text=f"one of {', '.join(KINDS)}")
+    accepted_classes = TextsIn(help_text="resource classes, any of which will do")
+    quantity_units = WholeIn()
+    price_limit_micros = WholeIn(help_text="micro-USD per unit-hour, on a tick of 100")
+    renewal_cap_ppm = WholeIn(help_text="how far a renewal may rise above the last price paid, in parts per million")
+    sla_code = TextIn(20)
+    starts_at = MomentIn()
+    ends_at = MomentIn()
+    funding = TextIn(14, required=False, help_text=f"one of {', '.join(FUNDING_KINDS)}; escrow when left out")
+    number = TextIn(60, required=False, help_text="of the purchase order or grant")
+    zone_code = TextIn(12, required=False)
+    control_zone_code = TextIn(12, required=False)
+    tier_min = WholeIn(required=False)
+    vantage_code = TextIn(30, required=False)
+    latency_ms_max = WholeIn(required=False)
+    minimum_units = WholeIn(required=False)
+    is_one_site = FlagIn(required=False)
+
+
+class StandingList(ListMixin, ActView):
+    shape = StandingDemandOut
+    body = StandingDemandIn
+
+    @extend_schema(operation_id="list_standing_demands", tags=["demands"], responses=page_of(StandingDemandOut),
+                   parameters=[LIMIT, CURSOR])  # fmt: skip
+    def get(self, request: Any) -> Response:
+        """Your standing demands, oldest first, with the windows they entered."""
+        rows = StandingDemand.objects.filter(party=request.party).prefetch_related("entries")
+        return self.page(request, page_by_time(rows, self.query(request), created="made_at"))
+
+    @extend_schema(operation_id="stand", tags=["demands"], request=StandingDemandIn, parameters=[IDEMPOTENCY_KEY],
+                   responses=act_answers(201, StandingDemandOut))  # fmt: skip
+    def post(self, request: Any) -> Response:
+        """Let a demand stand. It is funded window by window, and a renewal never costs more than its cap."""
+        return self.perform(request)
+
+    def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
+        return 201, dict(StandingDemandOut(stand(party=request.party, now=request.now, **fields)).data)
+
+
+class RepriceIn(Body):
+    """Another limit for the windows to come."""
+
+    price_limit_micros = WholeIn()
+
+
+class StandingPrice(ActView):
+    body = RepriceIn
+
+    @extend_schema(operation_id="reprice_standing_demand", tags=["demands"], request=RepriceIn,
+                   parameters=[IDEMPOTENCY_KEY], responses=act_answers(200, StandingDemandOut))  # fmt: skip
+    def post(self, request: Any, standing: str) -> Response:
+        """Change the limit of the windows to come. Refused with `renewal_above_cap` beyond the cap."""
+        return self.perform(request, standing=standing)
+
+    def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
+        row = found(find_standing(key_of(ids["standing"], "sta"), request.party))
+        made = reprice(standing=row, party=request.party, now=request.now, **fields)
+        return 200, dict(StandingDemandOut(made).data)
+
+
+class StandingWithdrawal(ActView):
+    @extend_schema(operation_id="withdraw_standing_demand", tags=["demands"], request=None,
+                   parameters=[IDEMPOTENCY_KEY], responses=act_answers(200, StandingDemandOut))  # fmt: skip
+    def post(self, request: Any, standing: str) -> Response:
+        """Enter no further window. What stands in a window already is withdrawn there."""
+        return self.perform(request, standing=standing)
+
+    def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
+        row = found(find_standing(key_of(ids["standing"], "sta"), request.party))
+        made = withdraw_standing(standing=row, party=request.party, now=request.now)
+        return 200, dict(StandingDemandOut(made).data)
+
+
+class FundingLineOut(serializers.ModelSerializer):
+    """A purchase order or a grant of yours."""
+
+    id = IdOut("lin", source="pk")
+    limit_micros = Micros()
+    left_micros = serializers.SerializerMethodField()
+
+    class Meta:
+        model = FundingLine
+        fields = ("id", "kind", "number", "state", "limit_micros", "left_micros", "valid_until", "reason", "asked_at",
+                  "decided_at")  # fmt: skip
+
+    @extend_schema_field(Micros())
+    def get_left_micros(self, row: FundingLine) -> str:
+        return str(left_micros(row))
+
+
+class FundingLineIn(Body):
+    """A purchase order or a grant that is to stand behind demands, once somebody else has approved it."""
+
+    kind = TextIn(14, help_text=f"one of {', '.join(LINE_KINDS)}")
+    number = TextIn(60)
+    limit_micros = WholeIn()
+    valid_until = MomentIn()
+
+
+class FundingLineList(ListMixin, ActView):
+    shape = FundingLineOut
+    body = FundingLineIn
+
+    @extend_schema(operation_id="list_funding_lines", tags=["money"], responses=page_of(FundingLineOut),
+                   parameters=[LIMIT, CURSOR])  # fmt: skip
+    def get(self, request: Any) -> Response:
+        """Your purchase orders and grants, oldest first, with what is left of each."""
+        rows = FundingLine.objects.filter(party=request.party)
+        return self.page(request, page_by_time(rows, self.query(request), created="asked_at"))
+
+    @extend_schema(operation_id="ask_funding_line", tags=["money"], request=FundingLineIn,
+                   parameters=[IDEMPOTENCY_KEY], responses=act_answers(201, FundingLineOut))  # fmt: skip
+    def post(self, request: Any) -> Response:
+        """Ask for a purchase order or grant to stand behind demands. The Foundation decides; nothing counts before."""
+        return self.perform(request)
+
+    def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
+        person = request.user.get_username() or request.party.slug
+        return 201, dict(FundingLineOut(ask_line(party=request.party, person=person, now=request.now, **fields)).data)
+
+
+class NeedOut(serializers.ModelSerializer):
+    """What hurts you today, and what you spend on it."""
+
+    id = IdOut("nee", source="pk")
+    spend_micros = Micros(help_text="in a month")
+
+    class Meta:
+        model = Need
+        fields = ("id", "pain", "spend_micros", "supplier", "at")
+
+
+class NeedIn(Body):
+    """Your pain in your own words, and what it costs in a month."""
+
+    pain = TextIn(1000)
+    spend_micros = WholeIn()
+    supplier = TextIn(120, required=False)
+
+
+class NeedList(ListMixin, ActView):
+    shape = NeedOut
+    body = NeedIn
+
+    @extend_schema(operation_id="list_needs", tags=["demands"], responses=page_of(NeedOut), parameters=[LIMIT, CURSOR])
+    def get(self, request: Any) -> Response:
+        """What you said, oldest first."""
+        rows = Need.objects.filter(party=request.party)
+        return self.page(request, page_by_time(rows, self.query(request), created="at"))
+
+    @extend_schema(operation_id="record_need", tags=["demands"], request=NeedIn, parameters=[IDEMPOTENCY_KEY],
+                   responses=act_answers(201, NeedOut))  # fmt: skip
+    def post(self, request: Any) -> Response:
+        """Say what hurts and what you spend today."""
+        return self.perform(request)
+
+    def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
+        return 201, dict(NeedOut(record_need(party=request.party, now=request.now, **fields)).data)
+
+
+class BilateralIn(Body):
+    """A window between you and one provider."""
+
+    provider = TextIn(60, help_text="its short name")
+    name = TextIn(60, help_text="of the window; used once")
+    slots = WholeIn(help_text="1 to 744 hours")
+    starts_at = MomentIn()
+
+
+class BilateralList(ActView):
+    body = BilateralIn
+
+    @extend_schema(operation_id="open_bilateral", tags=["windows"], request=BilateralIn, parameters=[IDEMPOTENCY_KEY],
+                   responses=act_answers(201, WindowOut))  # fmt: skip
+    def post(self, request: Any) -> Response:
+        """Open a window with one provider: no market gate, the midpoint price, the same escrow, SLA and proof."""
+        return self.perform(request)
+
+    def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
+        window = open_bilateral(
+            buyer=request.party, provider_slug=fields.pop("provider"), now=request.now, **fields
+        )
+        return 201, dict(WindowOut(window, context={"gates": gates_of([window])}).data)

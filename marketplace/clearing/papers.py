@@ -1,0 +1,91 @@
+"""What each demand of a window asks of papers, and what each bid holds of them through the whole window.
+
+A paper is named in the public bundle: a control by its code, an agreement by a pseudonym of its two parties' window, so
+that nobody can read from it who signed with whom. Only what some demand of the window asks for is published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from marketplace.capacity.services import Sellable
+from marketplace.catalogue.models import Window
+from marketplace.compliance.holdings import Freezes, Holdings, Span, agreements_in_force
+from marketplace.demand.models import Demand
+from marketplace.supply.models import Bid
+
+FIRM = "firm"  # capacity that nobody takes back; asked for only in a market that has some that is
+LEGAL_CONTROL = "legal-control-shown"  # the three countries of control are shown by evidence, as they are registered
+
+
+class Papers:
+    """The papers of one book, read once; `name` makes the pseudonyms of its bundle."""
+
+    def __init__(
+        self, window: Window, demands: Sequence[Demand], bids: Sequence[Bid], name: Callable[..., str]
+    ) -> None:  # fmt: skip
+        span = Span(window.starts_at, window.ends_at)
+        self._name = name
+        self._holdings = Holdings({bid.party_id for bid in bids}, span)
+        self._freezes = Freezes(window.starts_at)
+        self._agreements = agreements_in_force(span, buyers={d.party_id for d in demands})
+        self._controls = sorted({code for demand in demands for code in self._controls_asked(demand)})
+        self._interruptible = {bid.pk for bid in bids if not _is_firm(bid, window)}
+        self._asks_legal_control = any(demand.control_zone_id for demand in demands)
+        self._under_agreement = sorted(
+            {(d.data_class.agreement_id, d.party_id, d.party.slug, d.purpose) for d in demands if _agreement_of(d)},
+            key=str,
+        )
+
+    def asked_by(self, demand: Demand) -> tuple[str, ...]:
+        """Every paper that capacity must hold to serve the demand."""
+        asked = set(self._controls_asked(demand))
+        if demand.control_zone_id:
+            asked.add(LEGAL_CONTROL)
+        if self._interruptible and not demand.accepts_interruptible:
+            asked.add(FIRM)
+        if agreement := _agreement_of(demand):
+            asked.add(self._agreement_name(agreement, demand.party.slug, demand.purpose))
+        return tuple(sorted(asked))
+
+    def held_by(self, bid: Bid) -> tuple[str, ...]:
+        """Every asked paper that the bid's site or party holds."""
+        site = bid.node_class.site
+        held = {code for code in self._controls if self._holdings.holds(site, code)}
+        if self._asks_legal_control and self._holdings.proves_control(site, bid.party):
+            held.add(LEGAL_CONTROL)
+        if self._interruptible and bid.pk not in self._interruptible:
+            held.add(FIRM)
+        held |= {
+            self._agreement_name(agreement, slug, purpose)
+            for agreement, buyer, slug, purpose in self._under_agreement
+            if (agreement, buyer, bid.party_id, purpose) in self._agreements
+        }
+        return tuple(sorted(held))
+
+    def tier_of(self, bid: Bid) -> int:
+        """The tier that the bid's capacity holds through the window."""
+        return self._holdings.tier_of(bid.node_class)
+
+    def is_frozen(self, bid: Bid) -> bool:
+        """Whether an incident keeps the bid out."""
+        return self._freezes.of(bid.node_class, self.tier_of(bid)) is not None
+
+    def _controls_asked(self, demand: Demand) -> list[str]:
+        of_data = demand.data_class.controls if demand.data_class else []
+        return [*demand.required_controls, *of_data]
+
+    def _agreement_name(self, agreement: str, buyer: str, purpose: str) -> str:
+        return self._name("agreement", agreement, buyer, purpose)
+
+
+def _is_firm(bid: Bid, window: Window) -> bool:
+    rules = bid.node_class.calendar_rules.all()  # read with the bids
+    if all(rule.is_firm for rule in rules):
+        return True
+    known = Sellable(bid.node_class, rules)
+    return all(known.is_firm(window.slot_at(slot)) for slot in range(bid.start_slot, bid.end_slot))
+
+
+def _agreement_of(demand: Demand) -> str | None:
+    return demand.data_class.agreement_id if demand.data_class else None

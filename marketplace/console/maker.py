@@ -1,0 +1,147 @@
+"""The console's page of the market-maker: limits and who set them, what is used, quotes, the stop, daily results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import UUID
+
+from django import forms
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.views.decorators.http import require_http_methods
+
+from marketplace import clock
+from marketplace.catalogue.models import ResourceClass, SlaPreset, Zone
+from marketplace.catalogue.selectors import windows_in
+from marketplace.console.acts import REFUSALS
+from marketplace.console.views import render_page
+from marketplace.doors import found_or_404
+from marketplace.maker import selectors, services
+from marketplace.maker.models import Conflict, MakerLimits
+
+ROWS = 20
+
+
+class LimitsForm(forms.Form):
+    """Limits as `propose_limits` takes them."""
+
+    resource_classes = forms.ModelMultipleChoiceField(ResourceClass.objects.all())
+    notional_max_micros = forms.IntegerField(min_value=1, help_text="micro-USD of open quotes and running leases")
+    inventory_max_unit_hours = forms.IntegerField(min_value=1, help_text="unit-hours held or quoted for")
+    loss_max_micros = forms.IntegerField(min_value=1, help_text="micro-USD; trade stops by itself there")
+    spread_max_ppm = forms.IntegerField(min_value=0, max_value=10**6, help_text="parts per million of the reference")
+    reason = forms.CharField(max_length=300)
+
+
+class QuoteForm(forms.Form):
+    """A quote as `place_quote` takes it."""
+
+    window = forms.ModelChoiceField(windows_in(("COLLECTING",)))
+    reference = forms.CharField(max_length=60)
+    resource_class = forms.ModelChoiceField(ResourceClass.objects.all())
+    quantity_units = forms.IntegerField(min_value=1)
+    start_slot = forms.IntegerField(min_value=0)
+    end_slot = forms.IntegerField(min_value=1)
+    price_limit_micros = forms.IntegerField(min_value=100, help_text="micro-USD per unit-hour, on a tick of 100")
+    sla_code = forms.ModelChoiceField(SlaPreset.objects.all())
+    zone_code = forms.ModelChoiceField(Zone.objects.all(), required=False)
+
+
+class ConflictForm(forms.Form):
+    """An interest that is written down."""
+
+    person = forms.CharField(max_length=120)
+    about = forms.CharField(max_length=160, help_text="the party or matter")
+    what = forms.CharField(max_length=300)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def maker(request: HttpRequest) -> HttpResponse:
+    """The Foundation's own trade, and the acts on it; each is written to the trail with its person."""
+    if request.method == "POST":
+        act = ACTS.get(request.POST.get("act", ""))
+        if act is None:
+            raise Http404("no such act")
+        try:
+            messages.success(request, act(request))
+        except REFUSALS as error:
+            messages.error(request, f"{error} ({error.code})")
+        return redirect("admin:maker")
+    limits = selectors.limits_in_force()
+    return render_page(
+        request, "maker", title="Market-maker", limits=limits, use=selectors.use_of_limits(limits) if limits else None,
+        proposed=MakerLimits.objects.filter(approved_at=None, ended_at=None), quotes=selectors.quotes()[:ROWS],
+        days=selectors.daily_results()[:ROWS], conflicts=Conflict.objects.all()[:ROWS], person=_person(request),
+        limits_form=LimitsForm(prefix="limits"), quote_form=QuoteForm(prefix="quote"),
+        conflict_form=ConflictForm(prefix="conflict"),
+    )  # fmt: skip
+
+
+def _person(request: HttpRequest) -> str:
+    return request.user.get_username()
+
+
+def _read(form: forms.Form) -> dict:
+    if not form.is_valid():
+        field, errors = next(iter(form.errors.items()))
+        raise services.BadInput(f"{field}: {errors[0]}", field=field)
+    return form.cleaned_data
+
+
+def _propose(request: HttpRequest) -> str:
+    terms = _read(LimitsForm(request.POST, prefix="limits"))
+    classes = [each.pk for each in terms.pop("resource_classes")]
+    services.propose_limits(resource_classes=classes, person=_person(request), now=clock.now(), **terms)
+    return "Proposed. They come into force when another person approves them."
+
+
+def _approve(request: HttpRequest) -> str:
+    services.approve_limits(limits_id=_id(request), person=_person(request), now=clock.now())
+    return "The limits are in force."
+
+
+def _refuse(request: HttpRequest) -> str:
+    reason = request.POST.get("reason", "").strip()
+    services.refuse_limits(limits_id=_id(request), person=_person(request), reason=reason, now=clock.now())
+    return "The proposal is refused."
+
+
+def _quote(request: HttpRequest) -> str:
+    terms = _read(QuoteForm(request.POST, prefix="quote"))
+    seat = found_or_404(getattr(request.user, "seat", None))
+    for name in ("resource_class", "sla_code", "zone_code"):
+        terms[name] = terms[name].pk if terms[name] else None
+    services.place_quote(party=seat.party, person=_person(request), now=clock.now(), **terms)
+    return "The quote stands and its money is held."
+
+
+def _withdraw(request: HttpRequest) -> str:
+    quote = found_or_404(selectors.quotes().select_related("demand__party").filter(pk=_id(request)).first())
+    services.withdraw_quote(demand=quote.demand, person=_person(request), now=clock.now())
+    return "The quote is taken back and its money is free."
+
+
+def _stop(request: HttpRequest) -> str:
+    reason = request.POST.get("reason", "").strip()
+    stopped = services.stop_trading(rule="person", person=_person(request), reason=reason, now=clock.now())
+    return "Trade is stopped." if stopped else "There was nothing to stop."
+
+
+def _conflict(request: HttpRequest) -> str:
+    terms = _read(ConflictForm(request.POST, prefix="conflict"))
+    services.record_conflict(recorded_by=_person(request), now=clock.now(), **terms)
+    return "Written down."
+
+
+def _id(request: HttpRequest) -> UUID:
+    try:
+        return UUID(request.POST.get("id", ""))
+    except ValueError:
+        raise Http404("no such thing") from None
+
+
+ACTS: dict[str, Callable[[HttpRequest], str]] = {
+    "propose": _propose, "approve": _approve, "refuse": _refuse, "quote": _quote, "withdraw": _withdraw, "stop": _stop,
+    "conflict": _conflict,
+}  # fmt: skip

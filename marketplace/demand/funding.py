@@ -1,0 +1,99 @@
+"""What may stand behind a demand: money in escrow, card money, an approved purchase order, credits of a grant.
+
+Whatever it is, the most that a demand can cost is held in the books; interest holds nothing and counts nowhere. Orders
+and grants are lines with a limit: the Foundation brings their money into escrow once another person has approved them,
+and what is left of it is kept for the demands that name the line.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db.models import Sum
+
+from ledger.chart import Origin
+from ledger.models import CardIntent, ChainIntent
+from ledger.selectors import spendable
+from marketplace.demand.funding_models import LINE_KINDS, FundingLine
+from marketplace.demand.models import FUNDING_KINDS, Demand
+from marketplace.errors import BadInput, LineNotDecided, NotFunded
+from marketplace.parties.models import Party
+
+MICROS_PER_CENT = 10_000
+COMMITTED = ("funded", "awarded")
+
+
+def choose_funding(
+    *, demand: Demand, party: Party, kind: str, number: str, now: datetime
+) -> FundingLine | None:
+    """Check that money of this kind covers a demand at its limit; returns the line behind it, if one is named.
+
+    Raises BadInput, LineNotDecided, NotFunded. The lock on the line lasts as long as the caller's transaction.
+    """
+    if kind not in FUNDING_KINDS:
+        raise BadInput(f"A demand is funded by {', '.join(FUNDING_KINDS)}.", field="funding")
+    # Two demands of one buyer are funded one after the other, so that the same money stands behind one of them.
+    Party.objects.select_for_update(of=("self",), no_key=True).get(pk=party.pk)
+    if kind in LINE_KINDS:
+        return _line(demand, party, kind, number, now)
+    if number:
+        raise BadInput("Only a purchase order or a grant has a number.", field="number")
+    kept = sum(left_micros(line) for line in _arrived_lines(party))
+    free = spendable(code="buyer.available", party=party.pk).minor - kept
+    if kind == "card":
+        free = min(free, card_left_micros(party))
+    if free < demand.hold_micros:
+        raise NotFunded(
+            "Your available money does not cover this demand at its limit.", needed_micros=demand.hold_micros,
+            available_micros=max(0, free), kept_for_orders_micros=kept,
+        )  # fmt: skip
+    return None
+
+
+def origin_of(demand: Demand) -> str:
+    """The origin of every transfer that a demand's money makes: what a grant pays is never organic revenue."""
+    return Origin.GRANT if demand.funding_kind == "grant" else Origin.ORGANIC
+
+
+def left_micros(line: FundingLine) -> int:
+    """What of a line no demand uses yet, in micro-USD; an awarded demand counts at its limit."""
+    return line.limit_micros - sum(row.hold_micros for row in line.demands.filter(state__in=COMMITTED))
+
+
+def card_left_micros(party: Party) -> int:
+    """Card money that reached escrow and is behind no demand yet, in micro-USD."""
+    brought = CardIntent.objects.filter(party=party.pk, kind="exchange", state="done")
+    cents = brought.aggregate(sum=Sum("cents"))["sum"] or 0
+    used = Demand.objects.filter(party=party, funding_kind="card", state__in=COMMITTED)
+    return cents * MICROS_PER_CENT - sum(row.hold_micros for row in used)
+
+
+def _line(demand: Demand, party: Party, kind: str, number: str, now: datetime) -> FundingLine:
+    line = FundingLine.objects.select_for_update().filter(party=party, kind=kind, number=number).first()
+    if line is None:
+        raise BadInput("You have no such purchase order or grant.", field="number")
+    if line.state != "APPROVED":
+        raise LineNotDecided("It waits for another person, or was refused.", number=number, state=line.state)
+    if line.valid_until <= now:
+        raise LineNotDecided("It is over.", number=number, valid_until=line.valid_until.isoformat())
+    if (left := left_micros(line)) < demand.hold_micros:
+        raise NotFunded(
+            "The order or grant does not cover this demand at its limit.", needed_micros=demand.hold_micros,
+            left_micros=left, number=number,
+        )  # fmt: skip
+    return line
+
+
+def _arrived_lines(party: Party) -> list[FundingLine]:
+    """Approved lines of a buyer whose money is in escrow."""
+    lines = list(FundingLine.objects.filter(party=party, state="APPROVED"))
+    if not lines:
+        return []
+    keys = ChainIntent.objects.filter(key__in=[advance_key(line) for line in lines], state="final")
+    arrived = set(keys.values_list("key", flat=True))
+    return [line for line in lines if advance_key(line) in arrived]
+
+
+def advance_key(line: FundingLine) -> str:
+    """The key of the deposit that brings a line's money into escrow."""
+    return f"advance:{line.pk}"

@@ -1,0 +1,214 @@
+"""Demand that lasts: it enters each following window on the same terms, funded window by window, until its end.
+
+What a renewal may cost is capped: its limit is the buyer's own, or the last price paid plus the cap, if that is less. A
+window in which its money is not there is entered unfunded, counts for nothing there, and the demand stands on.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Sum
+
+from ledger.faults import point
+from ledger.ids import uuid7
+from marketplace.catalogue.limits import TICK_MICROS, require_name, require_price, require_whole
+from marketplace.catalogue.models import Window
+from marketplace.demand.funding_models import LINE_KINDS
+from marketplace.demand.models import FUNDING_KINDS, Demand
+from marketplace.demand.services import check_terms, fund_demand, post_demand
+from marketplace.demand.standing_models import StandingDemand, StandingEntry
+from marketplace.errors import (
+    BadInput,
+    LineNotDecided,
+    MarketError,
+    NotFunded,
+    NotYours,
+    ReferenceReused,
+    RenewalAboveCap,
+    WindowClosed,
+)
+from marketplace.escrow.models import Lease
+from marketplace.governance.services import record
+from marketplace.notices.services import tell_parties
+from marketplace.parties.models import Party
+
+PPM = 1_000_000
+# The terms that every entry repeats; hours run over the whole of each window.
+TERMS = (
+    "kind", "accepted_classes", "quantity_units", "sla_code", "zone_code", "control_zone_code", "tier_min",
+    "vantage_code", "latency_ms_max", "minimum_units", "is_one_site",
+)  # fmt: skip
+UNPAID = (NotFunded, LineNotDecided)
+
+
+@transaction.atomic
+def stand(
+    *, party: Party, reference: str, price_limit_micros: int, renewal_cap_ppm: int, starts_at: datetime,
+    ends_at: datetime, funding: str = "escrow", number: str = "", now: datetime, **terms: Any,
+) -> StandingDemand:  # fmt: skip
+    """Let a demand stand from `starts_at` to `ends_at`; takes the terms of `post_demand` but its slots and window.
+
+    A renewal never costs more than the last price paid plus `renewal_cap_ppm` parts per million of it. The same
+    reference and terms return what stands. Nothing is held before a window collects.
+    """
+    if not party.is_buyer:
+        raise BadInput("Only buyers post demand.", field="party")
+    require_name(reference, field="reference", longest=40)
+    unknown = set(terms) - set(TERMS)
+    if unknown:
+        raise BadInput("A standing demand has no such term.", field=sorted(unknown)[0])
+    limit = require_price(price_limit_micros, field="price_limit_micros")
+    if not 0 <= require_whole(renewal_cap_ppm, field="renewal_cap_ppm") <= PPM:
+        raise BadInput("A renewal cap is 0 to 1,000,000 parts per million.", field="renewal_cap_ppm")
+    if not now < ends_at or not starts_at < ends_at:
+        raise BadInput("A standing demand ends later than it starts, and later than now.", field="ends_at")
+    if funding not in FUNDING_KINDS:
+        raise BadInput(f"A demand is funded by {', '.join(FUNDING_KINDS)}.", field="funding")
+    if (funding in LINE_KINDS) != bool(number):
+        raise BadInput("A purchase order or a grant is named by its number, and nothing else is.", field="number")
+    check_terms(window=_like_a_window(starts_at), price_limit_micros=limit, **terms)
+    facts = {
+        "terms": _plain(terms), "price_limit_micros": limit, "renewal_cap_ppm": renewal_cap_ppm, "starts_at": starts_at,
+        "ends_at": ends_at, "funding_kind": funding, "funding_number": number,
+    }  # fmt: skip
+    standing = StandingDemand.objects.filter(party=party, reference=reference).first()
+    if standing:
+        if any(getattr(standing, name) != fact for name, fact in facts.items()):
+            raise ReferenceReused("This reference names another standing demand of yours.", field="reference")
+        return standing
+    row = StandingDemand.objects.create(id=uuid7(now), party=party, reference=reference, made_at=now, **facts)
+    record(actor=party.slug, action="stand", subject=row.pk, reason="a demand that lasts", now=now,
+           reference=reference, ends_at=ends_at.isoformat())  # fmt: skip
+    return row
+
+
+@transaction.atomic
+def reprice(*, standing: StandingDemand, party: Party, price_limit_micros: int, now: datetime) -> StandingDemand:
+    """Change the limit of the entries to come. Refused with `renewal_above_cap` beyond the last price plus the cap."""
+    row = _own(standing, party)
+    if row.state != "active":
+        raise WindowClosed("This demand stands no more.", state=row.state)
+    limit = require_price(price_limit_micros, field="price_limit_micros")
+    cap = renewal_cap_micros(row)
+    if cap is not None and limit > cap:
+        raise RenewalAboveCap(
+            "A renewal may not rise that far above the last price.", field="price_limit_micros", cap_micros=cap,
+        )
+    row.price_limit_micros = limit
+    row.save(update_fields=["price_limit_micros"])
+    record(actor=party.slug, action="reprice", subject=row.pk, reason="another limit", now=now, limit_micros=limit)
+    return row
+
+
+@transaction.atomic
+def withdraw_standing(*, standing: StandingDemand, party: Party, now: datetime) -> StandingDemand:
+    """Enter no further window. What stands in a window already follows that window's own rules."""
+    row = _own(standing, party)
+    if row.state == "active":
+        row.state, row.closed_at = "withdrawn", now
+        row.save(update_fields=["state", "closed_at"])
+        record(actor=party.slug, action="withdraw_standing", subject=row.pk, reason="withdrawn", now=now)
+    return row
+
+
+def enter_windows(*, now: datetime) -> int:
+    """Bring every standing demand into each market window that collects within its time; returns how many entered."""
+    StandingDemand.objects.filter(state="active", ends_at__lte=now).update(state="ended", closed_at=now)
+    entered = 0
+    active = list(StandingDemand.objects.filter(state="active").select_related("party"))
+    if not active:
+        return 0
+    windows = Window.objects.filter(state="COLLECTING", kind="market", demand_closes_at__gt=now).order_by("number")
+    for window in windows:
+        there = set(window.standing_entries.values_list("standing_id", flat=True))
+        for standing in active:
+            lasts = standing.starts_at <= window.starts_at and window.ends_at <= standing.ends_at
+            if lasts and standing.pk not in there:
+                entered += _enter(standing, window, now)
+    return entered
+
+
+def renewal_cap_micros(standing: StandingDemand) -> int | None:
+    """The most a renewal may cost per unit-hour, on the tick; None while nothing was paid yet."""
+    paid = last_paid_micros(standing)
+    return None if paid is None else _tick_down(paid + paid * standing.renewal_cap_ppm // PPM)
+
+
+def last_paid_micros(standing: StandingDemand) -> int | None:
+    """What the last lease of a standing demand cost per unit-hour in the mean, rounded down; None before the first."""
+    for entry in standing.entries.order_by("-window__starts_at"):
+        sums = Lease.objects.filter(demand=entry.demand_id).exclude(state="refused").aggregate(
+            fee=Sum("fee_micros"), hours=Sum("unit_hours"))  # fmt: skip
+        if sums["hours"]:
+            return int(sums["fee"]) // int(sums["hours"])
+    return None
+
+
+def standing_of(party: Party) -> list[StandingDemand]:
+    """Return a buyer's standing demands with their entries, newest first."""
+    return list(StandingDemand.objects.filter(party=party).prefetch_related("entries__window", "entries__demand"))
+
+
+def find_standing(standing_id: UUID, party: Party) -> StandingDemand | None:
+    """Return the party's own standing demand, or None."""
+    return StandingDemand.objects.filter(pk=standing_id, party=party).first()
+
+
+@transaction.atomic
+def _enter(standing: StandingDemand, window: Window, now: datetime) -> int:
+    row = StandingDemand.objects.select_for_update(of=("self",)).select_related("party").get(pk=standing.pk)
+    if row.state != "active" or row.entries.filter(window=window).exists():
+        return 0
+    paid, cap = last_paid_micros(row), renewal_cap_micros(row)
+    limit = row.price_limit_micros if cap is None else min(row.price_limit_micros, cap)
+    try:
+        demand = post_demand(
+            party=row.party, window=window, reference=f"{row.reference} w{window.number}", start_slot=0,
+            end_slot=window.slots, price_limit_micros=limit, now=now, **row.terms,
+        )  # fmt: skip
+    except MarketError as error:  # a zone may have lost its members meanwhile: this window goes on without it
+        tell_parties(
+            parties={row.party_id}, about=f"standing:{row.pk}:{window.number}", code=error.code, now=now,
+            sentence=f"{row.reference} did not enter {window.name}: {error}",
+        )  # fmt: skip
+        return 0
+    refusal = _fund(row, demand, now)
+    point("demand.standing.before_entry")
+    StandingEntry.objects.create(
+        standing=row, window=window, demand=demand, limit_micros=limit, paid_micros=paid, cap_ppm=row.renewal_cap_ppm,
+        refusal=refusal, at=now,
+    )  # fmt: skip
+    return 1
+
+
+def _fund(row: StandingDemand, demand: Demand, now: datetime) -> str:
+    try:
+        with transaction.atomic():
+            fund_demand(demand=demand, party=row.party, funding=row.funding_kind, number=row.funding_number, now=now)
+    except UNPAID as error:
+        return error.code
+    return ""
+
+
+def _own(standing: StandingDemand, party: Party) -> StandingDemand:
+    row = StandingDemand.objects.select_for_update().filter(pk=standing.pk, party=party).first()
+    if row is None:
+        raise NotYours("There is no such standing demand.")
+    return row
+
+
+def _like_a_window(starts_at: datetime) -> Window:
+    """A window that is never written, of one hour: terms are checked against its date."""
+    return Window(slots=1, starts_at=starts_at)
+
+
+def _plain(terms: dict[str, Any]) -> dict[str, Any]:
+    return {name: sorted(term) if name == "accepted_classes" else term for name, term in sorted(terms.items())}
+
+
+def _tick_down(micros: int) -> int:
+    return max(TICK_MICROS, micros - micros % TICK_MICROS)

@@ -1,0 +1,52 @@
+"""What each role of a seat may do, in one table; a service asks it with the seat that acts."""
+
+from __future__ import annotations
+
+from marketplace.errors import NotYours, RoleForbidden
+from marketplace.parties.models import Party, Seat
+
+BUYER_ACTS = {
+    "owner": {"draft", "approve", "fund", "rules", "sign", "read"},
+    "purchaser": {"draft", "read"},
+    "approver": {"approve", "read"},
+    "finance": {"fund", "read"},
+    "compliance": {"read"},
+}
+PROVIDER_ACTS = {
+    "owner": {"operate", "evidence", "money", "sign", "read"},
+    "operator": {"operate", "read"},
+    "finance": {"money", "read"},
+    "compliance": {"evidence", "sign", "read"},
+}
+FOUNDATION_ACTS = {
+    "market_maker": {"quote", "read"},
+    "operations": {"operate", "review", "freeze", "export", "read"},
+    "judge": {"judge", "review", "freeze", "read"},
+    "auditor": {"read", "export"},
+    "admin": {"seats", "review", "read"},
+}
+
+
+def acts_of(seat: Seat) -> set[str]:
+    """What the seat may do in its own party."""
+    if seat.party.is_buyer:
+        return BUYER_ACTS.get(seat.role, set())
+    if seat.party.is_provider:
+        return PROVIDER_ACTS.get(seat.role, set())
+    return FOUNDATION_ACTS.get(seat.role, set()) if seat.party.kind == "foundation" else set()
+
+
+def require_seat(seat: Seat | None, party: Party, act: str, what: str) -> None:
+    """Refuse a person without a seat in `party` or with a role that may not; a program acts by the party's key."""
+    if seat is not None:
+        if seat.party_id != party.pk:
+            raise NotYours("There is no such seat.")
+        require_act(seat, act, what)
+
+
+def require_act(seat: Seat, act: str, what: str) -> None:
+    """Refuse with `role_forbidden` unless the seat's role may do `act`."""
+    if act not in acts_of(seat):
+        tables = BUYER_ACTS, PROVIDER_ACTS, FOUNDATION_ACTS
+        roles = sorted({role for table in tables for role, acts in table.items() if act in acts})
+        raise RoleForbidden(f"The role {seat.role.replace('_', ' ')} may not {what}.", role=seat.role, roles=roles)

@@ -1,0 +1,128 @@
+"""The trailing 30 days of an unproven class: what its leases owe together, beside what each owed alone (M-058)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import Count, DateTimeField, DurationField, ExpressionWrapper, F, Q, QuerySet, Sum, Value
+from django.db.models.functions import Coalesce
+
+from ledger.models import ChainIntent
+from ledger.selectors import balance
+from marketplace.delivery.models import Reading
+from marketplace.escrow.models import Lease
+from marketplace.sla.models import Verdict
+from marketplace.sla.services import GOOD_HOUR_MINUTES
+from marketplace.slashing.models import Forfeit
+from marketplace.supply.models import NodeClass
+from pricing.penalties import Owed, ServedLease, owed_unproven
+
+TRAILING_DAYS = 30
+HOUR = Value(timedelta(hours=1), output_field=DurationField())
+NOT_TAKEN = ("reverted",)  # states of an intent whose forfeit never took effect
+
+
+@dataclass(frozen=True)
+class Trailing:
+    """The unproven leases of one class and one SLA that ended in the 30 days up to the end of a judged one."""
+
+    verdicts: list[Verdict]  # with their leases, oldest first
+    owed: Owed
+    taken_micros: int  # forfeited for these leases before
+
+    @property
+    def due_micros(self) -> int:
+        """What is still to be forfeited."""
+        return max(0, self.owed.micros - self.taken_micros)
+
+
+def ended_at(prefix: str = "") -> ExpressionWrapper:
+    """When a lease ends, as an expression over its window and slots."""
+    return ExpressionWrapper(
+        F(f"{prefix}window__starts_at") + F(f"{prefix}end_slot") * HOUR, output_field=DateTimeField()
+    )
+
+
+def trailing_of(verdict: Verdict) -> Trailing:
+    """Judge the trailing 30 days that end with the lease of a verdict, from what is on record."""
+    lease = verdict.lease
+    until = lease.window.slot_at(lease.end_slot)
+    verdicts = list(
+        Verdict.objects.annotate(ended=ended_at("lease__"))
+        .filter(
+            lease__node_class=lease.node_class_id, lease__is_armed=False, lease__sla_bps=lease.sla_bps,
+            ended__lte=until, ended__gt=until - timedelta(days=TRAILING_DAYS),
+        ).select_related("credit", "lease__window", "lease__lock_batch", "lease__node_class", "lease__buyer")
+        .order_by("ended", "id")
+    )  # fmt: skip
+    taken = Forfeit.objects.filter(case__verdict__in=verdicts).exclude(intent_key__in=_reverted(lease.node_class))
+    taken_micros = int(taken.aggregate(total=Sum("amount_micros"))["total"] or 0)
+    good, bad = _hours_before(lease.node_class, verdicts)
+    owed = owed_unproven(
+        [_served(each) for each in verdicts], sla_bps=lease.sla_bps, hours=_distinct_hours(verdicts), good_hours=good,
+        bad_hours=bad, holdback_micros=taken_micros + free_holdback_micros(lease.node_class),
+    )  # fmt: skip
+    return Trailing(verdicts, owed, taken_micros)
+
+
+def free_holdback_micros(node_class: NodeClass) -> int:
+    """The holdback of a class that no forfeit on its way has promised already, micro-USD."""
+    held = balance(code="provider.holdback", party=node_class.party_id, scope=node_class.pk).minor
+    ended = ChainIntent.objects.filter(key__startswith="forfeit:", state__in=("final", *NOT_TAKEN)).values("key")
+    promised = Forfeit.objects.filter(lease__node_class=node_class).exclude(intent_key__in=ended)
+    return max(0, held - int(promised.aggregate(total=Sum("amount_micros"))["total"] or 0))
+
+
+def unproven_to_judge(window: Any) -> QuerySet[Verdict]:
+    """Verdicts of unproven leases in a window that opened no case and may owe something: a bad one, or a good one
+    beside a bad one of its class (the stake that answers for a breach grows with the hours that follow it).
+    """
+    bad = Verdict.objects.filter(lease__is_armed=False).exclude(down_minutes=0)
+    return Verdict.objects.filter(
+        lease__window=window,
+        lease__is_armed=False,
+        slash_case=None,
+        lease__node_class__in=bad.values("lease__node_class"),
+    )
+
+
+def _served(verdict: Verdict) -> ServedLease:
+    credit = getattr(verdict, "credit", None)
+    return ServedLease(
+        fee_micros=verdict.lease.fee_micros, refund_micros=verdict.unpaid_micros,
+        credit_micros=credit.amount_micros if credit else 0, down_minutes=verdict.down_minutes,
+        known_minutes=verdict.known_minutes, unknown_minutes=verdict.unknown_minutes, breach=verdict.is_breach,
+    )  # fmt: skip
+
+
+def _distinct_hours(verdicts: Sequence[Verdict]) -> int:
+    """Hours in which at least one of the leases ran; two that run side by side are one longer promise, not two."""
+    starts = {
+        each.lease.window.slot_at(slot)
+        for each in verdicts
+        for slot in range(each.lease.start_slot, each.lease.end_slot)
+    }
+    return len(starts)
+
+
+def _hours_before(node_class: NodeClass, verdicts: Sequence[Verdict]) -> tuple[int, int]:
+    """Good and bad unit-hours of a class before its trailing leases: all of them less those since."""
+    first: datetime = min(each.lease.window.slot_at(each.lease.start_slot) for each in verdicts)
+    since = Lease.objects.annotate(ended=ended_at()).filter(
+        node_class=node_class, ended__gt=first, verdict__isnull=False
+    )
+    known = Q(minutes_unknown__lt=60)
+    is_bad = Q(minutes_billable__lt=GOOD_HOUR_MINUTES)
+    counted = Reading.objects.filter(known, lease__in=since).aggregate(
+        good=Coalesce(Sum("units", filter=~is_bad), 0), bad=Coalesce(Sum("units", filter=is_bad), 0), rows=Count("pk")
+    )
+    standing = node_class.standing
+    return max(0, standing.good_hours - counted["good"]), max(0, standing.bad_hours - counted["bad"])
+
+
+def _reverted(node_class: NodeClass) -> QuerySet[Any]:
+    keys = Forfeit.objects.filter(lease__node_class=node_class).values("intent_key")
+    return ChainIntent.objects.filter(key__in=keys, state__in=NOT_TAKEN).values("key")

@@ -1,0 +1,102 @@
+"""The gate board: what is missing with its evidence, signed by two people, frozen by a signal."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import Client
+
+from marketplace import models as m
+from marketplace.governance.phases import Count
+from tests.doors.factories import NOW, seat
+
+PATH = "/console/phases/"
+MET = {code: Count(9, "test") for code in ("funded_enterprises", "needs_recorded", "price_curves")}
+
+
+@pytest.fixture
+def second(market) -> Client:
+    client = Client()
+    client.force_login(seat(m.Party.objects.get(slug="foundation"), "judge@console.example", "judge", is_staff=True))
+    return client
+
+
+def said(answer) -> str:
+    return " ".join(str(message) for message in answer.context["messages"])
+
+
+def act(client: Client, name: str, **fields) -> str:
+    return said(client.post(PATH, {"act": name} | fields, follow=True))
+
+
+def test_the_board_says_what_is_missing_and_where_it_is_seen(market, staff):
+    page = staff.get(PATH).content.decode()
+
+    assert "Phase 2: University consortium" in page
+    assert "demands funded, by last owner" in page
+    assert "proven_universities" in page
+    assert "An earlier phase comes first." in page
+    assert "Review of" in page
+    assert not m.PhaseEvidence.objects.exists()  # looking writes nothing
+
+
+def test_a_phase_with_a_missing_condition_is_not_signed(market, staff):
+    assert "gate_not_ready" in act(staff, "sign", phase="2")
+    assert "state_skipped" in act(staff, "open", phase="3")
+    assert not m.PhaseSignOff.objects.exists()
+
+
+def test_two_people_open_a_phase_and_one_does_not(market, staff, second, monkeypatch):
+    monkeypatch.setattr("marketplace.console.phases.phase_counts", lambda: MET)
+
+    assert "You signed phase 2" in act(staff, "sign", phase="2")
+    assert "gate_not_ready" in act(staff, "open", phase="2")
+    act(staff, "sign", phase="2")
+    assert m.PhaseSignOff.objects.count() == 1
+    assert "You signed phase 2" in act(second, "sign", phase="2")
+    assert "is open" in act(second, "open", phase="2")
+    assert m.Phase.objects.get(no=2).is_open
+
+
+def test_a_signal_freezes_and_another_person_closes_it(market, staff, second):
+    told = {"kind": "security_incident", "title": "A break-in", "evidence_link": "https://example.org/a"}
+    assert "lowers the case" in act(staff, "raise", **told)
+    signal = m.Signal.objects.get()
+    page = staff.get(PATH).content.decode()
+    assert "Frozen by" in page
+    assert "A break-in" in page
+
+    assert "same_person" in act(staff, "close", signal=signal.pk, reason="over")
+    assert "is closed" in act(second, "close", signal=signal.pk, reason="mended")
+    assert "bad_input" in act(staff, "raise", **(told | {"evidence_link": "the wiki"}))
+    assert staff.post(PATH, {"act": "delete"}).status_code == 404
+    assert staff.post(PATH, {"act": "sign", "phase": "9"}).status_code == 404
+    assert staff.post(PATH, {"act": "close", "signal": "x"}).status_code == 404
+
+
+def test_the_review_of_the_quarter_is_held_once(market, staff):
+    assert "is kept" in act(staff, "review", verdict="We stay.")
+    assert "reference_reused" in act(staff, "review", verdict="Again.")
+    assert m.GateReview.objects.get().person == "staff@console.example"
+
+
+def test_an_order_is_decided_by_another_person_with_a_reason(market, staff):
+    line = m.FundingLine.objects.create(
+        id=market.buyers[0].pk, party=market.buyers[0], kind="purchase_order", number="PO 1", limit_micros=10**9,
+        valid_until=NOW.replace(year=NOW.year + 1), asked_by="cfo@buyer.example", asked_at=NOW,
+    )
+    own = m.FundingLine.objects.create(
+        id=market.buyers[1].pk, party=market.buyers[1], kind="grant", number="G 1", limit_micros=10**9,
+        valid_until=NOW.replace(year=NOW.year + 1), asked_by="staff@console.example", asked_at=NOW,
+    )
+    path = "/console/funding-lines/"
+    assert "Approve and advance $1,000.00" in staff.get(path).content.decode()
+
+    def decide(row, **fields) -> str:
+        return said(staff.post(path, {"line": row.pk, "act": "refuse", "reason": "no credit"} | fields, follow=True))
+
+    assert "bad_input" in decide(line, reason="")
+    assert "same_person" in decide(own)
+    assert "is refused" in decide(line)
+    assert "no credit" in staff.get(path).content.decode()
+    assert "line_not_decided" in decide(line, act="approve")
+    assert staff.post(path, {"line": line.pk, "act": "burn"}).status_code == 404

@@ -1,0 +1,188 @@
+"""A market of random demands and random machines, and a plain judge of every pair that knows none of our code.
+
+`build` makes it through the services: 36 demands under random rules, 30 node classes under random facts, one cleared
+window. What the judge calls compliant is worked out from the draws alone.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import product
+
+from marketplace import clock
+from marketplace import models as m
+from marketplace.catalogue.services import open_window
+from marketplace.clearing.services import clear_window, close_bidding, judge_gate
+from marketplace.compliance.agreements import propose_agreement, sign_agreement
+from marketplace.compliance.evidence import end_evidence
+from marketplace.compliance.papers import Paper
+from marketplace.demand.services import fund_demand, post_demand
+from marketplace.demo.papers import show_controls
+from marketplace.parties.services import make_seat, register_party
+from marketplace.supply.services import enrol_node_class, place_bid, register_site
+from tests.journey import world
+
+MEMBERS = {"EU": ("DE", "FR", "IT"), "US": ("US",)}
+COUNTRIES = ("DE", "FR", "IT", "US", "US", "CH")
+CLASSES = ("H100", "A100")
+BUYERS = ("alder", "birch", "cedar")
+DEMANDS, MACHINES = 36, 30
+NAME = "Random window"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """The rules of one demand."""
+
+    reference: str
+    buyer: str
+    classes: tuple[str, ...]
+    zone: str | None
+    control_zone: str | None
+    tier_min: int
+    latency_ms_max: int | None
+    is_health: bool  # needs a signed agreement with the buyer, for research
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What is true of one node class. `tier` is what its evidence shows; it claims to be T3."""
+
+    reference: str
+    resource_class: str
+    country: str
+    parent_country: str
+    operator_country: str
+    keys_country: str
+    tier: int
+    rtt_ms: int | None
+    shows_control: bool  # evidence of who owns, runs and keys it
+    signed_with: frozenset[str]  # buyers
+
+
+def is_compliant(wish: Wish, fact: Fact) -> bool:
+    """Whether the machines may serve the demand."""
+    allowed = MEMBERS.get(wish.zone or "", COUNTRIES)
+    controlled = MEMBERS.get(wish.control_zone or "", COUNTRIES)
+    return (
+        fact.resource_class in wish.classes
+        and fact.country in allowed
+        and all(each in controlled for each in (fact.parent_country, fact.operator_country, fact.keys_country))
+        and (wish.control_zone is None or fact.shows_control)
+        and fact.tier >= wish.tier_min
+        and (not wish.is_health or wish.buyer in fact.signed_with)
+        and (wish.latency_ms_max is None or (fact.rtt_ms is not None and fact.rtt_ms <= wish.latency_ms_max))
+    )
+
+
+@dataclass(frozen=True)
+class Market:
+    """The draws, and the row behind each."""
+
+    wishes: dict[str, Wish]
+    facts: dict[str, Fact]
+
+    def pairs(self) -> list[tuple[Wish, Fact]]:
+        return list(product(self.wishes.values(), self.facts.values()))
+
+    def non_compliant(self) -> list[tuple[Wish, Fact]]:
+        return [pair for pair in self.pairs() if not is_compliant(*pair)]
+
+    def compliant(self) -> list[tuple[Wish, Fact]]:
+        return [pair for pair in self.pairs() if is_compliant(*pair)]
+
+
+def draw(seed: int) -> Market:
+    """Random rules against random facts; about one pair in ten is compliant."""
+    rng = random.Random(seed)
+    wishes = {}
+    for n in range(DEMANDS):
+        is_health = rng.random() < 0.25
+        wishes[f"wish-{n}"] = Wish(
+            f"wish-{n}", rng.choice(BUYERS), rng.choice((("H100",), ("A100",), CLASSES)),
+            rng.choice((None, "EU", "EU", "US")), rng.choice((None, None, "EU", "US")),
+            2 if is_health else rng.choice((0, 1, 2, 3)), rng.choice((None, None, 10, 30)), is_health,
+        )  # fmt: skip
+    facts = {}
+    for n in range(MACHINES):
+        home = rng.choice(COUNTRIES)
+        strays = [rng.choice((home, home, home, rng.choice(COUNTRIES))) for _ in range(3)]
+        facts[f"random-{n}"] = Fact(
+            f"random-{n}", rng.choice(CLASSES), home, *strays, rng.choice((0, 1, 2, 3)), rng.choice((None, 5, 20, 90)),
+            rng.random() < 0.7, frozenset(buyer for buyer in BUYERS if rng.random() < 0.4),
+        )
+    return Market(wishes, facts)
+
+
+def build(seed: int) -> Market:
+    """Play the draws to a cleared window through the services, with the cheapest asks on the least fit machines."""
+    market = draw(seed)
+    classes = {fact.reference: _enrol(fact) for fact in market.facts.values()}
+    window = _open()
+    for wish in market.wishes.values():
+        demand = post_demand(
+            party=world.party(wish.buyer), window=window, reference=wish.reference, kind="divisible",
+            accepted_classes=list(wish.classes), quantity_units=1, start_slot=0, end_slot=2, price_limit_micros=9_000,
+            sla_code="99.0", zone_code=wish.zone, control_zone_code=wish.control_zone, tier_min=wish.tier_min,
+            vantage_code="ams" if wish.latency_ms_max else None, latency_ms_max=wish.latency_ms_max, now=clock.now(),
+            data_class="regulated-health" if wish.is_health else None, purpose="research" if wish.is_health else None,
+        )  # fmt: skip
+        fund_demand(demand=demand, party=demand.party, now=clock.now())
+    judge_gate(window=window, now=clock.move_to(window.demand_closes_at))
+    for fact in market.facts.values():
+        place_bid(
+            party=classes[fact.reference].party, node_class=classes[fact.reference], window=window,
+            reference=fact.reference, quantity_units=4, start_slot=0, end_slot=2, sla_code="99.0",
+            price_ask_micros=100 * (1 + 5 * fact.tier + (20 if fact.country in MEMBERS["EU"] else 0)),
+            now=clock.now(),
+        )  # fmt: skip
+    close_bidding(window=window, now=clock.move_to(window.bidding_closes_at))
+    clear_window(window=window, now=clock.now())
+    return market
+
+
+def _open() -> m.Window:
+    starts_at = clock.now() + timedelta(days=5)
+    return open_window(
+        name=NAME, slots=2, starts_at=starts_at, demand_closes_at=starts_at - timedelta(days=3),
+        no_cancel_from=starts_at - timedelta(days=2), bidding_closes_at=starts_at - timedelta(days=1),
+        gate_unit_hours=1, gate_parties=1, concentration_ppm=None, now=clock.now(),
+    )  # fmt: skip
+
+
+def _enrol(fact: Fact) -> m.NodeClass:
+    owner = register_party(slug=fact.reference, name=fact.reference, kind="enterprise", country=fact.country,
+                           parent_country=fact.parent_country, now=clock.now())  # fmt: skip
+    site = register_site(
+        party=owner, code=fact.reference, city="Somewhere", country=fact.country,
+        operator_country=fact.operator_country, keys_country=fact.keys_country, lat=50.0, lon=8.0,
+        rtt_ms_p95={} if fact.rtt_ms is None else {"ams": (fact.rtt_ms, "measured")}, now=clock.now(),
+    )  # fmt: skip
+    until = clock.now() + timedelta(days=90)
+    show_controls(site=site, tier=fact.tier, valid_until=until, now=clock.now())
+    if not fact.shows_control:
+        shown = m.Evidence.objects.get(party=owner, control_id="ultimate-parent")
+        end_evidence(evidence=shown, seat=shown.seat, reason="taken back", now=clock.now())
+    for buyer in sorted(fact.signed_with):
+        _sign(world.party(buyer), owner, until)
+    node_class = enrol_node_class(party=owner, site=site, resource_class_code=fact.resource_class, units=4,
+                                  tier=3, claimed_name="c", now=clock.now())  # fmt: skip
+    m.Standing.objects.filter(pk=node_class.pk).update(
+        state="PROVEN", proven_at=clock.now(), proven_until=clock.now() + timedelta(days=90)
+    )
+    node_class.refresh_from_db()
+    return node_class
+
+
+def _sign(buyer: m.Party, provider: m.Party, until: datetime) -> None:
+    now = clock.now()
+    seats = [make_seat(party=each, email=f"owner@{each.slug}.example", password=None, role="owner", now=now)
+             for each in (buyer, provider)]  # fmt: skip
+    agreement = propose_agreement(
+        seat=seats[0], other=provider, control_code="baa", purposes=["research"], now=now,
+        paper=Paper("baa.pdf", b"signed for the test", now, until),
+    )  # fmt: skip
+    for each in seats:
+        sign_agreement(agreement=agreement, seat=each, title="Director", now=now)

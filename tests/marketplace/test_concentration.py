@@ -1,0 +1,116 @@
+"""No parent sells more than its share through the service, however many children it bids with; and what is told."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from random import Random
+
+import pytest
+from django.test import Client
+
+from ledger.ids import uuid7
+from marketplace import clock
+from marketplace import models as m
+from marketplace.clearing.services import clear_window, close_bidding, verify_published
+from marketplace.supply.services import place_bid
+from marketplace.templatetags.grove import percent_ppm
+from tests.journey import world
+
+ONE_PPM = 1_000_000
+
+
+def seller(slug: str, *, parent: m.Party | None, number: int) -> m.NodeClass:
+    """A proven provider in Germany; a child of `parent`, maybe a grandchild."""
+    party = m.Party.objects.create(
+        id=uuid7(clock.now()), slug=slug, name=slug, kind="enterprise", country="DE", parent=parent,
+        parent_country="DE", registered_at=clock.now(),
+    )  # fmt: skip
+    site = m.Site.objects.create(id=uuid7(clock.now()), party=party, code=slug, city=slug, country="DE",
+                                 operator_country="DE", keys_country="DE", lat=50, lon=8)  # fmt: skip
+    m.SiteLatency.objects.create(site=site, vantage_id="ams", rtt_ms_p95=4, method="measured")
+    row = m.NodeClass.objects.create(
+        id=uuid7(clock.now()), party=party, site=site, resource_class_id="H100", claimed_name="H100", units=16, tier=1,
+        chain_class=100 + number, enrolled_at=clock.now(),
+    )  # fmt: skip
+    m.Standing.objects.create(node_class=row, state="PROVEN", proven_at=clock.now(), changed_at=clock.now(),
+                              proven_until=world.day(300), good_hours=1000)  # fmt: skip
+    return row
+
+
+def families(rng: Random) -> list[m.NodeClass]:
+    """Some owners, each with up to four companies below it, in up to three generations."""
+    made: list[m.NodeClass] = []
+    for family in range(rng.randint(4, 6)):
+        line: list[m.Party] = []
+        for child in range(rng.randint(1, 4)):
+            parent = rng.choice(line) if line else None
+            row = seller(f"family-{family}-{child}", parent=parent, number=len(made))
+            line.append(row.party)
+            made.append(row)
+    return made
+
+
+@pytest.mark.stage("bidding")
+@pytest.mark.parametrize("seed", range(8))
+def test_no_parent_sells_more_than_its_share_with_all_its_children(seed: int) -> None:
+    rng = Random(seed)
+    window = world.window()
+    cap_ppm = rng.choice([300_000, 350_000, 400_000])
+    m.Window.objects.filter(pk=window.pk).update(concentration_ppm=cap_ppm)
+    for number, row in enumerate(families(rng)):
+        place_bid(
+            party=row.party, node_class=row, window=window, reference=f"b{number}", quantity_units=rng.randint(1, 16),
+            start_slot=rng.randint(0, 3), end_slot=world.SLOTS - rng.randint(0, 3), sla_code="99.0",
+            price_ask_micros=100 * rng.randint(2_000, 12_000), now=clock.now(),
+        )  # fmt: skip
+    close_bidding(window=window, now=window.bidding_closes_at)
+
+    clearing = clear_window(window=world.window(), now=window.bidding_closes_at)
+
+    assert verify_published(clearing=clearing) == []
+    sold: dict[tuple, Counter[str]] = defaultdict(Counter)
+    for award in clearing.awards.select_related("bid__party__parent", "bid__node_class__site"):
+        node_class, country = award.bid.node_class, award.bid.node_class.site.country
+        product = node_class.resource_class_id, "EU" if country in world.ZONES["EU"] else country, node_class.tier
+        sold[product][award.bid.party.owner_key] += award.units * (award.end_slot - award.start_slot)
+    told = {tuple(row["product"]): row for row in clearing.concentration}
+    assert set(told) == set(sold)
+    held = 0
+    for product, by_owner in sold.items():
+        total, row = sum(by_owner.values()), told[product]
+        largest = sorted(by_owner.values(), reverse=True)
+        assert row["hhi"] == sum(hours * hours for hours in largest) * 10_000 // total**2
+        assert row["top_shares_ppm"] == [sum(largest[: k + 1]) * ONE_PPM // total for k in range(3)]
+        assert row["parents"] == len(by_owner)
+        if row["is_cap_applicable"]:
+            held += 1
+            assert max(by_owner.values()) * ONE_PPM <= cap_ppm * total, (product, by_owner)
+    assert held >= 1
+
+
+@pytest.mark.stage("bidding")
+def test_a_cap_that_binds_is_told_to_the_foundation_and_the_trail_and_on_both_pages() -> None:
+    """One family of five companies offers everything cheap; without counting them together none would reach the cap."""
+    foundation = m.Party.objects.create(id=uuid7(clock.now()), slug="foundation", name="Foundation", kind="foundation",
+                                        country="CH", parent_country="CH", registered_at=clock.now())  # fmt: skip
+    window, top = world.window(), None
+    for number in range(8):
+        row = seller(f"s{number}", parent=top, number=number)
+        top = top or row.party if number < 4 else None
+        place_bid(party=row.party, node_class=row, window=window, reference="b", quantity_units=4, start_slot=0,
+                  end_slot=world.SLOTS, price_ask_micros=500_000 if number < 5 else 900_000, sla_code="99.0",
+                  now=clock.now())  # fmt: skip
+    close_bidding(window=window, now=window.bidding_closes_at)
+
+    clearing = clear_window(window=world.window(), now=window.bidding_closes_at)
+
+    bound = [row for row in clearing.concentration if row["capped_parents"]]
+    assert bound, clearing.concentration
+    assert bound[0]["top_share_ppm"] <= window.concentration_ppm
+    notice = m.Notice.objects.get(party=foundation, code="cap_bound")
+    assert "the cap on one parent bound" in notice.sentence
+    line = m.AuditLine.objects.get(action="cap_bound")
+    assert line.facts["hhi"] == bound[0]["hhi"]
+    page = Client().get("/market/").content.decode()
+    assert "cap bound" in page
+    assert ", ".join(percent_ppm(share) for share in bound[0]["top_shares_ppm"]) in page

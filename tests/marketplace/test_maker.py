@@ -1,0 +1,321 @@
+"""The Foundation's own trade: limits of two people, the stop at the limit, what is published, and its gate."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, transaction
+from django.test import Client
+
+from ledger.ids import uuid7
+from ledger.selectors import hold
+from marketplace import clock, cycle
+from marketplace import models as m
+from marketplace.clearing.services import clear_window, close_bidding, judge_gate
+from marketplace.demand.selectors import gates_of
+from marketplace.demand.services import funded_figures
+from marketplace.errors import BadInput, MakerLimit, MakerStopped, NotYours, SamePerson
+from marketplace.maker import selectors, services
+from tests.journey import world
+from tests.journey.refusals import refused, untouched
+
+WIDE: dict[str, Any] = {
+    "resource_classes": ["H100"], "notional_max_micros": 200 * world.USD, "inventory_max_unit_hours": 60,
+    "loss_max_micros": 150 * world.USD, "spread_max_ppm": 250_000, "reason": "a first season",
+}  # fmt: skip
+
+
+def in_force(**changes: Any) -> m.MakerLimits:
+    limits = services.propose_limits(**WIDE | changes, person="ann", now=clock.now())
+    return services.approve_limits(limits_id=limits.pk, person="ben", now=clock.now())
+
+
+def limits_since(began: Any, **changes: Any) -> m.MakerLimits:
+    """Limits that came into force earlier than now."""
+    return m.MakerLimits.objects.create(
+        id=uuid7(clock.now()), **WIDE | changes, proposed_by="ann", proposed_at=began, approved_by="ben",
+        approved_at=began,
+    )  # fmt: skip
+
+
+def foundation() -> m.Party:
+    """Alder's money and history in the Foundation's hands."""
+    m.Party.objects.filter(slug="alder").update(kind="foundation")
+    return world.party("alder")
+
+
+def quote(**changes: Any) -> m.Demand:
+    terms: dict[str, Any] = {
+        "party": world.party("alder"), "window": world.window(), "reference": "own", "resource_class": "H100",
+        "quantity_units": 1, "start_slot": 0, "end_slot": 5, "price_limit_micros": 2_000_000, "sla_code": "99.0",
+        "person": "ann", "now": clock.now(),
+    }  # fmt: skip
+    return services.place_quote(**terms | changes)
+
+
+def rich() -> m.Party:
+    """The Foundation with the money that alder's own demands held."""
+    from marketplace.demand.services import withdraw_demand
+
+    alder = world.party("alder")
+    for demand in world.window().demands.filter(party=alder, state="funded"):
+        withdraw_demand(demand=demand, party=alder, now=clock.now())
+    return foundation()
+
+
+# --- two people -----------------------------------------------------------------------------------------------------
+@pytest.mark.stage("collecting")
+def test_limits_come_into_force_by_a_second_person_only() -> None:
+    rich()
+    limits = services.propose_limits(**WIDE, person="ann", now=clock.now())
+
+    with refused(MakerStopped):
+        quote()
+    with refused(SamePerson, proposed_by="ann"):
+        services.approve_limits(limits_id=limits.pk, person="ann", now=clock.now())
+    with pytest.raises(IntegrityError, match="maker_limits_take_two_people"), transaction.atomic():
+        m.MakerLimits.objects.filter(pk=limits.pk).update(approved_by="ann", approved_at=clock.now())
+
+    assert services.approve_limits(limits_id=limits.pk, person="ben", now=clock.now()) == selectors.limits_in_force()
+    with refused(NotYours):
+        services.approve_limits(limits_id=limits.pk, person="cid", now=clock.now())
+    assert quote().state == "funded"
+
+
+@pytest.mark.stage("collecting")
+def test_newer_limits_end_those_before_and_refused_ones_never_begin() -> None:
+    first = in_force()
+    second = in_force(loss_max_micros=1)
+    third = services.propose_limits(**WIDE, person="ann", now=clock.now())
+    services.refuse_limits(limits_id=third.pk, person="ben", reason="too wide", now=clock.now())
+
+    first.refresh_from_db()
+    assert (first.ended_at is not None, selectors.limits_in_force()) == (True, second)
+    with refused(NotYours):
+        services.approve_limits(limits_id=third.pk, person="ben", now=clock.now())
+
+
+@pytest.mark.stage("collecting")
+@pytest.mark.parametrize(("changes", "field"), [
+    ({"notional_max_micros": 0}, "notional_max_micros"), ({"loss_max_micros": -1}, "loss_max_micros"),
+    ({"inventory_max_unit_hours": 1.5}, "inventory_max_unit_hours"), ({"spread_max_ppm": 10**6 + 1}, "spread_max_ppm"),
+    ({"resource_classes": []}, "accepted_classes"), ({"reason": ""}, "reason"), ({"notional_max_micros": True},
+                                                                               "notional_max_micros"),
+])  # fmt: skip
+def test_bad_limits_are_refused_beside_their_field(changes: dict[str, Any], field: str) -> None:
+    with refused(BadInput, field=field):
+        services.propose_limits(**WIDE | changes, person="ann", now=clock.now())
+
+
+# --- inside the limits, by service and by database --------------------------------------------------------------------
+BREAKS: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
+    ("products", {"resource_classes": ["A100"]}, {}, "maker_keeps_its_products"),
+    ("spread", {"spread_max_ppm": 99_999}, {"price_limit_micros": 2_200_000}, "maker_keeps_its_spread"),
+    ("notional", {"notional_max_micros": 10_000_000 - 1}, {}, "maker_keeps_its_notional"),
+    ("inventory", {"inventory_max_unit_hours": 4}, {}, "maker_keeps_its_inventory"),
+]
+
+
+@pytest.mark.stage("collecting")
+@pytest.mark.parametrize(("rule", "limits", "terms", "wall"), BREAKS, ids=[row[0] for row in BREAKS])
+def test_a_quote_beyond_a_limit_is_refused_by_service_and_by_the_database(
+    rule: str, limits: dict[str, Any], terms: dict[str, Any], wall: str
+) -> None:
+    rich()
+    in_force(**limits)
+
+    with refused(MakerLimit, rule=rule):
+        quote(**terms)
+
+    other = world.demand("climate")
+    m.Party.objects.filter(pk=other.party_id).update(kind="foundation")  # a funded demand that never met the service
+    m.Demand.objects.filter(party_id=other.party_id).exclude(pk=other.pk).update(state="withdrawn")
+    m.Demand.objects.filter(pk=other.pk).update(
+        state="posted", **{"quantity_units": 1, "start_slot": 0, "end_slot": 5, "price_limit_micros": 2_000_000} | terms
+    )
+    with pytest.raises(IntegrityError, match=wall), transaction.atomic():
+        m.Demand.objects.filter(pk=other.pk).update(state="funded")
+
+
+@pytest.mark.stage("collecting")
+def test_exactly_at_the_limits_is_inside_them_and_one_more_is_not() -> None:
+    rich()
+    in_force(notional_max_micros=20 * world.USD, inventory_max_unit_hours=10, spread_max_ppm=100_000)
+
+    assert quote().state == "funded"
+    assert quote(reference="more").state == "funded"  # 10 unit-hours, 20 dollars
+    with refused(MakerLimit, rule="notional"):
+        quote(reference="one more", end_slot=1)
+    with untouched():
+        assert quote(reference="more").state == "funded"  # the same reference is one quote
+    assert quote_use() == (20 * world.USD, 10)
+
+
+def quote_use() -> tuple[int, int]:
+    limits = selectors.limits_in_force()
+    assert limits is not None
+    use = selectors.use_of_limits(limits)
+    return use.notional_micros, use.unit_hours
+
+
+@pytest.mark.stage("collecting")
+def test_a_quote_that_stands_is_not_made_larger_behind_its_limits() -> None:
+    rich()
+    in_force(notional_max_micros=10 * world.USD)
+    own = quote()
+
+    with pytest.raises(IntegrityError, match="maker_keeps_its_notional"), transaction.atomic():
+        m.Demand.objects.filter(pk=own.pk).update(quantity_units=2)
+    assert m.Demand.objects.filter(pk=own.pk).update(price_limit_micros=1_900_000) == 1
+
+
+@pytest.mark.stage("collecting")
+def test_a_quote_taken_back_frees_its_money_and_its_room() -> None:
+    rich()
+    in_force()
+    own = quote()
+
+    services.withdraw_quote(demand=own, person="ann", now=clock.now())
+
+    assert (hold(own.hold_id).state, quote_use()) == ("void", (0, 0))
+
+
+@pytest.mark.stage("collecting")
+def test_only_the_foundation_is_market_maker_and_it_opens_no_gate() -> None:
+    in_force()
+    with refused(BadInput, field="party"):
+        quote(party=world.party("birch"))
+
+    rich()
+    before = funded_figures(window=world.window()), gates_of([world.window()])
+    quote()
+    assert (funded_figures(window=world.window()), gates_of([world.window()])) == before
+
+
+# --- the stop ---------------------------------------------------------------------------------------------------------
+@pytest.mark.stage("closed")
+def test_at_the_loss_limit_trade_stops_by_itself_and_open_quotes_are_taken_back() -> None:
+    foundation()
+    lost = selectors.daily_results()
+    assert len(lost) == 2  # alder's leases of both windows
+    total = -sum(day.result_micros for day in lost)
+    limits = limits_since(world.day(0), loss_max_micros=total + 1, inventory_max_unit_hours=10**6)
+    assert selectors.loss_micros(limits) == total > 0
+    window = world._open("Next", world.day(60), gate_unit_hours=1, gate_parties=1)
+    own = quote(window=window)
+    assert services.watch_limits(now=clock.now()) == 0  # one micro-dollar of room is left
+
+    m.MakerLimits.objects.filter(pk=limits.pk).update(ended_at=clock.now())
+    at_limit = limits_since(world.day(0), loss_max_micros=total, inventory_max_unit_hours=10**6)
+    with refused(MakerLimit, rule="loss"):
+        quote(window=window, reference="late")
+    assert dict(cycle.MARKET_STEPS)["watch the market-maker"] is services.watch_limits  # every turn looks
+    assert services.watch_limits(now=clock.now()) == 1
+    stop = m.MakerStop.objects.get(limits=at_limit)
+    assert (stop.rule, stop.loss_micros, stop.stopped_by) == ("loss", total, "market")
+    own.refresh_from_db()
+    assert (own.state, hold(own.hold_id).state) == ("withdrawn", "void")
+    with refused(MakerStopped):
+        quote(window=window, reference="later")
+    with untouched():
+        assert services.watch_limits(now=clock.now()) == 0  # it stops once
+
+
+@pytest.mark.stage("collecting")
+def test_a_person_stops_trade_and_only_new_limits_of_two_people_start_it_again() -> None:
+    rich()
+    in_force()
+    own = quote()
+
+    assert services.stop_trading(rule="person", person="cid", reason="a rumour", now=clock.now()) == 1
+
+    own.refresh_from_db()
+    assert own.state == "withdrawn"
+    with refused(MakerStopped):
+        quote(reference="again")
+    in_force()
+    assert quote(reference="again").state == "funded"
+
+
+# --- what is published ------------------------------------------------------------------------------------------------
+@pytest.mark.stage("collecting")
+def test_its_lines_are_flagged_in_the_bundle_and_on_the_public_page() -> None:
+    rich()
+    in_force()
+    quote(zone_code="EU", end_slot=20)
+    m.Window.objects.filter(name=world.MAIN).update(gate_unit_hours=1, gate_parties=1)
+    judge_gate(window=world.window(), now=clock.move_to(world.window().demand_closes_at))
+    world._bid(world.window(), world.OFFERS)
+    close_bidding(window=world.window(), now=clock.move_to(world.window().bidding_closes_at))
+    clearing = clear_window(window=world.window(), now=clock.now())
+
+    lines = bytes(clearing.files.get(name="demands.jsonl").body).decode().splitlines()
+    assert sum('"is_foundation":true' in line for line in lines) == 1
+    own = selectors.own_trade(clearing)
+    assert own is not None
+    assert (own.lines, own.unit_hours) == (1, 20)
+    assert own.micros == sum(a.amount_micros for a in clearing.awards.filter(demand__reference="own"))
+    page = Client().get("/market/").content.decode()
+    assert "1 of its own lines, 20 unit-hours bought for" in page
+
+
+@pytest.mark.stage("closed")
+def test_the_daily_result_on_the_public_page_is_that_of_the_books() -> None:
+    assert "Nothing of its own was settled yet" in Client().get("/market/").content.decode()
+    foundation()
+    days = selectors.daily_results()
+    page = Client().get("/market/").content.decode()
+
+    lines = m.SettlementLine.objects.filter(lease__buyer__kind="foundation")
+    assert sum(day.paid_micros for day in days) == sum(line.earned_micros for line in lines) > 0
+    assert all(f"{day.day:%Y-%m-%d}" in page for day in days)
+
+
+@pytest.mark.stage("collecting")
+def test_a_conflict_of_interest_is_kept_for_ever() -> None:
+    row = services.record_conflict(person="ann", about="granite", what="sits on its board", recorded_by="ben",
+                                   now=clock.now())  # fmt: skip
+    with refused(BadInput, field="about"):
+        services.record_conflict(person="ann", about="", what="x", recorded_by="ben", now=clock.now())
+
+    assert m.AuditLine.objects.get(action="record_conflict").subject == "ann"
+    with pytest.raises(Exception, match="permission denied"), transaction.atomic():
+        m.Conflict.objects.filter(pk=row.pk).update(what="nothing")
+
+
+# --- the door ---------------------------------------------------------------------------------------------------------
+@pytest.mark.stage("collecting")
+def test_the_console_sets_limits_by_two_people_and_places_and_stops_quotes() -> None:
+    party = rich()
+    ann, ben = staff(party, "ann@foundation.example"), staff(party, "ben@foundation.example", alone=True)
+    path = "/console/market-maker/"
+    limits = {f"limits-{name}": value for name, value in WIDE.items()}
+
+    ann.post(path, {"act": "propose", **limits})
+    proposed = m.MakerLimits.objects.get()
+    assert "another person approves" in ann.get(path).content.decode()
+    assert "same_person" in ann.post(path, {"act": "approve", "id": proposed.pk}, follow=True).content.decode()
+    ben.post(path, {"act": "approve", "id": proposed.pk})
+    own = {"window": world.window().pk, "reference": "own", "resource_class": "H100", "quantity_units": 1,
+           "start_slot": 0, "end_slot": 5, "price_limit_micros": 2_000_000, "sla_code": "99.0"}  # fmt: skip
+    ann.post(path, {"act": "quote", **{f"quote-{name}": value for name, value in own.items()}})
+    assert m.MakerQuote.objects.get().placed_by == "ann@foundation.example"
+    big = own | {"reference": "big", "quantity_units": 1000}
+    page = ann.post(path, {"act": "quote", **{f"quote-{n}": v for n, v in big.items()}}, follow=True).content.decode()
+    assert "maker_limit" in page
+    assert not m.Demand.objects.filter(reference="big").exists()
+    ben.post(path, {"act": "stop", "reason": "enough for today"})
+    assert "enough for today" in ann.get(path).content.decode()
+    ann.post(path, {"act": "conflict", "conflict-person": "ann", "conflict-about": "x", "conflict-what": "y"})
+    assert m.Conflict.objects.get().recorded_by == "ann@foundation.example"
+    assert ann.post(path, {"act": "dance"}).status_code == 404
+
+
+def staff(party: m.Party, email: str, *, alone: bool = False) -> Client:
+    user = m.User.objects.create_user(email, "correct horse battery", is_staff=True)
+    m.Seat.objects.create(id=uuid7(clock.now() + timedelta(seconds=alone)), user=user, party=party, role="market_maker")
+    client = Client()
+    client.force_login(user)
+    return client

@@ -1,0 +1,258 @@
+"""The gate matrix: phase x condition x sign-off x signal. Time opens nothing, nothing is skipped, one opens on two."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import IntegrityError, transaction
+
+from marketplace import clock
+from marketplace import models as m
+from marketplace.errors import BadInput, GateNotReady, MarketError, NotEligible, PhaseClosed, SamePerson, StateSkipped
+from marketplace.governance.phases import (
+    Count,
+    Counts,
+    current_phase,
+    gate_board,
+    keep_evidence,
+    open_phase,
+    sign_phase,
+)
+from marketplace.governance.services import set_flag
+from marketplace.governance.signals import close_signal, hold_review, raise_signal
+from marketplace.insights.gates import phase_counts
+from marketplace.parties.services import make_seat, register_party
+from tests.journey import world
+from tests.journey.refusals import refused
+
+pytestmark = pytest.mark.stage("collecting")
+
+NEEDED = {
+    2: {"funded_enterprises": 3, "needs_recorded": 3, "price_curves": 1},
+    3: {"proven_universities": 5},
+    4: {"university_leases": 1, "enterprise_leases": 1, "credits_posted": 1, "residency_exports": 1},
+}
+ANN, BEN = "ann@grove.example", "ben@grove.example"
+
+
+def seats() -> None:
+    foundation = register_party(slug="foundation", name="Foundation", kind="foundation", country="CH",
+                                parent_country="CH", now=clock.now())  # fmt: skip
+    for email, role in ((ANN, "operations"), (BEN, "judge"), ("mia@grove.example", "market_maker"),
+                        ("ada@grove.example", "auditor")):  # fmt: skip
+        make_seat(party=foundation, email=email, password="correct horse battery", role=role, now=clock.now())
+
+
+def met(no: int, **less: int) -> Counts:
+    """Counts that just meet a phase, but for what `less` takes away."""
+    return {code: Count(needed - less.get(code, 0), "test") for code, needed in NEEDED[no].items()}
+
+
+def sign(no: int, counts: Counts, *people: str) -> None:
+    for person in people:
+        evidence = keep_evidence(no=no, counts=counts, now=clock.now())
+        sign_phase(no=no, evidence_hash=bytes(evidence.hash), counts=counts, person=person, now=clock.now())
+
+
+def open_all_until(no: int) -> None:
+    for phase in range(2, no + 1):
+        sign(phase, met(phase), ANN, BEN)
+        open_phase(no=phase, counts=met(phase), person=ANN, now=clock.now())
+
+
+def incident(freezes: int | None = None) -> m.Signal:
+    return raise_signal(kind="security_incident", title="A break-in at a peer", owner=ANN, freezes=freezes,
+                        evidence_link="https://example.org/incident", now=clock.now())  # fmt: skip
+
+
+# phase; what is open before; the condition that misses one; who signs; frozen: what comes of opening it.
+MATRIX: list[tuple[int, int, str, tuple[str, ...], bool, str]] = []
+for _no, _needed in NEEDED.items():
+    MATRIX += [(_no, _no - 1, "", (ANN, BEN), False, "opens"), (_no, _no - 1, "", (ANN, BEN), True, "signal")]
+    MATRIX += [(_no, _no - 1, "", people, False, "sign_offs") for people in ((), (ANN,), (ANN, ANN))]
+    MATRIX += [(_no, _no - 1, code, people, False, "conditions") for code in _needed for people in ((), (ANN, BEN))]
+    MATRIX += [(_no, before, "", (ANN, BEN), False, "skipped") for before in range(1, _no - 1)]
+
+
+@pytest.mark.parametrize(("no", "before", "missing", "people", "frozen", "outcome"), MATRIX)
+def test_the_gate_matrix(
+    no: int, before: int, missing: str, people: tuple[str, ...], frozen: bool, outcome: str
+) -> None:
+    seats()
+    open_all_until(before)
+    counts = met(no, **({missing: 1} if missing else {}))
+    if not missing and outcome != "skipped":
+        sign(no, counts, *people)
+    if frozen:
+        incident(freezes=no)
+
+    if outcome == "opens":
+        assert open_phase(no=no, counts=counts, person=ANN, now=clock.now()).is_open
+    elif outcome == "skipped":
+        with refused(StateSkipped, phase=no, open_phase=before):
+            open_phase(no=no, counts=counts, person=ANN, now=clock.now())
+    else:
+        if outcome in ("conditions", "signal"):
+            evidence = keep_evidence(no=no, counts=counts, now=clock.now())
+            with refused(GateNotReady, rule=outcome):  # nor is it signed
+                sign_phase(no=no, evidence_hash=bytes(evidence.hash), counts=counts, person=BEN, now=clock.now())
+        with pytest.raises(GateNotReady) as refusal:
+            open_phase(no=no, counts=counts, person=ANN, now=clock.now())
+        assert refusal.value.facts["rule"] == outcome
+    assert current_phase() == (no if outcome == "opens" else before)
+
+
+@pytest.mark.parametrize(("no", "before"), [(2, 1), (3, 1), (3, 2), (4, 1), (4, 2), (4, 3)])
+@pytest.mark.parametrize("signed", [0, 1, 2])
+def test_the_database_opens_a_phase_in_order_on_evidence_and_two_signatures(no: int, before: int, signed: int) -> None:
+    """The same matrix by SQL alone: evidence and signatures are written without a service."""
+    seats()
+    open_all_until(before)
+    figures = {code: {"have": needed, "needed": needed, "where": ""} for code, needed in NEEDED[no].items()}
+    evidence = m.PhaseEvidence.objects.create(phase_id=no, hash=b"h" * 32, figures=figures, is_complete=True,
+                                              at=clock.now())  # fmt: skip
+    for person in (ANN, BEN)[:signed]:
+        m.PhaseSignOff.objects.create(evidence=evidence, person=person, at=clock.now())
+    reason = "phase_skips_no_phase" if before < no - 1 else ("phase_needs_two_sign_offs" if signed < 2 else "")
+
+    assert written_as_open(no, b"h" * 32) == reason
+
+
+def written_as_open(no: int, digest: bytes | None) -> str:
+    """Open a phase by the ORM; the name of the refusal, or nothing."""
+    try:
+        with transaction.atomic():
+            m.Phase.objects.filter(no=no).update(is_open=True, opened_at=clock.now(), evidence_hash=digest)
+    except IntegrityError as refusal:
+        return str(refusal.__cause__.diag.constraint_name)  # type: ignore[union-attr]
+    return ""
+
+
+def test_the_database_wants_the_latest_complete_evidence_and_no_open_signal() -> None:
+    seats()
+    sign(2, met(2), ANN, BEN)
+    digest = bytes(m.PhaseEvidence.objects.filter(phase=2).first().hash)
+    keep_evidence(no=2, counts=met(2, needs_recorded=1), now=clock.now())
+    assert written_as_open(2, digest) == "phase_opens_on_complete_evidence"
+    again = keep_evidence(no=2, counts=met(2), now=clock.now())  # the same figures later are signed anew
+    assert written_as_open(2, bytes(again.hash)) == "phase_needs_two_sign_offs"
+    sign(2, met(2), ANN, BEN)
+    signal = raise_signal(kind="agents_late", title="Agents are late", owner=ANN, freezes=2,
+                          evidence_link="https://example.org/late", now=clock.now())  # fmt: skip
+    assert written_as_open(2, bytes(again.hash)) == "frozen_phase_stays_closed"
+    close_signal(signal_id=signal.pk, person=BEN, reason="they came", now=clock.now())
+
+    assert written_as_open(2, bytes(again.hash)) == ""
+
+
+def test_a_changed_figure_voids_both_signatures() -> None:
+    seats()
+    sign(2, met(2), ANN, BEN)
+    more: Counts = dict(met(2)) | {"funded_enterprises": Count(4, "test")}
+
+    with refused(GateNotReady, rule="sign_offs", signed_by=[]):
+        open_phase(no=2, counts=more, person=ANN, now=clock.now())
+
+
+def test_whoever_signs_has_seen_the_figures_as_they_are() -> None:
+    seats()
+    old = bytes(keep_evidence(no=2, counts=met(2), now=clock.now()).hash)
+    more = dict(met(2)) | {"funded_enterprises": Count(9, "test")}
+
+    with refused(GateNotReady, rule="evidence"):
+        sign_phase(no=2, evidence_hash=old, counts=more, person=ANN, now=clock.now())
+
+
+@pytest.mark.parametrize("person", ["mia@grove.example", "ada@grove.example", "buyer@else.example", ""])
+def test_a_market_maker_an_auditor_and_a_stranger_sign_nothing(person: str) -> None:
+    seats()
+    keep_evidence(no=2, counts=met(2), now=clock.now())
+    with refused(NotEligible, rule="seat", person=person):
+        sign(2, met(2), person)
+    evidence = keep_evidence(no=2, counts=met(2), now=clock.now())
+    with pytest.raises(IntegrityError, match="sign_off_is_by_a_foundation_seat"), transaction.atomic():
+        m.PhaseSignOff.objects.create(evidence=evidence, person=person, at=clock.now())
+
+    sign(2, met(2), ANN)
+
+
+def test_a_security_incident_blocks_phase_4_until_another_person_closes_it() -> None:
+    seats()
+    open_all_until(3)
+    sign(4, met(4), ANN, BEN)
+    signal = incident()
+    assert signal.freezes_id == 4
+    with refused(GateNotReady, rule="signal", signals=["A break-in at a peer"]):
+        open_phase(no=4, counts=met(4), person=ANN, now=clock.now())
+    with refused(SamePerson, person=ANN):
+        close_signal(signal_id=signal.pk, person=ANN, reason="over", now=clock.now())
+
+    close_signal(signal_id=signal.pk, person=BEN, reason="The cause was found and mended.", now=clock.now())
+
+    assert open_phase(no=4, counts=met(4), person=ANN, now=clock.now()).is_open
+
+
+def test_prosumers_register_in_phase_4_and_not_before() -> None:
+    seats()
+    for no in (1, 2, 3):
+        open_all_until(no) if no == 1 else open_next(no)
+        with refused(PhaseClosed, flag="prosumer_parties", opens_in_phase=4) as refusal:
+            prosumer()
+        assert refusal.value.code == "phase_closed"
+        with pytest.raises(IntegrityError, match="flag_is_on_only_in_its_phase"), transaction.atomic():
+            set_flag(name="prosumer_parties", is_on=True, opens_in_phase=4, actor=ANN, reason="now", now=clock.now())
+    open_next(4)
+
+    assert prosumer().kind == "prosumer"
+
+
+def open_next(no: int) -> None:
+    sign(no, met(no), ANN, BEN)
+    open_phase(no=no, counts=met(no), person=ANN, now=clock.now())
+
+
+def prosumer() -> m.Party:
+    return register_party(slug="tower", name="Tower PC", kind="prosumer", country="DE", parent_country="DE",
+                          now=clock.now())  # fmt: skip
+
+
+def test_the_counts_come_from_live_rows() -> None:
+    counts = phase_counts()
+
+    assert {code: counts[code].have for code in ("funded_enterprises", "proven_universities", "needs_recorded")} == {
+        "funded_enterprises": 3, "proven_universities": 4, "needs_recorded": 0}  # fmt: skip
+    board = {gate.phase.no: gate.missing for gate in gate_board(counts)}
+    assert board[3] == {"proven_universities": 1}
+    assert set(counts) == {code for needed in NEEDED.values() for code in needed}
+
+
+@pytest.mark.parametrize(("changes", "field"), [
+    ({"kind": "rumour"}, "kind"), ({"title": ""}, "title"), ({"title": "x" * 201}, "title"), ({"owner": " "}, "owner"),
+    ({"evidence_link": "see the wiki"}, "evidence_link"), ({"evidence_link": "javascript:alert(1)"}, "evidence_link"),
+    ({"freezes": 9}, "freezes"), ({"kind": "residency_law", "freezes": 2}, "freezes"),
+])  # fmt: skip
+def test_a_bad_signal_is_refused_beside_its_field(changes: dict, field: str) -> None:
+    terms = {"kind": "agents_late", "title": "Late", "owner": ANN, "evidence_link": "https://example.org/a"}
+    with pytest.raises(MarketError) as refusal:
+        raise_signal(**terms | changes, now=clock.now())
+
+    assert isinstance(refusal.value, BadInput)
+    assert refusal.value.facts["field"] == field
+    assert raise_signal(**terms, now=clock.now()).direction == "lowers"
+
+
+def test_the_quarterly_review_lists_every_open_signal() -> None:
+    seats()
+    first, second = incident(), incident(freezes=3)
+    close_signal(signal_id=first.pk, person=BEN, reason="mended", now=clock.now())
+
+    review = hold_review(person=ANN, verdict="We stay in phase 1.", counts=phase_counts(), now=clock.now())
+
+    assert [row["id"] for row in review.facts["signals"]] == [str(second.pk)]
+    assert [row["phase"] for row in review.facts["gates"]] == [1, 2, 3, 4]
+    with pytest.raises(MarketError, match="was held"):
+        hold_review(person=BEN, verdict="Again.", counts=phase_counts(), now=clock.now())
+
+
+def test_the_world_of_the_tests_stands_in_phase_one() -> None:
+    assert current_phase() == 1
+    assert world.window().state == "COLLECTING"

@@ -1,0 +1,174 @@
+"""A demand that lasts enters each following window on its terms, funded window by window, under its renewal cap."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from ledger import faults
+from marketplace import clock
+from marketplace import models as m
+from marketplace.catalogue.services import open_window
+from marketplace.demand.services import withdraw_demand
+from marketplace.errors import BadInput, NotYours, ReferenceReused, RenewalAboveCap, UnknownName, WindowClosed
+from marketplace.escrow.standing import (
+    enter_windows,
+    last_paid_micros,
+    renewal_cap_micros,
+    reprice,
+    stand,
+    withdraw_standing,
+)
+from tests.journey import world
+from tests.journey.refusals import refused, untouched
+
+pytestmark = pytest.mark.stage("collecting")
+
+
+def lasting(**changes: Any) -> m.StandingDemand:
+    terms: dict[str, Any] = {
+        "party": world.party("birch"), "reference": "lasts", "kind": "divisible", "accepted_classes": ["H100"],
+        "quantity_units": 2, "price_limit_micros": 2_000_000, "renewal_cap_ppm": 100_000, "sla_code": "99.0",
+        "zone_code": "EU", "starts_at": world.day(20), "ends_at": world.day(120), "now": clock.now(),
+    }  # fmt: skip
+    return stand(**terms | changes)
+
+
+def another(name: str, days: int, **changes: Any) -> m.Window:
+    starts_at = world.day(days)
+    terms: dict[str, Any] = {
+        "name": name, "slots": 10, "starts_at": starts_at, "demand_closes_at": starts_at - timedelta(days=3),
+        "no_cancel_from": starts_at - timedelta(days=2), "bidding_closes_at": starts_at - timedelta(days=1),
+        "gate_unit_hours": 1, "gate_parties": 1, "now": clock.now(),
+    }  # fmt: skip
+    return open_window(**terms | changes)
+
+
+def entries(standing: m.StandingDemand) -> dict[str, tuple[str, int, str]]:
+    """Window name -> state of its demand, limit, refusal."""
+    rows = standing.entries.select_related("window", "demand")
+    return {row.window.name: (row.demand.state, row.limit_micros, row.refusal) for row in rows}
+
+
+def paid_before(limit_micros: int = 2_500_000, cap_ppm: int = 100_000) -> m.StandingDemand:
+    """A standing demand whose last entry is `climate`, which was cleared, leased and paid."""
+    standing = lasting(price_limit_micros=limit_micros, renewal_cap_ppm=cap_ppm)
+    climate = world.demand("climate")
+    m.StandingEntry.objects.create(standing=standing, window=climate.window, demand=climate, cap_ppm=cap_ppm,
+                                   limit_micros=climate.price_limit_micros, at=clock.now())  # fmt: skip
+    return standing
+
+
+def test_it_enters_each_window_of_its_time_and_is_funded_there() -> None:
+    climate = world.demand("climate")
+    withdraw_demand(demand=climate, party=climate.party, now=clock.now())
+    for name, days, kind in (("one", 40, "market"), ("two", 50, "market"), ("pair", 55, "bilateral"),
+                             ("beyond", 120, "market")):  # fmt: skip
+        another(name, days, kind=kind)
+    standing = lasting()
+
+    assert enter_windows(now=clock.now()) == 3
+    assert entries(standing) == {
+        "Main window": ("funded", 2_000_000, ""), "one": ("funded", 2_000_000, ""), "two": ("funded", 2_000_000, ""),
+    }
+    with untouched():
+        assert enter_windows(now=clock.now()) == 0
+    demand = m.Demand.objects.get(standing_entry__window__name="one")
+    assert (demand.unit_hours, demand.zone_id, demand.funding_kind) == (20, "EU", "escrow")
+
+
+def test_without_money_it_enters_as_interest_and_stands_on() -> None:
+    another("one", 40)
+    standing = lasting(party=world.party("elm"))
+
+    assert enter_windows(now=clock.now()) == 2
+    assert entries(standing) == {
+        "Main window": ("posted", 2_000_000, "not_funded"), "one": ("posted", 2_000_000, "not_funded"),
+    }
+    assert m.StandingDemand.objects.get(pk=standing.pk).state == "active"
+
+
+def test_it_ends_at_its_end_and_at_its_withdrawal() -> None:
+    ended, withdrawn = lasting(party=world.party("elm"), reference="ended", ends_at=world.day(39)), lasting()
+    withdraw_standing(standing=withdrawn, party=withdrawn.party, now=clock.now())
+    another("one", 40)
+
+    assert enter_windows(now=clock.now()) == 1  # the main window, by the one that has not ended yet
+    enter_windows(now=world.day(39))
+
+    states = dict(m.StandingDemand.objects.values_list("reference", "state"))
+    assert states == {"ended": "ended", "lasts": "withdrawn"}
+    assert list(entries(ended)) == ["Main window"]
+    assert entries(withdrawn) == {}
+    with refused(WindowClosed, state="withdrawn"):
+        reprice(standing=withdrawn, party=withdrawn.party, price_limit_micros=1_000_000, now=clock.now())
+
+
+def test_a_kill_between_demand_and_entry_leaves_neither() -> None:
+    lasting(party=world.party("elm"))
+    with untouched(), faults.armed("demand.standing.before_entry"), pytest.raises(faults.FaultInjected):
+        enter_windows(now=clock.now())
+
+    assert enter_windows(now=clock.now()) == 1
+
+
+@pytest.mark.stage("closed")
+def test_a_renewal_enters_at_its_limit_or_under_its_cap_whichever_is_less() -> None:
+    standing = paid_before()
+    lease = m.Lease.objects.get(demand__reference="climate")
+    paid = lease.fee_micros // lease.unit_hours
+    cap = (paid + paid // 10) // 100 * 100
+    assert (last_paid_micros(standing), renewal_cap_micros(standing)) == (paid, cap)
+    another("next", 60)
+
+    assert enter_windows(now=clock.now()) == 1
+
+    entry = standing.entries.get(window__name="next")
+    assert (entry.limit_micros, entry.paid_micros) == (min(2_500_000, cap), paid)
+    assert entry.demand.price_limit_micros == entry.limit_micros
+
+
+@pytest.mark.stage("closed")
+@pytest.mark.parametrize(("over", "fits"), [(0, True), (100, False), (10_000_000, False)])
+def test_a_renewal_above_its_cap_is_refused(over: int, fits: bool) -> None:
+    standing = paid_before(cap_ppm=50_000)
+    cap = renewal_cap_micros(standing)
+    assert cap is not None
+
+    if fits:
+        assert reprice(standing=standing, party=standing.party, price_limit_micros=cap + over,
+                       now=clock.now()).price_limit_micros == cap  # fmt: skip
+    else:
+        with refused(RenewalAboveCap, cap_micros=cap):
+            reprice(standing=standing, party=standing.party, price_limit_micros=cap + over, now=clock.now())
+
+
+@pytest.mark.parametrize(("changes", "kind", "field"), [
+    ({"party": "harbour"}, BadInput, "party"), ({"reference": ""}, BadInput, "reference"),
+    ({"reference": "x" * 41}, BadInput, "reference"), ({"renewal_cap_ppm": -1}, BadInput, "renewal_cap_ppm"),
+    ({"renewal_cap_ppm": 10**6 + 1}, BadInput, "renewal_cap_ppm"), ({"renewal_cap_ppm": 0.1}, BadInput,
+                                                                      "renewal_cap_ppm"),
+    ({"ends_at": 20}, BadInput, "ends_at"), ({"starts_at": 0, "ends_at": 1}, BadInput, "ends_at"),
+    ({"funding": "hope"}, BadInput, "funding"), ({"funding": "grant"}, BadInput, "number"),
+    ({"number": "PO 1"}, BadInput, "number"), ({"choice": "x"}, BadInput, "choice"),
+    ({"accepted_classes": ["TPU"]}, UnknownName, "accepted_classes"), ({"zone_code": "XX"}, UnknownName, "zone_code"),
+    ({"start_slot": 0}, BadInput, "start_slot"),
+])  # fmt: skip
+def test_bad_terms_are_refused_at_entry(changes: dict[str, Any], kind: type[Exception], field: str) -> None:
+    told = {name: world.day(value) if name.endswith("_at") else value for name, value in changes.items()}
+    if "party" in told:
+        told["party"] = world.party(told["party"])
+    with refused(kind, field=field):
+        lasting(**told)
+
+
+def test_the_same_reference_is_one_and_a_strangers_is_none() -> None:
+    standing = lasting()
+    with untouched():
+        assert lasting() == standing
+    with refused(ReferenceReused, field="reference"):
+        lasting(quantity_units=3)
+    with refused(NotYours):
+        withdraw_standing(standing=standing, party=world.party("alder"), now=clock.now())
