@@ -42,6 +42,7 @@ from marketplace.payout.services import (
     settle_window,
 )
 from marketplace.sla.services import credit_at_once, judge_window
+from marketplace.slashing.appeals import confirm_appeals, lapse_overdue
 from marketplace.slashing.services import confirm_requests, execute_due, open_cases
 from marketplace.supply.admissions import admit_waiting
 from pricing.errors import PricingError
@@ -87,7 +88,9 @@ MARKET_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
     ("confirm payouts", confirm_payouts),
     ("release holdbacks", release_holdbacks),
     ("confirm slashes", confirm_requests),
+    ("confirm appeals", confirm_appeals),
     ("execute slashes", execute_due),
+    ("lapse slashes", lapse_overdue),
     ("watch the market-maker", watch_limits),
     ("expire holds", expire_holds),
     ("watch papers", watch_papers),

@@ -39,6 +39,7 @@
 +- IdempotencyMismatch           idempotency_mismatch   same Idempotency-Key, another body
 +- InFlight                      in_flight              the twin of this request is being handled
 +- ProofRefused                  proof_refused          a benchmark without its quorum, or out of order
++- SlashHeldBack                 slash_held_back        a lease signed before proof is never slashed
 +- WrongStanding                 wrong_standing         a standing or a case cannot move there from where it is
 +- CertificateRefused            certificate_refused    the verifier does not confirm a clearing
 +- NoCounterfactual              no_counterfactual      a saving without the quote it would be measured against
@@ -243,6 +244,10 @@ class InFlight(MarketError):
 
 class ProofRefused(MarketError):
     code = "proof_refused"
+
+
+class SlashHeldBack(MarketError):
+    code = "slash_held_back"
 
 
 class WrongStanding(MarketError):

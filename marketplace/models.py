@@ -79,24 +79,24 @@ from marketplace.escrow.suspects import SuspectFlow
 from marketplace.delivery.models import Reading, ReportChain
 from marketplace.sla.models import Credit, EarlyCredit, Verdict
 from marketplace.payout.models import Payout, Settlement, SettlementLine
-from marketplace.slashing.models import Forfeit, SlashCase
+from marketplace.slashing.models import Appeal, Forfeit, Opinion, SlashCase
 from marketplace.maker.models import Conflict, MakerLimits, MakerQuote, MakerStop
 from marketplace.oversight.models import WindDown
 from marketplace.insights.models import Comparison, DemandStatement, LeaseDifference
 from marketplace.demo.models import DemoRun
 
 __all__ = [
-    "Admission", "Agreement", "AgreementEnd", "AgreementSignature", "ApiKey", "Attestation", "AuditLine", "Award",
-    "Backup", "Benchmark", "Bid", "BidSeal", "Budget", "BundleFile", "CalendarRule", "CarveOut", "Clearing",
+    "Admission", "Agreement", "AgreementEnd", "AgreementSignature", "ApiKey", "Appeal", "Attestation", "AuditLine",
+    "Award", "Backup", "Benchmark", "Bid", "BidSeal", "Budget", "BundleFile", "CalendarRule", "CarveOut", "Clearing",
     "ClearingAttempt", "Comparison", "Conflict", "Control", "Credit", "DataClass", "Demand", "DemandApproval",
     "DemandStatement", "DemoRun", "Device", "EarlyCredit", "Evidence", "EvidenceEnd", "EvidenceReview", "Flag",
     "Forfeit", "FundingLine", "FundingSource", "FundingTag", "GateReview", "GateRule", "HolderKey", "Incident",
     "IncidentStep", "IndicativePrice", "KeyHolder", "KindLimit", "Lease", "LeaseDifference", "LineReason", "LockBatch",
-    "MakerLimits", "MakerQuote", "MakerStop", "Mandate", "MarketClock", "Need", "NodeClass", "Notice", "Pair", "Party",
-    "Payout", "PayoutShare", "Phase", "PhaseCondition", "PhaseEvidence", "PhaseSignOff", "Pilot", "PriceRow",
-    "Progress", "Reading", "RememberedReply", "ReportChain", "ResourceClass", "RevenueSplit", "Seat", "SeatLimit",
-    "Settlement", "SettlementLine", "Signal", "Site", "SiteLatency", "SlaPreset", "SlashCase", "SpendingRule",
-    "SplitShare", "Standing", "StandingChange", "StandingDemand", "StandingEntry", "SubSite", "SuspectFlow", "Tier",
-    "TierControl", "TierZone", "User", "Vantage", "Verdict", "WindDown", "Window", "WindowKey", "WindowShare",
-    "WindowTransition", "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
+    "MakerLimits", "MakerQuote", "MakerStop", "Mandate", "MarketClock", "Need", "NodeClass", "Notice", "Opinion",
+    "Pair", "Party", "Payout", "PayoutShare", "Phase", "PhaseCondition", "PhaseEvidence", "PhaseSignOff", "Pilot",
+    "PriceRow", "Progress", "Reading", "RememberedReply", "ReportChain", "ResourceClass", "RevenueSplit", "Seat",
+    "SeatLimit", "Settlement", "SettlementLine", "Signal", "Site", "SiteLatency", "SlaPreset", "SlashCase",
+    "SpendingRule", "SplitShare", "Standing", "StandingChange", "StandingDemand", "StandingEntry", "SubSite",
+    "SuspectFlow", "Tier", "TierControl", "TierZone", "User", "Vantage", "Verdict", "WindDown", "Window", "WindowKey",
+    "WindowShare", "WindowTransition", "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
 ]  # fmt: skip

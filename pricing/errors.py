@@ -30,6 +30,8 @@ PricingError                  code                      when
  |   +- TranspositionRefused  proof_transposition       a block does not start from the transpose of the one before
  |   +- NonceRefused          proof_nonce               a stale, repeated or foreign nonce or seed share
  |   +- LateRoot              proof_late_root           a root came after its deadline
+ |   +- ReadTooLate           proof_read_too_late       a row came too late to have been in memory
+ |   +- RadiusRefused         proof_radius              a smaller radius is claimed than the echoes prove
  +- MeteringError             metering_error            reports or words of minutes that cannot be
  +- SlaError                  sla_error                 minutes, fees or an SLA that cannot be
  +- PenaltyError              penalty_error             a stake, history or standing that cannot be
@@ -161,6 +163,14 @@ class NonceRefused(ProofRefused):
 
 class LateRoot(ProofRefused):
     code = "proof_late_root"
+
+
+class ReadTooLate(ProofRefused):
+    code = "proof_read_too_late"
+
+
+class RadiusRefused(ProofRefused):
+    code = "proof_radius"
 
 
 class MeteringError(PricingError):

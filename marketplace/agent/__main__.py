@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from marketplace.agent import keys
+from marketplace.agent.backends import NAMES
 from marketplace.agent.errors import AgentError
 from pricing.errors import PricingError
 from pricing.proof import PRESETS
@@ -135,7 +136,7 @@ def parser() -> argparse.ArgumentParser:
     command = commands.add_parser("status", parents=[keyed], help="show the machine key")
     command.set_defaults(run=status)
     command = commands.add_parser("benchmark", parents=[trial], help="measure this machine, or serve its prover")
-    command.add_argument("--backend", choices=("float32", "float64"), default="float32")
+    command.add_argument("--backend", choices=NAMES, default="auto", help="default: the fastest exact one here")
     command.add_argument("--listen", metavar="HOST:PORT", help="serve the prover; token in GROVE_PROVER_TOKEN")
     command.set_defaults(run=benchmark)
     command = commands.add_parser("verify", parents=[trial], help="check a transcript, or a served prover")

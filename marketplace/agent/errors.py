@@ -12,6 +12,8 @@ AgentError                  code                       when
  |   +- ReadingForged       reading_forged             not signed by the machine's key
  |   +- ReadingReplayed     reading_replayed           a sequence number that was taken before
  |   +- ReadingOutOfSequence reading_out_of_sequence   a gap, or another report before it
+ +- BackendMissing          backend_missing            the library or device of a backend is not here
+ +- BackendInexact          backend_inexact            a backend rounds: its proofs would be refused
  +- PanelFailed             panel_failed               too few verifiers accepted the proof
  +- OutOfTurn               out_of_turn                a step of a session in the wrong order
  +- AttestationUntrue       attestation_untrue         a verifier is asked to sign what it did not see
@@ -72,6 +74,14 @@ class ReadingReplayed(ReadingRefused):
 
 class ReadingOutOfSequence(ReadingRefused):
     code = "reading_out_of_sequence"
+
+
+class BackendMissing(AgentError):
+    code = "backend_missing"
+
+
+class BackendInexact(AgentError):
+    code = "backend_inexact"
 
 
 class PanelFailed(AgentError):

@@ -14,9 +14,10 @@ from typing import Any, Protocol
 import httpx
 import numpy as np
 
+from marketplace.agent.backends import backend_for
 from marketplace.agent.errors import OutOfTurn, ServerRefused, ServerUnreachable
 from pricing.errors import MalformedProof, ProofRefused
-from pricing.proof import PRESETS, Commitment, Int64s, Opening, Preset, Prover, backend_named
+from pricing.proof import PRESETS, Commitment, Int64s, Opening, Preset, Prover
 from pricing.transcript import canonical_json, opening_from_json, opening_to_json
 
 BODY_BYTES_MAX = 1 << 20
@@ -41,12 +42,12 @@ class LocalProver:
     """Proves with this process's own processors."""
 
     def __init__(self, backend: str = "float32") -> None:
-        backend_named(backend)  # an unknown name is refused now, not in the middle of a session
-        self.backend = backend
+        # An unknown name or a missing library is refused now, not in the middle of a session; "auto" gets its name.
+        self.backend = backend_for(backend).name
         self._prover: Prover | None = None
 
     def start(self, preset: Preset, seed: bytes) -> None:
-        self._prover = Prover(preset=preset, seed=seed, backend=backend_named(self.backend))
+        self._prover = Prover(preset=preset, seed=seed, backend=backend_for(self.backend))
 
     def commit_block(self, nonce: bytes) -> Commitment:
         return self._started.commit_block(nonce)

@@ -34,6 +34,10 @@ class Holder:
     def pk(self) -> Any:
         return self.key.pk
 
+    def get_username(self) -> str:
+        """Name who acts, where a person would be named."""
+        return f"key {self.key.prefix} of {self.party.slug}"
+
 
 class KeyAuthentication(authentication.BaseAuthentication):
     """`Authorization: Bearer gx_live_...`; any other scheme is refused, so that no header is silently ignored."""

@@ -49,6 +49,7 @@ STATUS: dict[type[Exception], int] = {
 NEVER_OVER_HTTP: dict[type[Exception], str] = {
     market.MarketError: "the root of the tree is never raised itself",
     market.CertificateRefused: "raised by the clearing job",
+    market.SlashHeldBack: "raised by the job that follows breaches",
     market.MakerStopped: "raised by the console",
     market.MakerLimit: "raised by the console",
     market.TooEarly: "raised by the console and the command of keyholders",

@@ -52,7 +52,7 @@ from marketplace.supply.models import Bid
 
 OPENED = ("opened", "awarded", "lost")
 ENDED = ("SETTLED", "FAILED")
-IN_QUEUE = ("requested", "disputed")
+IN_QUEUE = ("requested", "disputed", "upheld")
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,9 @@ def health(now: datetime) -> Health:
 
 def slash_queue() -> list[SlashCase]:
     """Return the cases that wait for something, the next to be executable first, then the newest others; ten in all."""
-    cases = SlashCase.objects.select_related("node_class__party", "verdict__lease__buyer", "verdict__lease__window")
+    cases = SlashCase.objects.select_related(
+        "node_class__party", "verdict__lease__buyer", "verdict__lease__window", "appeal"
+    )
     waiting = list(cases.filter(outcome__in=IN_QUEUE).order_by(F("executable_at").asc(nulls_last=True), "pk")[:10])
     return waiting + list(cases.exclude(outcome__in=IN_QUEUE).order_by("-opened_at", "pk")[: 10 - len(waiting)])
 

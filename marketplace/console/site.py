@@ -51,6 +51,7 @@ class Console(UnfoldAdminSite):
             path("preview/", self.admin_view(views.preview), name="preview"),
             path("transactions/", self.admin_view(views.transactions), name="transactions"),
             path("transactions/<uuid:pk>/cancel/", self.admin_view(views.cancel), name="cancel_transaction"),
+            path("appeals/<uuid:pk>/", self.admin_view(views.appeal), name="appeal"),
             path("acts/<slug:name>/", self.admin_view(views.act), name="act"),
             *compliance_urls(self.admin_view),
         ]

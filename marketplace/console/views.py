@@ -22,6 +22,8 @@ from marketplace.console.underway import transactions_under_way
 from marketplace.doors import found_or_404, page_of
 from marketplace.governance.transactions import cancel_transaction
 from marketplace.insights.anchors import anchored_hashes
+from marketplace.slashing.appeals import give_opinion
+from marketplace.slashing.selectors import find_appealed
 
 
 def render_page(request: HttpRequest, template: str, **context: Any) -> TemplateResponse:
@@ -103,3 +105,21 @@ def cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
     else:
         messages.success(request, f"The cancel of {intent.contract}.{intent.function} is asked for.")
     return redirect("admin:transactions")
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def appeal(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Show a disputed request with its evidence, and take this person's opinion; the second equal one decides."""
+    case = found_or_404(find_appealed(pk))
+    if request.method != "POST":
+        return render_page(request, "appeal", title="Judge an appeal", case=case, now=clock.now())
+    try:
+        give_opinion(
+            case=case, judge=request.user.get_username(), upholds=request.POST.get("opinion") == "uphold",
+            reason=request.POST.get("reason", ""), now=clock.now(),
+        )  # fmt: skip
+    except REFUSALS as refusal:
+        messages.error(request, f"{refusal} ({refusal.code})")
+    else:
+        messages.success(request, "Your opinion is on record. The second equal one decides.")
+    return redirect("admin:appeal", pk=pk)

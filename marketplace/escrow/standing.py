@@ -23,9 +23,7 @@ from marketplace.demand.services import check_terms, fund_demand, post_demand
 from marketplace.demand.standing_models import StandingDemand, StandingEntry
 from marketplace.errors import (
     BadInput,
-    LineNotDecided,
     MarketError,
-    NotFunded,
     NotYours,
     ReferenceReused,
     RenewalAboveCap,
@@ -42,7 +40,6 @@ TERMS = (
     "kind", "accepted_classes", "quantity_units", "sla_code", "zone_code", "control_zone_code", "tier_min",
     "vantage_code", "latency_ms_max", "minimum_units", "is_one_site",
 )  # fmt: skip
-UNPAID = (NotFunded, LineNotDecided)
 
 
 @transaction.atomic
@@ -189,7 +186,7 @@ def _fund(row: StandingDemand, demand: Demand, now: datetime) -> str:
     try:
         with transaction.atomic():
             fund_demand(demand=demand, party=row.party, funding=row.funding_kind, number=row.funding_number, now=now)
-    except UNPAID as error:
+    except MarketError as error:  # no money, no approved order, or an approval of the party's own that is missing yet
         return error.code
     return ""
 

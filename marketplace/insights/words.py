@@ -53,6 +53,8 @@ STANDINGS = {
     "UNBONDING": ("mute", "unbonding"),
 }
 SLASH_OUTCOMES = {
+    "credited": ("info", "credited"),
+    "upheld": ("bad", "upheld"),
     "warned": ("warn", "warned"),
     "held_back": ("info", "held back: not proven"),
     "requested": ("warn", "requested"),

@@ -18,6 +18,7 @@ urlpatterns = [
     path("agreements/<uuid:pk>/sign/", compliance.agreement_sign, name="agreement_sign"),
     path("capacity/", compliance.capacity, name="capacity"),
     path("arming/", views.arming, name="arming"),
+    path("cases/<uuid:case_id>/dispute/", views.case_dispute, name="case_dispute"),
     path("waitlist/", waitlist.waitlist, name="waitlist"),
     path("waitlist/<uuid:admission_id>/enter/", waitlist.enter, name="waitlist_enter"),
     path("waitlist/<uuid:admission_id>/leave/", waitlist.leave, name="waitlist_leave"),

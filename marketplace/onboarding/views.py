@@ -27,6 +27,7 @@ from marketplace.onboarding.forms import BidForm
 from marketplace.payout import banks, claims
 from marketplace.payout import selectors as payouts
 from marketplace.slashing import selectors as slashing
+from marketplace.slashing.appeals import open_appeal
 from marketplace.supply import selectors as supply
 from marketplace.supply.sealing import with_own_terms
 from marketplace.supply.services import place_bid, withdraw_bid
@@ -89,8 +90,28 @@ def arming(request: HttpRequest) -> HttpResponse:
     return render(request, "onboarding/arming.html", {
         "classes": classes, "chosen": chosen, "arming": slashing.explain_arming(chosen, now) if chosen else None,
         "table": slashing.SLASH_TABLE, "caps": slashing.CAPS_BPS, "forfeit_bps": slashing.FORFEIT_BPS,
-        "cases": slashing.slash_cases_of(request.party)[:10],
+        "cases": slashing.slash_cases_of(request.party)[:10], "now": now,
     })  # fmt: skip
+
+
+@require_POST
+@provider_only
+def case_dispute(request: HttpRequest, case_id: UUID) -> HttpResponse:
+    """Dispute a request to slash: it is frozen until two persons outside the panel agree."""
+    case = found_or_404(slashing.slash_cases_of(request.party).filter(pk=case_id).first())
+    try:
+        appeal = open_appeal(
+            case=case, party=request.party, person=request.user.get_username(), now=market_time(request),
+            grounds=request.POST.get("grounds", ""),
+        )  # fmt: skip
+    except MarketError as refusal:
+        messages.error(request, str(refusal))
+    else:
+        messages.success(
+            request,
+            f"Disputed. Two persons outside the panel decide by {appeal.decide_by:%d %b %Y}; undecided means no slash.",
+        )
+    return redirect(f"{reverse('onboarding:arming')}?class={case.node_class_id}")
 
 
 @require_safe

@@ -77,3 +77,44 @@ class Forfeit(models.Model):
 
     def __str__(self) -> str:
         return f"forfeit to {self.lease}"
+
+
+class Appeal(models.Model):
+    """A provider's dispute of one request; it freezes the request until two persons agree. Append-only."""
+
+    id = models.UUIDField(primary_key=True)
+    case = models.OneToOneField(SlashCase, on_delete=models.PROTECT, related_name="appeal")
+    person = models.CharField(max_length=120)
+    grounds = models.CharField(max_length=1000)
+    opened_at = models.DateTimeField()
+    decide_by = models.DateTimeField(help_text="undecided until then means no slash")
+
+    class Meta:
+        ordering = ["-opened_at"]
+        constraints = [
+            models.CheckConstraint(name="appeal_names_its_grounds", condition=~Q(grounds="") & ~Q(person="")),
+            models.CheckConstraint(name="appeal_is_decided_after_it_opens", condition=Q(decide_by__gt=F("opened_at"))),
+        ]
+
+    def __str__(self) -> str:
+        return f"appeal of {self.case}"
+
+
+class Opinion(models.Model):
+    """What one judge thinks of an appeal, and why; append-only."""
+
+    appeal = models.ForeignKey(Appeal, on_delete=models.PROTECT, related_name="opinions")
+    judge = models.CharField(max_length=120)
+    upholds = models.BooleanField(help_text="the request stands")
+    reason = models.CharField(max_length=1000)
+    given_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["given_at", "id"]
+        constraints = [
+            models.UniqueConstraint(name="a_judge_has_one_opinion", fields=["appeal", "judge"]),
+            models.CheckConstraint(name="opinion_has_a_reason", condition=~Q(reason="") & ~Q(judge="")),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.judge} on {self.appeal}"

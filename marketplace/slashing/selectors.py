@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from django.db.models import QuerySet, Sum
 
@@ -100,8 +101,18 @@ def slash_cases_of(party: Party) -> QuerySet[SlashCase]:
     """Return what followed from each confirmed breach of a provider, newest first."""
     return (
         SlashCase.objects.filter(node_class__party=party)
-        .select_related("node_class", "verdict__lease__demand", "verdict__lease__window").order_by("-opened_at", "id")
+        .select_related("node_class", "verdict__lease__demand", "verdict__lease__window", "appeal")
+        .prefetch_related("appeal__opinions").order_by("-opened_at", "id")
     )
+
+
+def find_appealed(case_id: UUID) -> SlashCase | None:
+    """Return a case that somebody disputed, with all that its judges need, or None."""
+    lease = [f"verdict__lease__{name}" for name in ("demand", "buyer", "window")]
+    related = ("appeal", "node_class__party", *lease)
+    return SlashCase.objects.filter(pk=case_id, appeal__isnull=False).select_related(*related).prefetch_related(
+        "appeal__opinions", "verdict__lease__readings"
+    ).first()  # fmt: skip
 
 
 def _committed_micros(node_class: NodeClass) -> int:

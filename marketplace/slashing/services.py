@@ -6,6 +6,7 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 
 from django.db import transaction
+from django.db.models import Q
 
 from contracts.eip712 import Verdict as VerdictStruct
 from ledger.ids import uuid7
@@ -14,6 +15,7 @@ from ledger.rails import sender
 from ledger.rails.evm import chain
 from ledger.selectors import balance
 from marketplace.catalogue.models import Window
+from marketplace.errors import SlashHeldBack
 from marketplace.escrow.models import Lease
 from marketplace.governance.services import record
 from marketplace.sla.models import Credit, Verdict
@@ -60,7 +62,7 @@ def open_cases(*, window: Window, now: datetime) -> int:
 def confirm_requests(*, now: datetime) -> int:
     """Learn from the chain what became of requests, forfeits and executions; returns how many cases changed."""
     changed = 0
-    for case in SlashCase.objects.select_for_update().filter(outcome="requested"):
+    for case in SlashCase.objects.select_for_update().filter(outcome__in=("requested", "upheld")):
         changed += _confirm_request(case, now) or _confirm_execution(case, now)
     for case in SlashCase.objects.filter(verdict__credit__posted_at=None, forfeit_micros__gt=0):
         keys = list(case.forfeits.values_list("intent_key", flat=True))
@@ -72,7 +74,9 @@ def confirm_requests(*, now: datetime) -> int:
 @transaction.atomic
 def execute_due(*, now: datetime) -> int:
     """Execute requests whose dispute window is over. Anybody could; nobody is paid for it."""
-    due = SlashCase.objects.filter(outcome="requested", executable_at__lte=now).exclude(chain_id_of_request=None)
+    undisputed = Q(outcome="requested", appeal=None)
+    due = SlashCase.objects.filter(undisputed | Q(outcome="upheld"), executable_at__lte=now)
+    due = due.exclude(chain_id_of_request=None)
     sent = 0
     for case in due:
         key = f"execute:{case.chain_id_of_request}"
@@ -132,13 +136,28 @@ def _follow_armed(verdict: Verdict, window: Window, now: datetime) -> int:
     if amount == 0:
         _open(verdict, "warned", kind, "The cap of this period is used up: nothing more is taken.", now=now)
         return 1
+    request_slash(verdict=verdict, amount_micros=amount, kind=kind, now=now)
+    return 1
+
+
+@transaction.atomic
+def request_slash(*, verdict: Verdict, amount_micros: int, kind: int, now: datetime) -> SlashCase:
+    """Open a case and bring the panel's request to the chain. Raises SlashHeldBack for a lease signed before proof."""
+    lease = verdict.lease
+    if not lease.is_armed:
+        raise SlashHeldBack(
+            "Slashing is held back: this lease was signed before its class was proven.", lease=str(lease.pk)
+        )
     key = f"slash:{lease.pk}"
-    _open(verdict, "requested", kind, "Repeated breach: slash requested by the panel.", amount=amount, key=key, now=now)
+    case = _open(
+        verdict, "requested", kind, "Repeated breach: slash requested by the panel.", amount=amount_micros, key=key,
+        now=now,
+    )  # fmt: skip
     sender.submit(
         key=key, role="custody", contract="stake", function="request_slash",
-        args=request_args(verdict=verdict, amount_micros=amount, kind=kind, now=now), now=now,
+        args=request_args(verdict=verdict, amount_micros=amount_micros, kind=kind, now=now), now=now,
     )  # fmt: skip
-    return 1
+    return case
 
 
 def _follow_unproven(verdict: Verdict, now: datetime) -> int:

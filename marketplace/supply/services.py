@@ -38,6 +38,7 @@ from marketplace.parties.models import Party, Seat
 from marketplace.parties.roles import require_seat
 from marketplace.parties.services import COUNTRY
 from marketplace.supply.bilateral import require_let_in
+from marketplace.supply.measured_class import claim_gap, list_as_measured, reaches
 from marketplace.supply.models import (
     STANDING_PATHS,
     Attestation,
@@ -184,6 +185,7 @@ def record_benchmark(
     record(
         actor=node_class.party.slug, action="record_benchmark", subject=node_class.pk, now=now, epoch=epoch,
         reason=f"{dict(Benchmark.KINDS)[kind]} attested by {len(signatures)}", simulated=is_simulated,
+        **claim_gap(benchmark, node_class.resource_class),
     )  # fmt: skip
     return benchmark
 
@@ -208,15 +210,17 @@ def record_hours(*, node_class_id: Any, good: int, bad: int) -> None:
 def advance_standing(*, node_class: NodeClass, now: datetime) -> str:
     """Move a node class on as far as its proofs carry it, and return its standing.
 
-    REGISTERED -> PROBATION with a challenge attested since it last had to start again. PROBATION -> PROVEN with an
-    attested baseline at least 14 days later and 313 hourly checks with at most 2 failures; with 6 failures back to
-    REGISTERED. PROVEN -> PROBATION when the proof has expired.
+    REGISTERED -> PROBATION with a challenge attested since it last had to start again, listed as the class that it
+    measures; where it measures none, nothing moves. PROBATION -> PROVEN with an attested baseline of that class at
+    least 14 days later and 313 hourly checks with at most 2 failures; with 6 failures back to REGISTERED.
+    PROVEN -> PROBATION when the proof has expired.
     """
     standing = Standing.objects.select_for_update().get(node_class=node_class)
     live = Benchmark.objects.filter(node_class=node_class, valid_until__gt=now)
     if standing.state == "REGISTERED":
         fresh = live.filter(finished_at__gt=standing.restarted_at) if standing.restarted_at else live
-        if challenge := fresh.order_by("finished_at").first():
+        challenge = _challenge(fresh, node_class)
+        if challenge and list_as_measured(node_class=node_class, challenge=challenge, now=now):
             standing.challenged_at = standing.challenged_at or challenge.finished_at
             _change(standing, "PROBATION", "verifiers", "challenge attested by the quorum", _proof(challenge), now)
     if standing.state == "PROBATION" and standing.checks_failed >= CHECK_FAILURES_FATAL:
@@ -317,7 +321,7 @@ def restore(*, node_class: NodeClass, clean_hours: int, now: datetime) -> str:
     if standing.state == "DEGRADED" and clean_hours >= 48:
         live = Benchmark.objects.filter(node_class=node_class, kind=2, valid_until__gt=now)
         fresh = live.filter(finished_at__gt=standing.last_breach_at).order_by("epoch").last()
-        if fresh:
+        if fresh and reaches(fresh, node_class.resource_class):
             standing.proven_until = fresh.valid_until
             reason = f"{clean_hours} clean hours and a fresh proof"
             _change(standing, "PROVEN", "verifiers", reason, _proof(fresh), now)
@@ -466,6 +470,12 @@ def _offered(node_class: NodeClass, window: Window, start: int, end: int) -> int
     return sum(bid.quantity_units for bid in bids if bid.start_slot < end and bid.end_slot > start)
 
 
+def _challenge(fresh: Any, node_class: NodeClass) -> Benchmark | None:
+    """The first proof that reaches the declared class; else the last one, whatever it reaches."""
+    in_order = list(fresh.order_by("finished_at"))
+    return next((each for each in in_order if reaches(each, node_class.resource_class)), (in_order or [None])[-1])
+
+
 def _baseline(standing: Standing, live: Any) -> Benchmark | None:
     """The first baseline old enough and backed by enough checks."""
     if (
@@ -476,7 +486,9 @@ def _baseline(standing: Standing, live: Any) -> Benchmark | None:
     if standing.challenged_at is None:
         return None
     ripe_at = standing.challenged_at + timedelta(days=PROBATION_DAYS)
-    return live.filter(kind=2, finished_at__gte=ripe_at).order_by("epoch").first()
+    ripe = live.filter(kind=2, finished_at__gte=ripe_at).order_by("epoch")
+    declared = standing.node_class.resource_class
+    return next((each for each in ripe if reaches(each, declared)), None)
 
 
 def _proof(benchmark: Benchmark) -> bytes:

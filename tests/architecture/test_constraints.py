@@ -29,7 +29,7 @@ from tests.owner import as_owner, behind_the_triggers
 
 WALLS = [
     import_module(f"marketplace.migrations.{name}") for name in (
-        "0002_walls", "0004_walls_of_whole_lines", "0007_no_circle_of_owners", "0021_walls_of_trust",
+        "0002_walls", "0004_walls_of_whole_lines", "0007_no_circle_of_owners", "0021_walls_of_trust", "0023_appeals",
         "0031_compliance_walls", "0033_walls_of_spending_and_capacity", "0041_walls_of_demand_first",
         "0051_walls_of_the_seal", "0054_walls_of_the_foundation",
         "0061_walls_of_worth",
@@ -191,6 +191,18 @@ def seat_of_nobody() -> None:
     m.Seat.objects.filter(pk=seat.pk).update(role="king")
 
 
+def appeal(**changes: Any) -> m.Appeal:
+    facts = {"case": first(m.SlashCase), "person": "p", "grounds": "g", "opened_at": world.day(1),
+             "decide_by": world.day(15)}  # fmt: skip
+    standing = m.Appeal.objects.first()
+    return standing or m.Appeal.objects.create(id=uuid7(clock.now()), **facts | changes)
+
+
+def opinion(**changes: Any) -> None:
+    facts = {"appeal": appeal(), "judge": "j", "upholds": True, "reason": "r", "given_at": world.day(2)}
+    m.Opinion.objects.create(**facts | changes)
+
+
 def early_credit(**changes: Any) -> None:
     facts = {"lease": world.lease("genome"), "step_bps": 1000, "amount_micros": 1, "down_minutes": 60,
              "evidence_hash": bytes(32), "broken_at": clock.now(), "made_at": clock.now()}  # fmt: skip
@@ -224,6 +236,8 @@ def bid_on_probation(**terms: Any) -> None:
     """harbour has 16 units: a tenth of them is one."""
     bid = sealed_into(fresh_window(), "harbour")
     on_probation("harbour")
+    unguarded(lambda: admission(month=bid.window.starts_at.date().replace(day=1), unit_hours=10**6, state="ADMITTED",
+                                decided_at=clock.now()))  # fmt: skip
     open_with(bid, **terms)
 
 
@@ -292,12 +306,19 @@ def between_two(buyer: str = "elm", provider: str = "harbour") -> m.Window:
 UNDER_SEAL = dict.fromkeys(("quantity_units", "start_slot", "end_slot", "price_ask_micros", "minimum_units", "sla"))
 
 
-def sealed_into(window: m.Window, provider: str = "granite") -> m.Bid:
-    """A bid in a window that takes bids; its terms lie under seal."""
+def bid_into(window: m.Window, provider: str = "granite") -> m.Bid:
+    """A bid in a window that takes bids, under seal."""
     m.Window.objects.filter(pk=window.pk).update(state="BIDDING")
     bid = first(m.Bid, party__slug=provider)
     again(bid, window=window, reference="in", accepted_rank=99, state="sealed", **UNDER_SEAL)
     return bid
+
+
+def sealed_into(window: m.Window, provider: str = "granite") -> m.Bid:
+    """The same, of a class that was let in."""
+    found: list[m.Bid] = []
+    unguarded(lambda: found.append(bid_into(window, provider)))
+    return found[0]
 
 
 def open_with(bid: m.Bid, **terms: Any) -> None:
@@ -392,11 +413,7 @@ def quote() -> None:
 
 def bare_bid() -> m.Bid:
     """A bid without a seal, in a window that takes bids."""
-    window = fresh_window()
-    m.Window.objects.filter(pk=window.pk).update(state="BIDDING")
-    bid = first(m.Bid)
-    again(bid, reference="bare", accepted_rank=99, window=window, state="sealed", **UNDER_SEAL)
-    return bid
+    return sealed_into(fresh_window())
 
 
 def bid_in_the_open() -> None:
@@ -532,6 +549,10 @@ CONSTRAINTS: dict[str, Callable[[], None]] = {
         lambda: change(m.SlashCase, {"outcome": "warned"}, outcome="forgiven")),
     "only_an_executed_slash_pays": lambda: change(m.SlashCase, {"outcome": "warned"}, to_pool_micros=1),
     "a_held_back_slash_asks_no_stake": lambda: change(m.SlashCase, {"outcome": "held_back"}, to_buyer_micros=1),
+    "appeal_names_its_grounds": lambda: appeal(grounds="") and None,
+    "appeal_is_decided_after_it_opens": lambda: appeal(decide_by=world.day(0)) and None,
+    "a_judge_has_one_opinion": lambda: twice(opinion),
+    "opinion_has_a_reason": lambda: opinion(reason=""),
     "statement_is_numbered_once": state_twice,
     "statement_segment_is_known": lambda: stated(segment="everybody") and None,
     "statement_spend_is_not_negative": lambda: stated(present_usd_per_year=-1) and None,
@@ -668,9 +689,9 @@ RULES: dict[str, Callable[[], None]] = broken_compliance.RULES | {
     "admission_is_covered_by_funded_demand": lambda: (
         admission(), m.Admission.objects.filter(state="WAITLIST").update(state="ADMITTED", decided_at=clock.now()),
         None)[2],
-    "bid_only_of_an_admitted_class": lambda: sealed_into(fresh_window()) and None,
+    "bid_only_of_an_admitted_class": lambda: bid_into(fresh_window()) and None,
     "bid_stays_within_its_admission": lambda: change(m.Bid, {"state": "awarded"}, quantity_units=10**6),
-    "bilateral_bid_is_its_providers": lambda: sealed_into(between_two()) and None,
+    "bilateral_bid_is_its_providers": lambda: bid_into(between_two()) and None,
     "bilateral_demand_is_its_buyers": lambda: again(
         world.demand("hope"), party=world.party("alder"), window=between_two(), reference="in", accepted_rank=99),
     "pair_is_of_a_bilateral_window": lambda: (m.Pair.objects.create(

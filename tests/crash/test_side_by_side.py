@@ -51,6 +51,7 @@ def two_closed_windows() -> list[m.Window]:
     fund_demand(demand=demand, party=owner, now=clock.now())
     m.Window.objects.filter(pk=main.pk).update(gate_unit_hours=1, gate_parties=1)
     cycle.advance(now=clock.move_to(main.demand_closes_at))
+    world.let_in("prairie", main, 2 * 16 * 30)
     for window in (main, second):
         place_bid(
             party=world.party("prairie"), node_class=world.node_class("prairie"), window=window,

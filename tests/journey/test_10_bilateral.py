@@ -11,6 +11,9 @@ import pytest
 from django.core.cache import cache
 from django.test import Client
 
+from ledger.chart import Origin
+from ledger.ids import uuid_from
+from ledger.models import Transfer
 from ledger.rails.mirror import read_words
 from ledger.reconcile import check_books, compare_when_still
 from marketplace import clock, cycle
@@ -19,6 +22,7 @@ from marketplace.clearing.services import judge_gate
 from marketplace.demand.services import fund_demand, post_demand, withdraw_demand
 from marketplace.demo.minutes import report_window
 from marketplace.errors import BadInput, DemandFirst, NotYours, ReferenceReused, UnknownName
+from marketplace.escrow.advances import approve_line, ask_line
 from marketplace.parties.services import issue_api_key
 from marketplace.supply.bilateral import open_bilateral
 from marketplace.supply.services import place_bid
@@ -85,11 +89,15 @@ def check_the_end(window: m.Window, ask: int) -> None:
     assert compare_when_still(read_words, now=clock.now()) == []
 
 
-def test_from_funded_demand_to_payout_by_services(own_world: Callable[[str], str]) -> None:
+def test_from_a_grant_to_payout_by_services(own_world: Callable[[str], str]) -> None:
     own_world("collecting")
-    free_money()
+    line = ask_line(party=world.party("alder"), kind="grant", number="G 1", limit_micros=400 * world.USD,
+                    valid_until=world.day(300), person="cfo@alder.example", now=clock.now())  # fmt: skip
+    approve_line(line=line, person="ops@grove.example", reason="the programme pays", now=clock.now())
+    cycle.run_chain(now=clock.now())
     window = open_one()
-    fund_demand(demand=order(window), party=world.party("alder"), now=clock.now())
+    demand = fund_demand(demand=order(window), party=world.party("alder"), funding="grant", number="G 1",
+                         now=clock.now())  # fmt: skip
     with pytest.raises(DemandFirst):
         offer(window)
     cycle.advance(now=clock.move_to(window.demand_closes_at))
@@ -101,6 +109,9 @@ def test_from_funded_demand_to_payout_by_services(own_world: Callable[[str], str
     deliver(window)
 
     check_the_end(window, ask)
+    lease = m.Lease.objects.get(demand=demand)
+    moved = Transfer.objects.filter(id__in=[uuid_from("settle", lease.pk, "", name) for name in ("earned", "fee")])
+    assert [row.origin for row in moved] == [Origin.GRANT] * 2  # and so no organic revenue
 
 
 def test_from_funded_demand_to_payout_by_api_and_pages(own_world: Callable[[str], str]) -> None:

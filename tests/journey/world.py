@@ -130,8 +130,8 @@ OFFERS = (
     Offer("prairie", 16, (0, SLOTS), 400_000),
     Offer("fjord", 8, (0, SLOTS), 3_000_000),
 )
-COVER_PPM = 4_000_000  # prairie offers four times what its only buyer asks for
-MORE = {"granite": 300, "basalt": 72, "harbour": 16}  # unit-hours beyond the offers above, for bids that tests add
+COVER_PPM = 10**9  # tests add bids of any size; the ratio itself is tried in test_admission
+MORE = 5_000  # unit-hours beyond the offers above, for the bids that tests add
 GATE_UNIT_HOURS, GATE_PARTIES = 600, 4  # funded: 548 and 3 before the late money, 668 and 4 after it
 OUTAGES = tuple(w.Outage(code, "any", 615, 675, units, "power") for code, units in (("granite", 8), ("basalt", 40)))
 
@@ -441,7 +441,7 @@ def _bid(into: m.Window, offers: tuple[Offer, ...]) -> None:
     if window(into.name).state != "BIDDING":
         return
     for offer in offers:
-        more = MORE.get(offer.provider, 0) if into.name == MAIN else 0
+        more = MORE if into.name == MAIN else 0
         if not m.Bid.objects.filter(party__slug=offer.provider, window=into).exists():
             let_in(offer.provider, into, offer.units * (offer.slots[1] - offer.slots[0]) + more)
         place_bid(

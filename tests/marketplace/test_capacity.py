@@ -252,7 +252,7 @@ def test_the_service_and_the_database_call_the_same_hours_sellable(seed: int) ->
     base = window.starts_at
     source = m.FundingSource.objects.create(code="closed", name="n", policy="forbidden", source="s")
     for n in range(3):
-        first = base + timedelta(hours=rng.randrange(100) + 110 * n)
+        first = base + timedelta(hours=rng.randrange(10) + 110 * n)
         set_carve_out(seat=owner, node_class=node_class, units=rng.randint(1, 6), purpose="p", now=now,
                       times=Times(first, first + timedelta(hours=rng.randint(1, 100))))  # fmt: skip
         tag_funding(seat=owner, node_class=node_class, source_code=source.pk, units=rng.randint(1, 6), now=now,

@@ -154,8 +154,10 @@ def test_card_money_is_what_came_in_by_card() -> None:
     withdraw_demand(demand=world.demand("climate"), party=world.party("birch"), now=clock.now())
     with refused(NotFunded, needed_micros=10 * world.USD, available_micros=0):
         fund(demand, "card", "")
-    CardIntent.objects.create(id=uuid7(clock.now()), key="x:1", kind="exchange", party=demand.party_id, cents=1_000,
-                              state="done", created_at=clock.now(), ended_at=clock.now())  # fmt: skip
+    paid: dict[str, Any] = {"party": demand.party_id, "cents": 1_000, "state": "done", "created_at": clock.now(),
+                            "ended_at": clock.now()}  # fmt: skip
+    deposit = CardIntent.objects.create(id=uuid7(clock.now()), key="x:1", kind="deposit", processor_id="cs_1", **paid)
+    CardIntent.objects.create(id=uuid7(clock.now()), key="x:2", kind="exchange", parent=deposit, **paid)
     assert card_left_micros(demand.party) == 10 * world.USD
 
     assert fund(demand, "card", "").funding_kind == "card"

@@ -213,14 +213,19 @@ def test_a_class_is_enrolled_once_as_registered() -> None:
 # --- proofs ----------------------------------------------------------------------------------------------------------
 def prove(provider: str = "sprout", epoch: int = 1, kind: int = 1, **changes: Any) -> m.Benchmark:
     now = clock.now()
+    node_class = changes.pop("node_class", None) or world.node_class(provider)
+    reference = node_class.resource_class
+    share = changes.pop("share_percent", 100)
     measured = Measured(
-        ops_per_sec=1, mem_bytes=1, mem_bytes_per_sec=1, seed=bytes(32), params_hash=bytes(32),
+        ops_per_sec=changes.pop("ops_per_sec", reference.ops_per_sec * share // 100),
+        mem_bytes=reference.mem_bytes, mem_bytes_per_sec=reference.mem_bytes_per_sec, seed=bytes(32),
+        params_hash=bytes(32),
         transcript_hash=changes.pop("transcript_hash", bytes(32)), started_at=now - timedelta(minutes=2),
         finished_at=now - timedelta(minutes=1),
         valid_until=changes.pop("valid_until", now + timedelta(days=60)),
     )  # fmt: skip
     facts: dict[str, Any] = {
-        "node_class": world.node_class(provider), "kind": kind, "epoch": epoch, "measured": measured, "message": {},
+        "node_class": node_class, "kind": kind, "epoch": epoch, "measured": measured, "message": {},
         "signatures": [("0x1", 27, b"", b""), ("0x2", 27, b"", b"")], "is_simulated": True, "now": now,
     }  # fmt: skip
     return record_benchmark(**facts | changes)
@@ -267,6 +272,64 @@ def test_a_challenge_starts_probation_and_nothing_else_does() -> None:
     assert advance_standing(node_class=sprout, now=clock.now()) == "PROBATION"
     with untouched():
         assert advance_standing(node_class=sprout, now=clock.now()) == "PROBATION"
+
+
+def cheaper_class(ops_share_percent: int = 60) -> m.ResourceClass:
+    """A class below sprout's in operations and equal in memory."""
+    own = world.node_class("sprout").resource_class
+    return m.ResourceClass.objects.create(
+        code="LESSER", name="lesser", ops_per_sec=own.ops_per_sec * ops_share_percent // 100, mem_bytes=own.mem_bytes,
+        mem_bytes_per_sec=own.mem_bytes_per_sec, reference_price_micros=100,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("share_percent", "measured"), [(85, "declared"), (84, "LESSER")])
+def test_a_class_that_measures_lower_is_listed_as_what_it_measures(share_percent: int, measured: str) -> None:
+    sprout, lesser = world.node_class("sprout"), cheaper_class()
+    declared = sprout.resource_class_id
+
+    prove(share_percent=share_percent)
+
+    assert advance_standing(node_class=sprout, now=clock.now()) == "PROBATION"
+    listed = world.node_class("sprout").resource_class_id
+    assert listed == (declared if measured == "declared" else lesser.code)
+    gap = m.AuditLine.objects.filter(action="record_benchmark", subject=str(sprout.pk)).latest("no").facts
+    assert (gap["claimed_class"], gap["measured_class"]) == (declared, listed)
+    assert gap["ops_share_bps"] == share_percent * 100
+
+
+def test_a_class_that_measures_nothing_known_stays_registered_until_it_proves_better() -> None:
+    sprout = world.node_class("sprout")
+    prove(ops_per_sec=1)
+    with untouched():
+        assert advance_standing(node_class=sprout, now=clock.now()) == "REGISTERED"
+
+    prove(epoch=2, transcript_hash=b"b" * 32)
+
+    assert advance_standing(node_class=sprout, now=clock.now()) == "PROBATION"
+
+
+def test_a_measured_class_that_the_site_already_has_is_refused() -> None:
+    sprout, lesser = world.node_class("sprout"), cheaper_class()
+    enrol_node_class(
+        party=sprout.party, site=sprout.site, resource_class_code=lesser.code, units=1, tier=0, claimed_name="lesser",
+        now=clock.now(),
+    )  # fmt: skip
+    prove(node_class=sprout, share_percent=84)
+
+    assert advance_standing(node_class=sprout, now=clock.now()) == "REGISTERED"
+    assert m.NodeClass.objects.get(pk=sprout.pk).resource_class_id != lesser.code
+
+
+def test_a_baseline_below_the_class_proves_nothing() -> None:
+    basalt = world.node_class("basalt")
+    record_checks(node_class=basalt, passed=400, failed=0, now=clock.now())
+    prove("basalt", epoch=9, kind=2, share_percent=84)
+    assert advance_standing(node_class=basalt, now=clock.now()) == "PROBATION"
+
+    prove("basalt", epoch=10, kind=2, share_percent=85)
+
+    assert advance_standing(node_class=basalt, now=clock.now()) == "PROVEN"
 
 
 @pytest.mark.parametrize(

@@ -27,12 +27,12 @@ from marketplace.errors import (
     TierNotForKind,
     UnknownName,
 )
-from marketplace.governance.services import set_flag
 from marketplace.parties.services import make_seat, register_party
 from marketplace.supply.services import enrol_node_class, register_site
 from pricing.eligibility import match_lines
 from tests.journey import world
 from tests.journey.refusals import refused
+from tests.owner import behind_the_triggers
 
 
 def seat(slug: str, role: str = "compliance", who: str = "") -> m.Seat:
@@ -181,7 +181,8 @@ def test_a_document_is_read_by_its_party_and_reviewers_and_the_trail_says_who() 
 @pytest.mark.stage("collecting")
 def test_a_prosumer_holds_no_tier_although_its_phase_is_open() -> None:
     now = clock.now()
-    set_flag(name="prosumer_parties", is_on=True, opens_in_phase=4, actor="a", reason="r", now=now)
+    with behind_the_triggers():  # as if phase 4 had come
+        m.Flag.objects.filter(name="prosumer_parties").update(is_on=True)
     home = register_party(slug="home", name="Home", kind="prosumer", country="DE", parent_country="DE", now=now)
     site = register_site(party=home, code="home", city="B", country="DE", operator_country="DE", keys_country="DE",
                          lat=1.0, lon=1.0, rtt_ms_p95={}, now=now)  # fmt: skip

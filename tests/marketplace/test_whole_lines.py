@@ -41,6 +41,7 @@ def cleared(*offers: world.Offer, **terms: Any) -> m.Clearing:
     m.Window.objects.filter(name=world.MAIN).update(gate_unit_hours=1, gate_parties=1)
     judge_gate(window=world.window(), now=clock.move_to(world.window().demand_closes_at))
     for offer in offers or (world.Offer("prairie", 16, (0, world.SLOTS), 400_000),):
+        world.let_in(offer.provider, world.window(), offer.units * (offer.slots[1] - offer.slots[0]))
         place_bid(
             party=world.party(offer.provider), node_class=world.node_class(offer.provider), window=world.window(),
             reference=f"{offer.provider} whole", quantity_units=offer.units, start_slot=offer.slots[0],
@@ -133,6 +134,7 @@ def test_a_bid_s_minimum_lies_within_its_quantity(minimum: int) -> None:
         "sla_code": "99.0", "now": clock.now(),
     }  # fmt: skip
 
+    world.let_in("prairie", world.window(), 16 * 5)
     with refused(QuantityOutOfRange, field="minimum_units"):
         place_bid(**terms, minimum_units=minimum)
 

@@ -181,7 +181,7 @@ class FundingLineList(ListMixin, ActView):
         return self.perform(request)
 
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
-        person = request.user.get_username() or request.party.slug
+        person = request.user.get_username()
         return 201, dict(FundingLineOut(ask_line(party=request.party, person=person, now=request.now, **fields)).data)
 
 

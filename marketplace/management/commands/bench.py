@@ -18,6 +18,7 @@ BENCHMARKS = {
     "clearing": "tests.benchmarks.clearing",
     "gas": "tests.benchmarks.gas",
     "ledger": "tests.benchmarks.ledger",
+    "proof": "tests.benchmarks.proof",
     "sla": "tests.benchmarks.sla",
 }
 

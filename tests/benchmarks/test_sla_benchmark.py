@@ -1,0 +1,59 @@
+"""The benchmark of verdicts: its keys, its table, no false slash in a small run, and what a missed goal says."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks import sla
+from tests.benchmarks.sla_replay import Outage, Record, replay, tally_of
+
+KEYS = {"lease_months", "false_slash_at_budget", "power_at_2x", "seconds"}
+
+
+def test_a_small_run_has_its_keys_and_no_false_slash() -> None:
+    figures = sla.measure(months=48, power_months=2, seed=1)
+
+    assert figures.keys() >= KEYS
+    assert (figures["lease_months"], figures["false_slash_at_budget"]) == (48, 0)
+    assert figures["largest_size"] <= 5e-5
+    assert sla.faults_of(figures) == []
+
+
+def test_faults_are_named() -> None:
+    good = {"false_slash_at_budget": 0, "power_at_2x": 0.99, "largest_size": 5e-5}
+
+    assert sla.faults_of(good) == []
+    for name, value in (("false_slash_at_budget", 1), ("power_at_2x", 0.989), ("largest_size", 6e-5)):
+        assert len(sla.faults_of(good | {name: value})) == 1
+
+
+def test_the_error_table_is_the_one_of_the_design() -> None:
+    rows = {(row["sla_bps"], row["minutes"]): row for row in sla.error_table()}
+
+    assert [row["threshold"] for row in rows.values()] == [31, 516, 20, 276, 25, 72]
+    assert rows[9990, 10_080]["breach_rate"]["0.998"] == pytest.approx(0.13, abs=0.005)
+    assert rows[9900, 1440]["breach_rate"]["0.98"] == pytest.approx(0.30, abs=0.01)
+    assert sla.performance_rates()["breach_at"] == 11
+
+
+def test_a_replayed_record_is_warned_first_and_slashed_later() -> None:
+    days = [Outage(43_200 * month + 1000, 43_200 * month + 1900) for month in range(3)]
+    tally = tally_of([Record("bad", 4, tuple(days))], seed=1)[9900]
+
+    assert (tally.months, tally.below_sla, tally.warnings, tally.slashes) == (4, 3, 1, 2)
+    assert (tally.false_calls, tally.missed) == (0, 0)
+
+
+@pytest.mark.slow
+def test_real_records_are_replayed_without_a_false_call() -> None:
+    folder = os.environ.get("GROVE_RELIABILITY_DATA", "")
+    if not folder:
+        pytest.skip("GROVE_RELIABILITY_DATA names no folder of failure records, which may not be bundled")
+
+    found = replay(Path(folder))
+
+    assert all(tally.false_calls == 0 for by_sla in found.values() for tally in by_sla.values())
+    assert found["LANL nodes, 2004"][9900].months > 10_000
