@@ -114,8 +114,9 @@ def demand_new(request: HttpRequest) -> HttpResponse:
     """Post a demand. It moves no money; funding does."""
     windows = list(catalogue.visible_to(catalogue.windows_in(("COLLECTING",)), request.party.pk))
     data = request.POST if request.method == "POST" else None
-    initial = {"window": request.GET.get("window"), **DemandForm.filled_from(request.GET)}
-    form = DemandForm(data, windows=windows, party=request.party, initial=initial)
+    form = DemandForm(
+        data, windows=windows, party=request.party, initial=DemandForm.filled_from(request.GET)
+    )
     if request.method == "POST" and form.is_valid():
         try:
             demand = post_demand(party=request.party, seat=seat_of(request), now=market_time(request), **form.terms())
