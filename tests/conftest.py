@@ -76,6 +76,6 @@ def _let_tests_be_flushed() -> None:
             for statement in statements:
                 cursor.execute(statement)
             open_ledgers()
-            cursor.execute(import_module("marketplace.migrations.0041_walls_of_demand_first").PHASES)
+            cursor.execute(import_module("marketplace.migrations.0016_walls_of_demand_first").PHASES)
 
     connection.ops.execute_sql_flush = execute_sql_flush  # type: ignore[method-assign]

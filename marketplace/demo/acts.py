@@ -25,6 +25,7 @@ from marketplace.demo.logins import ensure_logins
 from marketplace.demo.machines import BASELINE, CHALLENGE, machine_key, prove
 from marketplace.demo.minutes import report_window
 from marketplace.demo.papers import show_controls
+from marketplace.demo.worth import SPOKEN_MAX, say_worth
 from marketplace.errors import DemandFirst, NotFunded, PhaseClosed
 from marketplace.escrow.services import deposit_funds
 from marketplace.governance.services import set_flag
@@ -417,6 +418,9 @@ def _post_and_fund(story: Story, window: Window, demands: tuple[w.Demand, ...]) 
                 )  # fmt: skip
                 if demand.funded and not demand.funded_late:
                     fund_demand(demand=row, party=row.party, now=now)
+    with transaction.atomic():
+        zoned = Demand.objects.filter(window=window, state="funded").exclude(zone=None).select_related("party")
+        say_worth(zoned.order_by("accepted_rank")[:SPOKEN_MAX], now=now)
 
 
 def batched(rows: tuple[w.Demand, ...], size: int) -> Iterator[tuple[w.Demand, ...]]:

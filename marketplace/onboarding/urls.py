@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from marketplace.onboarding import compliance, join, views, waitlist
+from marketplace.onboarding import breakeven, compliance, imports, join, views, waitlist
 
 app_name = "onboarding"
 urlpatterns = [
@@ -11,6 +11,8 @@ urlpatterns = [
     path("_progress/", views.progress, name="progress"),
     path("classes/", views.class_list, name="classes"),
     path("classes/<uuid:node_class_id>/", views.class_page, name="class"),
+    path("imports/", imports.imports, name="imports"),
+    path("break-even/", breakeven.break_even_page, name="break_even"),
     path("evidence/", compliance.evidence, name="evidence"),
     path("evidence/<uuid:pk>/end/", compliance.evidence_end, name="evidence_end"),
     path("agreements/<uuid:pk>/sign/", compliance.agreement_sign, name="agreement_sign"),

@@ -18,6 +18,7 @@ from marketplace.insights import market
 from marketplace.insights.coverage import coverage_report
 from marketplace.insights.demand_report import demand_report
 from marketplace.insights.savings import claims
+from marketplace.insights.segments import segments
 from marketplace.maker.selectors import daily_results, own_trade
 from marketplace.portal import fonts
 from pricing.samples import METHOD
@@ -86,7 +87,8 @@ def claims_page(request: HttpRequest) -> HttpResponse:
 @require_safe
 def demand_page(request: HttpRequest) -> HttpResponse:
     """The demand-curve report: what funded demand says it would pay, and what each rule adds."""
-    return render(request, "portal/demand_report.html", {"report": demand_report(request.GET.get("class", ""))})
+    report = demand_report(request.GET.get("class", ""))
+    return render(request, "portal/demand_report.html", {"report": report, "segments": segments()})
 
 
 @require_safe

@@ -10,7 +10,7 @@ from marketplace.errors import SealUnreadable
 from marketplace.parties.models import Party
 
 STANDINGS = ("REGISTERED", "PROBATION", "PROVEN", "DEGRADED", "SUSPENDED", "UNBONDING")
-# From where to where a standing may move; the trigger of migration 0020 holds the same list.
+# From where to where a standing may move; the trigger of migration 0009 holds the same list.
 STANDING_PATHS = (
     ("REGISTERED", "PROBATION"), ("REGISTERED", "SUSPENDED"), ("REGISTERED", "UNBONDING"),
     ("PROBATION", "PROVEN"), ("PROBATION", "REGISTERED"), ("PROBATION", "SUSPENDED"), ("PROBATION", "UNBONDING"),

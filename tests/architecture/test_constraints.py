@@ -29,10 +29,10 @@ from tests.owner import as_owner, behind_the_triggers
 
 WALLS = [
     import_module(f"marketplace.migrations.{name}") for name in (
-        "0002_walls", "0004_walls_of_whole_lines", "0007_no_circle_of_owners", "0021_walls_of_trust", "0023_appeals",
-        "0031_compliance_walls", "0033_walls_of_spending_and_capacity", "0041_walls_of_demand_first",
-        "0051_walls_of_the_seal", "0054_walls_of_the_foundation",
-        "0061_walls_of_worth",
+        "0002_walls", "0004_walls_of_whole_lines", "0007_no_circle_of_owners", "0009_walls_of_trust", "0026_appeals",
+        "0012_compliance_walls", "0014_walls_of_spending_and_capacity", "0016_walls_of_demand_first",
+        "0018_walls_of_the_seal", "0021_walls_of_the_foundation",
+        "0025_walls_of_worth",
     )
 ]  # fmt: skip
 APPEND_ONLY = [table for wall in WALLS for table in getattr(wall, "APPEND_ONLY", ())]

@@ -52,7 +52,7 @@ def pages_of(site, who: str) -> list[str]:
             reverse("portal:demand", args=[lost.pk]), reverse("portal:worth", args=[lost.pk]),
             *(reverse("portal:window", args=[w.pk]) for w in windows),
         ]  # fmt: skip
-    names = ["home", "classes", "arming", "bids", "bid_new", "leases", "statement", "payouts"]
+    names = ["home", "imports", "break_even", "classes", "arming", "bids", "bid_new", "leases", "statement", "payouts"]
     own = m.NodeClass.objects.filter(party=site.market.providers[0]).first()
     return [*(reverse(f"onboarding:{name}") for name in names), reverse("onboarding:class", args=[own.pk])]
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from html import unescape
+from io import StringIO
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import CommandError, call_command
 from django.urls import reverse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,8 +18,10 @@ from marketplace import models as m
 from marketplace.environment import CHECKOUT
 from marketplace.errors import BadLines
 from marketplace.insights.charts import usd_text
+from marketplace.insights.dataset import public_dataset
 from marketplace.insights.ranges import Bar, range_bars
 from marketplace.insights.savings import measure_window
+from marketplace.insights.segments import scenario, segments
 from marketplace.insights.squares import Square, quadrants
 from marketplace.insights.workload_map import home_zone_of, read_list
 from tests.api.conftest import table_counts
@@ -393,3 +398,128 @@ def test_what_was_not_met_in_the_last_window_is_told_by_zone(market, client):
     assert report.vantages[0].within == (0, 4, 4, 4)  # every proven site lies 20 ms from Amsterdam
     for root in drawings(report.sites):
         assert_inside_its_frame(root)
+
+
+# -- providers ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_provider_sees_the_week_it_could_sell_and_nothing_is_kept(market, enter):
+    client, url = enter("provider"), reverse("onboarding:imports")
+    export = CHECKOUT / "fixtures" / "imports" / "slurm.txt"
+    before = table_counts()
+
+    def upload(**changes):
+        given = {"kind": "slurm", "time_zone": "Europe/Berlin", "capacity_units": 16, "carve_out_percent": 50}
+        return client.post(url, given | {"file": SimpleUploadedFile("s.txt", export.read_bytes())} | changes)
+
+    page = upload().content.decode()
+    assert "gpu:h100" in page
+    assert "Row 10: 4 values for 9 columns" in page
+    assert "Columns not used: JobName, ExitCode." in page
+    assert "8 kept for research" in page
+    for wrong, field in (({"time_zone": ""}, "time_zone"), ({"capacity_units": 0}, "capacity_units"),
+                         ({"file": ""}, "file"), ({"carve_out_percent": 101}, "carve_out_percent"),
+                         ({"kind": "pbs"}, "kind")):  # fmt: skip
+        refused = upload(**wrong)
+        assert (refused.status_code, list(refused.context["form"].errors)) == (422, [field])
+    broken = upload(file=SimpleUploadedFile("s.txt", b"\xff\xfe nothing"))
+    assert (broken.status_code, list(broken.context["form"].errors)) == (422, ["__all__"])
+    assert table_counts() == before
+
+
+def test_a_provider_sees_its_break_even_beside_the_price_of_work(market, enter):
+    client, url = enter("provider"), reverse("onboarding:break_even")
+    figures = {"capital_usd": 30_000, "life_years": 5, "other_usd_per_year": 2_760, "watts": 700, "pue": "1.2",
+               "kwh_micros": "0.15", "sold_percent": 100}  # fmt: skip
+
+    page = client.get(url, figures)
+
+    assert page.context["found"].price_micros == 1_154_900
+    assert "$1.1549" in page.content.decode()
+    works = [row.peta_nanos for row in page.context["prices"]]
+    assert works == sorted(works)
+    assert len(works) >= 2
+    for wrong, field in (({"life_years": 0}, "life_years"), ({"pue": "0.9"}, "pue"), ({"watts": 10**7}, "watts")):
+        refused = client.get(url, figures | wrong)
+        assert (refused.status_code, list(refused.context["form"].errors)) == (422, [field])
+    assert client.get(url).context["found"] is None
+    stakes = [row.entry_stake_micros for row in page.context["entry"]]
+    assert stakes == sorted(stakes)
+    assert min(stakes) == 115_000_000
+    assert "T3" in page.content.decode()
+
+
+# -- the public data set -----------------------------------------------------------------------------------------------
+
+
+def test_the_data_set_names_nobody_and_leaves_out_what_fewer_than_three_made(market, tmp_path):
+    call_command("dataset", str(tmp_path / "one"), stdout=StringIO())
+    files = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "one").iterdir()}
+
+    products = list(csv.DictReader(StringIO(files["products.csv"])))
+    (window,) = csv.DictReader(StringIO(files["windows.csv"]))
+    wide = {}
+    for award in m.Award.objects.select_related("bid__node_class", "demand", "bid"):
+        key = (award.bid.node_class.resource_class_id, str(award.bid.node_class.tier))
+        sides = wide.setdefault(key, (set(), set()))
+        sides[0].add(award.demand.party_id)
+        sides[1].add(award.bid.party_id)
+    enough = {key for key, sides in wide.items() if min(map(len, sides)) >= 3}
+    assert {(p["resource_class"], p["tier"]) for p in products} == enough
+    assert int(window["left_out_products"]) == len(wide) - len(enough) >= 1
+    assert (window["window"], window["premium_ppm"]) == (market.settled.name, "214000")
+    funded = sum(d.unit_hours for d in m.Demand.objects.filter(window=market.settled).exclude(hold_id=None))
+    assert int(window["funded_unit_hours"]) == funded
+    assert 0 < int(window["filled_unit_hours"]) < funded
+    for party in (*market.buyers, *market.providers):
+        assert all(party.name not in text and party.slug not in text for text in files.values())
+
+
+def test_the_data_set_is_the_same_bytes_again_and_two_buyers_make_none(market, tmp_path):
+    first = public_dataset()
+
+    assert public_dataset() == first
+    m.Party.objects.filter(pk__in=[b.pk for b in market.buyers[1:]]).update(parent=market.buyers[0])
+    assert len(public_dataset()["windows.csv"].splitlines()) == len(public_dataset()["products.csv"].splitlines()) == 1
+    (tmp_path / "kept").write_text("mine")
+    with pytest.raises(CommandError, match="not empty"):
+        call_command("dataset", str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_the_measured_premium_stands_beside_the_band_that_is_said_to_be_paid(market, client):
+    page = client.get(reverse("market")).content.decode()
+
+    assert "cost 21.400 % more" in page
+    assert "95 % between 18.000 % and 25.100 %; 20 to 30 % is what buyers are said to pay elsewhere" in page
+
+
+def test_a_segment_of_three_buyers_is_told_a_smaller_one_is_not_and_no_frontier_lab_is_expected(market, client):
+    rows = {row.segment: row for row in segments()}
+    demands = m.Demand.objects.filter(window=market.settled).exclude(hold_id=None)
+
+    assert rows["enterprise"].funded_unit_hours == sum(d.unit_hours for d in demands)
+    assert rows["enterprise"].buyers == 5
+    assert 0 < rows["enterprise"].filled_ppm < 1_000_000
+    assert (rows["research"].buyers, rows["research"].funded_unit_hours, rows["research"].filled_ppm) == (0, 0, None)
+
+    for demand in demands.filter(party__in=market.buyers[:2]):
+        with behind_the_triggers():
+            m.DemandStatement.objects.create(
+                id=demand.pk, demand=demand, version=1, segment="frontier_lab", stated_at=NOW
+            )
+    rows = {row.segment: row for row in segments()}
+    assert (rows["frontier_lab"].buyers, rows["frontier_lab"].funded_unit_hours) == (None, None)
+    assert rows["frontier_lab"].forecast_unit_hours == 0
+    assert rows["enterprise"].buyers == 3
+    assert {row.segment for row in segments(buyers_min=1) if row.buyers} == {"enterprise", "frontier_lab"}
+    assert next(row.buyers for row in segments(buyers_min=1) if row.segment == "frontier_lab") == 2
+    page = client.get(reverse("demand_report")).content.decode()
+    assert "frontier labs have committed" in page
+
+
+def test_every_figure_of_the_scenario_has_its_source_line():
+    found = scenario()["segments"]
+
+    assert set(found) == {"enterprise", "public_sector", "research", "frontier_lab"}
+    assert all(figure["source"] for figure in found.values())

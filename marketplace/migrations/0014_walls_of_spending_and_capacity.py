@@ -220,5 +220,5 @@ DROP FUNCTION marketplace_award_is_of_sellable_capacity, marketplace_sellable_un
 
 
 class Migration(migrations.Migration):
-    dependencies = [("marketplace", "0032_spending_and_capacity")]
+    dependencies = [("marketplace", "0013_spending_and_capacity")]
     operations = [migrations.RunSQL(FUNCTIONS + TRIGGERS + GRANTS, UNDO)]

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0033_walls_of_spending_and_capacity'),
+        ('marketplace', '0014_walls_of_spending_and_capacity'),
     ]
 
     operations = [

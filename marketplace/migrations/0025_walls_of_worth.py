@@ -60,5 +60,5 @@ UNDO = (
 
 
 class Migration(migrations.Migration):
-    dependencies = [("marketplace", "0060_what_demand_is_worth")]
+    dependencies = [("marketplace", "0024_what_demand_is_worth")]
     operations = [migrations.RunSQL(FUNCTIONS + TRIGGERS, UNDO)]

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0031_compliance_walls'),
+        ('marketplace', '0012_compliance_walls'),
     ]
 
     operations = [

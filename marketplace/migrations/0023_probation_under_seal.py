@@ -34,5 +34,5 @@ CREATE TRIGGER probation_bids_little BEFORE INSERT ON marketplace_bid
 
 
 class Migration(migrations.Migration):
-    dependencies = [("marketplace", "0055_proven_use")]
+    dependencies = [("marketplace", "0022_proven_use")]
     operations = [migrations.RunSQL(FUNCTIONS + TRIGGER, UNDO)]

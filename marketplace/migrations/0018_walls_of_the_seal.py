@@ -83,5 +83,5 @@ DROP FUNCTION marketplace_share_in_time, marketplace_seal_is_final, marketplace_
 
 
 class Migration(migrations.Migration):
-    dependencies = [("marketplace", "0050_sealed_bids")]
+    dependencies = [("marketplace", "0017_sealed_bids")]
     operations = [migrations.RunSQL(FUNCTIONS + TRIGGERS + GRANTS, UNDO)]

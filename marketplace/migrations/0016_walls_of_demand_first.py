@@ -366,7 +366,7 @@ DROP FUNCTION marketplace_flag_in_its_phase, marketplace_signal_path, marketplac
 
 
 class Migration(migrations.Migration):
-    dependencies = [("marketplace", "0040_demand_first"), ("ledger", "0008_runtime_role")]
+    dependencies = [("marketplace", "0015_demand_first"), ("ledger", "0008_runtime_role")]
     operations = [
         migrations.RunSQL(PHASES, NO_PHASES),
         migrations.RunSQL(FUNCTIONS + TRIGGERS + STAYS + GRANTS, UNDO),

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0052_suspect_flows'),
+        ('marketplace', '0019_suspect_flows'),
     ]
 
     operations = [

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0051_walls_of_the_seal'),
+        ('marketplace', '0018_walls_of_the_seal'),
     ]
 
     operations = [

@@ -14,7 +14,7 @@ REVOKE = "revoke all on marketplace_earlycredit from grove_app;"
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0021_walls_of_trust'),
+        ('marketplace', '0009_walls_of_trust'),
     ]
 
     operations = [

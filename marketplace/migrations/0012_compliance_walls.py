@@ -279,5 +279,5 @@ DROP FUNCTION marketplace_award_has_its_papers, marketplace_tier_held, marketpla
 
 
 class Migration(migrations.Migration):
-    dependencies = [("marketplace", "0030_compliance_rows")]
+    dependencies = [("marketplace", "0011_compliance_rows")]
     operations = [migrations.RunSQL(FUNCTIONS + TRIGGERS + GRANTS, UNDO)]

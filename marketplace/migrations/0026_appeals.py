@@ -20,7 +20,7 @@ LET_GO = "".join(
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0061_walls_of_worth'),
+        ('marketplace', '0025_walls_of_worth'),
     ]
 
     operations = [

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0054_walls_of_the_foundation'),
+        ('marketplace', '0021_walls_of_the_foundation'),
     ]
 
     operations = [

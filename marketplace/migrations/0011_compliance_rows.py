@@ -10,7 +10,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0022_credits_at_once'),
+        ('marketplace', '0010_credits_at_once'),
     ]
 
     operations = [

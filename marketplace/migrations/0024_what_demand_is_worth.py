@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0056_probation_under_seal'),
+        ('marketplace', '0023_probation_under_seal'),
     ]
 
     operations = [

@@ -17,7 +17,7 @@ SET CONSTRAINTS ALL IMMEDIATE;
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0041_walls_of_demand_first'),
+        ('marketplace', '0016_walls_of_demand_first'),
     ]
 
     operations = [

@@ -132,5 +132,5 @@ DROP FUNCTION marketplace_maker_limits_stay, marketplace_maker_in_limits, market
 
 
 class Migration(migrations.Migration):
-    dependencies = [("marketplace", "0053_market_maker")]
+    dependencies = [("marketplace", "0020_market_maker")]
     operations = [migrations.RunSQL(FUNCTIONS + TRIGGERS + GRANTS, UNDO)]

@@ -178,5 +178,5 @@ REVOKE ALL ON marketplace_forfeit FROM grove_app;
 
 
 class Migration(migrations.Migration):
-    dependencies = [("marketplace", "0020_trust_rows")]
+    dependencies = [("marketplace", "0008_trust_rows")]
     operations = [migrations.RunSQL(_NEW_ARMED + FUNCTIONS + TRIGGERS + GRANTS, UNDO)]
