@@ -12,9 +12,11 @@ from ledger.ids import uuid7
 from marketplace import clock
 from marketplace import models as m
 from marketplace.clearing.services import clear_window, close_bidding, verify_published
+from marketplace.supply.admissions import delivery_month
 from marketplace.supply.services import place_bid
 from marketplace.templatetags.grove import percent_ppm
 from tests.journey import world
+from tests.owner import behind_the_triggers
 
 ONE_PPM = 1_000_000
 
@@ -29,18 +31,27 @@ def seller(slug: str, *, parent: m.Party | None, number: int) -> m.NodeClass:
                                  operator_country="DE", keys_country="DE", lat=50, lon=8)  # fmt: skip
     m.SiteLatency.objects.create(site=site, vantage_id="ams", rtt_ms_p95=4, method="measured")
     row = m.NodeClass.objects.create(
-        id=uuid7(clock.now()), party=party, site=site, resource_class_id="H100", claimed_name="H100", units=16, tier=1,
+        id=uuid7(clock.now()), party=party, site=site, resource_class_id="H100", claimed_name="H100", units=16, tier=0,
         chain_class=100 + number, enrolled_at=clock.now(),
     )  # fmt: skip
-    m.Standing.objects.create(node_class=row, state="PROVEN", proven_at=clock.now(), changed_at=clock.now(),
-                              proven_until=world.day(300), good_hours=1000)  # fmt: skip
+    with behind_the_triggers():  # proof and admission have tests of their own
+        m.Standing.objects.create(node_class=row, state="PROVEN", proven_at=clock.now(), changed_at=clock.now(),
+                                  proven_until=world.day(300), good_hours=1000)  # fmt: skip
+        let_in(row)
     return row
+
+
+def let_in(row: m.NodeClass) -> None:
+    m.Admission.objects.create(
+        id=uuid7(clock.now()), node_class=row, month=delivery_month(world.window()), zone="EU", unit_hours=2**40,
+        state="ADMITTED", asked_at=clock.now(), decided_at=clock.now(),
+    )  # fmt: skip
 
 
 def families(rng: Random) -> list[m.NodeClass]:
     """Some owners, each with up to four companies below it, in up to three generations."""
     made: list[m.NodeClass] = []
-    for family in range(rng.randint(4, 6)):
+    for family in range(rng.randint(6, 8)):
         line: list[m.Party] = []
         for child in range(rng.randint(1, 4)):
             parent = rng.choice(line) if line else None
@@ -91,10 +102,9 @@ def test_no_parent_sells_more_than_its_share_with_all_its_children(seed: int) ->
 @pytest.mark.stage("bidding")
 def test_a_cap_that_binds_is_told_to_the_foundation_and_the_trail_and_on_both_pages() -> None:
     """One family of five companies offers everything cheap; without counting them together none would reach the cap."""
-    foundation = m.Party.objects.create(id=uuid7(clock.now()), slug="foundation", name="Foundation", kind="foundation",
-                                        country="CH", parent_country="CH", registered_at=clock.now())  # fmt: skip
+    foundation = m.Party.objects.get(kind="foundation")
     window, top = world.window(), None
-    for number in range(8):
+    for number in range(10):
         row = seller(f"s{number}", parent=top, number=number)
         top = top or row.party if number < 4 else None
         place_bid(party=row.party, node_class=row, window=window, reference="b", quantity_units=4, start_slot=0,

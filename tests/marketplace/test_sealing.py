@@ -16,6 +16,7 @@ from django.core.management import CommandError, call_command
 from django.db import transaction
 from django.test import Client
 
+from ledger.ids import uuid7
 from ledger.selectors import hold
 from marketplace import clock
 from marketplace import models as m
@@ -23,6 +24,7 @@ from marketplace.clearing.services import KEY_WAIT, clear_window, close_bidding,
 from marketplace.console.reads import opened_bids
 from marketplace.errors import HoldersMissing, ReferenceReused, SealBroken, ShareRefused, TooEarly
 from marketplace.supply import holders, party_keys, shamir
+from marketplace.supply.admissions import delivery_month
 from marketplace.supply.envelopes import lock_for, make_private_key, public_key_of, unlock_with
 from marketplace.supply.sealing import with_own_terms
 from marketplace.supply.selectors import find_bid
@@ -363,6 +365,11 @@ def test_the_command_carries_a_window_from_three_keys_to_its_opening(
         seal("locked", "notary", window.name)
     m.Window.objects.filter(pk=window.pk).update(state="BIDDING")
     holders.ensure_window_key(window=window, now=clock.now())
+    with behind_the_triggers():  # admission has tests of its own
+        m.Admission.objects.create(
+            id=uuid7(clock.now()), node_class=world.node_class("granite"), month=delivery_month(window), zone="EU",
+            unit_hours=2**40, state="ADMITTED", asked_at=clock.now(), decided_at=clock.now(),
+        )  # fmt: skip
     bid = marked(window=window)
     shares = {code: seal("unlock", str(tmp_path / code), *seal("locked", code, window.name).split())
               for code in ("auditor", "notary")}  # fmt: skip
