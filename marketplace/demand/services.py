@@ -233,7 +233,8 @@ def check_terms(*, window: Window, price_limit_micros: int, **terms: Any) -> Non
     left_out: dict[str, Any] = {
         "kind": "", "accepted_classes": (), "quantity_units": 0, "sla_code": "", "zone_code": None,
         "control_zone_code": None, "tier_min": 0, "vantage_code": None, "latency_ms_max": None, "minimum_units": 0,
-        "is_one_site": False, "choice": None,
+        "is_one_site": False, "choice": None, "data_class": None, "purpose": None, "required_controls": None,
+        "accepts_interruptible": False,
     }  # fmt: skip
     _checked_terms(window=window, start_slot=0, end_slot=window.slots, price_limit_micros=price_limit_micros,
                    **left_out | terms)  # fmt: skip

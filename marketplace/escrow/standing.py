@@ -38,8 +38,11 @@ PPM = 1_000_000
 # The terms that every entry repeats; hours run over the whole of each window.
 TERMS = (
     "kind", "accepted_classes", "quantity_units", "sla_code", "zone_code", "control_zone_code", "tier_min",
-    "vantage_code", "latency_ms_max", "minimum_units", "is_one_site",
+    "vantage_code", "latency_ms_max", "minimum_units", "is_one_site", "data_class", "purpose", "required_controls",
+    "accepts_interruptible",
 )  # fmt: skip
+
+LISTS = ("accepted_classes", "required_controls")
 
 
 @transaction.atomic
@@ -204,7 +207,7 @@ def _like_a_window(starts_at: datetime) -> Window:
 
 
 def _plain(terms: dict[str, Any]) -> dict[str, Any]:
-    return {name: sorted(term) if name == "accepted_classes" else term for name, term in sorted(terms.items())}
+    return {name: sorted(term) if name in LISTS else term for name, term in sorted(terms.items())}
 
 
 def _tick_down(micros: int) -> int:

@@ -13,6 +13,7 @@ from marketplace import models as m
 from marketplace.supply.admissions import delivery_month
 from tests.api.conftest import Caller, caller
 from tests.doors.factories import NOW, Market
+from tests.owner import behind_the_triggers
 
 
 def month_of(market: Market) -> str:
@@ -63,7 +64,8 @@ def test_a_bid_of_a_class_that_was_not_let_in_is_409(
         id=uuid7(NOW), party=own.party, site=own.site, resource_class_id="VCPU-8", claimed_name="late", units=8, tier=2,
         chain_class=999, enrolled_at=NOW,
     )
-    m.Standing.objects.create(node_class=late, state="PROBATION", changed_at=NOW)
+    with behind_the_triggers():
+        m.Standing.objects.create(node_class=late, state="PROBATION", changed_at=NOW)
     before = counts()
 
     refused = provider.post("/bids", bid_body | {"reference": "late", "node_class": f"cls_{late.pk.hex}",
