@@ -39,8 +39,8 @@ def evidence(request: HttpRequest) -> HttpResponse:
     rows = Evidence.objects.select_related("party", "site", "control", "seat__user", "review__seat__user", "end")
     return render_page(
         request, "evidence", title="Evidence", now=clock.now(),
-        waiting=rows.filter(review=None, end=None).defer("body").order_by("submitted_at")[:50],
-        page=page_of(request, rows.exclude(review=None).defer("body").order_by("-review__at"), per_page=50),
+        waiting=rows.filter(review=None, end=None).defer("body").order_by("submitted_at", "pk")[:50],
+        page=page_of(request, rows.exclude(review=None).defer("body").order_by("-review__at", "pk"), per_page=50),
     )  # fmt: skip
 
 

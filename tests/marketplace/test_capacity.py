@@ -60,6 +60,7 @@ def carve(units: int, times: Times | None = None, slug: str = "harbour") -> m.Ca
 def open_bidding() -> m.Window:
     m.Window.objects.filter(name=world.MAIN).update(gate_unit_hours=1, gate_parties=1)
     judge_gate(window=world.window(), now=clock.move_to(world.window().demand_closes_at))
+    world.let_in("harbour", world.window(), 2_000)
     return world.window()
 
 

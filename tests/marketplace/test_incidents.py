@@ -59,7 +59,7 @@ def test_a_frozen_provider_gets_no_award_and_its_bid_says_why() -> None:
     ({"resource_class": "H100", "zone": "EU", "tier": 2}, {"granite"}, {"harbour", "prairie"}),
 ])  # fmt: skip
 def test_a_product_is_frozen_by_class_zone_and_tier(about: dict[str, object], hit: set[str], spared: set[str]) -> None:
-    m.Bid.objects.all().update(state="withdrawn")
+    m.Bid.objects.filter(state="sealed").update(state="withdrawn")
     known = {"party": m.Party, "resource_class": m.ResourceClass, "zone": m.Zone}
     found = {"party": None} | {
         name: world.party(str(value)) if name == "party" else known[name].objects.get(pk=value) if name in known
@@ -76,7 +76,7 @@ def test_a_product_is_frozen_by_class_zone_and_tier(about: dict[str, object], hi
 
 @pytest.mark.stage("bidding")
 def test_it_is_thawed_told_of_and_closed_with_its_post_mortem() -> None:
-    m.Bid.objects.all().update(state="withdrawn")
+    m.Bid.objects.filter(state="sealed").update(state="withdrawn")
     row, by, now = incident(), reviewer_seat(clock.now()), clock.now()
     assert hours_to_notice(row, row.discovered_at + timedelta(hours=1)) == 71
     assert hours_to_notice(row, row.discovered_at + timedelta(hours=74)) == -2

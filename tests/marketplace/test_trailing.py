@@ -29,6 +29,7 @@ from marketplace.slashing.trailing import Trailing, trailing_of
 from pricing.penalties import FORFEIT_BPS, stake_micros
 from tests.journey import world
 from tests.journey.refusals import untouched
+from tests.owner import behind_the_triggers
 
 pytestmark = pytest.mark.stage("delivering")
 DAYS = 30
@@ -71,11 +72,12 @@ def span_window(_in_its_stage: None) -> m.Window:
         for _, n, start, end in days
     )  # fmt: skip
     m.Window.objects.filter(pk=window.pk).update(state="BIDDING")
-    m.Bid.objects.bulk_create(
-        _copy(bids[code], window=window, reference=f"span {n}", accepted_rank=n + 1, start_slot=start, end_slot=end,
-              quantity_units=UNITS)
-        for code, n, start, end in days
-    )  # fmt: skip
+    with behind_the_triggers():  # their terms would be written when bidding is over
+        m.Bid.objects.bulk_create(
+            _copy(bids[code], window=window, reference=f"span {n}", accepted_rank=n + 1, start_slot=start,
+                  end_slot=end, quantity_units=UNITS)
+            for code, n, start, end in days
+        )  # fmt: skip
     for state in ("CLEARING", "CLEARED", "DELIVERING", "SETTLED"):
         m.Window.objects.filter(pk=window.pk).update(state=state)
     return m.Window.objects.get(pk=window.pk)
