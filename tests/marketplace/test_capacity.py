@@ -273,4 +273,4 @@ def test_the_service_and_the_database_call_the_same_hours_sellable(seed: int) ->
         told = [row[0] for row in cursor.fetchall()]
 
     assert told == [known.units(hour) for hour in asked]
-    assert len(set(told)) > 2
+    assert len(set(told)) > 1  # the rules bite, whatever weekday the world begins on
