@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
@@ -32,6 +33,7 @@ def parts() -> set[tuple[str, str]]:
         return set(cursor.fetchall())
 
 
+@pytest.mark.slow  # the whole market comes down with it: the PR suite takes the market's own walls down
 def test_the_walls_come_down_and_go_up_again(books):
     card, suspense = books.account("card.clearing"), books.account("suspense")
     books.post(*(books.posting(card, suspense, amount, reference=bytes([amount])) for amount in range(1, 9)))
