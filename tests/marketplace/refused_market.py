@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import product
 
+from ledger.ids import uuid7
 from marketplace import clock
 from marketplace import models as m
 from marketplace.catalogue.services import open_window
@@ -21,6 +22,7 @@ from marketplace.compliance.papers import Paper
 from marketplace.demand.services import fund_demand, post_demand
 from marketplace.demo.papers import show_controls
 from marketplace.parties.services import make_seat, register_party
+from marketplace.supply.admissions import delivery_month
 from marketplace.supply.services import enrol_node_class, place_bid, register_site
 from tests.journey import world
 from tests.owner import behind_the_triggers
@@ -133,6 +135,7 @@ def build(seed: int) -> Market:
         fund_demand(demand=demand, party=demand.party, now=clock.now())
     judge_gate(window=window, now=clock.move_to(window.demand_closes_at))
     for fact in market.facts.values():
+        _let_in(classes[fact.reference], window)
         place_bid(
             party=classes[fact.reference].party, node_class=classes[fact.reference], window=window,
             reference=fact.reference, quantity_units=4, start_slot=0, end_slot=2, sla_code="99.0",
@@ -142,6 +145,15 @@ def build(seed: int) -> Market:
     close_bidding(window=window, now=clock.move_to(window.bidding_closes_at))
     clear_window(window=window, now=clock.now())
     return market
+
+
+def _let_in(node_class: m.NodeClass, window: m.Window) -> None:
+    """Whether demand covers the capacity is no question here, and much of this capacity suits no demand at all."""
+    with behind_the_triggers():
+        m.Admission.objects.create(
+            id=uuid7(clock.now()), node_class=node_class, month=delivery_month(window), zone="EU", unit_hours=8,
+            state="ADMITTED", asked_at=clock.now(), decided_at=clock.now(),
+        )  # fmt: skip
 
 
 def _open() -> m.Window:
