@@ -7,7 +7,7 @@ parties -> demand -> supply -> clearing -> escrow -> delivery -> sla -> payout -
 from marketplace.governance.models import AuditLine, Flag, MarketClock
 from marketplace.governance.phase_models import GateReview, Phase, PhaseCondition, PhaseEvidence, PhaseSignOff, Signal
 from marketplace.notices.models import Notice, Progress
-from marketplace.parties.models import ApiKey, Party, RememberedReply, Seat, User
+from marketplace.parties.models import ApiKey, KeyUse, Party, RememberedReply, Seat, User
 from marketplace.catalogue.models import (
     ResourceClass,
     SlaPreset,
@@ -62,6 +62,7 @@ from marketplace.supply.models import (
     Standing,
     StandingChange,
 )
+from marketplace.supply.key_models import Enrolment, MachineKeyChange
 from marketplace.supply.seals import BidSeal, HolderKey, KeyHolder, WindowKey, WindowShare
 from marketplace.supply.admission_models import Admission
 from marketplace.clearing.models import (
@@ -87,16 +88,17 @@ from marketplace.demo.models import DemoRun
 
 __all__ = [
     "Admission", "Agreement", "AgreementEnd", "AgreementSignature", "ApiKey", "Appeal", "Attestation", "AuditLine",
-    "Award", "Backup", "Benchmark", "Bid", "BidSeal", "Budget", "BundleFile", "CalendarRule", "CarveOut", "Clearing",
-    "ClearingAttempt", "Comparison", "Conflict", "Control", "Credit", "DataClass", "Demand", "DemandApproval",
-    "DemandStatement", "DemoRun", "Device", "EarlyCredit", "Evidence", "EvidenceEnd", "EvidenceReview", "Flag",
-    "Forfeit", "FundingLine", "FundingSource", "FundingTag", "GateReview", "GateRule", "HolderKey", "Incident",
-    "IncidentStep", "IndicativePrice", "KeyHolder", "KindLimit", "Lease", "LeaseDifference", "LineReason", "LockBatch",
-    "MakerLimits", "MakerQuote", "MakerStop", "Mandate", "MarketClock", "Need", "NodeClass", "Notice", "Opinion",
-    "Pair", "Party", "Payout", "PayoutShare", "Phase", "PhaseCondition", "PhaseEvidence", "PhaseSignOff", "Pilot",
-    "PriceRow", "Progress", "Reading", "RememberedReply", "ReportChain", "ResourceClass", "RevenueSplit", "Seat",
-    "SeatLimit", "Settlement", "SettlementLine", "Signal", "Site", "SiteLatency", "SlaPreset", "SlashCase",
-    "SpendingRule", "SplitShare", "Standing", "StandingChange", "StandingDemand", "StandingEntry", "SubSite",
-    "SuspectFlow", "Tier", "TierControl", "TierZone", "User", "Vantage", "Verdict", "WindDown", "Window", "WindowKey",
-    "WindowShare", "WindowTransition", "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
+    "Award", "Backup", "Benchmark", "Bid", "BidSeal", "Budget", "BundleFile", "CalendarRule", "CarveOut",
+    "Clearing", "ClearingAttempt", "Comparison", "Conflict", "Control", "Credit", "DataClass", "Demand",
+    "DemandApproval", "DemandStatement", "DemoRun", "Device", "EarlyCredit", "Enrolment", "Evidence", "EvidenceEnd",
+    "EvidenceReview", "Flag", "Forfeit", "FundingLine", "FundingSource", "FundingTag", "GateReview", "GateRule",
+    "HolderKey", "Incident", "IncidentStep", "IndicativePrice", "KeyHolder", "KeyUse", "KindLimit", "Lease",
+    "LeaseDifference", "LineReason", "LockBatch", "MachineKeyChange", "MakerLimits", "MakerQuote", "MakerStop",
+    "Mandate", "MarketClock", "Need", "NodeClass", "Notice", "Opinion", "Pair", "Party", "Payout", "PayoutShare",
+    "Phase", "PhaseCondition", "PhaseEvidence", "PhaseSignOff", "Pilot", "PriceRow", "Progress", "Reading",
+    "RememberedReply", "ReportChain", "ResourceClass", "RevenueSplit", "Seat", "SeatLimit", "Settlement",
+    "SettlementLine", "Signal", "Site", "SiteLatency", "SlaPreset", "SlashCase", "SpendingRule", "SplitShare",
+    "Standing", "StandingChange", "StandingDemand", "StandingEntry", "SubSite", "SuspectFlow", "Tier",
+    "TierControl", "TierZone", "User", "Vantage", "Verdict", "WindDown", "Window", "WindowKey", "WindowShare",
+    "WindowTransition", "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
 ]  # fmt: skip

@@ -36,6 +36,7 @@ STATUS: dict[type[Exception], int] = {
     market.WrongSignatory: 422, market.SharesDoNotSum: 422, market.TierNotForKind: 422, market.DataRefused: 422,
     market.RoleForbidden: 403, market.SamePerson: 403, market.PendingApproval: 409, market.OverBudget: 409,
     market.CapacityPromised: 409, market.CapacityReserved: 409, market.DeviceTaken: 409, market.Frozen: 409,
+    market.KeyCapped: 403, market.EnrolmentRefused: 409,
     api.BadRequest: 400, api.MalformedJson: 400, api.BodyMissing: 400, api.IdempotencyKeyMissing: 400,
     api.IdempotencyKeyBad: 400, api.BadParameter: 400, api.NotSignedIn: 401, api.Forbidden: 403,
     api.ReadOnlyKey: 403, api.CsrfFailed: 403, api.NoSuchPage: 404, api.WrongMethod: 405, api.Conflict: 409,

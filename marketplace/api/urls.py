@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import path, re_path
 
 from marketplace.api import docs
-from marketplace.api.v1 import admissions, catalogue, clearing, commitments, demand, escrow, planning, supply
+from marketplace.api.v1 import admissions, catalogue, clearing, commitments, demand, escrow, machines, planning, supply
 from marketplace.api.views import NoSuchAddress
 
 urlpatterns = [
@@ -31,6 +31,9 @@ urlpatterns = [
     path("v1/bids", supply.BidList.as_view()),
     path("v1/bids/<str:bid>", supply.BidDetail.as_view()),
     path("v1/bids/<str:bid>/withdrawal", supply.BidWithdrawal.as_view()),
+    path("v1/machines/enrolments", machines.EnrolmentList.as_view()),
+    path("v1/machines/rotations", machines.RotationList.as_view()),
+    path("v1/node-classes/<str:node_class>/leases", machines.MachineLeases.as_view()),
     path("v1/capacity", supply.CapacityList.as_view()),
     path("v1/awards", clearing.AwardList.as_view()),
     path("v1/awards/<str:award>", clearing.AwardDetail.as_view()),
