@@ -24,6 +24,9 @@ from ledger.services import USDC6_LEDGER, expire_holds
 from marketplace.catalogue.models import Window
 from marketplace.clearing.previews import renew_indicative
 from marketplace.clearing.services import attempt_clearing, close_bidding, hand_out_clearing, judge_gate
+from marketplace.delivery.cases import reconcile_window
+from marketplace.delivery.health import watch_silence
+from marketplace.delivery.probing import tend_probe_days
 from marketplace.delivery.services import close_delivery
 from marketplace.errors import MarketError
 from marketplace.escrow.services import confirm_locks, lock_window
@@ -69,6 +72,7 @@ WINDOW_STEPS: tuple[tuple[str, tuple[str, ...], Callable[..., object]], ...] = (
     ("clear", ("CLEARING",), attempt_clearing),
     ("lock", ("CLEARED",), lock_window),
     ("confirm locks", ("CLEARED",), confirm_locks),
+    ("reconcile readings", ("DELIVERING",), reconcile_window),
     ("deliver", ("DELIVERING",), close_delivery),
     ("credit at once", ("DELIVERING",), credit_at_once),
     ("post credits", ("DELIVERING",), post_credits),
@@ -80,6 +84,8 @@ WINDOW_STEPS: tuple[tuple[str, tuple[str, ...], Callable[..., object]], ...] = (
     ("slash", ("SETTLED",), open_cases),
 )
 EARLY_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
+    ("probe days", tend_probe_days),
+    ("watch heartbeats", watch_silence),
     ("standing demand", enter_windows),
     ("admit", admit_waiting),
 )

@@ -78,6 +78,20 @@ from marketplace.clearing.models import (
 from marketplace.escrow.models import Lease, LockBatch, Mandate
 from marketplace.escrow.suspects import SuspectFlow
 from marketplace.delivery.models import Reading, ReportChain
+from marketplace.delivery.evidence_models import (
+    BuyerStop,
+    DeliveryCase,
+    ForceMajeure,
+    HealthEvent,
+    LeaseHealth,
+    MaintenanceNotice,
+    ProbeDay,
+    ProbeReport,
+    Pulse,
+    SlotReport,
+    SlotTally,
+    WitnessKey,
+)
 from marketplace.sla.models import Credit, EarlyCredit, Verdict
 from marketplace.payout.models import Payout, Settlement, SettlementLine
 from marketplace.slashing.models import Appeal, Forfeit, Opinion, SlashCase
@@ -88,17 +102,18 @@ from marketplace.demo.models import DemoRun
 
 __all__ = [
     "Admission", "Agreement", "AgreementEnd", "AgreementSignature", "ApiKey", "Appeal", "Attestation", "AuditLine",
-    "Award", "Backup", "Benchmark", "Bid", "BidSeal", "Budget", "BundleFile", "CalendarRule", "CarveOut",
-    "Clearing", "ClearingAttempt", "Comparison", "Conflict", "Control", "Credit", "DataClass", "Demand",
-    "DemandApproval", "DemandStatement", "DemoRun", "Device", "EarlyCredit", "Enrolment", "Evidence", "EvidenceEnd",
-    "EvidenceReview", "Flag", "Forfeit", "FundingLine", "FundingSource", "FundingTag", "GateReview", "GateRule",
-    "HolderKey", "Incident", "IncidentStep", "IndicativePrice", "KeyHolder", "KeyUse", "KindLimit", "Lease",
-    "LeaseDifference", "LineReason", "LockBatch", "MachineKeyChange", "MakerLimits", "MakerQuote", "MakerStop",
-    "Mandate", "MarketClock", "Need", "NodeClass", "Notice", "Opinion", "Pair", "Party", "Payout", "PayoutShare",
-    "Phase", "PhaseCondition", "PhaseEvidence", "PhaseSignOff", "Pilot", "PriceRow", "Progress", "Reading",
-    "RememberedReply", "ReportChain", "ResourceClass", "RevenueSplit", "Seat", "SeatLimit", "Settlement",
-    "SettlementLine", "Signal", "Site", "SiteLatency", "SlaPreset", "SlashCase", "SpendingRule", "SplitShare",
-    "Standing", "StandingChange", "StandingDemand", "StandingEntry", "SubSite", "SuspectFlow", "Tier",
-    "TierControl", "TierZone", "User", "Vantage", "Verdict", "WindDown", "Window", "WindowKey", "WindowShare",
-    "WindowTransition", "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
+    "Award", "Backup", "Benchmark", "Bid", "BidSeal", "Budget", "BundleFile", "BuyerStop", "CalendarRule",
+    "CarveOut", "Clearing", "ClearingAttempt", "Comparison", "Conflict", "Control", "Credit", "DataClass",
+    "DeliveryCase", "Demand", "DemandApproval", "DemandStatement", "DemoRun", "Device", "EarlyCredit", "Enrolment",
+    "Evidence", "EvidenceEnd", "EvidenceReview", "Flag", "ForceMajeure", "Forfeit", "FundingLine", "FundingSource",
+    "FundingTag", "GateReview", "GateRule", "HealthEvent", "HolderKey", "Incident", "IncidentStep",
+    "IndicativePrice", "KeyHolder", "KeyUse", "KindLimit", "Lease", "LeaseDifference", "LeaseHealth", "LineReason",
+    "LockBatch", "MachineKeyChange", "MaintenanceNotice", "MakerLimits", "MakerQuote", "MakerStop", "Mandate",
+    "MarketClock", "Need", "NodeClass", "Notice", "Opinion", "Pair", "Party", "Payout", "PayoutShare", "Phase",
+    "PhaseCondition", "PhaseEvidence", "PhaseSignOff", "Pilot", "PriceRow", "ProbeDay", "ProbeReport", "Progress",
+    "Pulse", "Reading", "RememberedReply", "ReportChain", "ResourceClass", "RevenueSplit", "Seat", "SeatLimit",
+    "Settlement", "SettlementLine", "Signal", "Site", "SiteLatency", "SlaPreset", "SlashCase", "SlotReport",
+    "SlotTally", "SpendingRule", "SplitShare", "Standing", "StandingChange", "StandingDemand", "StandingEntry",
+    "SubSite", "SuspectFlow", "Tier", "TierControl", "TierZone", "User", "Vantage", "Verdict", "WindDown", "Window",
+    "WindowKey", "WindowShare", "WindowTransition", "WitnessKey", "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
 ]  # fmt: skip

@@ -106,6 +106,55 @@ def verify(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def meter(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Count, tell and answer until SIGTERM; or send what waits and end."""
+    from marketplace.agent.clock import MarketClock
+    from marketplace.agent.echo import EchoServer
+    from marketplace.agent.meter import Addresses, Meter, flush, stop_on_signals
+    from marketplace.agent.sensors import Sensors
+
+    key = keys.load_key(arguments.home, passphrase=_passphrase(arguments))
+    market, clock = homes.enrolled_at(arguments.home), MarketClock()
+    sensors = Sensors(units=arguments.units if not arguments.flush else arguments.units or 1, check=arguments.check)
+    with homes.sole_writer(arguments.home), _client(market["server"], attempts=1, timeout_seconds=10) as client:
+        running = Meter(
+            arguments.home, key=key, machine=market["machine"], client=client, sensors=sensors, clock=clock,
+            addresses=Addresses(_advertised(arguments), arguments.workload or ""), days_kept=arguments.days,
+        )  # fmt: skip
+        if arguments.flush:
+            return flush(running)
+        echo = None
+        if arguments.listen:
+            echo = EchoServer(_address(arguments.listen), key=key, clock=clock, devices_of=running.devices)
+            echo.start()
+        stop_on_signals(running.stop)
+        port = echo.server_address[1] if echo else None
+        print(json.dumps({"metering": market["machine"], "probe_port": port}), flush=True)
+        try:
+            running.run()
+        finally:
+            if echo:
+                echo.stop()
+    return {"metering": None, "waiting": running.waiting}
+
+
+def probe(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Probe what this verifier is ordered to, until SIGTERM."""
+    from marketplace.agent.clock import MarketClock
+    from marketplace.agent.meter import stop_on_signals
+    from marketplace.agent.probing import Prober
+
+    key = keys.load_key(arguments.home, passphrase=_passphrase(arguments))
+    market = homes.enrolled_at(arguments.home)
+    with homes.sole_writer(arguments.home), _client(market["server"], attempts=1, timeout_seconds=10) as client:
+        prober = Prober(
+            key=key, verifier=market["witness"], client=client, anchors=arguments.anchor, clock=MarketClock()
+        )
+        stop_on_signals(prober.stop)
+        print(json.dumps({"probing": market["witness"]}), flush=True)
+        return prober.run(minutes=arguments.minutes)
+
+
 def _client(server: str, **options: Any) -> "ApiClient":
     from marketplace.agent.client import ApiClient
 
@@ -117,6 +166,13 @@ def _address(text: str) -> tuple[str, int]:
     if not port.isdigit() or int(port) > PORT_MAX:
         raise UsageWrong("An address to listen at is HOST:PORT.", given=text)
     return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def _advertised(arguments: argparse.Namespace) -> str:
+    """Where verifiers reach the echo: as said, or where it listens."""
+    if arguments.advertise or not arguments.listen:
+        return arguments.advertise or ""
+    return f"tcp://{arguments.listen}"
 
 
 def bid(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -189,6 +245,19 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument("file", type=Path, nargs="?", help="transcript")
     which.add_argument("--prover", metavar="URL", help="served prover; token in GROVE_PROVER_TOKEN")
     command.set_defaults(run=verify)
+    command = commands.add_parser("meter", parents=[keyed], help="count, tell and answer; key in GROVE_API_KEY")
+    command.add_argument("--units", type=int, help="units of the node class at this machine; default: its GPUs")
+    command.add_argument("--check", metavar="COMMAND", help="prints how many units answer; run every 5 seconds")
+    command.add_argument("--listen", metavar="HOST:PORT", help="where probes are answered")
+    command.add_argument("--advertise", metavar="ADDRESS", help="where verifiers reach that; default: --listen")
+    command.add_argument("--workload", metavar="HOST:PORT", help="where the workload takes connections")
+    command.add_argument("--days", type=int, default=7, choices=range(1, 91), metavar="DAYS", help="lines are kept; 7")
+    command.add_argument("--flush", action="store_true", help="send what waits and end")
+    command.set_defaults(run=meter)
+    command = commands.add_parser("probe", parents=[keyed], help="probe as a verifier; key in GROVE_API_KEY")
+    command.add_argument("--anchor", action="append", default=[], metavar="HOST:PORT", help="three of them")
+    command.add_argument("--minutes", type=int, help="end after so many; default: at SIGTERM")
+    command.set_defaults(run=probe)
     command = commands.add_parser("bid", parents=[keyed], help="submit a bid or strategy file; key in GROVE_API_KEY")
     command.add_argument("file", type=Path, help="a strategy in TOML, or one bid in a .json file")
     command.add_argument("--server", metavar="URL", help="default: the one this machine enrolled at")

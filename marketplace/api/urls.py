@@ -5,7 +5,18 @@ from __future__ import annotations
 from django.urls import path, re_path
 
 from marketplace.api import docs
-from marketplace.api.v1 import admissions, catalogue, clearing, commitments, demand, escrow, machines, planning, supply
+from marketplace.api.v1 import (
+    admissions,
+    catalogue,
+    clearing,
+    commitments,
+    delivery,
+    demand,
+    escrow,
+    machines,
+    planning,
+    supply,
+)
 from marketplace.api.views import NoSuchAddress
 
 urlpatterns = [
@@ -39,6 +50,20 @@ urlpatterns = [
     path("v1/awards/<str:award>", clearing.AwardDetail.as_view()),
     path("v1/leases", escrow.LeaseList.as_view()),
     path("v1/leases/<str:lease>", escrow.LeaseDetail.as_view()),
+    path("v1/leases/<str:lease>/health", delivery.LeaseHealthDetail.as_view()),
+    path("v1/leases/<str:lease>/stops", delivery.LeaseStops.as_view()),
+    path("v1/leases/<str:lease>/counter-chain", delivery.CounterChain.as_view()),
+    path("v1/time", delivery.MarketTime.as_view()),
+    path("v1/witness-keys", delivery.WitnessKeyList.as_view()),
+    path("v1/probe-days", delivery.ProbeDayList.as_view()),
+    path("v1/probe-orders", delivery.ProbeOrders.as_view()),
+    path("v1/heartbeats", delivery.HeartbeatList.as_view()),
+    path("v1/probe-reports", delivery.ProbeReportList.as_view()),
+    path("v1/readings", delivery.ReadingList.as_view()),
+    path("v1/counter-readings", delivery.CounterReadingList.as_view()),
+    path("v1/node-classes/<str:node_class>/chain", delivery.MachineChain.as_view()),
+    path("v1/maintenance-notices", delivery.MaintenanceList.as_view()),
+    path("v1/delivery-cases", delivery.CaseList.as_view()),
     path("v1/balances", escrow.Balances.as_view()),
     path("v1/statement", escrow.StatementList.as_view()),
     path("v1/statement/file", escrow.StatementFile.as_view()),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from marketplace.delivery.services import promises
+from marketplace.delivery.promises import promises
 from marketplace.escrow.models import Lease
 from marketplace.supply.models import NodeClass
 
