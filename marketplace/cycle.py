@@ -44,6 +44,9 @@ from marketplace.payout.services import (
     release_holdbacks,
     settle_window,
 )
+from marketplace.sla.burning import watch_burning
+from marketplace.sla.evidence import seal_evidence
+from marketplace.sla.performance import judge_checks
 from marketplace.sla.services import credit_at_once, judge_window
 from marketplace.slashing.appeals import confirm_appeals, lapse_overdue
 from marketplace.slashing.services import confirm_requests, execute_due, open_cases
@@ -74,6 +77,7 @@ WINDOW_STEPS: tuple[tuple[str, tuple[str, ...], Callable[..., object]], ...] = (
     ("confirm locks", ("CLEARED",), confirm_locks),
     ("reconcile readings", ("DELIVERING",), reconcile_window),
     ("deliver", ("DELIVERING",), close_delivery),
+    ("re-checks", ("DELIVERING",), judge_checks),
     ("credit at once", ("DELIVERING",), credit_at_once),
     ("post credits", ("DELIVERING",), post_credits),
     ("judge", ("DELIVERING",), judge_window),
@@ -90,6 +94,7 @@ EARLY_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
     ("admit", admit_waiting),
 )
 MARKET_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
+    ("watch burn rates", watch_burning),
     ("confirm credits", confirm_credits),
     ("confirm payouts", confirm_payouts),
     ("release holdbacks", release_holdbacks),
@@ -183,8 +188,12 @@ def run_chain(*, now: datetime) -> StepReport:
 
 
 def anchor_books(*, now: datetime) -> int:
-    """Seal what was posted since the last epoch and ask the chain to keep its root; returns how many are asked for."""
+    """Seal what was posted since the last epoch and ask the chain to keep its root; returns how many are asked for.
+
+    The days of evidence that are over go the same way.
+    """
     _note_anchors(now)
+    seal_evidence(now=now)
     with transaction.atomic():
         close_epoch(USDC6_LEDGER, now)
         waiting = unanchored_epochs(USDC6_LEDGER)

@@ -79,6 +79,7 @@ from marketplace.escrow.suspects import SuspectFlow
 from marketplace.delivery.models import Reading, ReportChain
 from marketplace.delivery.evidence_models import (
     BuyerStop,
+    CheckReport,
     DeliveryCase,
     ForceMajeure,
     HealthEvent,
@@ -91,7 +92,7 @@ from marketplace.delivery.evidence_models import (
     SlotTally,
     WitnessKey,
 )
-from marketplace.sla.models import Credit, EarlyCredit, Verdict
+from marketplace.sla.models import Credit, EarlyCredit, EvidenceDay, Recheck, Verdict
 from marketplace.payout.models import Payout, Settlement, SettlementLine
 from marketplace.slashing.models import Appeal, Forfeit, Opinion, SlashCase
 from marketplace.maker.models import Conflict, MakerLimits, MakerQuote, MakerStop
@@ -102,15 +103,15 @@ from marketplace.demo.models import DemoRun
 __all__ = [
     "Admission", "Agreement", "AgreementEnd", "AgreementSignature", "ApiKey", "Appeal", "Attestation", "AuditLine",
     "Award", "Backup", "Benchmark", "Bid", "BidSeal", "Budget", "BundleFile", "BuyerStop", "CalendarRule",
-    "CarveOut", "Clearing", "ClearingAttempt", "Comparison", "Conflict", "Control", "Credit", "DataClass",
-    "DeliveryCase", "Demand", "DemandApproval", "DemandStatement", "DemoRun", "Device", "EarlyCredit", "Evidence",
-    "EvidenceEnd", "EvidenceReview", "Flag", "ForceMajeure", "Forfeit", "FundingLine", "FundingSource",
-    "FundingTag", "GateReview", "GateRule", "HealthEvent", "HolderKey", "Incident", "IncidentStep",
+    "CarveOut", "CheckReport", "Clearing", "ClearingAttempt", "Comparison", "Conflict", "Control", "Credit",
+    "DataClass", "DeliveryCase", "Demand", "DemandApproval", "DemandStatement", "DemoRun", "Device", "EarlyCredit",
+    "Evidence", "EvidenceDay", "EvidenceEnd", "EvidenceReview", "Flag", "ForceMajeure", "Forfeit", "FundingLine",
+    "FundingSource", "FundingTag", "GateReview", "GateRule", "HealthEvent", "HolderKey", "Incident", "IncidentStep",
     "IndicativePrice", "KeyHolder", "KindLimit", "Lease", "LeaseDifference", "LeaseHealth", "LineReason",
     "LockBatch", "MaintenanceNotice", "MakerLimits", "MakerQuote", "MakerStop", "Mandate", "MarketClock", "Need",
     "NodeClass", "Notice", "Opinion", "Pair", "Party", "Payout", "PayoutShare", "Phase", "PhaseCondition",
     "PhaseEvidence", "PhaseSignOff", "Pilot", "PriceRow", "ProbeDay", "ProbeReport", "Progress", "Pulse", "Reading",
-    "RememberedReply", "ReportChain", "ResourceClass", "RevenueSplit", "Seat", "SeatLimit", "Settlement",
+    "Recheck", "RememberedReply", "ReportChain", "ResourceClass", "RevenueSplit", "Seat", "SeatLimit", "Settlement",
     "SettlementLine", "Signal", "Site", "SiteLatency", "SlaPreset", "SlashCase", "SlotReport", "SlotTally",
     "SpendingRule", "SplitShare", "Standing", "StandingChange", "StandingDemand", "StandingEntry", "SubSite",
     "SuspectFlow", "Tier", "TierControl", "TierZone", "User", "Vantage", "Verdict", "WindDown", "Window",

@@ -36,6 +36,9 @@ class Reading(models.Model):
     minutes_unknown = models.PositiveSmallIntegerField()
     minutes_billable = models.PositiveSmallIntegerField()
     earned_micros = models.BigIntegerField()
+    statements_hash = models.BinaryField(
+        max_length=32, null=True, blank=True, help_text="SHA-256 over every statement about this slot; live leases only"
+    )
     report = models.BinaryField(help_text="the machine's slot report, canonical JSON; empty when it was silent")
     signature = models.BinaryField(max_length=64, help_text="Ed25519 by the machine key")
 
