@@ -39,7 +39,8 @@ from marketplace.compliance.models import (
 )
 from marketplace.spending.models import Budget, DemandApproval, Pilot, SeatLimit, SpendingRule
 from marketplace.demand.models import Demand
-from marketplace.demand.need_models import Need
+from marketplace.demand.leg_models import DemandLeg
+from marketplace.demand.stop_models import DemandStop
 from marketplace.demand.standing_models import StandingDemand, StandingEntry
 from marketplace.capacity.models import (
     CalendarRule,
@@ -78,6 +79,7 @@ from marketplace.escrow.models import Lease, LockBatch, Mandate
 from marketplace.escrow.suspects import SuspectFlow
 from marketplace.delivery.models import Reading, ReportChain
 from marketplace.sla.models import Credit, EarlyCredit, Verdict
+from marketplace.payout.invoice_models import Invoice, InvoiceLine
 from marketplace.payout.models import Payout, Settlement, SettlementLine
 from marketplace.slashing.models import Appeal, Forfeit, Opinion, SlashCase
 from marketplace.maker.models import Conflict, MakerLimits, MakerQuote, MakerStop
@@ -89,14 +91,15 @@ __all__ = [
     "Admission", "Agreement", "AgreementEnd", "AgreementSignature", "ApiKey", "Appeal", "Attestation", "AuditLine",
     "Award", "Backup", "Benchmark", "Bid", "BidSeal", "Budget", "BundleFile", "CalendarRule", "CarveOut", "Clearing",
     "ClearingAttempt", "Comparison", "Conflict", "Control", "Credit", "DataClass", "Demand", "DemandApproval",
-    "DemandStatement", "DemoRun", "Device", "EarlyCredit", "Evidence", "EvidenceEnd", "EvidenceReview", "Flag",
-    "Forfeit", "FundingLine", "FundingSource", "FundingTag", "GateReview", "GateRule", "HolderKey", "Incident",
-    "IncidentStep", "IndicativePrice", "KeyHolder", "KindLimit", "Lease", "LeaseDifference", "LineReason", "LockBatch",
-    "MakerLimits", "MakerQuote", "MakerStop", "Mandate", "MarketClock", "Need", "NodeClass", "Notice", "Opinion",
-    "Pair", "Party", "Payout", "PayoutShare", "Phase", "PhaseCondition", "PhaseEvidence", "PhaseSignOff", "Pilot",
-    "PriceRow", "Progress", "Reading", "RememberedReply", "ReportChain", "ResourceClass", "RevenueSplit", "Seat",
-    "SeatLimit", "Settlement", "SettlementLine", "Signal", "Site", "SiteLatency", "SlaPreset", "SlashCase",
-    "SpendingRule", "SplitShare", "Standing", "StandingChange", "StandingDemand", "StandingEntry", "SubSite",
-    "SuspectFlow", "Tier", "TierControl", "TierZone", "User", "Vantage", "Verdict", "WindDown", "Window", "WindowKey",
-    "WindowShare", "WindowTransition", "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
+    "DemandLeg", "DemandStatement", "DemandStop", "DemoRun", "Device", "EarlyCredit", "Evidence", "EvidenceEnd",
+    "EvidenceReview", "Flag", "Forfeit", "FundingLine", "FundingSource", "FundingTag", "GateReview", "GateRule",
+    "HolderKey", "Incident", "IncidentStep", "IndicativePrice", "Invoice", "InvoiceLine", "KeyHolder", "KindLimit",
+    "Lease", "LeaseDifference", "LineReason", "LockBatch", "MakerLimits", "MakerQuote", "MakerStop", "Mandate",
+    "MarketClock", "NodeClass", "Notice", "Opinion", "Pair", "Party", "Payout", "PayoutShare", "Phase",
+    "PhaseCondition", "PhaseEvidence", "PhaseSignOff", "Pilot", "PriceRow", "Progress", "Reading", "RememberedReply",
+    "ReportChain", "ResourceClass", "RevenueSplit", "Seat", "SeatLimit", "Settlement", "SettlementLine", "Signal",
+    "Site", "SiteLatency", "SlaPreset", "SlashCase", "SpendingRule", "SplitShare", "Standing", "StandingChange",
+    "StandingDemand", "StandingEntry", "SubSite", "SuspectFlow", "Tier", "TierControl", "TierZone", "User", "Vantage",
+    "Verdict", "WindDown", "Window", "WindowKey", "WindowShare", "WindowTransition", "Zone", "ZoneChange", "ZoneMember",
+    "ZoneReport",
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 
 from marketplace.escrow.models import Lease
 
@@ -21,7 +21,10 @@ class Verdict(models.Model):
     is_below_sla = models.BooleanField()
     is_breach = models.BooleanField()
     earned_micros = models.BigIntegerField(help_text="fee of the minutes delivered")
-    unpaid_micros = models.BigIntegerField(help_text="fee of the minutes not delivered")
+    unpaid_micros = models.BigIntegerField(help_text="the rest of the fee; it goes back to the buyer")
+    above_ceiling_micros = models.BigIntegerField(
+        default=0, help_text="of what is unpaid: delivered, but above the ceiling of cost recovery"
+    )
     rule_version = models.CharField(max_length=20)
     evidence_hash = models.BinaryField(max_length=32)
     breach_at = models.DateTimeField(null=True, blank=True)
@@ -32,6 +35,10 @@ class Verdict(models.Model):
             models.CheckConstraint(name="breach_has_its_instant", condition=Q(is_breach=False) | ~Q(breach_at=None)),
             models.CheckConstraint(
                 name="verdict_money_is_not_negative", condition=Q(earned_micros__gte=0) & Q(unpaid_micros__gte=0)
+            ),
+            models.CheckConstraint(
+                name="verdict_returns_what_lies_above_the_ceiling",
+                condition=Q(above_ceiling_micros__gte=0) & Q(above_ceiling_micros__lte=F("unpaid_micros")),
             ),
         ]
 

@@ -108,7 +108,8 @@ def _judge(lease: Lease, rows: Sequence[Reading], window: Window, now: datetime)
         id=uuid7(now), lease=lease, known_minutes=known, down_minutes=down, unknown_minutes=unknown,
         threshold_minutes=judgement.threshold_minutes, availability_ppm=judgement.availability_ppm,
         is_below_sla=judgement.credit_step_bps > 0, is_breach=judgement.breach, earned_micros=earned,
-        unpaid_micros=lease.fee_micros - earned, rule_version=RULE_VERSION,
+        unpaid_micros=lease.fee_micros - earned,
+        above_ceiling_micros=sum(row.above_ceiling_micros for row in rows), rule_version=RULE_VERSION,
         evidence_hash=evidence_hash(lease, rows), judged_at=now,
         breach_at=_breach_instant(rows, judgement.threshold_minutes, window) if judgement.breach else None,
     )  # fmt: skip
