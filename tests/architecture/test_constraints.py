@@ -925,6 +925,7 @@ def test_the_models_and_the_migrations_say_the_same() -> None:
     call_command("makemigrations", check=True, dry_run=True, verbosity=0)
 
 
+@pytest.mark.slow  # every migration of the market, backwards and forwards
 def test_the_walls_come_down_and_go_up_again(own_world: Callable[[str], str]) -> None:
     own_world("closed")
     head = MigrationExecutor(connection).loader.graph.leaf_nodes("marketplace")
