@@ -30,11 +30,12 @@ from marketplace.delivery.probing import tend_probe_days
 from marketplace.delivery.services import close_delivery
 from marketplace.errors import MarketError
 from marketplace.escrow.services import confirm_locks, lock_window
-from marketplace.escrow.standing import enter_windows
+from marketplace.escrow.standing import enter_windows, fund_waiting
 from marketplace.insights.savings import measure_window
 from marketplace.maker.services import watch_limits
 from marketplace.notices.services import report_progress
 from marketplace.oversight.winddowns import watch_papers
+from marketplace.payout.invoices import dun, issue_invoices
 from marketplace.payout.services import (
     confirm_credits,
     confirm_payouts,
@@ -85,12 +86,14 @@ WINDOW_STEPS: tuple[tuple[str, tuple[str, ...], Callable[..., object]], ...] = (
     ("confirm settlements", ("DELIVERING",), confirm_settlements),
     ("measure differences", ("SETTLED",), measure_window),
     ("pay", ("SETTLED",), pay_window),
+    ("invoice", ("SETTLED",), issue_invoices),
     ("slash", ("SETTLED",), open_cases),
 )
 EARLY_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
     ("probe days", tend_probe_days),
     ("watch heartbeats", watch_silence),
     ("standing demand", enter_windows),
+    ("fund standing demand", fund_waiting),
     ("admit", admit_waiting),
 )
 MARKET_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
@@ -105,6 +108,7 @@ MARKET_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
     ("watch the market-maker", watch_limits),
     ("expire holds", expire_holds),
     ("watch papers", watch_papers),
+    ("dun", dun),
 )
 
 

@@ -172,8 +172,9 @@ def _verdicts(now: datetime) -> Iterator[Finding]:
     for verdict in verdicts:
         rows = sorted(verdict.lease.readings.all(), key=lambda row: row.slot)
         checks = sorted(verdict.lease.rechecks.all(), key=lambda row: row.interval)
-        rests = evidence_hash(verdict.lease, rows, checks) == bytes(verdict.evidence_hash)
-        wrong += not rests or verdict.earned_micros != sum(row.earned_micros for row in rows)
+        sums = (sum(row.earned_micros for row in rows), sum(row.above_ceiling_micros for row in rows))
+        is_whole = evidence_hash(verdict.lease, rows, checks) == bytes(verdict.evidence_hash)
+        wrong += not is_whole or (verdict.earned_micros, verdict.above_ceiling_micros) != sums
     yield Finding("every verdict rests on its readings", not wrong, f"{wrong} of {len(verdicts)} do not")
     unarmed = SlashCase.objects.filter(outcome__in=("requested", "executed"), verdict__lease__is_armed=False).count()
     yield Finding("nobody unproven was slashed", not unarmed, f"{unarmed} cases")

@@ -39,7 +39,8 @@ from marketplace.compliance.models import (
 )
 from marketplace.spending.models import Budget, DemandApproval, Pilot, SeatLimit, SpendingRule
 from marketplace.demand.models import Demand
-from marketplace.demand.need_models import Need
+from marketplace.demand.leg_models import DemandLeg
+from marketplace.demand.stop_models import DemandStop
 from marketplace.demand.standing_models import StandingDemand, StandingEntry
 from marketplace.capacity.models import (
     CalendarRule,
@@ -93,6 +94,7 @@ from marketplace.delivery.evidence_models import (
     WitnessKey,
 )
 from marketplace.sla.models import Credit, EarlyCredit, EvidenceDay, Recheck, Verdict
+from marketplace.payout.invoice_models import Invoice, InvoiceLine
 from marketplace.payout.models import Payout, Settlement, SettlementLine
 from marketplace.slashing.models import Appeal, Forfeit, Opinion, SlashCase
 from marketplace.maker.models import Conflict, MakerLimits, MakerQuote, MakerStop
@@ -104,16 +106,17 @@ __all__ = [
     "Admission", "Agreement", "AgreementEnd", "AgreementSignature", "ApiKey", "Appeal", "Attestation", "AuditLine",
     "Award", "Backup", "Benchmark", "Bid", "BidSeal", "Budget", "BundleFile", "BuyerStop", "CalendarRule",
     "CarveOut", "CheckReport", "Clearing", "ClearingAttempt", "Comparison", "Conflict", "Control", "Credit",
-    "DataClass", "DeliveryCase", "Demand", "DemandApproval", "DemandStatement", "DemoRun", "Device", "EarlyCredit",
-    "Evidence", "EvidenceDay", "EvidenceEnd", "EvidenceReview", "Flag", "ForceMajeure", "Forfeit", "FundingLine",
-    "FundingSource", "FundingTag", "GateReview", "GateRule", "HealthEvent", "HolderKey", "Incident", "IncidentStep",
-    "IndicativePrice", "KeyHolder", "KindLimit", "Lease", "LeaseDifference", "LeaseHealth", "LineReason",
-    "LockBatch", "MaintenanceNotice", "MakerLimits", "MakerQuote", "MakerStop", "Mandate", "MarketClock", "Need",
-    "NodeClass", "Notice", "Opinion", "Pair", "Party", "Payout", "PayoutShare", "Phase", "PhaseCondition",
-    "PhaseEvidence", "PhaseSignOff", "Pilot", "PriceRow", "ProbeDay", "ProbeReport", "Progress", "Pulse", "Reading",
-    "Recheck", "RememberedReply", "ReportChain", "ResourceClass", "RevenueSplit", "Seat", "SeatLimit", "Settlement",
-    "SettlementLine", "Signal", "Site", "SiteLatency", "SlaPreset", "SlashCase", "SlotReport", "SlotTally",
-    "SpendingRule", "SplitShare", "Standing", "StandingChange", "StandingDemand", "StandingEntry", "SubSite",
-    "SuspectFlow", "Tier", "TierControl", "TierZone", "User", "Vantage", "Verdict", "WindDown", "Window",
-    "WindowKey", "WindowShare", "WindowTransition", "WitnessKey", "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
+    "DataClass", "DeliveryCase", "Demand", "DemandApproval", "DemandLeg", "DemandStatement", "DemandStop",
+    "DemoRun", "Device", "EarlyCredit", "Evidence", "EvidenceDay", "EvidenceEnd", "EvidenceReview", "Flag",
+    "ForceMajeure", "Forfeit", "FundingLine", "FundingSource", "FundingTag", "GateReview", "GateRule",
+    "HealthEvent", "HolderKey", "Incident", "IncidentStep", "IndicativePrice", "Invoice", "InvoiceLine",
+    "KeyHolder", "KindLimit", "Lease", "LeaseDifference", "LeaseHealth", "LineReason", "LockBatch",
+    "MaintenanceNotice", "MakerLimits", "MakerQuote", "MakerStop", "Mandate", "MarketClock", "NodeClass", "Notice",
+    "Opinion", "Pair", "Party", "Payout", "PayoutShare", "Phase", "PhaseCondition", "PhaseEvidence", "PhaseSignOff",
+    "Pilot", "PriceRow", "ProbeDay", "ProbeReport", "Progress", "Pulse", "Reading", "Recheck", "RememberedReply",
+    "ReportChain", "ResourceClass", "RevenueSplit", "Seat", "SeatLimit", "Settlement", "SettlementLine", "Signal",
+    "Site", "SiteLatency", "SlaPreset", "SlashCase", "SlotReport", "SlotTally", "SpendingRule", "SplitShare",
+    "Standing", "StandingChange", "StandingDemand", "StandingEntry", "SubSite", "SuspectFlow", "Tier",
+    "TierControl", "TierZone", "User", "Vantage", "Verdict", "WindDown", "Window", "WindowKey", "WindowShare",
+    "WindowTransition", "WitnessKey", "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
 ]  # fmt: skip

@@ -147,9 +147,11 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, Any, type[Table]], ...]], ...] = 
         ("Standing demands", "repeat", m.StandingDemand, table_of(
             m.StandingDemand, show=("reference", "party", "price_limit_micros", "renewal_cap_ppm", "state", "ends_at"),
             filters=("state",), search=("reference", "party__name"), list_select_related=("party",))),
-        ("Needs", "sentiment_dissatisfied", m.Need, table_of(
-            m.Need, show=("party", "pain", "spend_micros", "supplier", "at"), search=("party__name",),
-            list_select_related=("party",))),
+        ("Statements", "sentiment_dissatisfied", m.DemandStatement, table_of(
+            m.DemandStatement, show=("buyer", "demand", "version", "segment", "pain", "present_usd_per_year",
+                                     "incumbent", "stated_at"),
+            filters=("segment",), search=("party__name", "demand__party__name"),
+            list_select_related=("party", "demand__party"))),
     )),
     ("Supply", (
         ("Admissions", "how_to_reg", m.Admission, table_of(

@@ -183,6 +183,7 @@ class SlotTally(models.Model):
     slot = models.IntegerField()
     units = models.BigIntegerField()
     amount_micros = models.BigIntegerField(help_text="fee of this slot when fully delivered")
+    most_micros = models.BigIntegerField(default=0, help_text="what funding lets be paid for it at most")
     provider_up = models.BigIntegerField(null=True, blank=True, help_text="null until its reading came")
     buyer_up = models.BigIntegerField(null=True, blank=True, help_text="null without a counter-reading")
     probe_valid = models.JSONField(help_text="one word per seat of the panel: minutes with a valid report")

@@ -80,7 +80,7 @@ def _count(
     provider, buyer = said.get((row.slot, "provider")), said.get((row.slot, "buyer"))
     row.provider_up = provider.up_word if provider else None
     row.buyer_up = buyer.up_word if buyer else None
-    row.units, row.amount_micros = promise.units, promise.amount_micros
+    row.units, row.amount_micros, row.most_micros = promise.units, promise.amount_micros, promise.most_micros
     begins = row.lease.window.slot_at(row.slot)
     panel = draws.of(row.lease, begins.astimezone(UTC).date()).panel if probes else ()
     row.probe_valid, row.probe_failed, row.is_complete = _probe_words(probes, panel, begins)
@@ -114,8 +114,9 @@ def divide_fee(row: SlotTally) -> None:
     """Give each part of the fee its minutes."""
     row.minutes_billable, row.minutes_held = row.billable_word.bit_count(), row.held_word.bit_count()
     row.minutes_unpaid = SLOT_MINUTES - row.minutes_billable - row.minutes_held
-    row.billed_micros = row.amount_micros * row.minutes_billable // SLOT_MINUTES
-    upper = row.amount_micros * (row.minutes_billable + row.minutes_held) // SLOT_MINUTES
+    promise = Promise(row.units, row.amount_micros, row.most_micros)
+    row.billed_micros = promise.earned_micros(row.minutes_billable)
+    upper = promise.earned_micros(row.minutes_billable + row.minutes_held)
     row.held_micros = upper - row.billed_micros
     row.unpaid_micros = row.amount_micros - upper
 
@@ -171,6 +172,7 @@ def minutes_down(row: SlotTally) -> int:
 
 def reading_of(row: SlotTally, report: SlotReport | None) -> Reading:
     """The Reading that a tally comes to, not yet written."""
+    promise = Promise(row.units, row.amount_micros, row.most_micros)
     others = {cause: word for cause, word in row.causes.items() if cause not in ("PROVIDER", "UNKNOWN")}
     return Reading(
         statements_hash=statements_hash(row),
@@ -178,7 +180,8 @@ def reading_of(row: SlotTally, report: SlotReport | None) -> Reading:
         provider_up=row.provider_up or 0, buyer_up=row.buyer_up, probe_valid=row.probe_valid,
         probe_failed=row.probe_failed, causes=others, minutes_down=minutes_down(row),
         minutes_unknown=row.unknown_word.bit_count(), minutes_billable=row.minutes_billable,
-        earned_micros=row.billed_micros, report=bytes(report.body) if report else b"",
+        earned_micros=row.billed_micros, above_ceiling_micros=promise.above_ceiling_micros(row.minutes_billable),
+        report=bytes(report.body) if report else b"",
         signature=bytes(report.signature) if report else bytes(64),
     )  # fmt: skip
 

@@ -24,7 +24,10 @@ class Verdict(models.Model):
     checks_allowed = models.PositiveIntegerField(default=0, help_text="a breach needs more failed checks than this")
     is_breach = models.BooleanField()
     earned_micros = models.BigIntegerField(help_text="fee of the minutes delivered")
-    unpaid_micros = models.BigIntegerField(help_text="fee of the minutes not delivered")
+    unpaid_micros = models.BigIntegerField(help_text="the rest of the fee; it goes back to the buyer")
+    above_ceiling_micros = models.BigIntegerField(
+        default=0, help_text="of what is unpaid: delivered, but above the ceiling of cost recovery"
+    )
     rule_version = models.CharField(max_length=20)
     evidence_hash = models.BinaryField(max_length=32)
     breach_at = models.DateTimeField(null=True, blank=True)
@@ -38,6 +41,10 @@ class Verdict(models.Model):
             ),
             models.CheckConstraint(
                 name="verdict_fails_checks_that_were_made", condition=Q(checks_failed__lte=F("checks"))
+            ),
+            models.CheckConstraint(
+                name="verdict_returns_what_lies_above_the_ceiling",
+                condition=Q(above_ceiling_micros__gte=0) & Q(above_ceiling_micros__lte=F("unpaid_micros")),
             ),
         ]
 

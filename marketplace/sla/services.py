@@ -124,6 +124,7 @@ def _judge(lease: Lease, rows: Sequence[Reading], window: Window, now: datetime)
         threshold_minutes=judgement.threshold_minutes, availability_ppm=judgement.availability_ppm,
         is_below_sla=judgement.credit_step_bps > 0 or bool(failed), is_breach=bool(instants), earned_micros=earned,
         unpaid_micros=lease.fee_micros - earned, rule_version=RULE_VERSION, checks=len(checks),
+        above_ceiling_micros=sum(row.above_ceiling_micros for row in rows),
         checks_failed=len(failed), checks_allowed=allowed, evidence_hash=evidence_hash(lease, rows, checks),
         judged_at=now, breach_at=min(instants, default=None),
     )  # fmt: skip

@@ -28,9 +28,9 @@ CAUSES = st.dictionaries(st.sampled_from(["BUYER", "MAINT", "NETWORK", "PROVIDER
 
 
 def weighed(provider: int | None, buyer: int | None, valid: list[int], failed: list[int], amount: int,
-            causes: dict[str, int] | None = None) -> m.SlotTally:  # fmt: skip
+            causes: dict[str, int] | None = None, most: int = 10**15) -> m.SlotTally:  # fmt: skip
     row = m.SlotTally(slot=0, provider_up=provider, buyer_up=buyer, probe_valid=valid, probe_failed=failed, units=1,
-                      amount_micros=amount)  # fmt: skip
+                      amount_micros=amount, most_micros=min(amount, most))  # fmt: skip
     judge_probes(row)
     bad = row.down_word | row.unknown_word
     row.causes = {}
@@ -43,16 +43,19 @@ def weighed(provider: int | None, buyer: int | None, valid: list[int], failed: l
 
 @settings(max_examples=1500, deadline=None)
 @given(st.none() | WORDS, st.none() | WORDS, st.lists(WORDS, min_size=3, max_size=3),
-       st.lists(WORDS, min_size=3, max_size=3), st.integers(0, 10**13), CAUSES)  # fmt: skip
+       st.lists(WORDS, min_size=3, max_size=3), st.integers(0, 10**13), CAUSES,
+       st.integers(0, 10**13))  # fmt: skip
 def test_billed_held_and_unpaid_are_the_fee_and_no_source_is_passed(
-    provider: int | None, buyer: int | None, valid: list[int], failed: list[int], amount: int, causes: dict[str, int]
-) -> None:
-    row = weighed(provider, buyer, valid, failed, amount, causes)
+    provider: int | None, buyer: int | None, valid: list[int], failed: list[int], amount: int, causes: dict[str, int],
+    most: int,
+) -> None:  # fmt: skip
+    row = weighed(provider, buyer, valid, failed, amount, causes, most)
     excused = sum(row.causes.get(name, 0) for name in ("BUYER", "MAINT"))
     agreed = row.billable_word & ~excused
 
     assert row.billed_micros + row.held_micros + row.unpaid_micros == amount
     assert min(row.billed_micros, row.held_micros, row.unpaid_micros) >= 0
+    assert row.billed_micros + row.held_micros <= most  # what funding lets be paid at most
     assert row.billable_word & row.held_word == 0
     assert row.minutes_billable + row.minutes_held + row.minutes_unpaid == 60
     assert agreed & ~(provider or 0) == 0  # billed is at most what the provider says,
