@@ -13,10 +13,12 @@
 |   +- Overlapping               overlapping            two spans of one thing that overlap, such as carve-outs
 |   +- WrongSignatory            wrong_signatory        somebody who may not sign for that party
 |   +- SharesDoNotSum            shares_do_not_sum      parts of a whole that are more or less than the whole
+|   +- UnmappedLine              unmapped_line          an invoice line that maps to no award
 +- DemandFirst                   demand_first           capacity or a bid before funded demand asks for it
 +- GateNotReady                  gate_not_ready         a phase misses a condition, a sign-off, or is frozen
 +- LineNotDecided                line_not_decided       a purchase order or grant that is not approved, over or used up
 +- RenewalAboveCap               renewal_above_cap      a renewal may not rise that far above the last price
++- InDefault                     in_default             an invoice of the buyer is in default: no new demand
 +- WindowClosed                  window_closed          the window no longer (or not yet) takes this
 +- StateSkipped                  state_skipped          a window cannot move there from where it is
 +- NotEligible                   not_eligible           the node class may not bid this (fact `rule`)
@@ -129,6 +131,14 @@ class BadLines(BadInput):
 
 class NoCounterfactual(MarketError):
     code = "no_counterfactual"
+
+
+class UnmappedLine(BadInput):
+    code = "unmapped_line"
+
+
+class InDefault(MarketError):
+    code = "in_default"
 
 
 class CyclicOwnership(BadInput):

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -13,7 +14,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from marketplace import models as m
 from marketplace.agent.keys import MachineKey, enrolment_statement
 from marketplace.agent.readings import START, ChainHead, SignedReport, sign_report
-from marketplace.agent.statements import EXTRA, FIRST, RETRY, Beat, ProbeStatement, sign_echo, sign_statement
+from marketplace.agent.statements import (
+    EXTRA,
+    FIRST,
+    RETRY,
+    Beat,
+    CheckStatement,
+    ProbeStatement,
+    sign_echo,
+    sign_statement,
+)
+from marketplace.delivery.checks import begins_at, due_at, proven_ops_of, take_checks
 from marketplace.delivery.intake import take_counter_readings, take_heartbeats, take_probes, take_readings
 from marketplace.delivery.probing import Draw, Draws, enrol_witness_key, tend_probe_days
 from marketplace.delivery.promises import promises
@@ -47,6 +58,11 @@ class Live:
     nonces: int = 0
     draws: Draws = field(default_factory=Draws)
 
+    @cached_property
+    def known(self) -> m.Lease:
+        """The lease's terms, which never change."""
+        return self.lease
+
     @property
     def lease(self) -> m.Lease:
         return m.Lease.objects.select_related("window", "node_class", "buyer", "provider", "demand").get(
@@ -57,20 +73,20 @@ class Live:
     def panel(self) -> tuple[str, ...]:
         return self.draw(self.at(0)).panel
 
-    @property
+    @cached_property
     def units(self) -> int:
-        lease = self.lease
+        lease = self.known
         return promises(leases=[lease])[lease.pk, lease.start_slot].units
 
     def draw(self, minute_at: datetime) -> Draw:
-        return self.draws.of(self.lease, minute_at.astimezone(UTC).date())
+        return self.draws.of(self.known, minute_at.astimezone(UTC).date())
 
     def at(self, minute: float) -> datetime:
         """A minute of the window, counted from its start."""
-        return self.lease.window.starts_at + timedelta(minutes=minute)
+        return self.known.window.starts_at + timedelta(minutes=minute)
 
     def after(self, slot: int, hours: float = 0) -> datetime:
-        return self.lease.window.slot_at(slot + 1) + timedelta(minutes=1, hours=hours)
+        return self.known.window.slot_at(slot + 1) + timedelta(minutes=1, hours=hours)
 
     # --- what witnesses sign ---------------------------------------------------------------------------------------
 
@@ -101,43 +117,64 @@ class Live:
 
     def reading(self, slot: int, up_word: int = FULL_WORD, **changes: Any) -> SignedReport:
         facts = {
-            "lease": str(self.lease.pk), "machine": str(self.lease.node_class_id), "up_word": up_word,
-            "slot_start_at": int(self.lease.window.slot_at(slot).timestamp()), "head": self.head or self._head(),
+            "lease": str(self.known.pk), "machine": str(self.known.node_class_id), "up_word": up_word,
+            "slot_start_at": int(self.known.window.slot_at(slot).timestamp()), "head": self.head or self._head(),
         } | changes  # fmt: skip
         signed, self.head = sign_report(machine_key(self.provider), **facts)
         return signed
 
     def counter_reading(self, slot: int, up_word: int = FULL_WORD, **changes: Any) -> SignedReport:
         facts = {
-            "lease": str(self.lease.pk), "machine": self.lease.buyer.slug, "up_word": up_word,
-            "slot_start_at": int(self.lease.window.slot_at(slot).timestamp()), "head": self.counter,
+            "lease": str(self.known.pk), "machine": self.known.buyer.slug, "up_word": up_word,
+            "slot_start_at": int(self.known.window.slot_at(slot).timestamp()), "head": self.counter,
         } | changes  # fmt: skip
-        signed, self.counter = sign_report(key_of(self.lease.buyer.slug), **facts)
+        signed, self.counter = sign_report(key_of(self.known.buyer.slug), **facts)
         return signed
 
     def beat(self, at: datetime, devices: int | None = None, **changes: Any) -> SignedReport:
         self.beats += 1
         told = {
-            "machine": str(self.lease.node_class_id), "sequence": self.beats, "probe_address": "http://127.0.0.1:9",
+            "machine": str(self.known.node_class_id), "sequence": self.beats, "probe_address": "http://127.0.0.1:9",
             "sent_at_ms": int(at.timestamp() * 1000), "workload_address": "127.0.0.1:10",
-            "devices": {str(self.lease.pk): self.units if devices is None else devices},
+            "devices": {str(self.known.pk): self.units if devices is None else devices},
         } | changes  # fmt: skip
         return sign_statement(machine_key(self.provider), Beat(**told))
 
     def _head(self) -> ChainHead:
-        taken = m.ReportChain.objects.filter(node_class=self.lease.node_class_id).first()
+        taken = m.ReportChain.objects.filter(node_class=self.known.node_class_id).first()
         return ChainHead(taken.sequence, taken.head) if taken else START
+
+    def check(self, interval: int, verifier: str, *, share: float, again: float | None = None, **changes: Any
+              ) -> SignedReport:  # fmt: skip
+        """A re-check at a share of the proven score; `again` is the second try's."""
+        lease = self.known
+        due = due_at(lease, interval, self.draws)
+        proven = proven_ops_of(lease, due)
+        told = {
+            "verifier": verifier, "lease": str(lease.pk), "machine": str(lease.node_class_id), "interval": interval,
+            "first_at_ms": int(due.timestamp() * 1000) + 1000, "first_ops": int(proven * share),
+            "second_at_ms": int((due + timedelta(minutes=10)).timestamp() * 1000) + 1000 if again is not None else 0,
+            "second_ops": -1 if again is None else int(proven * again), "transcript": "ab" * 32,
+        } | changes  # fmt: skip
+        return sign_statement(key_of(verifier), CheckStatement(**told))
 
     # --- what they send --------------------------------------------------------------------------------------------
 
     def send_probes(self, verifier: str, signed: Iterable[SignedReport], now: datetime) -> int:
         return take_probes(party=world.party(verifier), signed=list(signed), now=now)
 
+    def send_checks(self, interval: int, *, share: float, again: float | None = None) -> None:
+        """The whole panel checks one interval."""
+        now = begins_at(self.known, interval + 1)
+        for verifier in self.panel:
+            take_checks(party=world.party(verifier), now=now,
+                        signed=[self.check(interval, verifier, share=share, again=again)])  # fmt: skip
+
     def send_reading(self, *signed: SignedReport, now: datetime) -> int:
         return take_readings(party=world.party(self.provider), signed=list(signed), now=now)
 
     def send_counter(self, *signed: SignedReport, now: datetime) -> int:
-        return take_counter_readings(party=self.lease.buyer, signed=list(signed), now=now)
+        return take_counter_readings(party=self.known.buyer, signed=list(signed), now=now)
 
     def send_beat(self, *signed: SignedReport, now: datetime) -> int:
         return take_heartbeats(party=world.party(self.provider), signed=list(signed), now=now)

@@ -52,9 +52,26 @@ class ProbeStatement:
     devices: int  # devices of the lease that answered
 
 
-Statement = TypeVar("Statement", Beat, ProbeStatement)
+@dataclass(frozen=True)
+class CheckStatement:
+    """What one verifier measured of a running lease's machine in one interval of six hours."""
+
+    verifier: str
+    lease: str
+    machine: str
+    interval: int  # 0, 1, 2 ... from the lease's first slot
+    first_at_ms: int
+    first_ops: int  # operations per second
+    second_at_ms: int  # 10 minutes later, only after a first try under the floor; else 0
+    second_ops: int  # -1 without a second try
+    transcript: str  # SHA-256 in hex of the re-check's transcript
+
+
+AnyStatement = Beat | ProbeStatement | CheckStatement
+Statement = TypeVar("Statement", Beat, ProbeStatement, CheckStatement)
 PREFIXES: dict[type, bytes] = {
     Beat: b"grove-exchange heartbeat 1\n", ProbeStatement: b"grove-exchange probe 1\n",
+    CheckStatement: b"grove-exchange re-check 1\n",
 }  # fmt: skip
 
 
@@ -77,7 +94,7 @@ def is_echo_of(public_key: bytes, probe: ProbeStatement) -> bool:
     return bool(probe.echo) and is_signed_by(public_key, message, bytes.fromhex(probe.echo))
 
 
-def sign_statement(key: MachineKey, statement: Beat | ProbeStatement) -> SignedReport:
+def sign_statement(key: MachineKey, statement: AnyStatement) -> SignedReport:
     """The statement's canonical bytes and their signature. Raises ReadingMalformed for an impossible one."""
     _refuse_impossible(statement)
     body = _to_bytes(statement)
@@ -107,20 +124,37 @@ def read_statement(kind: type[Statement], body: bytes) -> Statement:
     return statement
 
 
-def _to_bytes(statement: Beat | ProbeStatement) -> bytes:
+def _to_bytes(statement: AnyStatement) -> bytes:
     return json.dumps(asdict(statement), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def _refuse_impossible(statement: Beat | ProbeStatement) -> None:
+def _refuse_impossible(statement: AnyStatement) -> None:
     for field in fields(statement):
         value = getattr(statement, field.name)
         if field.type in (int, bool, str) and type(value) is not field.type:
             raise ReadingMalformed("A field has the wrong kind.", field=field.name)
-        if isinstance(value, int) and not 0 <= abs(value) < 2**53:
+        if isinstance(value, int) and not abs(value) < 2**62:
             raise ReadingMalformed("A number is out of range.", field=field.name)
-    wrong = _wrong_beat(statement) if isinstance(statement, Beat) else _wrong_probe(statement)
-    if wrong:
+    if wrong := _wrong_field(statement):
         raise ReadingMalformed("A field is out of range.", field=wrong)
+
+
+def _wrong_field(statement: AnyStatement) -> str | None:
+    match statement:
+        case Beat():
+            return _wrong_beat(statement)
+        case ProbeStatement():
+            return _wrong_probe(statement)
+    return _wrong_check(statement)
+
+
+def _wrong_check(check: CheckStatement) -> str | None:
+    checks = {
+        "interval": 0 <= check.interval < 2**15, "first_ops": check.first_ops >= 0,
+        "second_ops": check.second_ops >= 0 if check.second_at_ms else check.second_ops == -1,
+        "transcript": len(check.transcript) == 64 and _is_hex(check.transcript),
+    }  # fmt: skip
+    return next((name for name, holds in checks.items() if not holds), None)
 
 
 def _wrong_beat(beat: Beat) -> str | None:

@@ -28,7 +28,7 @@ STATUS: dict[type[Exception], int] = {
     market.QuantityOutOfRange: 422, market.BadSlots: 422, market.BadLines: 422, market.NoCounterfactual: 409,
     market.ContradictoryRules: 422, market.DemandFirst: 409, market.WindowClosed: 409, market.StateSkipped: 409,
     market.NotEligible: 422, market.PhaseClosed: 403, market.ReferenceReused: 409, market.NotYours: 404,
-    market.LineNotDecided: 409, market.RenewalAboveCap: 409,
+    market.LineNotDecided: 409, market.InDefault: 402, market.UnmappedLine: 422, market.RenewalAboveCap: 409,
     market.NotFunded: 402, market.TooLate: 409, market.BadKey: 401, market.IdempotencyMismatch: 422,
     market.InFlight: 409, market.ProofRefused: 422, market.WrongStanding: 409,
     market.HoldersMissing: 409, market.SealUnreadable: 503,

@@ -17,10 +17,11 @@ from django.db import transaction
 
 from ledger.ids import uuid7
 from marketplace.catalogue.models import Window
+from marketplace.delivery.causes import Records
 from marketplace.delivery.evidence_models import DeliveryCase, SlotReport, SlotTally, WitnessKey
 from marketplace.delivery.models import Reading
 from marketplace.delivery.probing import RUNNING
-from marketplace.delivery.tallies import divide_fee, reading_of
+from marketplace.delivery.tallies import divide_fee, reading_of, refresh_tallies
 from marketplace.errors import BadInput, WrongStanding
 from marketplace.escrow.models import Lease
 from marketplace.governance.services import record
@@ -37,10 +38,11 @@ OPENING_MINUTES = 15  # what is still under way at the end of a slot is no dispu
 def reconcile_window(*, window: Window, now: datetime) -> int:
     """Open, close and decide cases of a window's running leases, and rate what is ready; returns how many moved."""
     leases = Lease.objects.select_for_update(of=("self",)).filter(
-        window=window, state__in=RUNNING, tallies__rated_at=None, tallies__isnull=False
-    )
+        window=window, state__in=RUNNING,
+        pk__in=SlotTally.objects.filter(lease__window=window, rated_at=None).values("lease"),
+    )  # fmt: skip
     moved = 0
-    for lease in {row.pk: row for row in leases.select_related("window", "buyer", "provider", "demand")}.values():
+    for lease in leases.select_related("window", "buyer", "provider__parent", "demand").order_by("pk"):
         moved += _reconcile(lease, now)
     return moved
 
@@ -50,6 +52,9 @@ def _reconcile(lease: Lease, now: datetime) -> int:
     has_counter = WitnessKey.objects.filter(party_id=lease.buyer_id, revoked_at=None).exists()
     said = _provider_reports(lease)
     moved = 0
+    if Records(lease):
+        waiting = SlotTally.objects.filter(lease=lease, rated_at=None).values_list("slot", flat=True)
+        refresh_tallies(lease=lease, slots=list(waiting), now=now, is_evidence=False)
     for tally in SlotTally.objects.select_for_update().filter(lease=lease, rated_at=None):
         tally.lease = lease
         ends_at = lease.window.slot_at(tally.slot + 1)

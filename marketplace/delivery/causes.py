@@ -142,6 +142,9 @@ class Records:
         self.notices = list(MaintenanceNotice.objects.filter(node_class_id=lease.node_class_id))
         self._excused: dict[datetime, set[int]] = {}
 
+    def __bool__(self) -> bool:
+        return bool(self.stops or self.majeure or self.notices)
+
     def cause_of(self, minute_at: datetime, counts: MinuteCounts) -> str:
         """The cause of a bad minute."""
         return attribute(

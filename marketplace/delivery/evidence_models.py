@@ -183,6 +183,7 @@ class SlotTally(models.Model):
     slot = models.IntegerField()
     units = models.BigIntegerField()
     amount_micros = models.BigIntegerField(help_text="fee of this slot when fully delivered")
+    most_micros = models.BigIntegerField(default=0, help_text="what funding lets be paid for it at most")
     provider_up = models.BigIntegerField(null=True, blank=True, help_text="null until its reading came")
     buyer_up = models.BigIntegerField(null=True, blank=True, help_text="null without a counter-reading")
     probe_valid = models.JSONField(help_text="one word per seat of the panel: minutes with a valid report")
@@ -221,6 +222,31 @@ class SlotTally(models.Model):
         ]  # fmt: skip
 
 
+class CheckReport(models.Model):
+    """What one verifier measured of a running lease's machine in one interval of six hours; append-only."""
+
+    lease = models.ForeignKey(Lease, on_delete=models.PROTECT, related_name="check_reports")
+    verifier = models.ForeignKey(Party, on_delete=models.PROTECT, related_name="check_reports")
+    interval = models.PositiveIntegerField(help_text="0, 1, 2 ... from the lease's first slot")
+    first_ops = models.BigIntegerField(help_text="operations per second")
+    second_ops = models.BigIntegerField(null=True, blank=True, help_text="a second try, if the first was too low")
+    body = models.BinaryField(help_text="as signed")
+    signature = models.BinaryField(max_length=64)
+    received_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["lease", "interval", "id"]
+        constraints = [
+            models.UniqueConstraint(
+                name="one_check_per_verifier_and_interval", fields=["lease", "interval", "verifier"]
+            ),
+            models.CheckConstraint(
+                name="check_measured_something",
+                condition=Q(first_ops__gte=0) & (Q(second_ops=None) | Q(second_ops__gte=0)),
+            ),
+        ]
+
+
 class DeliveryCase(models.Model):
     """A slot about which two sources contradict one another; what they differ by stays held until it is decided."""
 
@@ -251,6 +277,15 @@ class DeliveryCase(models.Model):
                 ),
             ),
         ]  # fmt: skip
+
+    @property
+    def disputed_minutes(self) -> int:
+        return self.disputed_word.bit_count()
+
+    @property
+    def billed_minutes(self) -> int | None:
+        """Minutes that a decision billed after all; None before it."""
+        return None if self.billed_word is None else self.billed_word.bit_count()
 
 
 class MaintenanceNotice(models.Model):

@@ -6,6 +6,7 @@ order and however often they come. Rounds older than the last one change nothing
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -33,14 +34,17 @@ from pricing.health import (
 @transaction.atomic
 def note_rounds(*, lease: Lease, minutes: Iterable[datetime], now: datetime) -> LeaseHealth:
     """Take the rounds of some minutes into a lease's health. The caller holds the lease's row."""
-    row = _row(lease, now)
-    for minute_at in sorted(set(minutes)):
+    row, wanted = _row(lease, now), set(minutes)
+    by_minute: dict[datetime, list[ProbeReport]] = defaultdict(list)
+    for report in ProbeReport.objects.filter(lease=lease, minute_at__in=wanted).defer("body", "signature"):
+        by_minute[report.minute_at].append(report)
+    for minute_at in sorted(wanted):
         if row.round_minute_at is not None and minute_at < row.round_minute_at:
             continue
         if minute_at != row.round_minute_at:
             row.base_state, row.base_since = row.state, row.since
             row.base_good_minutes, row.round_minute_at = row.good_minutes, minute_at
-        reports = list(ProbeReport.objects.filter(lease=lease, minute_at=minute_at))
+        reports = by_minute[minute_at]
         before, words = row.state, _words(reports)
         _put(row, _after(_base(row), reports, now))
         _tell(row, lease, before, words, now)

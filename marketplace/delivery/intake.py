@@ -111,7 +111,7 @@ def _take_beat(party: Party, signed: SignedReport, now: datetime) -> bool:
         if bytes(pulse.body) == signed.body:
             return False
         raise ReportReplayed("That number was taken before.", sequence=beat.sequence, taken=pulse.sequence)
-    sent_at = _moment(beat.sent_at_ms)
+    sent_at = moment(beat.sent_at_ms)
     if sent_at > now + SKEW:
         raise ClockSkewed("The machine's clock is ahead of the market's.", market_time_ms=_ms(now))
     if sent_at < now - BEAT_AGE_MAX:
@@ -135,8 +135,8 @@ def _take_beat(party: Party, signed: SignedReport, now: datetime) -> bool:
 
 
 def _leases_of(node_class: NodeClass, beat: Beat) -> list[Lease]:
-    wanted = [_uuid(text) for text in beat.devices]
-    found = _locked_leases(wanted)
+    wanted = [parse_uuid(text) for text in beat.devices]
+    found = locked_leases(wanted)
     if any(lease.node_class_id != node_class.pk for lease in found.values()) or len(found) != len(wanted):
         raise ReportForged("The heartbeat speaks for a lease of another machine.", field="devices")
     return [lease for lease in found.values() if lease.state in RUNNING]
@@ -159,23 +159,26 @@ def take_probes(*, party: Party, signed: Sequence[SignedReport], now: datetime) 
             probe = accept_statement(ProbeStatement, each, public_key=key)
             if probe.verifier != party.slug:
                 raise ReportForged("The report speaks for another verifier.", named=probe.verifier)
-            read.append((item, each, probe, _uuid(probe.lease)))
-    leases = _locked_leases([lease_id for *_, lease_id in read])
+            read.append((item, each, probe, parse_uuid(probe.lease)))
+    leases = locked_leases([lease_id for *_, lease_id in read])
     owed, draws = promises(leases=list(leases.values())), Draws()
+    minutes = {moment(probe.minute_at * 1000) for _, _, probe, _ in read}
+    known = rows.ProbeReport.objects.filter(lease__in=leases, verifier=party, minute_at__in=minutes)
+    standing = {(row.lease_id, row.minute_at, row.attempt): bytes(row.body) for row in known}
     fresh: dict[tuple[UUID, datetime, int], rows.ProbeReport] = {}
+    heard: set[tuple[UUID, int]] = set()
     for item, each, probe, lease_id in read:
         with typed(item):
-            lease = leases.get(lease_id)
-            row = _probe_row(party, each, probe, lease, owed, draws, now)
-            twin = fresh.get((row.lease_id, row.minute_at, row.attempt)) or rows.ProbeReport.objects.filter(
-                lease=lease, minute_at=row.minute_at, verifier=party, attempt=row.attempt
-            ).first()  # fmt: skip
-            if twin is not None:
-                if bytes(twin.body) != each.body:
+            row = _probe_row(party, each, probe, leases.get(lease_id), owed, draws, now)
+            place = (row.lease_id, row.minute_at, row.attempt)
+            if place in standing:
+                if standing[place] != each.body:
                     raise ReportReplayed("That minute was reported before, otherwise.", attempt=probe.attempt)
                 continue
-            _refuse_late(row.lease, row.slot, now)
-            fresh[row.lease_id, row.minute_at, row.attempt] = row
+            if (row.lease_id, row.slot) not in heard:
+                _refuse_late(row.lease, row.slot, now)
+                heard.add((row.lease_id, row.slot))
+            standing[place], fresh[place] = each.body, row
     rows.ProbeReport.objects.bulk_create(fresh.values())
     _follow(leases, list(fresh.values()), now)
     return len(fresh)
@@ -198,14 +201,14 @@ def _probe_row(
 ) -> rows.ProbeReport:  # fmt: skip
     if lease is None or probe.machine != str(lease.node_class_id):
         raise ReportForged("There is no such lease of that machine.", field="lease")
-    minute_at = _moment(probe.minute_at * 1000)
+    minute_at = moment(probe.minute_at * 1000)
     draw = draws.of(lease, minute_at.date())
     if party.slug not in draw.panel or draw.committed_at > minute_at:
         raise NotOnPanel("This verifier was not drawn for that lease and day.", day=minute_at.date().isoformat())
     promise = owed.get((lease.pk, slot_of(lease, minute_at)))
     if promise is None:
         raise BadInput("This slot was never leased.", field="minute_at", slot=slot_of(lease, minute_at))
-    if _moment(probe.probed_at_ms) > now + SKEW:
+    if moment(probe.probed_at_ms) > now + SKEW:
         raise ReportFromFuture("That instant has not come.", market_time_ms=_ms(now))
     _refuse_wrong_instant(probe, draw, minute_at, party.slug)
     echo_ok = is_echo_of(bytes(lease.node_class.machine_key or b""), probe)
@@ -223,7 +226,7 @@ def _probe_row(
 
 def _refuse_wrong_instant(probe: ProbeStatement, draw: Draw, minute_at: datetime, verifier: str) -> None:
     """The first attempt at the secret second, the retry 5 to 15 secret seconds later, an extra one in its minute."""
-    probed_at, minute = _moment(probe.probed_at_ms), minute_of_day(minute_at)
+    probed_at, minute = moment(probe.probed_at_ms), minute_of_day(minute_at)
     if probe.attempt == EXTRA:
         is_right = minute_at <= probed_at < minute_at + timedelta(seconds=INTERVAL_SECONDS)
     else:
@@ -244,7 +247,7 @@ def take_readings(*, party: Party, signed: Sequence[SignedReport], now: datetime
     number that is expected), ReportFromFuture for a slot that is not over, ReportLate for one that is rated.
     """
     read, fresh = _read_all(signed), list[rows.SlotReport]()
-    leases = _locked_leases([lease_id for *_, lease_id in read])
+    leases = locked_leases([lease_id for *_, lease_id in read])
     for item, each, given, lease_id in read:
         with typed(item):
             node_class = _own_machine(party, given.machine)
@@ -277,7 +280,7 @@ def take_counter_readings(*, party: Party, signed: Sequence[SignedReport], now: 
     They have the form of readings, with the buyer's slug as machine. The refusals are those of readings.
     """
     key, read, fresh = witness_key(party), _read_all(signed), list[rows.SlotReport]()
-    leases = _locked_leases([lease_id for *_, lease_id in read])
+    leases = locked_leases([lease_id for *_, lease_id in read])
     heads: dict[UUID, ChainHead] = {}
     for item, each, _, lease_id in read:
         with typed(item):
@@ -301,7 +304,7 @@ def counter_head(lease: Lease) -> ChainHead:
 def _slot_row(
     lease: Lease, source: str, report: SlotReport, signed: SignedReport, now: datetime
 ) -> rows.SlotReport:  # fmt: skip
-    starts_at = _moment(report.slot_start_at * 1000)
+    starts_at = moment(report.slot_start_at * 1000)
     slot = slot_of(lease, starts_at)
     if (lease.pk, slot) not in promises(leases=[lease]):
         raise BadInput("This slot was never leased.", field="slot", slot=slot)
@@ -333,7 +336,7 @@ def _keep(fresh: Sequence[rows.SlotReport], now: datetime) -> int:
 
 
 def _own_machine(party: Party, machine: str) -> NodeClass:
-    found = NodeClass.objects.filter(pk=_uuid(machine), party=party).first()
+    found = NodeClass.objects.filter(pk=parse_uuid(machine), party=party).first()
     if found is None or found.machine_key is None:
         raise ReportForged("There is no such machine with a key.", field="machine")
     return found
@@ -344,11 +347,11 @@ def _read_all(signed: Sequence[SignedReport]) -> list[tuple[int, SignedReport, S
     for item, each in enumerate(signed):
         with typed(item):
             report = read_report(each.body)
-            read.append((item, each, report, _uuid(report.lease)))
+            read.append((item, each, report, parse_uuid(report.lease)))
     return read
 
 
-def _locked_leases(wanted: Sequence[UUID]) -> dict[UUID, Lease]:
+def locked_leases(wanted: Sequence[UUID]) -> dict[UUID, Lease]:
     """The leases, each locked until the call ends: health and tallies of one are made by one call at a time."""
     found = Lease.objects.select_for_update(of=("self",)).filter(pk__in=set(wanted)).select_related(
         "window", "node_class", "provider__parent", "buyer__parent", "demand"
@@ -357,13 +360,18 @@ def _locked_leases(wanted: Sequence[UUID]) -> dict[UUID, Lease]:
 
 
 def _refuse_late(lease: Lease, slot: int, now: datetime) -> None:
-    if lease.state not in RUNNING or lease.window.state not in ("CLEARED", "DELIVERING"):
-        raise ReportLate("This lease is not running.", state=lease.state)
+    refuse_not_running(lease)
     is_rated = rows.SlotTally.objects.filter(lease=lease, slot=slot).exclude(rated_at=None).exists()
     if is_rated or Reading.objects.filter(lease=lease, slot=slot).exists():
         raise ReportLate("That slot is rated already.", slot=slot)
     if now > lease.window.slot_at(slot + 1) + timedelta(hours=EVIDENCE_HOURS):
         raise ReportLate("That slot ended too long ago.", slot=slot, heard_for_hours=EVIDENCE_HOURS)
+
+
+def refuse_not_running(lease: Lease) -> None:
+    """Refuse what is said of a lease that does not run, or not any more. Raises ReportLate."""
+    if lease.state not in RUNNING or lease.window.state not in ("CLEARED", "DELIVERING"):
+        raise ReportLate("This lease is not running.", state=lease.state)
 
 
 def _begin(lease: Lease) -> None:
@@ -372,7 +380,8 @@ def _begin(lease: Lease) -> None:
         lease.state = "delivering"
 
 
-def _moment(milliseconds: int) -> datetime:
+def moment(milliseconds: int) -> datetime:
+    """The moment of a number of unix milliseconds. Raises ReportMalformed."""
     try:
         return datetime.fromtimestamp(milliseconds / 1000, UTC)
     except (ValueError, OverflowError, OSError):
@@ -383,7 +392,8 @@ def _ms(at: datetime) -> int:
     return int(at.timestamp() * 1000)
 
 
-def _uuid(text: str) -> UUID:
+def parse_uuid(text: str) -> UUID:
+    """The id that a statement writes. Raises ReportMalformed."""
     try:
         return UUID(text)
     except ValueError:

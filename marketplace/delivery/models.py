@@ -36,6 +36,12 @@ class Reading(models.Model):
     minutes_unknown = models.PositiveSmallIntegerField()
     minutes_billable = models.PositiveSmallIntegerField()
     earned_micros = models.BigIntegerField()
+    statements_hash = models.BinaryField(
+        max_length=32, null=True, blank=True, help_text="SHA-256 over every statement about this slot; live leases only"
+    )
+    above_ceiling_micros = models.BigIntegerField(
+        default=0, help_text="of its minutes at the clearing price, what funding under cost recovery forbids to earn"
+    )
     report = models.BinaryField(help_text="the machine's slot report, canonical JSON; empty when it was silent")
     signature = models.BinaryField(max_length=64, help_text="Ed25519 by the machine key")
 
@@ -49,6 +55,7 @@ class Reading(models.Model):
             ),
             models.CheckConstraint(
                 name="reading_earns_at_most_its_fee",
-                condition=Q(earned_micros__gte=0) & Q(earned_micros__lte=F("amount_micros")),
+                condition=Q(earned_micros__gte=0, above_ceiling_micros__gte=0)
+                & Q(earned_micros__lte=F("amount_micros") - F("above_ceiling_micros")),
             ),
         ]

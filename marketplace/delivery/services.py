@@ -108,8 +108,8 @@ def _judged_rows(
                 provider_up=report.up_word, probe_valid=list(witness.probe_valid),
                 probe_failed=list(witness.probe_failed), minutes_down=int(counts.down[i]),
                 minutes_unknown=int(counts.unknown[i]), minutes_billable=int(billable[i]),
-                # rounded down: what is lost to rounding stays with the buyer
-                earned_micros=promise.amount_micros * int(billable[i]) // 60,
+                earned_micros=promise.earned_micros(int(billable[i])),
+                above_ceiling_micros=promise.above_ceiling_micros(int(billable[i])),
                 report=witness.signed.body, signature=witness.signed.signature,
             )
         )  # fmt: skip

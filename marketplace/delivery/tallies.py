@@ -10,6 +10,7 @@ when the machine's unbroken chain of readings and the buyer's counter both say u
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -31,13 +32,20 @@ NOT_DELIVERED = MinuteCounts(valid=0, without_anchors=0, echo_ok=False)
 
 
 @transaction.atomic
-def refresh_tallies(*, lease: Lease, slots: Iterable[int], now: datetime) -> list[SlotTally]:
-    """Make the tallies of some slots of a lease anew from all their evidence. The caller holds the lease's row."""
+def refresh_tallies(
+    *, lease: Lease, slots: Iterable[int], now: datetime, is_evidence: bool = True
+) -> list[SlotTally]:
+    """Make the tallies of some slots of a lease anew from all their evidence. The caller holds the lease's row.
+
+    `is_evidence=False` looks again, because a record of somebody may have come, without putting off any decision.
+    """
     wanted = sorted(set(slots))
     owed, records, draws = promises(leases=[lease]), Records(lease), Draws()
     standing = {row.slot: row for row in SlotTally.objects.filter(lease=lease, slot__in=wanted)}
     probes: dict[int, list[ProbeReport]] = {slot: [] for slot in wanted}
-    for probe in ProbeReport.objects.filter(lease=lease, slot__in=wanted).select_related("verifier"):
+    for probe in ProbeReport.objects.filter(lease=lease, slot__in=wanted).select_related("verifier").defer(
+        "body", "signature"
+    ):
         probes[probe.slot].append(probe)
     said: dict[tuple[int, str], SlotReport] = {
         (row.slot, row.source): row for row in SlotReport.objects.filter(lease=lease, slot__in=wanted)
@@ -48,10 +56,21 @@ def refresh_tallies(*, lease: Lease, slots: Iterable[int], now: datetime) -> lis
         row.lease = lease
         if row.rated_at is None:
             _count(row, owed[lease.pk, slot], probes[slot], said, records, draws)
-            row.evidence_at = now
+            row.evidence_at = now if is_evidence else row.evidence_at or now
             row.save()
         made.append(row)
     return made
+
+
+def recount(row: SlotTally) -> SlotTally:
+    """What the statements about a slot come to, counted anew and not written: for checking what stands."""
+    lease, slot = row.lease, {"lease": row.lease_id, "slot": row.slot}
+    fresh = SlotTally(lease=lease, slot=row.slot)
+    said = {(each.slot, each.source): each for each in SlotReport.objects.filter(**slot)}
+    probes = list(ProbeReport.objects.filter(**slot).select_related("verifier"))
+    owed = promises(leases=[lease])[lease.pk, row.slot]
+    _count(fresh, owed, probes, said, Records(lease), Draws())
+    return fresh
 
 
 def _count(
@@ -61,22 +80,27 @@ def _count(
     provider, buyer = said.get((row.slot, "provider")), said.get((row.slot, "buyer"))
     row.provider_up = provider.up_word if provider else None
     row.buyer_up = buyer.up_word if buyer else None
-    row.units, row.amount_micros = promise.units, promise.amount_micros
+    row.units, row.amount_micros, row.most_micros = promise.units, promise.amount_micros, promise.most_micros
     begins = row.lease.window.slot_at(row.slot)
     panel = draws.of(row.lease, begins.astimezone(UTC).date()).panel if probes else ()
     row.probe_valid, row.probe_failed, row.is_complete = _probe_words(probes, panel, begins)
+    judge_probes(row)
+    row.causes = _causes(row, probes, begins, records)
+    weigh(row)
+
+
+def judge_probes(row: SlotTally) -> None:
+    """Say what the panel's words come to: minutes down, known, and unknown to everybody."""
     valid, failed = (unpack(np.array(words, dtype=np.int64))[:, None] for words in (row.probe_valid, row.probe_failed))
     verdicts = judge_slots(valid, failed)[0]
-    down = FULL_WORD & ~int(pack(verdicts == UP)) & ~int(pack(verdicts == UNKNOWN))
     known = FULL_WORD & ~int(pack(verdicts == UNKNOWN))
     backed = (row.provider_up or 0) & (row.buyer_up or 0)
-    row.down_word, row.known_word, row.unknown_word = down, known, FULL_WORD & ~known & ~backed
-    row.causes = _causes(row, probes, begins, records)
-    _split(row)
+    row.down_word = known & ~int(pack(verdicts == UP))
+    row.known_word, row.unknown_word = known, FULL_WORD & ~known & ~backed
 
 
-def _split(row: SlotTally) -> None:
-    """Divide the minutes and their fee; what is lost to rounding stays with the buyer."""
+def weigh(row: SlotTally) -> None:
+    """Divide the minutes and their fee among billed, held and unpaid; what is lost to rounding stays with the buyer."""
     claimed, known = row.provider_up or 0, row.known_word
     found = reconcile(provider_up=claimed, probes_up=known & ~row.down_word, probes_known=known, buyer_up=row.buyer_up)
     paid = sum(row.causes.get(cause, 0) for cause in PAID_CAUSES) if row.provider_up is not None else 0
@@ -90,8 +114,9 @@ def divide_fee(row: SlotTally) -> None:
     """Give each part of the fee its minutes."""
     row.minutes_billable, row.minutes_held = row.billable_word.bit_count(), row.held_word.bit_count()
     row.minutes_unpaid = SLOT_MINUTES - row.minutes_billable - row.minutes_held
-    row.billed_micros = row.amount_micros * row.minutes_billable // SLOT_MINUTES
-    upper = row.amount_micros * (row.minutes_billable + row.minutes_held) // SLOT_MINUTES
+    promise = Promise(row.units, row.amount_micros, row.most_micros)
+    row.billed_micros = promise.earned_micros(row.minutes_billable)
+    upper = promise.earned_micros(row.minutes_billable + row.minutes_held)
     row.held_micros = upper - row.billed_micros
     row.unpaid_micros = row.amount_micros - upper
 
@@ -113,6 +138,8 @@ def _probe_words(
     place = {slug: seat for seat, slug in enumerate(panel)}
     seen: dict[tuple[int, int, int], ProbeReport] = {}
     for probe in probes:
+        if probe.verifier.slug not in place:
+            continue  # its owner has changed since the draw
         minute = int((probe.minute_at - begins) // timedelta(minutes=1))
         seen[place[probe.verifier.slug], minute, probe.attempt] = probe
     valid, failed, is_complete = [0, 0, 0], [0, 0, 0], bool(probes)
@@ -145,15 +172,26 @@ def minutes_down(row: SlotTally) -> int:
 
 def reading_of(row: SlotTally, report: SlotReport | None) -> Reading:
     """The Reading that a tally comes to, not yet written."""
+    promise = Promise(row.units, row.amount_micros, row.most_micros)
     others = {cause: word for cause, word in row.causes.items() if cause not in ("PROVIDER", "UNKNOWN")}
     return Reading(
+        statements_hash=statements_hash(row),
         lease_id=row.lease_id, slot=row.slot, units=row.units, amount_micros=row.amount_micros,
         provider_up=row.provider_up or 0, buyer_up=row.buyer_up, probe_valid=row.probe_valid,
         probe_failed=row.probe_failed, causes=others, minutes_down=minutes_down(row),
         minutes_unknown=row.unknown_word.bit_count(), minutes_billable=row.minutes_billable,
-        earned_micros=row.billed_micros, report=bytes(report.body) if report else b"",
+        earned_micros=row.billed_micros, above_ceiling_micros=promise.above_ceiling_micros(row.minutes_billable),
+        report=bytes(report.body) if report else b"",
         signature=bytes(report.signature) if report else bytes(64),
     )  # fmt: skip
+
+
+def statements_hash(row: SlotTally) -> bytes:
+    """SHA-256 over the hashes of every signed statement about a slot, sorted: what came when leaves no trace."""
+    slot = {"lease_id": row.lease_id, "slot": row.slot}
+    signed = [*ProbeReport.objects.filter(**slot), *SlotReport.objects.filter(**slot)]
+    leaves = sorted(hashlib.sha256(bytes(each.signature) + bytes(each.body)).digest() for each in signed)
+    return hashlib.sha256(b"".join(leaves)).digest()
 
 
 def live_readings(lease: Lease) -> list[Reading]:

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0026_appeals'),
+        ('marketplace', '0068_clauses_of_a_lease'),
     ]
 
     operations = [

@@ -2,7 +2,17 @@
 
 from django.urls import path
 
-from marketplace.onboarding import breakeven, compliance, imports, join, keys, machines, views, waitlist
+from marketplace.onboarding import (
+    breakeven,
+    compliance,
+    delivery,
+    imports,
+    join,
+    keys,
+    machines,
+    views,
+    waitlist,
+)
 
 app_name = "onboarding"
 urlpatterns = [
@@ -32,6 +42,8 @@ urlpatterns = [
     path("keys/<uuid:key_id>/cap/", keys.key_cap, name="key_cap"),
     path("keys/<uuid:key_id>/end/", keys.key_revoke, name="key_revoke"),
     path("leases/", views.lease_list, name="leases"),
+    path("leases/<uuid:lease_id>/minutes/", delivery.minutes, name="lease_minutes"),
+    path("cases/", delivery.cases, name="cases"),
     path("payouts/", views.payouts_page, name="payouts"),
     path("payouts/_account/", views.payouts_account, name="payouts_account"),
     path("payouts/bank/", views.payouts_to_bank, name="payouts_to_bank"),

@@ -59,5 +59,5 @@ def test_a_capped_key_funds_its_own_orders_and_does_nothing_that_is_not_counted(
     assert (refusal.status_code, refusal.json()["cap"]) == (403, "own_orders")
     assert program.post(f"/demands/{own}/funding").status_code == 200
     assert buyer.post(f"/demands/{other}/funding").status_code == 200
-    for path in ("/standing-demands", "/funding-lines", "/bilateral-windows", "/needs", "/admissions"):
+    for path in ("/standing-demands", "/funding-lines", "/bilateral-windows", "/admissions"):
         assert program.post(path, {}).json()["cap"] == "acts", path

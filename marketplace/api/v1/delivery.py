@@ -17,6 +17,7 @@ from marketplace.api.paging import page_by_place, page_by_time, parameters
 from marketplace.api.schema import CURSOR, IDEMPOTENCY_KEY, LIMIT, act_answers, page_of
 from marketplace.api.views import ActView, ApiView, ListMixin, PublicView, found, key_of
 from marketplace.delivery.causes import announce_maintenance, record_stop
+from marketplace.delivery.checks import CheckOrder, check_orders, take_checks
 from marketplace.delivery.evidence_models import (
     BuyerStop,
     DeliveryCase,
@@ -33,18 +34,13 @@ from marketplace.delivery.intake import (
 )
 from marketplace.delivery.models import ReportChain
 from marketplace.delivery.probing import Order, enrol_witness_key, probe_orders, suspects
-from marketplace.delivery.selectors import (
-    LiveHour,
-    cases_of,
-    find_lease_of_party,
-    health_events,
-    health_of,
-    live_hours,
-)
+from marketplace.delivery.selectors import cases_of, find_lease_of_party, lease_minutes
+from marketplace.sla.evidence import receipt_of, statements_of
 from marketplace.supply.selectors import find_node_class
 
 BATCH_MAX = 100
 MINUTES_USUAL = 5
+HOURS_SHOWN = 24
 TAG = ["delivery"]
 
 
@@ -264,6 +260,50 @@ class ProbeReportList(_Door):
         return self.perform(request)
 
 
+class CheckOrderOut(serializers.Serializer):
+    """One re-check: begin it at this instant or up to two minutes later, again ten minutes on if it was too low."""
+
+    lease = serializers.CharField(source="lease.pk", help_text="a UUID with dashes")
+    machine = serializers.CharField(source="lease.node_class_id", help_text="a UUID with dashes")
+    interval = serializers.IntegerField()
+    due_at_ms = serializers.SerializerMethodField()
+    proven_ops = serializers.SerializerMethodField()
+
+    @extend_schema_field({"type": "integer", "description": "unix milliseconds"})
+    def get_due_at_ms(self, row: CheckOrder) -> int:
+        return int(row.due_at.timestamp() * 1000)
+
+    @extend_schema_field({"type": "string", "description": "operations per second; under 90 % of it asks for a retry"})
+    def get_proven_ops(self, row: CheckOrder) -> str:
+        return str(row.proven_ops)
+
+
+class CheckOrdersOut(serializers.Serializer):
+    """The re-checks of the asking verifier that are due within the hour."""
+
+    now_ms = serializers.IntegerField()
+    data = CheckOrderOut(many=True)
+
+
+class CheckOrders(ApiView):
+    @extend_schema(operation_id="list_check_orders", tags=TAG, responses=CheckOrdersOut)
+    def get(self, request: Any) -> Response:
+        """Which running machines you are to measure again, and when. Keep it to yourself until then."""
+        parameters(request, ())
+        orders = check_orders(verifier=request.party, now=request.now)
+        return Response(CheckOrdersOut({"now_ms": int(request.now.timestamp() * 1000), "data": orders}).data)
+
+
+class CheckList(_Door):
+    take = staticmethod(take_checks)
+
+    @extend_schema(operation_id="post_rechecks", tags=TAG, request=StatementsIn, parameters=[IDEMPOTENCY_KEY],
+                   responses=act_answers(200, TakenOut))  # fmt: skip
+    def post(self, request: Any) -> Response:
+        """What you measured of a running lease's machine, at the time you were ordered to."""
+        return self.perform(request)
+
+
 class ReadingList(_Door):
     take = staticmethod(take_readings)
 
@@ -390,26 +430,14 @@ class HourOut(serializers.Serializer):
 
     slot = serializers.IntegerField(source="tally.slot")
     starts_at = serializers.DateTimeField()
-    verdicts = serializers.SerializerMethodField()
-    money = serializers.SerializerMethodField()
-    causes = serializers.SerializerMethodField()
+    verdicts = serializers.CharField()
+    money = serializers.CharField()
+    causes = serializers.DictField(child=serializers.IntegerField(), help_text="minutes by cause")
     amount_micros = Micros(source="tally.amount_micros")
     billed_micros = Micros(source="tally.billed_micros")
     held_micros = Micros(source="tally.held_micros")
     unpaid_micros = Micros(source="tally.unpaid_micros")
     is_rated = serializers.BooleanField()
-
-    @extend_schema_field({"type": "string", "pattern": "^[ud?]{60}$"})
-    def get_verdicts(self, row: LiveHour) -> str:
-        return "".join({"up": "u", "down": "d"}.get(each.verdict, "?") for each in row.minutes)
-
-    @extend_schema_field({"type": "string", "pattern": "^[bh-]{60}$"})
-    def get_money(self, row: LiveHour) -> str:
-        return "".join({"billed": "b", "held": "h"}.get(each.money, "-") for each in row.minutes)
-
-    @extend_schema_field({"type": "object", "additionalProperties": {"type": "integer"}})
-    def get_causes(self, row: LiveHour) -> dict[str, int]:
-        return {cause: word.bit_count() for cause, word in sorted(row.tally.causes.items())}
 
 
 class HealthEventOut(serializers.Serializer):
@@ -437,13 +465,39 @@ class LeaseHealthDetail(ApiView):
         """The health of a lease that you buy or provide."""
         parameters(request, ())
         row = found(find_lease_of_party(key_of(lease, "lea"), request.party))
-        health = health_of(row)
+        live = lease_minutes(row)
+        health = live.health
         frame = {
             "state": health.state if health else None, "since": health.since if health else None,
-            "is_billed": health.is_billed if health else None, "events": health_events(row)[:20],
-            "hours": live_hours(row),
+            "is_billed": health.is_billed if health else None, "events": live.events, "hours": live.hours[:HOURS_SHOWN],
         }  # fmt: skip
         return Response(LeaseHealthOut(frame).data)
+
+
+class EvidenceOut(serializers.Serializer):
+    """A receipt: words, their hash, and the path to the root that the anchor contract keeps; `day` null before that."""
+
+    evidence = serializers.JSONField()
+    evidence_hash = serializers.CharField()
+    rule_version = serializers.CharField()
+    day = serializers.JSONField(allow_null=True)
+    statements = serializers.JSONField(help_text="of the slot that was asked for", required=False)
+
+
+SLOT = OpenApiParameter("slot", OpenApiTypes.INT, description="also every signed statement about this slot")
+
+
+class LeaseEvidence(ApiView):
+    @extend_schema(operation_id="get_lease_evidence", tags=TAG, responses=EvidenceOut, parameters=[SLOT])
+    def get(self, request: Any, lease: str) -> Response:
+        """The evidence of a lease's verdict as a receipt that anybody can check."""
+        query = parameters(request, ("slot",))
+        row = found(find_lease_of_party(key_of(lease, "lea"), request.party))
+        verdict = found(getattr(row, "verdict", None))
+        frame = receipt_of(verdict)
+        if "slot" in query:
+            frame["statements"] = statements_of(verdict, min(whole(query, "slot", 0), 2**31 - 1))
+        return Response(EvidenceOut(frame).data)
 
 
 class CaseOut(serializers.ModelSerializer):
@@ -451,22 +505,14 @@ class CaseOut(serializers.ModelSerializer):
 
     id = IdOut("cas", source="pk")
     lease = IdOut("lea", source="lease_id")
-    disputed_minutes = serializers.SerializerMethodField()
+    disputed_minutes = serializers.IntegerField()
     held_micros = Micros()
-    billed_minutes = serializers.SerializerMethodField()
+    billed_minutes = serializers.IntegerField(allow_null=True)
 
     class Meta:
         model = DeliveryCase
         fields = ("id", "lease", "slot", "state", "disputed_minutes", "held_micros", "opened_at", "decide_by",
                   "outcome", "billed_minutes", "reason", "decided_at")  # fmt: skip
-
-    @extend_schema_field({"type": "integer"})
-    def get_disputed_minutes(self, row: DeliveryCase) -> int:
-        return row.disputed_word.bit_count()
-
-    @extend_schema_field({"type": ["integer", "null"]})
-    def get_billed_minutes(self, row: DeliveryCase) -> int | None:
-        return None if row.billed_word is None else row.billed_word.bit_count()
 
 
 class CaseList(ListMixin, ApiView):
