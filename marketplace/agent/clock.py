@@ -35,6 +35,11 @@ class MarketClock:
         self.skew_ms: int | None = None  # the machine's time of day less the market's, at the last answer
         self.drift_ms: int | None = None  # how far this clock had run away from the market's since the answer before
 
+    def resume(self, *, skew_ms: int, least_ms: int) -> None:
+        """Go on from what an earlier process knew, for a start without the network: never behind what it told."""
+        with self._lock:
+            self._base_ms, self._base_ns = max(time.time_ns() / 1e6 - skew_ms, float(least_ms)), time.monotonic_ns()
+
     def now_ms(self) -> int:
         """Unix milliseconds of market time."""
         with self._lock:

@@ -74,7 +74,10 @@ class Meter:
         self._least: int | None = None  # the fewest units that any count of the running minute found
         self._minute_at = 0
         self._told: dict[str, Any] = {"beat_at_ms": None, "trouble": None, "given_up": 0}
-        self._sequence = int(homes.read_json(home, homes.METER_FILE).get("sequence", 0))
+        before = homes.read_json(home, homes.METER_FILE)
+        self._sequence = int(before.get("sequence", 0))
+        if before.get("skew_ms") is not None:
+            clock.resume(skew_ms=before["skew_ms"], least_ms=before["at_ms"])
         self._chain: ChainHead | None = None  # of the market; asked for at the first report and after a refusal
 
     @property
@@ -235,7 +238,11 @@ class Meter:
     def _head(self) -> ChainHead:
         if self._chain is None:
             taken = self._spool.taken.head
-            self._chain = taken if taken != START else self._ask_chain()
+            if taken == START:  # kept before anything is sent: a batch whose answer is lost is sent again as it was
+                self._note([], self._ask_chain())
+            else:
+                self._chain = taken
+        assert self._chain is not None
         return self._chain
 
     def _ask_chain(self) -> ChainHead:

@@ -25,7 +25,7 @@ HERE = "http://127.0.0.1:1"  # nobody listens there
 
 @pytest.fixture
 def node_class(market) -> m.NodeClass:
-    row = next(c for c in market.classes if c.party_id == market.providers[0].pk)
+    row = m.NodeClass.objects.filter(party=market.providers[0]).order_by("chain_class")[0]
     m.Bid.objects.filter(window=market.bidding, node_class=row).update(state="withdrawn")
     m.MachineKeyChange.objects.create(
         node_class=row, kind="enrolled", public_key=row.machine_key, actor="a", reason="r", at=NOW

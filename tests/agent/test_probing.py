@@ -27,7 +27,7 @@ from marketplace.agent.statements import FIRST, RETRY, ProbeStatement, is_echo_o
 from marketplace.delivery.intake import take_heartbeats
 from marketplace.demo.machines import machine_key
 from marketplace.parties.services import issue_api_key
-from tests.agent.serving import Site, agent, served
+from tests.agent.serving import Site, agent, served, start
 from tests.journey import world
 from tests.live import Live, go_live, key_of
 
@@ -266,7 +266,10 @@ def test_a_verifier_enrols_its_key_and_probes_as_a_process(live, site, tmp_path:
     home, anchors = tmp_path / "home", ["--anchor", "127.0.0.1:9"] * 3
 
     enrolled = agent("enrol", "--home", home, "--witness", "oak", "--server", site.url, GROVE_API_KEY=key)
-    told = agent("probe", "--home", home, *anchors, "--minutes", 1, GROVE_API_KEY=key, GROVE_CLOCK_RATE="60")
+    probing = start("probe", "--home", home, *anchors, "--minutes", 1, GROVE_API_KEY=key, GROVE_CLOCK_RATE="60")
+    out, err = probing.communicate(timeout=60)
+    assert (probing.returncode, err) == (0, "")
+    told = json.loads(out.split("\n", 1)[1])  # after the line that says that it began
 
     assert (home / KEY_FILE).exists()
     standing = m.WitnessKey.objects.get(party=party, revoked_at=None)
