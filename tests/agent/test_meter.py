@@ -254,6 +254,7 @@ def lines(home: Path) -> int:
     return len(Spool(home / "spool", is_reader=True).lines)
 
 
+@pytest.mark.slow  # half a minute of waiting on real processes
 def test_a_meter_that_is_cut_off_and_killed_backfills_once_and_ends_on_sigterm(home, site, market_at):
     window, key = world.window(), api_key()
     market_at(window.starts_at + timedelta(minutes=45), RATE)
