@@ -18,7 +18,8 @@ BUYER: Entries = (
 BUYER_MORE: Entries = (
     ("portal:workloads", "Workload map"), ("portal:cost", "Cost of ownership"), ("portal:savings", "Measured savings"),
     ("portal:approvals", "Approvals and budgets"), ("portal:commitments", "Standing demand"),
-    ("portal:pilots", "Pilots"), ("portal:agreements", "Agreements"),
+    ("portal:pilots", "Pilots"), ("portal:agreements", "Agreements"), ("portal:needs", "What hurts today"),
+    ("portal:invoices", "Invoices"), ("portal:prices", "Prices paid"),
 )  # fmt: skip
 PROVIDER: Entries = (
     ("onboarding:home", "Checklist"), ("onboarding:classes", "Node classes"), ("onboarding:bids", "Bids"),
