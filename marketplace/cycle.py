@@ -24,6 +24,9 @@ from ledger.services import USDC6_LEDGER, expire_holds
 from marketplace.catalogue.models import Window
 from marketplace.clearing.previews import renew_indicative
 from marketplace.clearing.services import attempt_clearing, close_bidding, hand_out_clearing, judge_gate
+from marketplace.delivery.cases import reconcile_window
+from marketplace.delivery.health import watch_silence
+from marketplace.delivery.probing import tend_probe_days
 from marketplace.delivery.services import close_delivery
 from marketplace.errors import MarketError
 from marketplace.escrow.services import confirm_locks, lock_window
@@ -42,6 +45,9 @@ from marketplace.payout.services import (
     release_holdbacks,
     settle_window,
 )
+from marketplace.sla.burning import watch_burning
+from marketplace.sla.evidence import seal_evidence
+from marketplace.sla.performance import judge_checks
 from marketplace.sla.services import credit_at_once, judge_window
 from marketplace.slashing.appeals import confirm_appeals, lapse_overdue
 from marketplace.slashing.services import confirm_requests, execute_due, open_cases
@@ -70,7 +76,9 @@ WINDOW_STEPS: tuple[tuple[str, tuple[str, ...], Callable[..., object]], ...] = (
     ("clear", ("CLEARING",), attempt_clearing),
     ("lock", ("CLEARED",), lock_window),
     ("confirm locks", ("CLEARED",), confirm_locks),
+    ("reconcile readings", ("DELIVERING",), reconcile_window),
     ("deliver", ("DELIVERING",), close_delivery),
+    ("re-checks", ("DELIVERING",), judge_checks),
     ("credit at once", ("DELIVERING",), credit_at_once),
     ("post credits", ("DELIVERING",), post_credits),
     ("judge", ("DELIVERING",), judge_window),
@@ -82,11 +90,14 @@ WINDOW_STEPS: tuple[tuple[str, tuple[str, ...], Callable[..., object]], ...] = (
     ("slash", ("SETTLED",), open_cases),
 )
 EARLY_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
+    ("probe days", tend_probe_days),
+    ("watch heartbeats", watch_silence),
     ("standing demand", enter_windows),
     ("fund standing demand", fund_waiting),
     ("admit", admit_waiting),
 )
 MARKET_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
+    ("watch burn rates", watch_burning),
     ("confirm credits", confirm_credits),
     ("confirm payouts", confirm_payouts),
     ("release holdbacks", release_holdbacks),
@@ -181,8 +192,12 @@ def run_chain(*, now: datetime) -> StepReport:
 
 
 def anchor_books(*, now: datetime) -> int:
-    """Seal what was posted since the last epoch and ask the chain to keep its root; returns how many are asked for."""
+    """Seal what was posted since the last epoch and ask the chain to keep its root; returns how many are asked for.
+
+    The days of evidence that are over go the same way.
+    """
     _note_anchors(now)
+    seal_evidence(now=now)
     with transaction.atomic():
         close_epoch(USDC6_LEDGER, now)
         waiting = unanchored_epochs(USDC6_LEDGER)

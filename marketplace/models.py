@@ -78,7 +78,22 @@ from marketplace.clearing.models import (
 from marketplace.escrow.models import Lease, LockBatch, Mandate
 from marketplace.escrow.suspects import SuspectFlow
 from marketplace.delivery.models import Reading, ReportChain
-from marketplace.sla.models import Credit, EarlyCredit, Verdict
+from marketplace.delivery.evidence_models import (
+    BuyerStop,
+    CheckReport,
+    DeliveryCase,
+    ForceMajeure,
+    HealthEvent,
+    LeaseHealth,
+    MaintenanceNotice,
+    ProbeDay,
+    ProbeReport,
+    Pulse,
+    SlotReport,
+    SlotTally,
+    WitnessKey,
+)
+from marketplace.sla.models import Credit, EarlyCredit, EvidenceDay, Recheck, Verdict
 from marketplace.payout.invoice_models import Invoice, InvoiceLine
 from marketplace.payout.models import Payout, Settlement, SettlementLine
 from marketplace.slashing.models import Appeal, Forfeit, Opinion, SlashCase
@@ -89,17 +104,19 @@ from marketplace.demo.models import DemoRun
 
 __all__ = [
     "Admission", "Agreement", "AgreementEnd", "AgreementSignature", "ApiKey", "Appeal", "Attestation", "AuditLine",
-    "Award", "Backup", "Benchmark", "Bid", "BidSeal", "Budget", "BundleFile", "CalendarRule", "CarveOut", "Clearing",
-    "ClearingAttempt", "Comparison", "Conflict", "Control", "Credit", "DataClass", "Demand", "DemandApproval",
-    "DemandLeg", "DemandStatement", "DemandStop", "DemoRun", "Device", "EarlyCredit", "Evidence", "EvidenceEnd",
-    "EvidenceReview", "Flag", "Forfeit", "FundingLine", "FundingSource", "FundingTag", "GateReview", "GateRule",
-    "HolderKey", "Incident", "IncidentStep", "IndicativePrice", "Invoice", "InvoiceLine", "KeyHolder", "KindLimit",
-    "Lease", "LeaseDifference", "LineReason", "LockBatch", "MakerLimits", "MakerQuote", "MakerStop", "Mandate",
-    "MarketClock", "NodeClass", "Notice", "Opinion", "Pair", "Party", "Payout", "PayoutShare", "Phase",
-    "PhaseCondition", "PhaseEvidence", "PhaseSignOff", "Pilot", "PriceRow", "Progress", "Reading", "RememberedReply",
+    "Award", "Backup", "Benchmark", "Bid", "BidSeal", "Budget", "BundleFile", "BuyerStop", "CalendarRule",
+    "CarveOut", "CheckReport", "Clearing", "ClearingAttempt", "Comparison", "Conflict", "Control", "Credit",
+    "DataClass", "DeliveryCase", "Demand", "DemandApproval", "DemandLeg", "DemandStatement", "DemandStop",
+    "DemoRun", "Device", "EarlyCredit", "Evidence", "EvidenceDay", "EvidenceEnd", "EvidenceReview", "Flag",
+    "ForceMajeure", "Forfeit", "FundingLine", "FundingSource", "FundingTag", "GateReview", "GateRule",
+    "HealthEvent", "HolderKey", "Incident", "IncidentStep", "IndicativePrice", "Invoice", "InvoiceLine",
+    "KeyHolder", "KindLimit", "Lease", "LeaseDifference", "LeaseHealth", "LineReason", "LockBatch",
+    "MaintenanceNotice", "MakerLimits", "MakerQuote", "MakerStop", "Mandate", "MarketClock", "NodeClass", "Notice",
+    "Opinion", "Pair", "Party", "Payout", "PayoutShare", "Phase", "PhaseCondition", "PhaseEvidence", "PhaseSignOff",
+    "Pilot", "PriceRow", "ProbeDay", "ProbeReport", "Progress", "Pulse", "Reading", "Recheck", "RememberedReply",
     "ReportChain", "ResourceClass", "RevenueSplit", "Seat", "SeatLimit", "Settlement", "SettlementLine", "Signal",
-    "Site", "SiteLatency", "SlaPreset", "SlashCase", "SpendingRule", "SplitShare", "Standing", "StandingChange",
-    "StandingDemand", "StandingEntry", "SubSite", "SuspectFlow", "Tier", "TierControl", "TierZone", "User", "Vantage",
-    "Verdict", "WindDown", "Window", "WindowKey", "WindowShare", "WindowTransition", "Zone", "ZoneChange", "ZoneMember",
-    "ZoneReport",
+    "Site", "SiteLatency", "SlaPreset", "SlashCase", "SlotReport", "SlotTally", "SpendingRule", "SplitShare",
+    "Standing", "StandingChange", "StandingDemand", "StandingEntry", "SubSite", "SuspectFlow", "Tier",
+    "TierControl", "TierZone", "User", "Vantage", "Verdict", "WindDown", "Window", "WindowKey", "WindowShare",
+    "WindowTransition", "WitnessKey", "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
 ]  # fmt: skip

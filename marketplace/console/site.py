@@ -18,7 +18,7 @@ from marketplace import clock
 from marketplace import models as m
 from marketplace.console import books as money
 from marketplace.console import compliance as papers
-from marketplace.console import keyholders, maker, phases, views
+from marketplace.console import delivery, keyholders, maker, phases, views
 from marketplace.console.reads import (
     certificate_of_last_clearing,
     control_room,
@@ -52,6 +52,8 @@ class Console(UnfoldAdminSite):
             path("transactions/", self.admin_view(views.transactions), name="transactions"),
             path("transactions/<uuid:pk>/cancel/", self.admin_view(views.cancel), name="cancel_transaction"),
             path("appeals/<uuid:pk>/", self.admin_view(views.appeal), name="appeal"),
+            path("delivery-cases/", self.admin_view(delivery.cases), name="delivery_cases"),
+            path("delivery-cases/<uuid:pk>/", self.admin_view(delivery.case), name="delivery_case"),
             path("acts/<slug:name>/", self.admin_view(views.act), name="act"),
             *compliance_urls(self.admin_view),
         ]
@@ -301,6 +303,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         {"title": "Orders and grants", "icon": "request_quote", "link": reverse("admin:funding_lines")},
         {"title": "Opened bids", "icon": "drafts", "link": reverse("admin:opened_bids")},
         {"title": "Keyholders", "icon": "key", "link": reverse("admin:keyholders")},
+        {"title": "Delivery cases", "icon": "balance", "link": reverse("admin:delivery_cases")},
         {"title": "Market-maker", "icon": "storefront", "link": reverse("admin:maker")},
         {"title": "Preview a clearing", "icon": "preview", "link": reverse("admin:preview")},
         {"title": "Trial balance", "icon": "account_balance_wallet", "link": reverse("admin:books")},

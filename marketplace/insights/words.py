@@ -63,9 +63,15 @@ SLASH_OUTCOMES = {
     "executed": ("bad", "executed"),
     "lapsed": ("mute", "lapsed"),
 }
+HEALTH_STATES = {
+    "HEALTHY": ("ok", "healthy, billed"),
+    "SUSPECT": ("warn", "suspect, billing paused"),
+    "FAILED": ("bad", "failed, not billed"),
+}
+CASE_STATES = {"OPEN": ("warn", "open, fee held"), "DECIDED": ("ok", "decided")}
 STATES: dict[str, Mapping[str, tuple[str, str]]] = {
     "window": WINDOW_STATES, "demand": DEMAND_STATES, "bid": BID_STATES, "lease": LEASE_STATES,
-    "standing": STANDINGS, "slash": SLASH_OUTCOMES,
+    "standing": STANDINGS, "slash": SLASH_OUTCOMES, "health": HEALTH_STATES, "delivery_case": CASE_STATES,
 }
 
 REASONS = {

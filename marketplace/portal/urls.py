@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from marketplace.portal import agreements, commitments, invoices, planning, spending, views
+from marketplace.portal import agreements, commitments, delivery, invoices, planning, spending, views
 
 app_name = "portal"
 urlpatterns = [
@@ -32,6 +32,8 @@ urlpatterns = [
     path("commitments/", commitments.commitments, name="commitments"),
     path("commitments/<uuid:standing_id>/withdraw/", commitments.standing_withdraw, name="standing_withdraw"),
     path("leases/", views.lease_list, name="leases"),
+    path("leases/<uuid:lease_id>/minutes/", delivery.minutes, name="lease_minutes"),
+    path("cases/", delivery.cases, name="cases"),
     path("leases/<uuid:lease_id>/", views.lease_page, name="lease"),
     path("leases/<uuid:lease_id>/residency/", views.lease_residency, name="lease_residency"),
     path("escrow/", views.escrow, name="escrow"),
