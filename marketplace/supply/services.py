@@ -329,11 +329,11 @@ def _start_again(standing: Standing, actor: str, reason: str, evidence: bytes, n
 
 @transaction.atomic
 def restore(*, node_class: NodeClass, clean_hours: int, now: datetime) -> str:
-    """Bring a DEGRADED class back to PROVEN: 48 clean hours and a fresh attested proof since the breach."""
+    """Bring a DEGRADED class back to PROVEN: 48 clean hours and an attested proof made since it was degraded."""
     standing = Standing.objects.select_for_update().get(node_class=node_class)
     if standing.state == "DEGRADED" and clean_hours >= 48:
         live = Benchmark.objects.filter(node_class=node_class, kind=2, valid_until__gt=now)
-        fresh = live.filter(finished_at__gt=standing.last_breach_at or standing.changed_at).order_by("epoch").last()
+        fresh = live.filter(finished_at__gt=standing.changed_at).order_by("epoch").last()
         if fresh and reaches(fresh, node_class.resource_class):
             standing.proven_until = fresh.valid_until
             reason = f"{clean_hours} clean hours and a fresh proof"

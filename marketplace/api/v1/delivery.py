@@ -85,7 +85,7 @@ class WitnessKeyList(ActView):
     @extend_schema(operation_id="enrol_witness_key", tags=TAG, request=WitnessKeyIn, parameters=[IDEMPOTENCY_KEY],
                    responses=act_answers(200, WitnessKeyOut))  # fmt: skip
     def post(self, request: Any) -> Response:
-        """Enrol the key that you sign with. An earlier one is revoked; a verifier is drawn from the next day on."""
+        """Enrol the key that you sign with. An earlier one is revoked; a verifier is drawn within two days."""
         return self.perform(request)
 
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
@@ -217,9 +217,10 @@ class TakenOut(serializers.Serializer):
 
 
 class _Door(ActView):
-    """A POST that takes signed statements."""
+    """A POST that takes signed statements. A statement that stands is passed over, so no reply is remembered."""
 
     body = StatementsIn
+    is_idempotent = True
     take: ClassVar[Any]
 
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
