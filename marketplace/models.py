@@ -62,6 +62,7 @@ from marketplace.supply.models import (
     Standing,
     StandingChange,
 )
+from marketplace.supply.proof_models import BenchmarkVantage, RollAnswer, RollCall, RollMember, VerifierSeat
 from marketplace.supply.seals import BidSeal, HolderKey, KeyHolder, WindowKey, WindowShare
 from marketplace.supply.admission_models import Admission
 from marketplace.clearing.models import (
@@ -87,16 +88,17 @@ from marketplace.demo.models import DemoRun
 
 __all__ = [
     "Admission", "Agreement", "AgreementEnd", "AgreementSignature", "ApiKey", "Appeal", "Attestation", "AuditLine",
-    "Award", "Backup", "Benchmark", "Bid", "BidSeal", "Budget", "BundleFile", "CalendarRule", "CarveOut", "Clearing",
-    "ClearingAttempt", "Comparison", "Conflict", "Control", "Credit", "DataClass", "Demand", "DemandApproval",
-    "DemandStatement", "DemoRun", "Device", "EarlyCredit", "Evidence", "EvidenceEnd", "EvidenceReview", "Flag",
-    "Forfeit", "FundingLine", "FundingSource", "FundingTag", "GateReview", "GateRule", "HolderKey", "Incident",
-    "IncidentStep", "IndicativePrice", "KeyHolder", "KindLimit", "Lease", "LeaseDifference", "LineReason", "LockBatch",
-    "MakerLimits", "MakerQuote", "MakerStop", "Mandate", "MarketClock", "Need", "NodeClass", "Notice", "Opinion",
-    "Pair", "Party", "Payout", "PayoutShare", "Phase", "PhaseCondition", "PhaseEvidence", "PhaseSignOff", "Pilot",
-    "PriceRow", "Progress", "Reading", "RememberedReply", "ReportChain", "ResourceClass", "RevenueSplit", "Seat",
-    "SeatLimit", "Settlement", "SettlementLine", "Signal", "Site", "SiteLatency", "SlaPreset", "SlashCase",
-    "SpendingRule", "SplitShare", "Standing", "StandingChange", "StandingDemand", "StandingEntry", "SubSite",
-    "SuspectFlow", "Tier", "TierControl", "TierZone", "User", "Vantage", "Verdict", "WindDown", "Window", "WindowKey",
-    "WindowShare", "WindowTransition", "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
+    "Award", "Backup", "Benchmark", "BenchmarkVantage", "Bid", "BidSeal", "Budget", "BundleFile", "CalendarRule",
+    "CarveOut", "Clearing", "ClearingAttempt", "Comparison", "Conflict", "Control", "Credit", "DataClass", "Demand",
+    "DemandApproval", "DemandStatement", "DemoRun", "Device", "EarlyCredit", "Evidence", "EvidenceEnd",
+    "EvidenceReview", "Flag", "Forfeit", "FundingLine", "FundingSource", "FundingTag", "GateReview", "GateRule",
+    "HolderKey", "Incident", "IncidentStep", "IndicativePrice", "KeyHolder", "KindLimit", "Lease", "LeaseDifference",
+    "LineReason", "LockBatch", "MakerLimits", "MakerQuote", "MakerStop", "Mandate", "MarketClock", "Need", "NodeClass",
+    "Notice", "Opinion", "Pair", "Party", "Payout", "PayoutShare", "Phase", "PhaseCondition", "PhaseEvidence",
+    "PhaseSignOff", "Pilot", "PriceRow", "Progress", "Reading", "RememberedReply", "ReportChain", "ResourceClass",
+    "RevenueSplit", "RollAnswer", "RollCall", "RollMember", "Seat", "SeatLimit", "Settlement", "SettlementLine",
+    "Signal", "Site", "SiteLatency", "SlaPreset", "SlashCase", "SpendingRule", "SplitShare", "Standing",
+    "StandingChange", "StandingDemand", "StandingEntry", "SubSite", "SuspectFlow", "Tier", "TierControl", "TierZone",
+    "User", "Vantage", "Verdict", "VerifierSeat", "WindDown", "Window", "WindowKey", "WindowShare", "WindowTransition",
+    "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
 ]  # fmt: skip

@@ -29,7 +29,10 @@ SECRET_VECTORS = 8
 SIZE_MAX = 16384  # beyond it a partial sum may pass 2^24 and float32 would round
 PANEL_ROWS = 512  # a panel of this height stays in cache through all L products
 FLOAT32_VECTORS_MAX = 4096
-STEP_CELLS = 1 << 16  # the step goes over a product in parts of 256 KiB: its five passes then stay in the inner cache
+WEIGHED_ROWS = 64
+# OpenBLAS packs W anew for every product: 512 rows at a time cost 16 % at n = 2048, all of them nothing.
+FLOAT_PANEL_ROWS = 4096
+STEP_CELLS = 1 << 17  # the step goes over a product in parts of 512 KiB: its five passes then stay in the inner cache
 
 Int8s: TypeAlias = npt.NDArray[np.int8]
 Int32s: TypeAlias = npt.NDArray[np.int32]
@@ -129,13 +132,21 @@ def random_rows(key: bytes, first: int, last: int, size: int) -> Bytes:
     """
     philox = np.random.Philox(key=int.from_bytes(key[:16], "little"), counter=first * size // 32)
     words = philox.random_raw((last - first) * size // 8).astype("<u8", copy=False)
-    entries = words.view(np.uint8) & np.uint8(63)
+    entries: Bytes = words.view(np.uint8)
+    entries &= np.uint8(63)  # in place: at n = 2048 a fresh matrix costs as much as half of its numbers
     return entries.reshape(last - first, size)
 
 
 def weights_of(seed: bytes, size: int) -> Int8s:
     """W of a seed, int8 [n, n] in [-32, 31]."""
-    return random_rows(digest(b"weights", seed), 0, size, size).astype(np.int8) - np.int8(32)
+    return weight_rows(seed, 0, size, size)
+
+
+def weight_rows(seed: bytes, first: int, last: int, size: int) -> Int8s:
+    """Rows first..last-1 of the W of a seed."""
+    entries = random_rows(digest(b"weights", seed), first, last, size).view(np.int8)
+    entries -= np.int8(32)
+    return entries
 
 
 def nonce_rows(nonce: bytes, rows: Int64s | None, size: int) -> Bytes:
@@ -247,7 +258,7 @@ class FloatBackend:
 
     def chain(self, rows: Int8s, products: int) -> Int8s:
         ends = np.empty_like(rows)
-        height = min(PANEL_ROWS, len(rows))
+        height = min(FLOAT_PANEL_ROWS, len(rows))
         held = tuple(np.empty((height, rows.shape[1]), self._dtype) for _ in range(2))
         for first in range(0, len(rows), height):
             panel = rows[first : first + height]
@@ -296,11 +307,12 @@ def merkle_paths(levels: list[list[bytes]], rows: Int64s) -> Bytes:
 
 def root_from_path(row: Int8s, number: int, path: Bytes) -> bytes:
     """The root that a row and its siblings lead to."""
-    node = hashlib.sha256(b"\0" + row.tobytes()).digest()
-    for height, sibling in enumerate(path):
-        is_right = number >> height & 1
-        pair = sibling.tobytes() + node if is_right else node + sibling.tobytes()
-        node = hashlib.sha256(b"\1" + pair).digest()
+    sha256, siblings = hashlib.sha256, path.tobytes()
+    node = sha256(b"\0" + row.tobytes()).digest()
+    for first in range(0, len(siblings), 32):
+        sibling = siblings[first : first + 32]
+        node = sha256(b"\1" + sibling + node if number & 1 else b"\1" + node + sibling).digest()
+        number >>= 1
     return node
 
 
@@ -390,13 +402,12 @@ class Checker:
         if len(entropy) < 32:
             raise MalformedProof("A checker needs at least 32 bytes of entropy.", length=len(entropy))
         self.preset = preset
-        weights = weights_of(seed, preset.size)
-        self._weights = weights  # for direct mode alone: a backend is made of them when the first opening needs one
-        self._direct: Backend | None = None
+        self._seed = seed
+        self._direct: Backend | None = None  # made when the first opening comes without advice
         drawn = _generator(b"vectors", entropy).integers(-128, 128, (preset.size, SECRET_VECTORS), np.int8)
         # Exact in float64: |W R| <= 2^26, |X (W R)| and |Y R| <= 2^45 at the largest size.
         self._vectors = drawn.astype(np.float64)
-        self._weighted = _weighted(weights, drawn)
+        self._weighted = _weighted(seed, drawn)
         self._entropy = entropy
 
     def draw_rows(self, block: int) -> Int64s:
@@ -437,7 +448,7 @@ class Checker:
     def _recompute(self, rows: Int8s) -> Int32s:
         if self._direct is None:
             self._direct = backend_named("float32")
-            self._direct.load(self._weights)
+            self._direct.load(weights_of(self._seed, self.preset.size))
         return self._direct.product(rows)
 
     def _check_product(self, block: int, number: int, rows: Int8s, product: Int32s) -> None:
@@ -516,9 +527,14 @@ def _generator(label: bytes, *parts: bytes) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest(label, *parts)[:16], "little")))
 
 
-def _weighted(weights: Int8s, vectors: Int8s) -> npt.NDArray[np.float64]:
+def _weighted(seed: bytes, vectors: Int8s) -> npt.NDArray[np.float64]:
     # |W R| <= 32 * 128 * n stays below 2^24 up to n = 4096, so float32 is exact there and costs half.
-    # In panels: W as a whole would cost 8 n^2 bytes in float64, 2 GiB at the largest size.
-    kind: Any = np.float32 if len(weights) <= FLOAT32_VECTORS_MAX else np.float64
-    right, panels = vectors.astype(kind), range(0, len(weights), PANEL_ROWS)
-    return np.concatenate([(weights[i : i + PANEL_ROWS].astype(kind) @ right).astype(np.float64) for i in panels])
+    # W is made panel by panel and dropped: as a whole it would cost 8 n^2 bytes in float64, 2 GiB at the largest size.
+    size = len(vectors)
+    kind: Any = np.float32 if size <= FLOAT32_VECTORS_MAX else np.float64
+    right, height = vectors.astype(kind), min(WEIGHED_ROWS, size)
+    weighted, panel = np.empty((size, vectors.shape[1])), np.empty((height, size), kind)
+    for first in range(0, size, height):
+        np.copyto(panel, weight_rows(seed, first, first + height, size), casting="unsafe")
+        weighted[first : first + height] = panel @ right
+    return weighted

@@ -23,7 +23,7 @@ from marketplace.demand.services import post_demand
 from marketplace.parties.services import make_seat, register_party
 from marketplace.supply.envelopes import unlock_with
 from marketplace.supply.holders import demo_private_key, ensure_window_key, share_name
-from tests.architecture import broken_compliance
+from tests.architecture import broken_compliance, broken_proofs
 from tests.journey import world
 from tests.owner import as_owner, behind_the_triggers
 
@@ -32,7 +32,7 @@ WALLS = [
         "0002_walls", "0004_walls_of_whole_lines", "0007_no_circle_of_owners", "0009_walls_of_trust", "0026_appeals",
         "0012_compliance_walls", "0014_walls_of_spending_and_capacity", "0016_walls_of_demand_first",
         "0018_walls_of_the_seal", "0021_walls_of_the_foundation",
-        "0025_walls_of_worth",
+        "0025_walls_of_worth", "0051_walls_of_proof",
     )
 ]  # fmt: skip
 APPEND_ONLY = [table for wall in WALLS for table in getattr(wall, "APPEND_ONLY", ())]
@@ -626,8 +626,8 @@ CONSTRAINTS: dict[str, Callable[[], None]] = {
     "there_is_one_demo_story": lambda: again(first(m.DemoRun), id=2),
 }  # fmt: skip
 
-CONSTRAINTS |= broken_compliance.CONSTRAINTS
-RULES: dict[str, Callable[[], None]] = broken_compliance.RULES | {
+CONSTRAINTS |= broken_compliance.CONSTRAINTS | broken_proofs.CONSTRAINTS
+RULES: dict[str, Callable[[], None]] = broken_compliance.RULES | broken_proofs.RULES | {
     "party_is_not_its_own_owner": lambda: circle("alder", "birch", "cedar"),
     "window_starts_by_collecting": lambda: again(first(m.Window), number=99, name="born old"),
     "window_skips_no_state": lambda: m.Window.objects.filter(pk=fresh_window().pk).update(state="CLEARED") and None,
@@ -816,7 +816,7 @@ def test_the_walls_come_down_and_go_up_again(own_world: Callable[[str], str]) ->
         assert refused_by(forget_standing) == ""
 
         MigrationExecutor(connection).migrate(head)
-    assert len(own_triggers()) == len(APPEND_ONLY) + 51
+    assert len(own_triggers()) == len(APPEND_ONLY) + 56
     assert refused_by(RULES["window_skips_no_state"]) == "window_skips_no_state"
 
 
