@@ -24,14 +24,18 @@ from ledger.services import USDC6_LEDGER, expire_holds
 from marketplace.catalogue.models import Window
 from marketplace.clearing.previews import renew_indicative
 from marketplace.clearing.services import attempt_clearing, close_bidding, hand_out_clearing, judge_gate
+from marketplace.delivery.cases import reconcile_window
+from marketplace.delivery.health import watch_silence
+from marketplace.delivery.probing import tend_probe_days
 from marketplace.delivery.services import close_delivery
 from marketplace.errors import MarketError
 from marketplace.escrow.services import confirm_locks, lock_window
-from marketplace.escrow.standing import enter_windows
+from marketplace.escrow.standing import enter_windows, fund_waiting
 from marketplace.insights.savings import measure_window
 from marketplace.maker.services import watch_limits
 from marketplace.notices.services import report_progress
 from marketplace.oversight.winddowns import watch_papers
+from marketplace.payout.invoices import dun, issue_invoices
 from marketplace.payout.services import (
     confirm_credits,
     confirm_payouts,
@@ -41,6 +45,9 @@ from marketplace.payout.services import (
     release_holdbacks,
     settle_window,
 )
+from marketplace.sla.burning import watch_burning
+from marketplace.sla.evidence import seal_evidence
+from marketplace.sla.performance import judge_checks
 from marketplace.sla.services import credit_at_once, judge_window
 from marketplace.slashing.appeals import confirm_appeals, lapse_overdue
 from marketplace.slashing.services import confirm_requests, execute_due, open_cases
@@ -69,7 +76,9 @@ WINDOW_STEPS: tuple[tuple[str, tuple[str, ...], Callable[..., object]], ...] = (
     ("clear", ("CLEARING",), attempt_clearing),
     ("lock", ("CLEARED",), lock_window),
     ("confirm locks", ("CLEARED",), confirm_locks),
+    ("reconcile readings", ("DELIVERING",), reconcile_window),
     ("deliver", ("DELIVERING",), close_delivery),
+    ("re-checks", ("DELIVERING",), judge_checks),
     ("credit at once", ("DELIVERING",), credit_at_once),
     ("post credits", ("DELIVERING",), post_credits),
     ("judge", ("DELIVERING",), judge_window),
@@ -77,13 +86,18 @@ WINDOW_STEPS: tuple[tuple[str, tuple[str, ...], Callable[..., object]], ...] = (
     ("confirm settlements", ("DELIVERING",), confirm_settlements),
     ("measure differences", ("SETTLED",), measure_window),
     ("pay", ("SETTLED",), pay_window),
+    ("invoice", ("SETTLED",), issue_invoices),
     ("slash", ("SETTLED",), open_cases),
 )
 EARLY_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
+    ("probe days", tend_probe_days),
+    ("watch heartbeats", watch_silence),
     ("standing demand", enter_windows),
+    ("fund standing demand", fund_waiting),
     ("admit", admit_waiting),
 )
 MARKET_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
+    ("watch burn rates", watch_burning),
     ("confirm credits", confirm_credits),
     ("confirm payouts", confirm_payouts),
     ("release holdbacks", release_holdbacks),
@@ -94,6 +108,7 @@ MARKET_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
     ("watch the market-maker", watch_limits),
     ("expire holds", expire_holds),
     ("watch papers", watch_papers),
+    ("dun", dun),
 )
 
 
@@ -177,8 +192,12 @@ def run_chain(*, now: datetime) -> StepReport:
 
 
 def anchor_books(*, now: datetime) -> int:
-    """Seal what was posted since the last epoch and ask the chain to keep its root; returns how many are asked for."""
+    """Seal what was posted since the last epoch and ask the chain to keep its root; returns how many are asked for.
+
+    The days of evidence that are over go the same way.
+    """
     _note_anchors(now)
+    seal_evidence(now=now)
     with transaction.atomic():
         close_epoch(USDC6_LEDGER, now)
         waiting = unanchored_epochs(USDC6_LEDGER)

@@ -39,7 +39,8 @@ from marketplace.compliance.models import (
 )
 from marketplace.spending.models import Budget, DemandApproval, Pilot, SeatLimit, SpendingRule
 from marketplace.demand.models import Demand
-from marketplace.demand.need_models import Need
+from marketplace.demand.leg_models import DemandLeg
+from marketplace.demand.stop_models import DemandStop
 from marketplace.demand.standing_models import StandingDemand, StandingEntry
 from marketplace.capacity.models import (
     CalendarRule,
@@ -78,7 +79,23 @@ from marketplace.clearing.models import (
 from marketplace.escrow.models import Lease, LockBatch, Mandate
 from marketplace.escrow.suspects import SuspectFlow
 from marketplace.delivery.models import Reading, ReportChain
-from marketplace.sla.models import Credit, EarlyCredit, Verdict
+from marketplace.delivery.evidence_models import (
+    BuyerStop,
+    CheckReport,
+    DeliveryCase,
+    ForceMajeure,
+    HealthEvent,
+    LeaseHealth,
+    MaintenanceNotice,
+    ProbeDay,
+    ProbeReport,
+    Pulse,
+    SlotReport,
+    SlotTally,
+    WitnessKey,
+)
+from marketplace.sla.models import Credit, EarlyCredit, EvidenceDay, Recheck, Verdict
+from marketplace.payout.invoice_models import Invoice, InvoiceLine
 from marketplace.payout.models import Payout, Settlement, SettlementLine
 from marketplace.slashing.models import Appeal, Forfeit, Opinion, SlashCase
 from marketplace.maker.models import Conflict, MakerLimits, MakerQuote, MakerStop
@@ -88,17 +105,19 @@ from marketplace.demo.models import DemoRun
 
 __all__ = [
     "Admission", "Agreement", "AgreementEnd", "AgreementSignature", "ApiKey", "Appeal", "Attestation", "AuditLine",
-    "Award", "Backup", "Benchmark", "BenchmarkVantage", "Bid", "BidSeal", "Budget", "BundleFile", "CalendarRule",
-    "CarveOut", "Clearing", "ClearingAttempt", "Comparison", "Conflict", "Control", "Credit", "DataClass", "Demand",
-    "DemandApproval", "DemandStatement", "DemoRun", "Device", "EarlyCredit", "Evidence", "EvidenceEnd",
-    "EvidenceReview", "Flag", "Forfeit", "FundingLine", "FundingSource", "FundingTag", "GateReview", "GateRule",
-    "HolderKey", "Incident", "IncidentStep", "IndicativePrice", "KeyHolder", "KindLimit", "Lease", "LeaseDifference",
-    "LineReason", "LockBatch", "MakerLimits", "MakerQuote", "MakerStop", "Mandate", "MarketClock", "Need", "NodeClass",
-    "Notice", "Opinion", "Pair", "Party", "Payout", "PayoutShare", "Phase", "PhaseCondition", "PhaseEvidence",
-    "PhaseSignOff", "Pilot", "PriceRow", "Progress", "Reading", "RememberedReply", "ReportChain", "ResourceClass",
+    "Award", "Backup", "Benchmark", "BenchmarkVantage", "Bid", "BidSeal", "Budget", "BundleFile", "BuyerStop",
+    "CalendarRule", "CarveOut", "CheckReport", "Clearing", "ClearingAttempt", "Comparison", "Conflict", "Control",
+    "Credit", "DataClass", "DeliveryCase", "Demand", "DemandApproval", "DemandLeg", "DemandStatement", "DemandStop",
+    "DemoRun", "Device", "EarlyCredit", "Evidence", "EvidenceDay", "EvidenceEnd", "EvidenceReview", "Flag",
+    "ForceMajeure", "Forfeit", "FundingLine", "FundingSource", "FundingTag", "GateReview", "GateRule", "HealthEvent",
+    "HolderKey", "Incident", "IncidentStep", "IndicativePrice", "Invoice", "InvoiceLine", "KeyHolder", "KindLimit",
+    "Lease", "LeaseDifference", "LeaseHealth", "LineReason", "LockBatch", "MaintenanceNotice", "MakerLimits",
+    "MakerQuote", "MakerStop", "Mandate", "MarketClock", "NodeClass", "Notice", "Opinion", "Pair", "Party", "Payout",
+    "PayoutShare", "Phase", "PhaseCondition", "PhaseEvidence", "PhaseSignOff", "Pilot", "PriceRow", "ProbeDay",
+    "ProbeReport", "Progress", "Pulse", "Reading", "Recheck", "RememberedReply", "ReportChain", "ResourceClass",
     "RevenueSplit", "RollAnswer", "RollCall", "RollMember", "Seat", "SeatLimit", "Settlement", "SettlementLine",
-    "Signal", "Site", "SiteLatency", "SlaPreset", "SlashCase", "SpendingRule", "SplitShare", "Standing",
-    "StandingChange", "StandingDemand", "StandingEntry", "SubSite", "SuspectFlow", "Tier", "TierControl", "TierZone",
-    "User", "Vantage", "Verdict", "VerifierSeat", "WindDown", "Window", "WindowKey", "WindowShare", "WindowTransition",
-    "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
+    "Signal", "Site", "SiteLatency", "SlaPreset", "SlashCase", "SlotReport", "SlotTally", "SpendingRule", "SplitShare",
+    "Standing", "StandingChange", "StandingDemand", "StandingEntry", "SubSite", "SuspectFlow", "Tier", "TierControl",
+    "TierZone", "User", "Vantage", "Verdict", "VerifierSeat", "WindDown", "Window", "WindowKey", "WindowShare",
+    "WindowTransition", "WitnessKey", "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
 ]  # fmt: skip

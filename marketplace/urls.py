@@ -20,6 +20,7 @@ urlpatterns = [
     path("market/value/", public.value_page, name="value"),
     path("market/demand/", public.demand_page, name="demand_report"),
     path("market/bundles/<int:number>.zip", public.bundle, name="bundle"),
+    path("service/", service.service_page, {"topic": "quality"}, name="service_home"),
     path("service/<slug:topic>/", service.service_page, name="service"),
     path("portal/", include("marketplace.portal.urls")),
     path("onboarding/", include("marketplace.onboarding.urls")),

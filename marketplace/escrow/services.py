@@ -31,7 +31,7 @@ from marketplace.demand.funding import origin_of
 from marketplace.demand.models import Demand
 from marketplace.errors import BadInput, PhaseClosed, ReferenceReused, WindowClosed
 from marketplace.escrow.models import Lease, LockBatch, Mandate
-from marketplace.governance.services import record
+from marketplace.governance.services import record, require_flag
 from marketplace.parties.models import Party
 from marketplace.supply.models import Bid
 from marketplace.supply.onchain import ensure_address, exposure_room_micros
@@ -125,6 +125,8 @@ def lock_window(*, window: Window, now: datetime) -> int:
     )
     if not awards:
         return 0
+    if locked.kind == "market":
+        require_flag(name="escrow_locks", what="Locking of money from market windows")
     sender.submit(
         key=f"window:{locked.number}", role="operator", contract="escrow", function="open_window",
         args=[locked.number, int(locked.ends_at.timestamp())], now=now,

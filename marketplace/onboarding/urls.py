@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from marketplace.onboarding import breakeven, compliance, imports, join, views, waitlist
+from marketplace.onboarding import breakeven, compliance, delivery, imports, join, views, waitlist
 
 app_name = "onboarding"
 urlpatterns = [
@@ -26,6 +26,8 @@ urlpatterns = [
     path("bids/new/", views.bid_new, name="bid_new"),
     path("bids/<uuid:bid_id>/withdraw/", views.bid_withdraw, name="bid_withdraw"),
     path("leases/", views.lease_list, name="leases"),
+    path("leases/<uuid:lease_id>/minutes/", delivery.minutes, name="lease_minutes"),
+    path("cases/", delivery.cases, name="cases"),
     path("payouts/", views.payouts_page, name="payouts"),
     path("payouts/_account/", views.payouts_account, name="payouts_account"),
     path("payouts/bank/", views.payouts_to_bank, name="payouts_to_bank"),
