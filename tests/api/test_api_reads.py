@@ -380,4 +380,4 @@ def test_what_a_dollar_buys_is_public(anybody, market):
     assert found["is_demo_panel"] is True
     assert {row["resource_class"] for row in found["data"]} == {c.pk for c in m.ResourceClass.objects.all()}
     first = found["data"][0]
-    assert first["proven_ops_per_usd"] == first["proven_ops_per_sec"] * 3600 * 1_000_000 // first["price_micros"]
+    assert first["proven_ops_per_usd"] == first["proven_ops_per_sec"] * 3600 * 1_000_000 // int(first["price_micros"])

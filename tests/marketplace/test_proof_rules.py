@@ -171,8 +171,9 @@ def test_a_roll_is_whole_when_every_machine_of_every_sibling_answered_in_its_spa
     assert not is_whole(roll.pk)
     with refused(BadInput, called=16):
         answer_roll(roll=roll, benchmark=harbour, machines=17, now=now)
+    foreign = prove("granite", epoch=9)
     with refused(NotYours):
-        answer_roll(roll=roll, benchmark=prove("granite", epoch=9), machines=1, now=now)
+        answer_roll(roll=roll, benchmark=foreign, machines=1, now=now)
 
     answer_roll(roll=roll, benchmark=harbour, machines=16, now=now)
 
@@ -194,8 +195,9 @@ def test_one_machine_that_does_not_answer_leaves_the_roll_open() -> None:
 def test_an_answer_outside_the_span_or_below_the_class_is_none() -> None:
     now = clock.now()
     late = call_the_roll(party=world.party("basalt"), now=now - timedelta(minutes=12))
+    outside = prove("basalt", epoch=9)
     with refused(TooLate):
-        answer_roll(roll=late, benchmark=prove("basalt", epoch=9), machines=40, now=now)
+        answer_roll(roll=late, benchmark=outside, machines=40, now=now)
     roll = call_the_roll(party=world.party("basalt"), now=now - timedelta(minutes=2))
     slow = prove("basalt", epoch=10, share_percent=84)
     with refused(ProofRefused):
@@ -246,7 +248,7 @@ def test_challenges_on_two_days_are_not_three() -> None:
     first = m.Benchmark.objects.get(node_class=basalt, epoch=1)
     real = (middle.started_at, middle.finished_at)
     m.Benchmark.objects.filter(pk=middle.pk).update(
-        started_at=first.started_at + timedelta(hours=1), finished_at=first.finished_at + timedelta(hours=1),
+        started_at=first.started_at + timedelta(seconds=9), finished_at=first.finished_at + timedelta(seconds=9),
         valid_until=first.valid_until,
     )  # fmt: skip
     assert advance_standing(node_class=basalt, now=clock.now()) == "PROBATION"
