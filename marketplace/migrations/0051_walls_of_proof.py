@@ -71,8 +71,8 @@ BEGIN
     IF NEW.outcome = 'requested' AND EXISTS (
         SELECT 1 FROM marketplace_verdict WHERE id = NEW.verdict_id AND breach_at < NEW.opened_at - interval '17 days'
     ) THEN
-        RAISE EXCEPTION 'slash_is_asked_for_within_17_days: the breach is older'
-            USING ERRCODE = 'check_violation', CONSTRAINT = 'slash_is_asked_for_within_17_days';
+        RAISE EXCEPTION 'slash_is_asked_for_in_time: the breach is older'
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'slash_is_asked_for_in_time';
     END IF;
     RETURN NEW;
 END $$;

@@ -120,5 +120,5 @@ RULES: dict[str, Break] = {
     "hardware_proves_one_class": same_hardware,
     "roll_is_answered_in_its_span": answer_late,
     "proven_has_its_checks_and_baseline": rise_without_checks,
-    "slash_is_asked_for_within_17_days": ask_too_late,
+    "slash_is_asked_for_in_time": ask_too_late,
 }
