@@ -21,6 +21,7 @@ BUYER_MORE: Entries = (
     ("portal:pilots", "Pilots"), ("portal:agreements", "Agreements"), ("portal:needs", "What hurts today"),
     ("portal:invoices", "Invoices"), ("portal:prices", "Prices paid"), ("portal:cases", "Delivery cases"),
     ("service_home", "Quality of service"),
+    ("portal:keys", "API keys"),
 )  # fmt: skip
 PROVIDER: Entries = (
     ("onboarding:home", "Checklist"), ("onboarding:classes", "Node classes"), ("onboarding:bids", "Bids"),
@@ -30,7 +31,8 @@ PROVIDER_MORE: Entries = (
     ("onboarding:evidence", "Evidence"), ("onboarding:capacity", "What is for sale"),
     ("onboarding:waitlist", "Waitlist"), ("onboarding:arming", "Arming and disputes"),
     ("onboarding:statement", "Statement"), ("onboarding:imports", "Imports"), ("onboarding:break_even", "Break-even"),
-    ("onboarding:cases", "Cases and maintenance"), ("service_home", "Quality of service"),
+    ("onboarding:cases", "Cases and maintenance"), ("onboarding:keys", "API keys"),
+    ("service_home", "Quality of service"),
 )  # fmt: skip
 STAFF: Entries = (("admin:index", "Console"), ("market", "Market"))
 ANYBODY: Entries = (("market", "Market"),)

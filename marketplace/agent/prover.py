@@ -9,7 +9,7 @@ is busy proving is not farther away.
 import hmac
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock
@@ -185,6 +185,46 @@ def _bytes_of(answer: Mapping[str, Any], name: str) -> bytes:
         return bytes.fromhex(answer[name])
     except (KeyError, ValueError, TypeError) as error:
         raise MalformedProof("A part of the answer is not in hex.", part=name) from error
+
+
+class Watched:
+    """Another prover, and somebody who is told how many blocks it has done."""
+
+    def __init__(self, prover: ProverSession, told: Callable[[int], None]) -> None:
+        self._prover, self._told, self._blocks = prover, told, 0
+
+    @property
+    def backend(self) -> str:
+        return self._prover.backend
+
+    @property
+    def machine_key(self) -> bytes:
+        return self._prover.machine_key
+
+    def start(self, preset: Preset, seed: bytes) -> None:
+        self._blocks = 0
+        self._prover.start(preset, seed)
+
+    def commit_block(self, nonce: bytes) -> Commitment:
+        commitment = self._prover.commit_block(nonce)
+        self._blocks += 1
+        self._told(self._blocks)
+        return commitment
+
+    def open_rows(self, block: int, rows: Int64s, *, advice: bool = True) -> Opening:
+        return self._prover.open_rows(block, rows, advice=advice)
+
+    def echo(self, vantage: str, nonce: bytes) -> bytes:
+        return self._prover.echo(vantage, nonce)
+
+    def sweep(self, nonce: bytes, passes: int) -> tuple[bytes, ...]:
+        return self._prover.sweep(nonce, passes)
+
+    def sums(self) -> list[Words]:
+        return self._prover.sums()
+
+    def read(self, block: int, row: int) -> Read:
+        return self._prover.read(block, row)
 
 
 class ProverServer(ThreadingHTTPServer):

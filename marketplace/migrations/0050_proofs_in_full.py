@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0033_most_of_a_slot'),
+        ('marketplace', '0041_walls_of_machine_keys'),
     ]
 
     operations = [

@@ -22,7 +22,6 @@ from marketplace.downloads import own_statement
 from marketplace.errors import MarketError
 from marketplace.escrow import selectors as leases
 from marketplace.insights import onboarding as checklist
-from marketplace.insights.value import ops_per_usd
 from marketplace.notices import selectors as notices
 from marketplace.onboarding.forms import BidForm
 from marketplace.payout import banks, claims
@@ -30,10 +29,9 @@ from marketplace.payout import selectors as payouts
 from marketplace.slashing import selectors as slashing
 from marketplace.slashing.appeals import open_appeal
 from marketplace.supply import selectors as supply
-from marketplace.supply.rolls import last_whole_roll
 from marketplace.supply.sealing import with_own_terms
 from marketplace.supply.services import place_bid, withdraw_bid
-from marketplace.supply.verifiers import attest_quorum, is_demo_panel
+from marketplace.supply.verifiers import is_demo_panel
 
 
 @require_safe
@@ -67,23 +65,6 @@ def class_list(request: HttpRequest) -> HttpResponse:
     rows = [(c, supply.live_benchmark(c, now)) for c in classes]
     return render(request, "onboarding/classes.html", {
         "rows": [(c, b, supply.proofs_of(c, b) if b else []) for c, b in rows], "is_demo_panel": is_demo_panel(),
-    })  # fmt: skip
-
-
-@require_safe
-@provider_only
-def class_page(request: HttpRequest, node_class_id: UUID) -> HttpResponse:
-    """One node class: claim against proof, who attested, and how its standing changed."""
-    node_class = found_or_404(supply.find_node_class(node_class_id, request.party))
-    now = market_time(request)
-    benchmarks = list(node_class.benchmarks.all())
-    live = supply.live_benchmark(node_class, now)
-    return render(request, "onboarding/class.html", {
-        "node_class": node_class, "live": live, "now": now, "quorum": attest_quorum(),
-        "is_demo_panel": is_demo_panel(), "claim_bps": 10_000 + live.ops_gap_bps if live else 0,
-        "roll": last_whole_roll(node_class) if live else None, "renew_from": supply.renewal_from(node_class),
-        "ops_per_usd": ops_per_usd(live.ops_per_sec, node_class.resource_class.reference_price_micros) if live else 0,
-        "proofs": supply.proofs_of(node_class, benchmarks[0]) if benchmarks else [], "benchmarks": benchmarks,
     })  # fmt: skip
 
 
