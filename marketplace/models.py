@@ -63,6 +63,7 @@ from marketplace.supply.models import (
     Standing,
     StandingChange,
 )
+from marketplace.supply.proof_models import BenchmarkVantage, RollAnswer, RollCall, RollMember, VerifierSeat
 from marketplace.supply.key_models import Enrolment, MachineKeyChange
 from marketplace.supply.seals import BidSeal, HolderKey, KeyHolder, WindowKey, WindowShare
 from marketplace.supply.admission_models import Admission
@@ -105,19 +106,20 @@ from marketplace.demo.models import DemoRun
 
 __all__ = [
     "Admission", "Agreement", "AgreementEnd", "AgreementSignature", "ApiKey", "Appeal", "Attestation", "AuditLine",
-    "Award", "Backup", "Benchmark", "Bid", "BidSeal", "Budget", "BundleFile", "BuyerStop", "CalendarRule",
-    "CarveOut", "CheckReport", "Clearing", "ClearingAttempt", "Comparison", "Conflict", "Control", "Credit",
-    "DataClass", "DeliveryCase", "Demand", "DemandApproval", "DemandLeg", "DemandStatement", "DemandStop",
+    "Award", "Backup", "Benchmark", "BenchmarkVantage", "Bid", "BidSeal", "Budget", "BundleFile", "BuyerStop",
+    "CalendarRule", "CarveOut", "CheckReport", "Clearing", "ClearingAttempt", "Comparison", "Conflict", "Control",
+    "Credit", "DataClass", "DeliveryCase", "Demand", "DemandApproval", "DemandLeg", "DemandStatement", "DemandStop",
     "DemoRun", "Device", "EarlyCredit", "Enrolment", "Evidence", "EvidenceDay", "EvidenceEnd", "EvidenceReview",
     "Flag", "ForceMajeure", "Forfeit", "FundingLine", "FundingSource", "FundingTag", "GateReview", "GateRule",
-    "HealthEvent", "HolderKey", "Incident", "IncidentStep", "IndicativePrice", "Invoice", "InvoiceLine",
-    "KeyHolder", "KeyUse", "KindLimit", "Lease", "LeaseDifference", "LeaseHealth", "LineReason", "LockBatch",
-    "MachineKeyChange", "MaintenanceNotice", "MakerLimits", "MakerQuote", "MakerStop", "Mandate", "MarketClock",
-    "NodeClass", "Notice", "Opinion", "Pair", "Party", "Payout", "PayoutShare", "Phase", "PhaseCondition",
-    "PhaseEvidence", "PhaseSignOff", "Pilot", "PriceRow", "ProbeDay", "ProbeReport", "Progress", "Pulse", "Reading",
-    "Recheck", "RememberedReply", "ReportChain", "ResourceClass", "RevenueSplit", "Seat", "SeatLimit", "Settlement",
-    "SettlementLine", "Signal", "Site", "SiteLatency", "SlaPreset", "SlashCase", "SlotReport", "SlotTally",
-    "SpendingRule", "SplitShare", "Standing", "StandingChange", "StandingDemand", "StandingEntry", "SubSite",
-    "SuspectFlow", "Tier", "TierControl", "TierZone", "User", "Vantage", "Verdict", "WindDown", "Window",
-    "WindowKey", "WindowShare", "WindowTransition", "WitnessKey", "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
+    "HealthEvent", "HolderKey", "Incident", "IncidentStep", "IndicativePrice", "Invoice", "InvoiceLine", "KeyHolder",
+    "KeyUse", "KindLimit", "Lease", "LeaseDifference", "LeaseHealth", "LineReason", "LockBatch", "MachineKeyChange",
+    "MaintenanceNotice", "MakerLimits", "MakerQuote", "MakerStop", "Mandate", "MarketClock", "NodeClass", "Notice",
+    "Opinion", "Pair", "Party", "Payout", "PayoutShare", "Phase", "PhaseCondition", "PhaseEvidence", "PhaseSignOff",
+    "Pilot", "PriceRow", "ProbeDay", "ProbeReport", "Progress", "Pulse", "Reading", "Recheck", "RememberedReply",
+    "ReportChain", "ResourceClass", "RevenueSplit", "RollAnswer", "RollCall", "RollMember", "Seat", "SeatLimit",
+    "Settlement", "SettlementLine", "Signal", "Site", "SiteLatency", "SlaPreset", "SlashCase", "SlotReport",
+    "SlotTally", "SpendingRule", "SplitShare", "Standing", "StandingChange", "StandingDemand", "StandingEntry",
+    "SubSite", "SuspectFlow", "Tier", "TierControl", "TierZone", "User", "Vantage", "Verdict", "VerifierSeat",
+    "WindDown", "Window", "WindowKey", "WindowShare", "WindowTransition", "WitnessKey", "Zone", "ZoneChange",
+    "ZoneMember", "ZoneReport",
 ]  # fmt: skip

@@ -81,6 +81,7 @@ urlpatterns = [
     path("v1/certificates", clearing.CertificateList.as_view()),
     path("v1/certificates/<str:window>", clearing.CertificateDetail.as_view()),
     path("v1/certificates/<str:window>/files/<str:name>", clearing.CertificateFile.as_view()),
+    path("v1/market/values", catalogue.ValueList.as_view()),
     path("v1/market/prices", clearing.MarketPrices.as_view()),
     re_path(r"^v1(?:/.*)?$", NoSuchAddress.as_view()),  # a problem document, not a page, for what stands nowhere
 ]
