@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 from django.db import IntegrityError, transaction
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from marketplace import clock
 from marketplace import models as m
 from marketplace.clearing.services import clear_window, close_bidding, judge_gate
-from marketplace.demand.legs import legs_with, post_parted, post_spread
+from marketplace.demand.legs import leg_sizes, legs_with, post_parted, post_spread
 from marketplace.demand.services import fund_demand, withdraw_demand
 from marketplace.errors import BadInput, QuantityOutOfRange
 from marketplace.insights.legs import legs_report
@@ -69,19 +71,20 @@ def served(legs: list[m.Demand]) -> dict[str, int]:
     return found
 
 
-@pytest.mark.parametrize("quantity", [1, 2, 3, 5, 7, 10, 64, 1000])
-@pytest.mark.parametrize("share_ppm", [999_999, 500_000, 333_333, 334_000, 100_000, 50_000])
+@given(st.integers(1, 2**20), st.integers(1, 999_999))
+@settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_leg_is_larger_than_the_cap_and_together_they_are_the_order(quantity: int, share_ppm: int) -> None:
     most = quantity * share_ppm // 1_000_000
     if most < 1 or -(-quantity // most) > 20:
-        with untouched(), refused(QuantityOutOfRange, field="provider_share_max_ppm"):
-            spread(quantity_units=quantity, provider_share_max_ppm=share_ppm)
+        with refused(QuantityOutOfRange, field="provider_share_max_ppm", most_units=most):
+            leg_sizes(quantity, share_ppm)
         return
-    sizes = [leg.quantity_units for leg in spread(quantity_units=quantity, provider_share_max_ppm=share_ppm)]
+    sizes = leg_sizes(quantity, share_ppm)
 
     assert sum(sizes) == quantity
     assert max(sizes) * 1_000_000 <= quantity * share_ppm
     assert max(sizes) - min(sizes) <= 1
+    assert len(sizes) == 1 or (len(sizes) - 1) * most < quantity  # no leg too many
 
 
 def test_the_cap_holds_in_the_awards_and_the_published_script_sees_it() -> None:
