@@ -7,7 +7,7 @@ parties -> demand -> supply -> clearing -> escrow -> delivery -> sla -> payout -
 from marketplace.governance.models import AuditLine, Flag, MarketClock
 from marketplace.governance.phase_models import GateReview, Phase, PhaseCondition, PhaseEvidence, PhaseSignOff, Signal
 from marketplace.notices.models import Notice, Progress
-from marketplace.parties.models import ApiKey, Party, RememberedReply, Seat, User
+from marketplace.parties.models import ApiKey, KeyUse, Party, RememberedReply, Seat, User
 from marketplace.catalogue.models import (
     ResourceClass,
     SlaPreset,
@@ -63,6 +63,7 @@ from marketplace.supply.models import (
     Standing,
     StandingChange,
 )
+from marketplace.supply.key_models import Enrolment, MachineKeyChange
 from marketplace.supply.seals import BidSeal, HolderKey, KeyHolder, WindowKey, WindowShare
 from marketplace.supply.admission_models import Admission
 from marketplace.clearing.models import (
@@ -107,16 +108,16 @@ __all__ = [
     "Award", "Backup", "Benchmark", "Bid", "BidSeal", "Budget", "BundleFile", "BuyerStop", "CalendarRule",
     "CarveOut", "CheckReport", "Clearing", "ClearingAttempt", "Comparison", "Conflict", "Control", "Credit",
     "DataClass", "DeliveryCase", "Demand", "DemandApproval", "DemandLeg", "DemandStatement", "DemandStop",
-    "DemoRun", "Device", "EarlyCredit", "Evidence", "EvidenceDay", "EvidenceEnd", "EvidenceReview", "Flag",
-    "ForceMajeure", "Forfeit", "FundingLine", "FundingSource", "FundingTag", "GateReview", "GateRule",
+    "DemoRun", "Device", "EarlyCredit", "Enrolment", "Evidence", "EvidenceDay", "EvidenceEnd", "EvidenceReview",
+    "Flag", "ForceMajeure", "Forfeit", "FundingLine", "FundingSource", "FundingTag", "GateReview", "GateRule",
     "HealthEvent", "HolderKey", "Incident", "IncidentStep", "IndicativePrice", "Invoice", "InvoiceLine",
-    "KeyHolder", "KindLimit", "Lease", "LeaseDifference", "LeaseHealth", "LineReason", "LockBatch",
-    "MaintenanceNotice", "MakerLimits", "MakerQuote", "MakerStop", "Mandate", "MarketClock", "NodeClass", "Notice",
-    "Opinion", "Pair", "Party", "Payout", "PayoutShare", "Phase", "PhaseCondition", "PhaseEvidence", "PhaseSignOff",
-    "Pilot", "PriceRow", "ProbeDay", "ProbeReport", "Progress", "Pulse", "Reading", "Recheck", "RememberedReply",
-    "ReportChain", "ResourceClass", "RevenueSplit", "Seat", "SeatLimit", "Settlement", "SettlementLine", "Signal",
-    "Site", "SiteLatency", "SlaPreset", "SlashCase", "SlotReport", "SlotTally", "SpendingRule", "SplitShare",
-    "Standing", "StandingChange", "StandingDemand", "StandingEntry", "SubSite", "SuspectFlow", "Tier",
-    "TierControl", "TierZone", "User", "Vantage", "Verdict", "WindDown", "Window", "WindowKey", "WindowShare",
-    "WindowTransition", "WitnessKey", "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
+    "KeyHolder", "KeyUse", "KindLimit", "Lease", "LeaseDifference", "LeaseHealth", "LineReason", "LockBatch",
+    "MachineKeyChange", "MaintenanceNotice", "MakerLimits", "MakerQuote", "MakerStop", "Mandate", "MarketClock",
+    "NodeClass", "Notice", "Opinion", "Pair", "Party", "Payout", "PayoutShare", "Phase", "PhaseCondition",
+    "PhaseEvidence", "PhaseSignOff", "Pilot", "PriceRow", "ProbeDay", "ProbeReport", "Progress", "Pulse", "Reading",
+    "Recheck", "RememberedReply", "ReportChain", "ResourceClass", "RevenueSplit", "Seat", "SeatLimit", "Settlement",
+    "SettlementLine", "Signal", "Site", "SiteLatency", "SlaPreset", "SlashCase", "SlotReport", "SlotTally",
+    "SpendingRule", "SplitShare", "Standing", "StandingChange", "StandingDemand", "StandingEntry", "SubSite",
+    "SuspectFlow", "Tier", "TierControl", "TierZone", "User", "Vantage", "Verdict", "WindDown", "Window",
+    "WindowKey", "WindowShare", "WindowTransition", "WitnessKey", "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
 ]  # fmt: skip

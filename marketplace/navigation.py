@@ -20,6 +20,7 @@ BUYER_MORE: Entries = (
     ("portal:approvals", "Approvals and budgets"), ("portal:commitments", "Standing demand"),
     ("portal:pilots", "Pilots"), ("portal:agreements", "Agreements"), ("portal:needs", "What hurts today"),
     ("portal:invoices", "Invoices"), ("portal:prices", "Prices paid"), ("portal:cases", "Delivery cases"),
+    ("portal:keys", "API keys"),
 )  # fmt: skip
 PROVIDER: Entries = (
     ("onboarding:home", "Checklist"), ("onboarding:classes", "Node classes"), ("onboarding:bids", "Bids"),
@@ -29,7 +30,7 @@ PROVIDER_MORE: Entries = (
     ("onboarding:evidence", "Evidence"), ("onboarding:capacity", "What is for sale"),
     ("onboarding:waitlist", "Waitlist"), ("onboarding:arming", "Arming and disputes"),
     ("onboarding:statement", "Statement"), ("onboarding:imports", "Imports"), ("onboarding:break_even", "Break-even"),
-    ("onboarding:cases", "Cases and maintenance"),
+    ("onboarding:cases", "Cases and maintenance"), ("onboarding:keys", "API keys"),
 )  # fmt: skip
 STAFF: Entries = (("admin:index", "Console"), ("market", "Market"))
 ANYBODY: Entries = (("market", "Market"),)
