@@ -18,7 +18,8 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from django.core.handlers.wsgi import WSGIHandler
-from django.db import connection, connections
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections, connection, connections
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHOUT_DJANGO = """
@@ -87,6 +88,10 @@ class Site:
 @contextmanager
 def served() -> Iterator[Site]:
     """The site, until the block ends."""
+    # A request closes a connection that is in a transaction; here the transaction is the test's.
+    both = (request_started, request_finished)
+    for each in both:
+        each.disconnect(close_old_connections)
     connection.inc_thread_sharing()
     site = Site()
     try:
@@ -94,6 +99,8 @@ def served() -> Iterator[Site]:
     finally:
         site.cut()
         connection.dec_thread_sharing()
+        for each in both:
+            each.connect(close_old_connections)
 
 
 def start(*words: object, **environment: str) -> subprocess.Popen[str]:

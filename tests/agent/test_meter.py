@@ -21,7 +21,7 @@ from marketplace.agent.client import ApiClient
 from marketplace.agent.clock import MarketClock
 from marketplace.agent.errors import HomeBusy, UsageWrong
 from marketplace.agent.keys import create_key, load_key, rotation_statement
-from marketplace.agent.meter import Addresses, Meter, flush
+from marketplace.agent.meter import LEASES_FILE, Addresses, Meter, flush
 from marketplace.agent.sensors import Sensors, share_out
 from marketplace.agent.spool import Spool
 from marketplace.demo.machines import machine_key
@@ -255,10 +255,10 @@ def lines(home: Path) -> int:
 
 def test_a_meter_that_is_cut_off_and_killed_backfills_once_and_ends_on_sigterm(home, site, market_at):
     window, key = world.window(), api_key()
-    market_at(window.starts_at + timedelta(minutes=50), RATE)
+    market_at(window.starts_at + timedelta(minutes=45), RATE)
     first = metering(home, key)
     try:
-        until(lambda: lines(home) >= 2 and m.Pulse.objects.exists())
+        until(lambda: lines(home) >= 2 and (home / LEASES_FILE).exists() and m.Pulse.objects.exists())
         site.cut()
         until(lambda: lines(home) >= 4)
         os.kill(first.pid, signal.SIGKILL)  # in the middle of whatever it does

@@ -67,9 +67,9 @@ def open_port() -> Iterator[str]:
 @pytest.fixture
 def machine(live: Live) -> Iterator[EchoServer]:
     """Granite's machine as its meter answers for it."""
-    market = MarketClock(RATE)
+    devices = {str(live.lease.pk): live.units}  # now: the server's threads do not reach the database
     server = EchoServer(
-        ("127.0.0.1", 0), key=machine_key("granite"), clock=market, devices_of=lambda: {str(live.lease.pk): live.units}
+        ("127.0.0.1", 0), key=machine_key("granite"), clock=MarketClock(RATE), devices_of=lambda: devices
     )
     server.start()
     yield server
@@ -81,10 +81,14 @@ def closed_port() -> str:
         return f"127.0.0.1:{listening.getsockname()[1]}"
 
 
-def prober(site: Site, verifier: str, anchor: str) -> Prober:
+def prober(site: Site, live: Live, verifier: str, anchor: str) -> Prober:
+    """A verifier's prober that keeps to one lease: the others' machines have no heartbeat here."""
     secret = issue_api_key(party=m.Party.objects.get(slug=verifier), label="probe", may_write=True, now=clock.now())[1]
     client = ApiClient(site.url, api_key=secret, attempts=1)
-    return Prober(key=key_of(verifier), verifier=verifier, client=client, anchors=[anchor] * 3, clock=MarketClock(RATE))
+    one = Prober(key=key_of(verifier), verifier=verifier, client=client, anchors=[anchor] * 3, clock=MarketClock(RATE))
+    plan, lease = one._plan, str(live.lease.pk)
+    one._plan = lambda task: plan(task) if task.lease == lease else None
+    return one
 
 
 def second_of(live: Live, minute: int) -> float:
@@ -120,7 +124,7 @@ def test_a_machine_is_probed_at_its_secret_second_and_the_report_is_taken(live, 
     due = live.at(minute) + timedelta(seconds=second_of(live, minute))
     run_on(due - timedelta(seconds=6))
     looked_at(live, machine, open_port, clock.now())
-    one = prober(site, verifier, open_port)
+    one = prober(site, live, verifier, open_port)
 
     run_for(one, lambda: one.told["sent"])
 
@@ -140,7 +144,7 @@ def test_a_dead_machine_is_probed_once_more_after_its_own_wait(live, site, machi
     run_on(due - timedelta(seconds=6))
     looked_at(live, machine, closed_port(), clock.now())
     machine.stop()
-    one = prober(site, verifier, open_port)
+    one = prober(site, live, verifier, open_port)
 
     run_for(one, lambda: one.told["sent"] >= 2)
 
@@ -156,7 +160,7 @@ def test_where_an_anchor_fails_the_report_is_void_and_no_retry_follows(live, sit
     verifier, minute = live.panel[0], 7
     run_on(live.at(minute) + timedelta(seconds=second_of(live, minute) - 6))
     looked_at(live, machine, closed_port(), clock.now())
-    one = prober(site, verifier, closed_port())
+    one = prober(site, live, verifier, closed_port())
 
     run_for(one, lambda: one.told["sent"])
 
@@ -167,7 +171,7 @@ def test_where_an_anchor_fails_the_report_is_void_and_no_retry_follows(live, sit
 
 def test_what_could_not_be_sent_follows_once_the_market_answers(live, site, open_port, run_on):
     run_on(live.at(1))
-    one = prober(site, live.panel[0], open_port)
+    one = prober(site, live, live.panel[0], open_port)
     statement = json.loads(live.probe(0, live.panel[0]).body)
     one._waiting.append(sign_statement(key_of(live.panel[0]), ProbeStatement(**statement | {"minute_at": 60})))
     one._waiting.append(live.probe(0, live.panel[0]))
