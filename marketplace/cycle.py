@@ -31,7 +31,11 @@ from marketplace.escrow.standing import enter_windows
 from marketplace.insights.savings import measure_window
 from marketplace.maker.services import watch_limits
 from marketplace.notices.services import report_progress
+from marketplace.oversight.egress import watch_egress
+from marketplace.oversight.packs import complete_packs
+from marketplace.oversight.reports import settle_reports
 from marketplace.oversight.winddowns import watch_papers
+from marketplace.payout.members import confirm_shares
 from marketplace.payout.services import (
     confirm_credits,
     confirm_payouts,
@@ -45,6 +49,7 @@ from marketplace.sla.services import credit_at_once, judge_window
 from marketplace.slashing.appeals import confirm_appeals, lapse_overdue
 from marketplace.slashing.services import confirm_requests, execute_due, open_cases
 from marketplace.supply.admissions import admit_waiting
+from marketplace.supply.lapses import lapse_unused
 from pricing.errors import PricingError
 
 logger = logging.getLogger(__name__)
@@ -76,16 +81,19 @@ WINDOW_STEPS: tuple[tuple[str, tuple[str, ...], Callable[..., object]], ...] = (
     ("settle", ("DELIVERING",), settle_window),
     ("confirm settlements", ("DELIVERING",), confirm_settlements),
     ("measure differences", ("SETTLED",), measure_window),
+    ("complete packs", ("SETTLED",), complete_packs),
     ("pay", ("SETTLED",), pay_window),
     ("slash", ("SETTLED",), open_cases),
 )
 EARLY_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
     ("standing demand", enter_windows),
+    ("lapse unused quota", lapse_unused),
     ("admit", admit_waiting),
 )
 MARKET_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
     ("confirm credits", confirm_credits),
     ("confirm payouts", confirm_payouts),
+    ("confirm shares", confirm_shares),
     ("release holdbacks", release_holdbacks),
     ("confirm slashes", confirm_requests),
     ("confirm appeals", confirm_appeals),
@@ -94,6 +102,8 @@ MARKET_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
     ("watch the market-maker", watch_limits),
     ("expire holds", expire_holds),
     ("watch papers", watch_papers),
+    ("watch egress", watch_egress),
+    ("settle reports", settle_reports),
 )
 
 

@@ -26,8 +26,11 @@ from marketplace.clearing.models import Clearing
 from marketplace.clearing.services import verify_published
 from marketplace.delivery.models import Reading
 from marketplace.escrow.models import Lease
+from marketplace.escrow.pack_models import LeasePack
 from marketplace.governance.services import first_broken_line
-from marketplace.payout.models import SettlementLine
+from marketplace.oversight.packs import wrong_packs
+from marketplace.payout.members import wrong_shares
+from marketplace.payout.models import MemberShare, SettlementLine
 from marketplace.sla.models import Verdict
 from marketplace.sla.services import evidence_hash
 from marketplace.slashing.models import SlashCase
@@ -105,6 +108,19 @@ def _leases(now: datetime) -> Iterator[Finding]:
     yield Finding("paid + returned + credited = locked, for each lease", not split, f"{split} lines differ")
 
 
+def _members(now: datetime) -> Iterator[Finding]:
+    faults = list(wrong_shares())
+    told = "; ".join(f"payment {each.reference}: {each.sentence}" for each in faults[:3])
+    looked = MemberShare.objects.count()
+    yield Finding("each consortium's members were paid their split", not faults, told or f"{looked} parts of payments")
+
+
+def _packs(now: datetime) -> Iterator[Finding]:
+    wrong = list(wrong_packs())
+    told = "; ".join(wrong[:3]) or f"{LeasePack.objects.count()} packs"
+    yield Finding("each documentation pack is the one on the trail", not wrong, told)
+
+
 def _readings(now: datetime) -> Iterator[Finding]:
     rows = Reading.objects.exclude(report=b"").select_related("lease__node_class")
     forged = total = 0
@@ -144,6 +160,8 @@ PARTS: tuple[tuple[str, Callable[[datetime], Iterator[Finding]]], ...] = (
     ("card rail", _card_rail),
     ("certificates", _certificates),
     ("leases", _leases),
+    ("members", _members),
+    ("packs", _packs),
     ("readings", _readings),
     ("verdicts", _verdicts),
     ("trail", _trail),

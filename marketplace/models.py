@@ -38,8 +38,10 @@ from marketplace.compliance.models import (
     ZoneReport,
 )
 from marketplace.spending.models import Budget, DemandApproval, Pilot, SeatLimit, SpendingRule
+from marketplace.demand.counsel_models import CounselRule, CounselSignOff
 from marketplace.demand.models import Demand
 from marketplace.demand.need_models import Need
+from marketplace.demand.pin_models import EgressPin
 from marketplace.demand.standing_models import StandingDemand, StandingEntry
 from marketplace.capacity.models import (
     CalendarRule,
@@ -47,7 +49,6 @@ from marketplace.capacity.models import (
     Device,
     FundingSource,
     FundingTag,
-    PayoutShare,
     RevenueSplit,
     SplitShare,
     SubSite,
@@ -64,6 +65,7 @@ from marketplace.supply.models import (
 )
 from marketplace.supply.seals import BidSeal, HolderKey, KeyHolder, WindowKey, WindowShare
 from marketplace.supply.admission_models import Admission
+from marketplace.supply.lapse_models import Lapse, LapseNotice, LapseRule
 from marketplace.clearing.models import (
     Award,
     Backup,
@@ -75,28 +77,34 @@ from marketplace.clearing.models import (
     PriceRow,
 )
 from marketplace.escrow.models import Lease, LockBatch, Mandate
+from marketplace.escrow.pack_models import LeasePack
 from marketplace.escrow.suspects import SuspectFlow
+from marketplace.delivery.egress_models import EgressReading
 from marketplace.delivery.models import Reading, ReportChain
 from marketplace.sla.models import Credit, EarlyCredit, Verdict
-from marketplace.payout.models import Payout, Settlement, SettlementLine
+from marketplace.payout.models import MemberShare, Payout, Settlement, SettlementLine
 from marketplace.slashing.models import Appeal, Forfeit, Opinion, SlashCase
 from marketplace.maker.models import Conflict, MakerLimits, MakerQuote, MakerStop
 from marketplace.oversight.models import WindDown
+from marketplace.oversight.report_models import Report, ReportRule
+from marketplace.insights.quote_models import ComparatorQuote, SetAsideRule
 from marketplace.insights.models import Comparison, DemandStatement, LeaseDifference
 from marketplace.demo.models import DemoRun
 
 __all__ = [
     "Admission", "Agreement", "AgreementEnd", "AgreementSignature", "ApiKey", "Appeal", "Attestation", "AuditLine",
-    "Award", "Backup", "Benchmark", "Bid", "BidSeal", "Budget", "BundleFile", "CalendarRule", "CarveOut", "Clearing",
-    "ClearingAttempt", "Comparison", "Conflict", "Control", "Credit", "DataClass", "Demand", "DemandApproval",
-    "DemandStatement", "DemoRun", "Device", "EarlyCredit", "Evidence", "EvidenceEnd", "EvidenceReview", "Flag",
-    "Forfeit", "FundingLine", "FundingSource", "FundingTag", "GateReview", "GateRule", "HolderKey", "Incident",
-    "IncidentStep", "IndicativePrice", "KeyHolder", "KindLimit", "Lease", "LeaseDifference", "LineReason", "LockBatch",
-    "MakerLimits", "MakerQuote", "MakerStop", "Mandate", "MarketClock", "Need", "NodeClass", "Notice", "Opinion",
-    "Pair", "Party", "Payout", "PayoutShare", "Phase", "PhaseCondition", "PhaseEvidence", "PhaseSignOff", "Pilot",
-    "PriceRow", "Progress", "Reading", "RememberedReply", "ReportChain", "ResourceClass", "RevenueSplit", "Seat",
-    "SeatLimit", "Settlement", "SettlementLine", "Signal", "Site", "SiteLatency", "SlaPreset", "SlashCase",
+    "Award", "Backup", "Benchmark", "Bid", "BidSeal", "Budget", "BundleFile", "CalendarRule", "CarveOut",
+    "Clearing", "ClearingAttempt", "ComparatorQuote", "Comparison", "Conflict", "Control", "CounselRule",
+    "CounselSignOff", "Credit", "DataClass", "Demand", "DemandApproval", "DemandStatement", "DemoRun", "Device",
+    "EarlyCredit", "EgressPin", "EgressReading", "Evidence", "EvidenceEnd", "EvidenceReview", "Flag", "Forfeit",
+    "FundingLine", "FundingSource", "FundingTag", "GateReview", "GateRule", "HolderKey", "Incident",
+    "IncidentStep", "IndicativePrice", "KeyHolder", "KindLimit", "Lapse", "LapseNotice", "LapseRule", "Lease",
+    "LeaseDifference", "LeasePack", "LineReason", "LockBatch", "MakerLimits", "MakerQuote", "MakerStop", "Mandate",
+    "MarketClock", "MemberShare", "Need", "NodeClass", "Notice", "Opinion", "Pair", "Party", "Payout", "Phase",
+    "PhaseCondition", "PhaseEvidence", "PhaseSignOff", "Pilot", "PriceRow", "Progress", "Reading",
+    "RememberedReply", "Report", "ReportChain", "ReportRule", "ResourceClass", "RevenueSplit", "Seat", "SeatLimit",
+    "SetAsideRule", "Settlement", "SettlementLine", "Signal", "Site", "SiteLatency", "SlaPreset", "SlashCase",
     "SpendingRule", "SplitShare", "Standing", "StandingChange", "StandingDemand", "StandingEntry", "SubSite",
-    "SuspectFlow", "Tier", "TierControl", "TierZone", "User", "Vantage", "Verdict", "WindDown", "Window", "WindowKey",
-    "WindowShare", "WindowTransition", "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
+    "SuspectFlow", "Tier", "TierControl", "TierZone", "User", "Vantage", "Verdict", "WindDown", "Window",
+    "WindowKey", "WindowShare", "WindowTransition", "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
 ]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib.auth.views import LogoutView
 from django.urls import include, path
 
-from marketplace.portal import public, webhooks
+from marketplace.portal import public, quotes, reports, webhooks
 
 urlpatterns = [
     path("", public.root, name="root"),
@@ -18,6 +18,9 @@ urlpatterns = [
     path("market/claims/", public.claims_page, name="claims"),
     path("market/coverage/", public.coverage_page, name="coverage"),
     path("market/demand/", public.demand_page, name="demand_report"),
+    path("market/public-benefit/", public.benefit_page, name="public_benefit"),
+    path("market/quotes/", quotes.quotes, name="quotes"),
+    path("market/reports/", reports.outcomes, name="report_outcomes"),
     path("market/bundles/<int:number>.zip", public.bundle, name="bundle"),
     path("portal/", include("marketplace.portal.urls")),
     path("onboarding/", include("marketplace.onboarding.urls")),

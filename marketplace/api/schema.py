@@ -65,6 +65,7 @@ TAGS = {  # in data-path order
     "leases": "Running contracts with verdict, credit and slash case.",
     "money": "Balances and movements of the asking party.",
     "market": "For everybody: certificates, public bundles, prices.",
+    "reports": "Reports of wrongdoing with a deposit, and their outcomes without a name.",
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.urls import path, re_path
 
 from marketplace.api import docs
-from marketplace.api.v1 import admissions, catalogue, clearing, commitments, demand, escrow, planning, supply
+from marketplace.api.v1 import admissions, catalogue, clearing, commitments, demand, escrow, planning, reports, supply
 from marketplace.api.views import NoSuchAddress
 
 urlpatterns = [
@@ -30,18 +30,23 @@ urlpatterns = [
     path("v1/admissions/<str:admission>/withdrawal", admissions.AdmissionWithdrawal.as_view()),
     path("v1/bids", supply.BidList.as_view()),
     path("v1/bids/<str:bid>", supply.BidDetail.as_view()),
+    path("v1/bids/<str:bid>/receipt", supply.BidReceipt.as_view()),
     path("v1/bids/<str:bid>/withdrawal", supply.BidWithdrawal.as_view()),
     path("v1/capacity", supply.CapacityList.as_view()),
     path("v1/awards", clearing.AwardList.as_view()),
     path("v1/awards/<str:award>", clearing.AwardDetail.as_view()),
     path("v1/leases", escrow.LeaseList.as_view()),
     path("v1/leases/<str:lease>", escrow.LeaseDetail.as_view()),
+    path("v1/leases/<str:lease>/pack", escrow.LeasePackDetail.as_view()),
+    path("v1/leases/<str:lease>/egress", escrow.LeaseEgress.as_view()),
     path("v1/balances", escrow.Balances.as_view()),
     path("v1/statement", escrow.StatementList.as_view()),
     path("v1/statement/file", escrow.StatementFile.as_view()),
     path("v1/certificates", clearing.CertificateList.as_view()),
     path("v1/certificates/<str:window>", clearing.CertificateDetail.as_view()),
     path("v1/certificates/<str:window>/files/<str:name>", clearing.CertificateFile.as_view()),
+    path("v1/reports", reports.ReportList.as_view()),
+    path("v1/market/report-outcomes", reports.Outcomes.as_view()),
     path("v1/market/prices", clearing.MarketPrices.as_view()),
     re_path(r"^v1(?:/.*)?$", NoSuchAddress.as_view()),  # a problem document, not a page, for what stands nowhere
 ]

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Max
 
 from ledger.errors import InsufficientFunds
@@ -32,6 +32,7 @@ from marketplace.demand.models import KINDS, Demand
 from marketplace.errors import (
     BadInput,
     ContradictoryRules,
+    MakerLimit,
     NotFunded,
     NotYours,
     QuantityOutOfRange,
@@ -41,6 +42,7 @@ from marketplace.errors import (
 from marketplace.governance.services import record
 from marketplace.notices.services import tell_parties
 from marketplace.parties.models import Party, Seat
+from marketplace.parties.owners import FOUNDATION
 from marketplace.parties.roles import require_seat
 from marketplace.spending.models import Budget, Pilot
 from marketplace.spending.services import Spend
@@ -204,7 +206,13 @@ def fund_demand(
         ) from error
     point("demand.fund.after_hold")
     standing.state, standing.hold_id, standing.funded_at = "funded", hold_id, now
-    standing.save(update_fields=["state", "hold_id", "funded_at", "funding_kind", "funding_line"])
+    try:
+        standing.save(update_fields=["state", "hold_id", "funded_at", "funding_kind", "funding_line"])
+    except IntegrityError as refusal:  # what the Foundation owns trades inside the Foundation's limits, or not at all
+        rule = str(getattr(getattr(refusal.__cause__, "diag", None), "constraint_name", "") or "")
+        if not rule.startswith("maker_"):
+            raise
+        raise MakerLimit("The Foundation's limits do not allow this demand of its own.", rule=rule) from refusal
     record(actor=party.slug, action="fund_demand", subject=demand.pk, reason="funded", now=now, hold=str(hold_id),
            funding=funding)  # fmt: skip
     return standing
@@ -245,7 +253,7 @@ def funded_figures(*, window: Window) -> dict[str, int]:
 
     The Foundation's own demand counts for neither: nobody opens its own market.
     """
-    rows = Demand.objects.filter(window=window, state="funded").exclude(party__kind="foundation")
+    rows = Demand.objects.filter(window=window, state="funded").exclude(party__in=FOUNDATION)
     rows = rows.select_related("party__parent")
     return {
         "funded_unit_hours": sum(row.unit_hours for row in rows),

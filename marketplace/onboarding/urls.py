@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from marketplace.onboarding import breakeven, compliance, imports, join, views, waitlist
+from marketplace.onboarding import breakeven, compliance, imports, join, members, views, waitlist
 
 app_name = "onboarding"
 urlpatterns = [
@@ -19,13 +19,17 @@ urlpatterns = [
     path("capacity/", compliance.capacity, name="capacity"),
     path("arming/", views.arming, name="arming"),
     path("cases/<uuid:case_id>/dispute/", views.case_dispute, name="case_dispute"),
+    path("members/", members.members, name="members"),
+    path("members/devices/<uuid:pk>/retire/", members.device_retire, name="device_retire"),
     path("waitlist/", waitlist.waitlist, name="waitlist"),
     path("waitlist/<uuid:admission_id>/enter/", waitlist.enter, name="waitlist_enter"),
     path("waitlist/<uuid:admission_id>/leave/", waitlist.leave, name="waitlist_leave"),
     path("bids/", views.bid_list, name="bids"),
     path("bids/new/", views.bid_new, name="bid_new"),
     path("bids/<uuid:bid_id>/withdraw/", views.bid_withdraw, name="bid_withdraw"),
+    path("bids/<uuid:bid_id>/receipt/", views.bid_receipt, name="bid_receipt"),
     path("leases/", views.lease_list, name="leases"),
+    path("leases/<uuid:lease_id>/pack/", views.lease_pack, name="lease_pack"),
     path("payouts/", views.payouts_page, name="payouts"),
     path("payouts/_account/", views.payouts_account, name="payouts_account"),
     path("payouts/bank/", views.payouts_to_bank, name="payouts_to_bank"),

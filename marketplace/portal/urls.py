@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from marketplace.portal import agreements, commitments, planning, spending, views
+from marketplace.portal import agreements, commitments, counsel, planning, reports, spending, views
 
 app_name = "portal"
 urlpatterns = [
@@ -19,10 +19,15 @@ urlpatterns = [
     path("demands/new/", views.demand_new, name="demand_new"),
     path("demands/<uuid:demand_id>/", views.demand_page, name="demand"),
     path("demands/<uuid:demand_id>/fund/", views.demand_fund, name="demand_fund"),
+    path("demands/<uuid:demand_id>/pin/", views.demand_pin, name="demand_pin"),
     path("demands/<uuid:demand_id>/worth/", planning.worth, name="worth"),
     path("demands/<uuid:demand_id>/withdraw/", views.demand_withdraw, name="demand_withdraw"),
     path("agreements/", agreements.agreements, name="agreements"),
     path("agreements/<uuid:pk>/", agreements.agreement_act, name="agreement_act"),
+    path("counsel/", counsel.counsel, name="counsel"),
+    path("counsel/<uuid:demand_id>/", counsel.counsel_sign, name="counsel_sign"),
+    path("counsel/rules/<uuid:pk>/end/", counsel.counsel_rule_end, name="counsel_rule_end"),
+    path("reports/", reports.reports, name="reports"),
     path("pilots/", agreements.pilots, name="pilots"),
     path("pilots/<uuid:demand_id>/convert/", agreements.pilot_convert, name="pilot_convert"),
     path("approvals/", spending.approvals, name="approvals"),
@@ -32,6 +37,7 @@ urlpatterns = [
     path("commitments/<uuid:standing_id>/withdraw/", commitments.standing_withdraw, name="standing_withdraw"),
     path("leases/", views.lease_list, name="leases"),
     path("leases/<uuid:lease_id>/", views.lease_page, name="lease"),
+    path("leases/<uuid:lease_id>/pack/", views.lease_pack, name="lease_pack"),
     path("escrow/", views.escrow, name="escrow"),
     path("escrow/statement/", views.escrow_statement, name="escrow_statement"),
     path("escrow/deposit/", views.deposit, name="deposit"),
