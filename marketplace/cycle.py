@@ -24,10 +24,13 @@ from ledger.services import USDC6_LEDGER, expire_holds
 from marketplace.catalogue.models import Window
 from marketplace.clearing.previews import renew_indicative
 from marketplace.clearing.services import attempt_clearing, close_bidding, hand_out_clearing, judge_gate
+from marketplace.delivery.cases import reconcile_window
+from marketplace.delivery.health import watch_silence
+from marketplace.delivery.probing import tend_probe_days
 from marketplace.delivery.services import close_delivery
 from marketplace.errors import MarketError
 from marketplace.escrow.services import confirm_locks, lock_window
-from marketplace.escrow.standing import enter_windows
+from marketplace.escrow.standing import enter_windows, fund_waiting
 from marketplace.insights.savings import measure_window
 from marketplace.maker.services import watch_limits
 from marketplace.notices.services import report_progress
@@ -35,6 +38,7 @@ from marketplace.oversight.egress import watch_egress
 from marketplace.oversight.packs import complete_packs
 from marketplace.oversight.reports import settle_reports
 from marketplace.oversight.winddowns import watch_papers
+from marketplace.payout.invoices import dun, issue_invoices
 from marketplace.payout.members import confirm_shares
 from marketplace.payout.services import (
     confirm_credits,
@@ -45,6 +49,9 @@ from marketplace.payout.services import (
     release_holdbacks,
     settle_window,
 )
+from marketplace.sla.burning import watch_burning
+from marketplace.sla.evidence import seal_evidence
+from marketplace.sla.performance import judge_checks
 from marketplace.sla.services import credit_at_once, judge_window
 from marketplace.slashing.appeals import confirm_appeals, lapse_overdue
 from marketplace.slashing.services import confirm_requests, execute_due, open_cases
@@ -74,7 +81,9 @@ WINDOW_STEPS: tuple[tuple[str, tuple[str, ...], Callable[..., object]], ...] = (
     ("clear", ("CLEARING",), attempt_clearing),
     ("lock", ("CLEARED",), lock_window),
     ("confirm locks", ("CLEARED",), confirm_locks),
+    ("reconcile readings", ("DELIVERING",), reconcile_window),
     ("deliver", ("DELIVERING",), close_delivery),
+    ("re-checks", ("DELIVERING",), judge_checks),
     ("credit at once", ("DELIVERING",), credit_at_once),
     ("post credits", ("DELIVERING",), post_credits),
     ("judge", ("DELIVERING",), judge_window),
@@ -83,14 +92,19 @@ WINDOW_STEPS: tuple[tuple[str, tuple[str, ...], Callable[..., object]], ...] = (
     ("measure differences", ("SETTLED",), measure_window),
     ("complete packs", ("SETTLED",), complete_packs),
     ("pay", ("SETTLED",), pay_window),
+    ("invoice", ("SETTLED",), issue_invoices),
     ("slash", ("SETTLED",), open_cases),
 )
 EARLY_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
+    ("probe days", tend_probe_days),
+    ("watch heartbeats", watch_silence),
     ("standing demand", enter_windows),
     ("lapse unused quota", lapse_unused),
+    ("fund standing demand", fund_waiting),
     ("admit", admit_waiting),
 )
 MARKET_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
+    ("watch burn rates", watch_burning),
     ("confirm credits", confirm_credits),
     ("confirm payouts", confirm_payouts),
     ("confirm shares", confirm_shares),
@@ -104,6 +118,7 @@ MARKET_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
     ("watch papers", watch_papers),
     ("watch egress", watch_egress),
     ("settle reports", settle_reports),
+    ("dun", dun),
 )
 
 
@@ -187,8 +202,12 @@ def run_chain(*, now: datetime) -> StepReport:
 
 
 def anchor_books(*, now: datetime) -> int:
-    """Seal what was posted since the last epoch and ask the chain to keep its root; returns how many are asked for."""
+    """Seal what was posted since the last epoch and ask the chain to keep its root; returns how many are asked for.
+
+    The days of evidence that are over go the same way.
+    """
     _note_anchors(now)
+    seal_evidence(now=now)
     with transaction.atomic():
         close_epoch(USDC6_LEDGER, now)
         waiting = unanchored_epochs(USDC6_LEDGER)

@@ -13,10 +13,12 @@
 |   +- Overlapping               overlapping            two spans of one thing that overlap, such as carve-outs
 |   +- WrongSignatory            wrong_signatory        somebody who may not sign for that party
 |   +- SharesDoNotSum            shares_do_not_sum      parts of a whole that are more or less than the whole
+|   +- UnmappedLine              unmapped_line          an invoice line that maps to no award
 +- DemandFirst                   demand_first           capacity or a bid before funded demand asks for it
 +- GateNotReady                  gate_not_ready         a phase misses a condition, a sign-off, or is frozen
 +- LineNotDecided                line_not_decided       a purchase order or grant that is not approved, over or used up
 +- RenewalAboveCap               renewal_above_cap      a renewal may not rise that far above the last price
++- InDefault                     in_default             an invoice of the buyer is in default: no new demand
 +- WindowClosed                  window_closed          the window no longer (or not yet) takes this
 +- StateSkipped                  state_skipped          a window cannot move there from where it is
 +- NotEligible                   not_eligible           the node class may not bid this (fact `rule`)
@@ -52,6 +54,17 @@
 +- SealBroken                    seal_broken            a sealed bid is missing, was changed, or does not open
 +- SealUnreadable                seal_unreadable        the key of a party's own copy is not on this server
 +- ClockRunsForward              clock_runs_forward     market time cannot be turned back
++- ReportRefused                 report_refused         a signed statement is not taken, nor the rest of its call
+|   +- ReportMalformed           report_malformed       not the canonical bytes of such a statement
+|   +- ReportForged              report_forged          not signed by the key that is enrolled for it
+|   +- ReportReplayed            report_replayed        its number, slot or minute was taken before, with another body
+|   +- ReportOutOfSequence       report_out_of_sequence one is missing before it (fact `expected`)
+|   +- ReportLate                report_late            its slot is rated, or its time to be heard is over
+|   +- ReportFromFuture          report_from_future     about a time that has not come
+|   +- ClockSkewed               clock_skewed           the sender's clock is off; ask for the market's time
+|   +- WrongInstant              wrong_instant          a probe at another second than the secret one
+|   +- NotOnPanel                not_on_panel           this verifier was not drawn for that lease and day
+|   +- NoWitnessKey              no_witness_key         this party has not enrolled the key it would sign with
 """
 
 from __future__ import annotations
@@ -116,6 +129,14 @@ class BadLines(BadInput):
 
 class NoCounterfactual(MarketError):
     code = "no_counterfactual"
+
+
+class UnmappedLine(BadInput):
+    code = "unmapped_line"
+
+
+class InDefault(MarketError):
+    code = "in_default"
 
 
 class CyclicOwnership(BadInput):
@@ -292,3 +313,47 @@ class SealUnreadable(MarketError):
 
 class ClockRunsForward(MarketError):
     code = "clock_runs_forward"
+
+
+class ReportRefused(MarketError):
+    code = "report_refused"
+
+
+class ReportMalformed(ReportRefused):
+    code = "report_malformed"
+
+
+class ReportForged(ReportRefused):
+    code = "report_forged"
+
+
+class ReportReplayed(ReportRefused):
+    code = "report_replayed"
+
+
+class ReportOutOfSequence(ReportRefused):
+    code = "report_out_of_sequence"
+
+
+class ReportLate(ReportRefused):
+    code = "report_late"
+
+
+class ReportFromFuture(ReportRefused):
+    code = "report_from_future"
+
+
+class ClockSkewed(ReportRefused):
+    code = "clock_skewed"
+
+
+class WrongInstant(ReportRefused):
+    code = "wrong_instant"
+
+
+class NotOnPanel(ReportRefused):
+    code = "not_on_panel"
+
+
+class NoWitnessKey(ReportRefused):
+    code = "no_witness_key"

@@ -5,12 +5,14 @@ Nothing here trusts a counter or a flag: what can be recomputed is recomputed fr
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.db.models import F
 
+from ledger.epochs import merkle_root
 from ledger.models import ChainIntent
 from ledger.rails import mirror
 from ledger.rails.base import Chain
@@ -20,20 +22,27 @@ from ledger.rails.integrity import check_store
 from ledger.reconcile import check_books, compare_when_still
 from marketplace.agent.keys import is_signed_by
 from marketplace.agent.readings import SIGN_PREFIX
+from marketplace.agent.statements import PREFIXES, ProbeStatement
 from marketplace.catalogue.models import WindowTransition
 from marketplace.catalogue.services import NEXT_STATES
 from marketplace.clearing.models import Clearing
 from marketplace.clearing.services import verify_published
+from marketplace.delivery.evidence_models import ProbeDay, ProbeReport, SlotTally, WitnessKey
 from marketplace.delivery.models import Reading
+from marketplace.delivery.tallies import recount, statements_hash
 from marketplace.escrow.models import Lease
 from marketplace.escrow.pack_models import LeasePack
 from marketplace.governance.services import first_broken_line
 from marketplace.oversight.packs import wrong_packs
 from marketplace.payout.members import wrong_shares
 from marketplace.payout.models import MemberShare, SettlementLine
-from marketplace.sla.models import Verdict
+from marketplace.sla.evidence import leaves_of
+from marketplace.sla.models import EvidenceDay, Verdict
 from marketplace.sla.services import evidence_hash
 from marketplace.slashing.models import SlashCase
+from pricing.health import is_revealed
+
+TOLD = ("provider_up", "buyer_up", "probe_valid", "probe_failed", "down_word", "known_word", "unknown_word", "causes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +140,70 @@ def _readings(now: datetime) -> Iterator[Finding]:
     yield Finding("every reading is signed by its machine", not forged, f"{forged} of {total} are not")
 
 
+def _delivery(now: datetime) -> Iterator[Finding]:
+    keys: dict[object, list[bytes]] = defaultdict(list)
+    for key in WitnessKey.objects.all():
+        keys[key.party_id].append(bytes(key.public_key))
+    forged = probes = 0
+    for row in ProbeReport.objects.iterator(chunk_size=2000):
+        probes += 1
+        message = PREFIXES[ProbeStatement] + bytes(row.body)
+        forged += not any(is_signed_by(key, message, bytes(row.signature)) for key in keys[row.verifier_id])
+    yield Finding("every probe is signed by its verifier", not forged, f"{forged} of {probes} are not")
+    wrong = slots = 0
+    for tally in SlotTally.objects.select_related(
+        "lease__window", "lease__provider__parent", "lease__buyer__parent"
+    ).iterator(chunk_size=500):
+        slots += 1
+        wrong += not _stands(tally)
+    yield Finding("every live hour follows from its statements", not wrong, f"{wrong} of {slots} do not")
+    days = [row for row in ProbeDay.objects.all() if row.revealed]
+    broken = sum(
+        not is_revealed(bytes(row.revealed), day=row.day.isoformat(), commitment=bytes(row.commitment)) for row in days
+    )
+    yield Finding("every shown day secret is the committed one", not broken, f"{broken} of {len(days)} are not")
+
+
+def _stands(tally: SlotTally) -> bool:
+    """Whether a tally is what its statements come to; a rated one, with what was decided of its held minutes."""
+    fresh = recount(tally)
+    if any(getattr(tally, name) != getattr(fresh, name) for name in TOLD):
+        return False
+    if tally.rated_at is None:
+        return (tally.billable_word, tally.held_word) == (fresh.billable_word, fresh.held_word)
+    more = tally.billable_word & ~fresh.billable_word
+    reading = Reading.objects.filter(lease=tally.lease_id, slot=tally.slot).first()
+    return (
+        tally.billable_word & fresh.billable_word == fresh.billable_word
+        and more & ~(fresh.held_word & ~fresh.down_word) == 0
+        and reading is not None
+        and reading.earned_micros == tally.billed_micros
+        and bytes(reading.statements_hash or b"") == statements_hash(tally)
+    )
+
+
 def _verdicts(now: datetime) -> Iterator[Finding]:
     wrong = 0
-    verdicts = Verdict.objects.select_related("lease").prefetch_related("lease__readings")
+    verdicts = Verdict.objects.select_related("lease").prefetch_related("lease__readings", "lease__rechecks")
     for verdict in verdicts:
         rows = sorted(verdict.lease.readings.all(), key=lambda row: row.slot)
-        wrong += evidence_hash(verdict.lease, rows) != bytes(verdict.evidence_hash) or verdict.earned_micros != sum(
-            row.earned_micros for row in rows
-        )
+        checks = sorted(verdict.lease.rechecks.all(), key=lambda row: row.interval)
+        sums = (sum(row.earned_micros for row in rows), sum(row.above_ceiling_micros for row in rows))
+        is_whole = evidence_hash(verdict.lease, rows, checks) == bytes(verdict.evidence_hash)
+        wrong += not is_whole or (verdict.earned_micros, verdict.above_ceiling_micros) != sums
     yield Finding("every verdict rests on its readings", not wrong, f"{wrong} of {len(verdicts)} do not")
     unarmed = SlashCase.objects.filter(outcome__in=("requested", "executed"), verdict__lease__is_armed=False).count()
     yield Finding("nobody unproven was slashed", not unarmed, f"{unarmed} cases")
+
+
+def _evidence(now: datetime) -> Iterator[Finding]:
+    here, wrong = chain(), 0
+    days = list(EvidenceDay.objects.all())
+    for row in days:
+        kept = bytes(here.call("anchor", "bundle_of", row.anchor_number))
+        roots = {bytes(row.root), merkle_root(leaves_of(row.day))} | ({kept} if kept != bytes(32) else set())
+        wrong += len(roots) != 1
+    yield Finding("every sealed day of evidence has its root on chain", not wrong, f"{wrong} of {len(days)} differ")
 
 
 def _trail(now: datetime) -> Iterator[Finding]:
@@ -163,6 +225,8 @@ PARTS: tuple[tuple[str, Callable[[datetime], Iterator[Finding]]], ...] = (
     ("members", _members),
     ("packs", _packs),
     ("readings", _readings),
+    ("delivery", _delivery),
     ("verdicts", _verdicts),
+    ("evidence", _evidence),
     ("trail", _trail),
 )

@@ -40,7 +40,8 @@ from marketplace.compliance.models import (
 from marketplace.spending.models import Budget, DemandApproval, Pilot, SeatLimit, SpendingRule
 from marketplace.demand.counsel_models import CounselRule, CounselSignOff
 from marketplace.demand.models import Demand
-from marketplace.demand.need_models import Need
+from marketplace.demand.leg_models import DemandLeg
+from marketplace.demand.stop_models import DemandStop
 from marketplace.demand.pin_models import EgressPin
 from marketplace.demand.standing_models import StandingDemand, StandingEntry
 from marketplace.capacity.models import (
@@ -81,7 +82,23 @@ from marketplace.escrow.pack_models import LeasePack
 from marketplace.escrow.suspects import SuspectFlow
 from marketplace.delivery.egress_models import EgressReading
 from marketplace.delivery.models import Reading, ReportChain
-from marketplace.sla.models import Credit, EarlyCredit, Verdict
+from marketplace.delivery.evidence_models import (
+    BuyerStop,
+    CheckReport,
+    DeliveryCase,
+    ForceMajeure,
+    HealthEvent,
+    LeaseHealth,
+    MaintenanceNotice,
+    ProbeDay,
+    ProbeReport,
+    Pulse,
+    SlotReport,
+    SlotTally,
+    WitnessKey,
+)
+from marketplace.sla.models import Credit, EarlyCredit, EvidenceDay, Recheck, Verdict
+from marketplace.payout.invoice_models import Invoice, InvoiceLine
 from marketplace.payout.models import MemberShare, Payout, Settlement, SettlementLine
 from marketplace.slashing.models import Appeal, Forfeit, Opinion, SlashCase
 from marketplace.maker.models import Conflict, MakerLimits, MakerQuote, MakerStop
@@ -93,18 +110,21 @@ from marketplace.demo.models import DemoRun
 
 __all__ = [
     "Admission", "Agreement", "AgreementEnd", "AgreementSignature", "ApiKey", "Appeal", "Attestation", "AuditLine",
-    "Award", "Backup", "Benchmark", "Bid", "BidSeal", "Budget", "BundleFile", "CalendarRule", "CarveOut",
-    "Clearing", "ClearingAttempt", "ComparatorQuote", "Comparison", "Conflict", "Control", "CounselRule",
-    "CounselSignOff", "Credit", "DataClass", "Demand", "DemandApproval", "DemandStatement", "DemoRun", "Device",
-    "EarlyCredit", "EgressPin", "EgressReading", "Evidence", "EvidenceEnd", "EvidenceReview", "Flag", "Forfeit",
-    "FundingLine", "FundingSource", "FundingTag", "GateReview", "GateRule", "HolderKey", "Incident",
-    "IncidentStep", "IndicativePrice", "KeyHolder", "KindLimit", "Lapse", "LapseNotice", "LapseRule", "Lease",
-    "LeaseDifference", "LeasePack", "LineReason", "LockBatch", "MakerLimits", "MakerQuote", "MakerStop", "Mandate",
-    "MarketClock", "MemberShare", "Need", "NodeClass", "Notice", "Opinion", "Pair", "Party", "Payout", "Phase",
-    "PhaseCondition", "PhaseEvidence", "PhaseSignOff", "Pilot", "PriceRow", "Progress", "Reading",
+    "Award", "Backup", "Benchmark", "Bid", "BidSeal", "Budget", "BundleFile", "BuyerStop", "CalendarRule",
+    "CarveOut", "CheckReport", "Clearing", "ClearingAttempt", "ComparatorQuote", "Comparison", "Conflict",
+    "Control", "CounselRule", "CounselSignOff", "Credit", "DataClass", "DeliveryCase", "Demand", "DemandApproval",
+    "DemandLeg", "DemandStatement", "DemandStop", "DemoRun", "Device", "EarlyCredit", "EgressPin", "EgressReading",
+    "Evidence", "EvidenceDay", "EvidenceEnd", "EvidenceReview", "Flag", "ForceMajeure", "Forfeit", "FundingLine",
+    "FundingSource", "FundingTag", "GateReview", "GateRule", "HealthEvent", "HolderKey", "Incident",
+    "IncidentStep", "IndicativePrice", "Invoice", "InvoiceLine", "KeyHolder", "KindLimit", "Lapse", "LapseNotice",
+    "LapseRule", "Lease", "LeaseDifference", "LeaseHealth", "LeasePack", "LineReason", "LockBatch",
+    "MaintenanceNotice", "MakerLimits", "MakerQuote", "MakerStop", "Mandate", "MarketClock", "MemberShare",
+    "NodeClass", "Notice", "Opinion", "Pair", "Party", "Payout", "Phase", "PhaseCondition", "PhaseEvidence",
+    "PhaseSignOff", "Pilot", "PriceRow", "ProbeDay", "ProbeReport", "Progress", "Pulse", "Reading", "Recheck",
     "RememberedReply", "Report", "ReportChain", "ReportRule", "ResourceClass", "RevenueSplit", "Seat", "SeatLimit",
     "SetAsideRule", "Settlement", "SettlementLine", "Signal", "Site", "SiteLatency", "SlaPreset", "SlashCase",
-    "SpendingRule", "SplitShare", "Standing", "StandingChange", "StandingDemand", "StandingEntry", "SubSite",
-    "SuspectFlow", "Tier", "TierControl", "TierZone", "User", "Vantage", "Verdict", "WindDown", "Window",
-    "WindowKey", "WindowShare", "WindowTransition", "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
+    "SlotReport", "SlotTally", "SpendingRule", "SplitShare", "Standing", "StandingChange", "StandingDemand",
+    "StandingEntry", "SubSite", "SuspectFlow", "Tier", "TierControl", "TierZone", "User", "Vantage", "Verdict",
+    "WindDown", "Window", "WindowKey", "WindowShare", "WindowTransition", "WitnessKey", "Zone", "ZoneChange",
+    "ZoneMember", "ZoneReport",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ from ledger.tasks import handler
 from marketplace import clock, cycle
 from marketplace.catalogue.models import Window
 from marketplace.clearing.services import JOB, attempt_clearing
+from marketplace.delivery.health import watch_silence
 
 
 @shared_task(acks_late=True)
@@ -18,6 +19,12 @@ def cycle_task() -> int:
     """Carry every window as far as it can go, unless somebody is at it."""
     with cycle.only_turn(wait=False) as mine:
         return len(cycle.advance(now=clock.now())) if mine else 0
+
+
+@shared_task(acks_late=True)
+def watch_heartbeats_task() -> int:
+    """Suspect running leases whose machine has fallen silent."""
+    return watch_silence(now=clock.now())
 
 
 @shared_task(acks_late=True)

@@ -55,6 +55,13 @@ def retry_after_seconds(day_secret: bytes, *, machine: str, minute: int, seat: i
     return first + _draw(day_secret, f"retry/{machine}/{minute}/{seat}", last - first + 1)
 
 
+def recheck_minute(day_secret: bytes, *, machine: str, interval: int, minutes: int) -> int:
+    """The secret minute, 0 to `minutes` - 1, of an interval in which a machine's performance is checked again."""
+    if minutes < 1:
+        raise MeteringError("An interval has minutes.", minutes=minutes)
+    return _draw(day_secret, f"re-check/{machine}/{interval}", minutes)
+
+
 def panel_of(day_secret: bytes, *, machine: str, organisations: Sequence[str], owner: str) -> tuple[str, ...]:
     """The three organisations that probe a machine on a day, never its owner's. Raises MeteringError for too few."""
     pool = sorted(set(organisations) - {owner})

@@ -1,7 +1,7 @@
 """Where a workload belongs: latency x privacy gives a route, a tier, a zone and the kind of demand to post.
 
     latency   tight: its class is L10, L20 or L50      loose: L100 or batch
-    privacy   private: the data class needs T2 or T3    open: T0 or T1
+    privacy   private: the data class needs T2 or T3, or stays in a zone or under an agreement    open: all else
 
                  private                            open
     tight        mesh: near and compliant           hybrid: near, a central venue takes the overflow
@@ -26,13 +26,17 @@ UNITS_MAX = 2**20
 LATENCY_CLASSES_MS = (10, 20, 50, 100)
 PRIVATE_TIER, RESTRICTED_TIER = 2, 3
 
-# data class -> least tier. Whoever calls may hand in a list of their own.
-TIER_OF_DATA_CLASS: Mapping[str, int] = {
-    "public": 0, "internal": 1, "personal": 2, "financial": 2, "health": 2, "restricted": 3,
-}  # fmt: skip
-REFUSED_DATA_CLASSES = ("classified",)
 SHAPES = ("batch", "service", "gang")
 SLA_BPS = {"tight": 9_990, "service": 9_950, "batch": 9_900}
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a data class asks for. The list of them is the market's, and handed in by whoever calls."""
+
+    tier_min: int
+    is_bound: bool = False  # it stays in a zone, or under an agreement of two parties
+    is_refused: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,15 +82,16 @@ QUADRANTS = ("tight-private", "tight-open", "loose-private", "loose-open")
 
 
 def place(
-    workload: Workload, *, home_zone: str = "", tiers: Mapping[str, int] = TIER_OF_DATA_CLASS
+    workload: Workload, *, classes: Mapping[str, Data], home_zone: str = ""
 ) -> Placement:
     """Place one workload. `home_zone` is the buyer's own; raises EstimateError with the `field` that cannot be."""
-    check(workload, tiers=tiers)
-    tier = tiers[workload.data_class]
+    check(workload, classes=classes)
+    data = classes[workload.data_class]
+    tier = data.tier_min
     latency_class, is_tight, how_near = _latency(workload.latency_ms)
-    is_private = tier >= PRIVATE_TIER
+    is_private = tier >= PRIVATE_TIER or data.is_bound
     route, because = _route(is_tight, is_private, tier)
-    zone, control, where = _zones(workload, tier, home_zone)
+    zone, control, where = _zones(workload, tier, home_zone if is_private else "")
     kind, how = _kind(workload)
     price = _present_price_micros(workload)
     return Placement(
@@ -99,20 +104,22 @@ def place(
 
 
 def place_all(
-    workloads: Iterable[Workload], *, home_zone: str = "", tiers: Mapping[str, int] = TIER_OF_DATA_CLASS
+    workloads: Iterable[Workload], *, classes: Mapping[str, Data], home_zone: str = ""
 ) -> list[Placement]:
     """Place a whole list, in its order."""
-    return [place(workload, home_zone=home_zone, tiers=tiers) for workload in workloads]
+    return [place(workload, home_zone=home_zone, classes=classes) for workload in workloads]
 
 
-def check(workload: Workload, *, tiers: Mapping[str, int] = TIER_OF_DATA_CLASS) -> None:
+def check(workload: Workload, *, classes: Mapping[str, Data]) -> None:
     """Refuse what no workload can be; `field` in the facts says which part."""
     if not workload.name.strip() or len(workload.name) > 60 or not workload.name.isprintable():
         raise EstimateError("A workload has a name of 1 to 60 printable characters.", field="name")
-    if workload.data_class in REFUSED_DATA_CLASSES:
-        raise EstimateError("Classified work is not taken by this market.", field="data_class")
-    if workload.data_class not in tiers:
-        raise EstimateError(f"A data class is one of {', '.join(tiers)}.", field="data_class")
+    data = classes.get(workload.data_class)
+    if data is None:
+        taken = ", ".join(code for code, known in classes.items() if not known.is_refused)
+        raise EstimateError(f"A data class is one of {taken}.", field="data_class")
+    if data.is_refused:
+        raise EstimateError(f"Work on {workload.data_class} data is not taken by this market.", field="data_class")
     if workload.shape not in SHAPES:
         raise EstimateError(f"A shape is one of {', '.join(SHAPES)}.", field="shape")
     for field, least, most in (("units", 1, UNITS_MAX), ("hours_per_week", 1, HOURS_PER_WEEK),
@@ -163,13 +170,13 @@ def _route(is_tight: bool, is_private: bool, tier: int) -> tuple[str, str]:
 
 
 def _zones(workload: Workload, tier: int, home_zone: str) -> tuple[str, str, str]:
-    """Zone, zone of legal control, and the rule that named them."""
-    zone = workload.zone or (home_zone if tier >= PRIVATE_TIER else "")
+    """Zone, zone of legal control, and the rule that named them. Data that may go anywhere has no home zone."""
+    zone = workload.zone or home_zone
     control = zone if tier >= RESTRICTED_TIER else ""
     if workload.zone:
         words = f"zone {zone}, because you named it"
     elif zone:
-        words = f"zone {zone}, your own, because T{tier} data stays at home"
+        words = f"zone {zone}, because {workload.data_class} data stays at home"
     else:
         words = "anywhere, because no rule names a zone"
     return zone, control, f"{words}; owner, operator and keys too, because it is restricted" if control else words

@@ -74,7 +74,7 @@ def accept_report(
     """
     if not is_signed_by(public_key, SIGN_PREFIX + signed.body, signed.signature):
         raise ReadingForged("The reading is not signed by this machine's key.", machine=machine)
-    report = _from_bytes(signed.body)
+    report = read_report(signed.body)
     if report.machine != machine:
         raise ReadingForged("The reading speaks for another machine.", machine=machine, named=report.machine)
     if report.sequence <= head.sequence:
@@ -91,7 +91,8 @@ def _to_bytes(report: SlotReport) -> bytes:
     return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def _from_bytes(body: bytes) -> SlotReport:
+def read_report(body: bytes) -> SlotReport:
+    """The report in these bytes, whoever signed them. Raises ReadingMalformed."""
     try:
         fields = json.loads(body)
         report = SlotReport(**(fields | {"up_word": int(fields["up_word"], 16)}))

@@ -16,6 +16,7 @@ from marketplace.api.errors import InvalidBody
 
 ID_SHAPE = re.compile(r"[a-z]{3}_[0-9a-f]{32}")
 DIGITS = re.compile(r"-?[0-9]{1,19}")
+DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 INT64 = range(-(2**63), 2**63)
 WHOLE = {"type": "string", "pattern": "^-?[0-9]{1,19}$"}
@@ -117,6 +118,24 @@ class MomentIn(serializers.Field):
         except (ValueError, OverflowError):  # well-formed, and on no calendar
             pass
         self.fail("bad_time")
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
+@extend_schema_field({"type": "string", "format": "date"})
+class DayIn(serializers.Field):
+    """A calendar day such as 2027-01-31."""
+
+    default_error_messages = {"bad_day": "Write a day such as 2027-01-31."}
+
+    def to_internal_value(self, data: Any) -> date:
+        try:
+            if isinstance(data, str) and DAY.fullmatch(data):
+                return date.fromisoformat(data)
+        except ValueError:  # well-formed, and on no calendar
+            pass
+        self.fail("bad_day")
 
     def to_representation(self, value: Any) -> Any:
         return value

@@ -42,7 +42,7 @@ def leases_of(party: Party, *, state: str = "", window: UUID | None = None) -> Q
     """Return the leases that a party buys or provides, with verdict, credit, slash case and settlement."""
     rows = Lease.objects.filter(Q(buyer=party) | Q(provider=party)).select_related(
         "window", "buyer", "provider", "node_class__site", "verdict__credit", "verdict__slash_case",
-        "settlement_line__settlement",
+        "settlement_line__settlement", "demand__standing_entry",
     )  # fmt: skip
     rows = rows.filter(window_id=window) if window else rows
     return rows.filter(state=state) if state else rows

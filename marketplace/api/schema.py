@@ -63,6 +63,7 @@ TAGS = {  # in data-path order
     "bids": "What a provider offers, sealed until the window closes.",
     "awards": "Who serves whom, in which slots, at which price.",
     "leases": "Running contracts with verdict, credit and slash case.",
+    "delivery": "The live market: heartbeats, probes, readings, counter-readings, health and cases of running leases.",
     "money": "Balances and movements of the asking party.",
     "market": "For everybody: certificates, public bundles, prices.",
     "reports": "Reports of wrongdoing with a deposit, and their outcomes without a name.",

@@ -12,6 +12,7 @@ from marketplace.api.problems import fact_text
 from marketplace.catalogue.models import Window
 from marketplace.clearing.models import Award, Backup, IndicativePrice, LineReason
 from marketplace.demand.models import Demand
+from marketplace.escrow.clauses import clauses_of
 from marketplace.escrow.models import Lease
 from marketplace.insights.words import reason_sentence
 from marketplace.supply.models import Bid, NodeClass
@@ -96,6 +97,7 @@ class DemandOut(serializers.ModelSerializer):
     data_class = serializers.CharField(source="data_class_id", allow_null=True)
     required_controls = serializers.ListField(child=serializers.CharField())
     unit_hours = serializers.IntegerField()
+    line_number = serializers.CharField(help_text="of the order or grant behind it; empty for none")
     reason = serializers.SerializerMethodField()
 
     class Meta:
@@ -104,7 +106,7 @@ class DemandOut(serializers.ModelSerializer):
             "id", "window", "reference", "state", "kind", "accepted_classes", "quantity_units", "start_slot",
             "end_slot", "unit_hours", "price_limit_micros", "hold_micros", "sla_code", "zone_code",
             "control_zone_code", "tier_min", "vantage_code", "latency_ms_max", "minimum_units", "is_one_site", "choice",
-            "data_class", "purpose", "required_controls", "accepts_interruptible", "purchase_order",
+            "data_class", "purpose", "required_controls", "accepts_interruptible", "line_number",
             "posted_at", "funded_at", "funding_kind", "reason",
         )  # fmt: skip
 
@@ -319,6 +321,13 @@ class PartyOut(serializers.Serializer):
     name = serializers.CharField()
 
 
+class ClauseOut(serializers.Serializer):
+    """One clause of a lease, as both parties read it."""
+
+    name = serializers.CharField()
+    words = serializers.CharField()
+
+
 class LeaseOut(serializers.ModelSerializer):
     """The running contract between one demand and one bid, with verdict, credit and slash case."""
 
@@ -340,6 +349,7 @@ class LeaseOut(serializers.ModelSerializer):
     credit = serializers.SerializerMethodField()
     slash_case = serializers.SerializerMethodField()
     settlement = serializers.SerializerMethodField()
+    clauses = serializers.SerializerMethodField()
 
     class Meta:
         model = Lease
@@ -347,7 +357,12 @@ class LeaseOut(serializers.ModelSerializer):
             "id", "window", "role", "demand", "bid", "buyer", "provider", "resource_class", "site", "country", "tier",
             "start_slot", "end_slot", "starts_at", "ends_at", "unit_hours", "fee_micros", "sla_bps", "is_armed",
             "state", "made_at", "verdict", "credit", "slash_case", "settlement",
+            "clauses",
         )  # fmt: skip
+
+    @extend_schema_field(ClauseOut(many=True))
+    def get_clauses(self, lease: Lease) -> Any:
+        return ClauseOut(clauses_of(lease), many=True).data
 
     def _bought(self, lease: Lease) -> bool:
         return lease.buyer_id == self.context["party"].pk

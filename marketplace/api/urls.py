@@ -5,7 +5,21 @@ from __future__ import annotations
 from django.urls import path, re_path
 
 from marketplace.api import docs
-from marketplace.api.v1 import admissions, catalogue, clearing, commitments, demand, escrow, planning, reports, supply
+from marketplace.api.v1 import (
+    admissions,
+    catalogue,
+    clearing,
+    commitments,
+    delivery,
+    demand,
+    escrow,
+    invoices,
+    orders,
+    planning,
+    reports,
+    statements,
+    supply,
+)
 from marketplace.api.views import NoSuchAddress
 
 urlpatterns = [
@@ -15,6 +29,9 @@ urlpatterns = [
     path("v1/windows/<str:window>", catalogue.WindowDetail.as_view()),
     path("v1/workloads/placements", planning.WorkloadPlacements.as_view()),
     path("v1/demands", demand.DemandList.as_view()),
+    path("v1/split-demands", orders.SplitList.as_view()),
+    path("v1/demands/<str:demand>/legs", orders.LegReportDetail.as_view()),
+    path("v1/price-history", orders.PriceHistory.as_view()),
     path("v1/demands/<str:demand>", demand.DemandDetail.as_view()),
     path("v1/demands/<str:demand>/funding", demand.DemandFunding.as_view()),
     path("v1/demands/<str:demand>/approvals", demand.DemandApprovals.as_view()),
@@ -24,7 +41,7 @@ urlpatterns = [
     path("v1/standing-demands/<str:standing>/price", commitments.StandingPrice.as_view()),
     path("v1/standing-demands/<str:standing>/withdrawal", commitments.StandingWithdrawal.as_view()),
     path("v1/funding-lines", commitments.FundingLineList.as_view()),
-    path("v1/needs", commitments.NeedList.as_view()),
+    path("v1/statements", statements.StatementList.as_view()),
     path("v1/admissions", admissions.AdmissionList.as_view()),
     path("v1/admissions/<str:admission>/entry", admissions.AdmissionEntry.as_view()),
     path("v1/admissions/<str:admission>/withdrawal", admissions.AdmissionWithdrawal.as_view()),
@@ -39,7 +56,26 @@ urlpatterns = [
     path("v1/leases/<str:lease>", escrow.LeaseDetail.as_view()),
     path("v1/leases/<str:lease>/pack", escrow.LeasePackDetail.as_view()),
     path("v1/leases/<str:lease>/egress", escrow.LeaseEgress.as_view()),
+    path("v1/leases/<str:lease>/health", delivery.LeaseHealthDetail.as_view()),
+    path("v1/leases/<str:lease>/evidence", delivery.LeaseEvidence.as_view()),
+    path("v1/leases/<str:lease>/stops", delivery.LeaseStops.as_view()),
+    path("v1/leases/<str:lease>/counter-chain", delivery.CounterChain.as_view()),
+    path("v1/time", delivery.MarketTime.as_view()),
+    path("v1/witness-keys", delivery.WitnessKeyList.as_view()),
+    path("v1/probe-days", delivery.ProbeDayList.as_view()),
+    path("v1/probe-orders", delivery.ProbeOrders.as_view()),
+    path("v1/heartbeats", delivery.HeartbeatList.as_view()),
+    path("v1/probe-reports", delivery.ProbeReportList.as_view()),
+    path("v1/check-orders", delivery.CheckOrders.as_view()),
+    path("v1/rechecks", delivery.CheckList.as_view()),
+    path("v1/readings", delivery.ReadingList.as_view()),
+    path("v1/counter-readings", delivery.CounterReadingList.as_view()),
+    path("v1/node-classes/<str:node_class>/chain", delivery.MachineChain.as_view()),
+    path("v1/maintenance-notices", delivery.MaintenanceList.as_view()),
+    path("v1/delivery-cases", delivery.CaseList.as_view()),
+    path("v1/leases/<str:lease>/residency", escrow.LeaseResidency.as_view()),
     path("v1/balances", escrow.Balances.as_view()),
+    path("v1/invoices", invoices.InvoiceList.as_view()),
     path("v1/statement", escrow.StatementList.as_view()),
     path("v1/statement/file", escrow.StatementFile.as_view()),
     path("v1/certificates", clearing.CertificateList.as_view()),

@@ -59,11 +59,10 @@ class ZoneMember(models.Model):
 
 
 class Tier(models.Model):
-    """A list of controls; T0 public batch up to T3 restricted."""
+    """T0 public batch up to T3 restricted; its controls are rows of `compliance`."""
 
     level = models.PositiveSmallIntegerField(primary_key=True)
     name = models.CharField(max_length=80)
-    controls = models.JSONField(default=list)
 
     class Meta:
         ordering = ["level"]

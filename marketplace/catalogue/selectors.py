@@ -92,6 +92,11 @@ def list_tiers() -> list[Tier]:
     return list(Tier.objects.all())
 
 
+def tiers_with_controls() -> list[Tier]:
+    """Return every tier, T0 first, with the controls that it asks for beside those of the tiers below."""
+    return list(Tier.objects.prefetch_related("asked_controls__control"))
+
+
 def list_vantages() -> list[Vantage]:
     """Return every site that latency is measured from."""
     return list(Vantage.objects.all())

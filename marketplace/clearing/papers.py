@@ -6,12 +6,14 @@ that nobody can read from it who signed with whom. Only what some demand of the 
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable, Sequence
 
 from marketplace.capacity.services import Sellable
 from marketplace.catalogue.models import Window
 from marketplace.compliance.holdings import Freezes, Holdings, Span, agreements_in_force
 from marketplace.demand.counsel import without_counsel
+from marketplace.demand.leg_models import DemandLeg
 from marketplace.demand.models import Demand
 from marketplace.supply.models import Bid
 
@@ -35,6 +37,7 @@ class Papers:
         self._interruptible = {bid.pk for bid in bids if not _is_firm(bid, window)}
         self._unsigned = without_counsel(demands)
         self._asks_legal_control = any(demand.control_zone_id for demand in demands)
+        self._spreads = Spreads(window, demands, bids)
         self._under_agreement = sorted(
             {(d.data_class.agreement_id, d.party_id, d.party.slug, d.purpose) for d in demands if _agreement_of(d)},
             key=str,
@@ -51,6 +54,7 @@ class Papers:
             asked.add(COUNSEL)
         if agreement := _agreement_of(demand):
             asked.add(self._agreement_name(agreement, demand.party.slug, demand.purpose))
+        asked |= {self._name("spread", *part) for part in self._spreads.asked_by(demand)}
         return tuple(sorted(asked))
 
     def held_by(self, bid: Bid) -> tuple[str, ...]:
@@ -66,6 +70,7 @@ class Papers:
             for agreement, buyer, slug, purpose in self._under_agreement
             if (agreement, buyer, bid.party_id, purpose) in self._agreements
         }
+        held |= {self._name("spread", *part) for part in self._spreads.dealt_to(bid)}
         return tuple(sorted(held))
 
     def tier_of(self, bid: Bid) -> int:
@@ -82,6 +87,36 @@ class Papers:
 
     def _agreement_name(self, agreement: str, buyer: str, purpose: str) -> str:
         return self._name("agreement", agreement, buyer, purpose)
+
+
+class Spreads:
+    """Orders that no owner serves more than a leg of: each owner of their classes is dealt to one leg of each.
+
+    Owners are dealt in an order that the window's salt draws: neither buyer nor provider chooses who stands in which
+    leg, and each leg sees as many owners as the others, give or take one.
+    """
+
+    def __init__(self, window: Window, demands: Sequence[Demand], bids: Sequence[Bid]) -> None:
+        rows = DemandLeg.objects.filter(demand__in=[demand.pk for demand in demands], role="spread")
+        self._legs = {leg.demand_id: leg for leg in rows}
+        self._dealt: dict[str, dict[str, int]] = {}
+        salt = bytes(window.pseudonym_salt)
+        classes = {self._legs[d.pk].order: (d.accepted_classes, self._legs[d.pk].of) for d in demands
+                   if d.pk in self._legs}  # fmt: skip
+        for order, (accepted, legs) in sorted(classes.items(), key=str):
+            owners = sorted({bid.party.owner_key for bid in bids if bid.node_class.resource_class_id in accepted},
+                            key=lambda owner: hmac.digest(salt, f"{order} {owner}".encode(), "sha256"))  # fmt: skip
+            self._dealt[order.hex] = {owner: place % legs + 1 for place, owner in enumerate(owners)}
+
+    def asked_by(self, demand: Demand) -> list[tuple[str, str]]:
+        """The leg that a demand is, as (order, number); none for one that is not spread."""
+        leg = self._legs.get(demand.pk)
+        return [(leg.order.hex, str(leg.no))] if leg else []
+
+    def dealt_to(self, bid: Bid) -> list[tuple[str, str]]:
+        """The one leg of each order that the bid's owner may serve."""
+        owner = bid.party.owner_key if self._dealt else ""
+        return [(order, str(dealt[owner])) for order, dealt in self._dealt.items() if owner in dealt]
 
 
 def _is_firm(bid: Bid, window: Window) -> bool:

@@ -25,8 +25,8 @@ from marketplace.clearing.publication import publish
 from marketplace.demand.gates import gate_of
 from marketplace.demand.models import Demand
 from marketplace.demand.services import freeze_demand, funded_figures, release_holds
-from marketplace.errors import CertificateRefused, SealBroken, SealKeyLost, WindowClosed
-from marketplace.governance.services import record
+from marketplace.errors import CertificateRefused, PhaseClosed, SealBroken, SealKeyLost, WindowClosed
+from marketplace.governance.services import flag_is_on, record, require_flag
 from marketplace.notices.services import report_progress, tell_parties
 from marketplace.supply.holders import (
     can_still_open,
@@ -66,6 +66,10 @@ def judge_gate(*, window: Window, now: datetime) -> str:
     if missing:
         return _fail(
             locked, code="gate_not_met", reason="funded demand missed the gate", now=now, missing=missing, **facts
+        )
+    if locked.kind == "market" and not flag_is_on("market_bids"):
+        return _fail(
+            locked, code=PhaseClosed.code, reason="bidding in market windows opens in a later phase", now=now, **facts
         )
     ensure_window_key(window=locked, now=now)
     freeze_demand(window=locked, now=now)
@@ -132,6 +136,8 @@ def clear_window(*, window: Window, now: datetime, is_cold: bool = False, tell: 
     state = Window.objects.get(pk=window.pk).state
     if state != "CLEARING":
         raise WindowClosed("Only a window in CLEARING is cleared.", window=window.name, state=state)
+    if window.kind == "market":
+        require_flag(name="public_market", what="Publication of market windows")
     tell(0)
     book, lines = build_book(window=window)
     tell(1)

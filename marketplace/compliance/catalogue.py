@@ -51,9 +51,11 @@ DATA_CLASSES = (
     ("internal", "Internal", 1, (), None, None, False, "house rule"),
     ("personal-eu", "Personal data of people in the EU", 1, (), "dpa", "ADEQUATE", False,
      "Regulation (EU) 2016/679 Art. 28, 44, 45"),
+    ("financial", "Financial records", 2, (), None, None, False, "house rule"),
     ("payment-card", "Payment-card data", 2, ("pci-scope",), None, None, False, "PCI DSS v4.0"),
     ("regulated-health", "Regulated health data", 2, (), "baa", None, False, "45 CFR 164.502(e)"),
     ("export-controlled", "Export-controlled", 3, ("export-control",), None, None, False, "15 CFR 730-774"),
+    ("restricted", "Restricted by its owner", 3, (), None, None, False, "house rule"),
     ("high-risk-ai", "High-risk AI system", 1, ("ai-act-pack",), None, None, False, "Regulation (EU) 2024/1689"),
     ("classified", "Classified by a state", 3, (), None, None, True, "refused by default"),
 )  # fmt: skip

@@ -36,6 +36,11 @@ def require_data_class(code: str | None, *, purpose: str | None) -> DataClass | 
     return data_class
 
 
+def list_all_data_classes() -> list[DataClass]:
+    """Every data class of the catalogue, also those that are refused, the lightest first."""
+    return list(DataClass.objects.all())
+
+
 def list_data_classes() -> list[DataClass]:
     """The data classes that may be named, the lightest first."""
     return list(DataClass.objects.filter(is_refused=False))

@@ -28,6 +28,8 @@ from marketplace.governance.signals import (
     raise_signal,
 )
 from marketplace.insights.gates import phase_counts
+from marketplace.payout.invoice_models import Invoice
+from marketplace.payout.invoices import ageing, note_payment, open_invoices
 
 LINES_SHOWN = 50
 
@@ -93,8 +95,12 @@ def funding_lines(request: HttpRequest) -> HttpResponse:
         rows = FundingLine.objects.select_related("party").order_by("-asked_at")
         return render_page(
             request, "funding_lines", title="Orders and grants", pending=rows.filter(state="PENDING"),
-            decided=rows.exclude(state="PENDING")[:LINES_SHOWN],
+            decided=rows.exclude(state="PENDING")[:LINES_SHOWN], invoices=open_invoices()[:LINES_SHOWN],
+            ages=ageing(now=clock.now()),
         )  # fmt: skip
+    if request.POST.get("act") == "paid":
+        invoice = found_or_404(open_invoices().filter(pk=_id(request, "invoice")).first())
+        return _told(request, "admin:funding_lines", lambda: _paid(request, invoice))
     line = found_or_404(FundingLine.objects.filter(pk=_id(request, "line")).first())
     decide = {"approve": approve_line, "refuse": refuse_line}.get(request.POST.get("act", ""))
     if decide is None:
@@ -105,6 +111,12 @@ def funding_lines(request: HttpRequest) -> HttpResponse:
         return f"{row} of {line.party.name} is {row.state.lower()}."
 
     return _told(request, "admin:funding_lines", act)
+
+
+def _paid(request: HttpRequest, invoice: Invoice) -> str:
+    note_payment(invoice=invoice, person=_person(request), reference=request.POST.get("reference", ""),
+                 now=clock.now())  # fmt: skip
+    return f"Invoice {invoice} is paid."
 
 
 def _told(request: HttpRequest, back: str, act: Callable[[], str]) -> HttpResponse:

@@ -18,7 +18,7 @@ from marketplace import clock
 from marketplace import models as m
 from marketplace.console import books as money
 from marketplace.console import compliance as papers
-from marketplace.console import keyholders, maker, phases, reports, views
+from marketplace.console import delivery, keyholders, maker, phases, reports, views
 from marketplace.console.reads import (
     certificate_of_last_clearing,
     control_room,
@@ -55,6 +55,8 @@ class Console(UnfoldAdminSite):
             path("transactions/", self.admin_view(views.transactions), name="transactions"),
             path("transactions/<uuid:pk>/cancel/", self.admin_view(views.cancel), name="cancel_transaction"),
             path("appeals/<uuid:pk>/", self.admin_view(views.appeal), name="appeal"),
+            path("delivery-cases/", self.admin_view(delivery.cases), name="delivery_cases"),
+            path("delivery-cases/<uuid:pk>/", self.admin_view(delivery.case), name="delivery_case"),
             path("acts/<slug:name>/", self.admin_view(views.act), name="act"),
             *compliance_urls(self.admin_view),
         ]
@@ -148,9 +150,11 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, Any, type[Table]], ...]], ...] = 
         ("Standing demands", "repeat", m.StandingDemand, table_of(
             m.StandingDemand, show=("reference", "party", "price_limit_micros", "renewal_cap_ppm", "state", "ends_at"),
             filters=("state",), search=("reference", "party__name"), list_select_related=("party",))),
-        ("Needs", "sentiment_dissatisfied", m.Need, table_of(
-            m.Need, show=("party", "pain", "spend_micros", "supplier", "at"), search=("party__name",),
-            list_select_related=("party",))),
+        ("Statements", "sentiment_dissatisfied", m.DemandStatement, table_of(
+            m.DemandStatement, show=("buyer", "demand", "version", "segment", "pain", "present_usd_per_year",
+                                     "incumbent", "stated_at"),
+            filters=("segment",), search=("party__name", "demand__party__name"),
+            list_select_related=("party", "demand__party"))),
     )),
     ("Supply", (
         ("Admissions", "how_to_reg", m.Admission, table_of(
@@ -304,6 +308,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         {"title": "Coordination cost", "icon": "handshake", "link": reverse("admin:coordination")},
         {"title": "Reports", "icon": "flag", "link": reverse("admin:reports")},
         {"title": "Keyholders", "icon": "key", "link": reverse("admin:keyholders")},
+        {"title": "Delivery cases", "icon": "balance", "link": reverse("admin:delivery_cases")},
         {"title": "Market-maker", "icon": "storefront", "link": reverse("admin:maker")},
         {"title": "Preview a clearing", "icon": "preview", "link": reverse("admin:preview")},
         {"title": "Trial balance", "icon": "account_balance_wallet", "link": reverse("admin:books")},

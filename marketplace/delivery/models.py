@@ -30,10 +30,18 @@ class Reading(models.Model):
     provider_up = models.BigIntegerField(help_text="minutes the provider's signed reading calls up")
     probe_valid = models.JSONField(help_text="one word per verifier: minutes with a valid report")
     probe_failed = models.JSONField(help_text="one word per verifier: minutes whose report failed")
-    minutes_down = models.PositiveSmallIntegerField()
+    buyer_up = models.BigIntegerField(null=True, blank=True, help_text="minutes the buyer's counter-reading calls up")
+    causes = models.JSONField(default=dict, help_text="cause: word of bad minutes; empty when all are the provider's")
+    minutes_down = models.PositiveSmallIntegerField(help_text="by the provider's doing")
     minutes_unknown = models.PositiveSmallIntegerField()
     minutes_billable = models.PositiveSmallIntegerField()
     earned_micros = models.BigIntegerField()
+    statements_hash = models.BinaryField(
+        max_length=32, null=True, blank=True, help_text="SHA-256 over every statement about this slot; live leases only"
+    )
+    above_ceiling_micros = models.BigIntegerField(
+        default=0, help_text="of its minutes at the clearing price, what funding under cost recovery forbids to earn"
+    )
     report = models.BinaryField(help_text="the machine's slot report, canonical JSON; empty when it was silent")
     signature = models.BinaryField(max_length=64, help_text="Ed25519 by the machine key")
 
@@ -47,6 +55,7 @@ class Reading(models.Model):
             ),
             models.CheckConstraint(
                 name="reading_earns_at_most_its_fee",
-                condition=Q(earned_micros__gte=0) & Q(earned_micros__lte=F("amount_micros")),
+                condition=Q(earned_micros__gte=0, above_ceiling_micros__gte=0)
+                & Q(earned_micros__lte=F("amount_micros") - F("above_ceiling_micros")),
             ),
         ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,11 +10,13 @@ from uuid import UUID
 import numpy as np
 from django.db import transaction
 
-from marketplace.agent.errors import AgentError
 from marketplace.agent.readings import ChainHead, SignedReport, SlotReport, accept_report
 from marketplace.catalogue.models import Window
-from marketplace.clearing.models import Award
+from marketplace.delivery.evidence_models import SlotTally
+from marketplace.delivery.intake import typed
 from marketplace.delivery.models import Reading, ReportChain
+from marketplace.delivery.promises import Promise, promises
+from marketplace.delivery.tallies import is_tallied
 from marketplace.errors import BadInput, WindowClosed
 from marketplace.escrow.models import Lease
 from marketplace.governance.services import record
@@ -35,36 +36,12 @@ class SlotWitness:
     probe_failed: tuple[int, int, int]  # words: minutes whose report failed
 
 
-@dataclass(frozen=True, slots=True)
-class Promise:
-    """What a lease owes in one slot: units, and their fee in micro-USD."""
-
-    units: int
-    amount_micros: int
-
-
-def promises(*, leases: Sequence[Lease]) -> dict[tuple[UUID, int], Promise]:
-    """What each lease owes in each of its slots, from its awards."""
-    by_pair = {(lease.demand_id, lease.bid_id): lease.pk for lease in leases}
-    owed: dict[tuple[UUID, int], list[int]] = defaultdict(lambda: [0, 0])
-    awards = Award.objects.filter(bid_id__in={lease.bid_id for lease in leases})
-    for award in awards.only("demand_id", "bid_id", "start_slot", "units", "slot_prices_micros"):
-        lease_id = by_pair.get((award.demand_id, award.bid_id))
-        if lease_id is None:
-            continue
-        for slot, price_micros in enumerate(award.slot_prices_micros, start=award.start_slot):
-            cell = owed[lease_id, slot]
-            cell[0] += award.units
-            cell[1] += award.units * price_micros
-    return {key: Promise(units, amount) for key, (units, amount) in owed.items()}
-
-
 @transaction.atomic
 def record_slots(*, window: Window, node_class: NodeClass, witnesses: Sequence[SlotWitness], now: datetime) -> int:
     """Judge and keep slots that one node class delivered, in the order of its reports; returns how many were new.
 
-    Raises BadInput for a report that is forged, replayed with another body, out of sequence, about a slot that was
-    never leased or is not over; then the whole call changes nothing. Reports that stand are passed over.
+    Raises ReportForged, ReportMalformed, ReportReplayed or ReportOutOfSequence, and BadInput for a slot that was never
+    leased or is not over; then the whole call changes nothing. Reports that stand are passed over.
     """
     if window.state not in ("CLEARED", "DELIVERING"):
         raise WindowClosed("Only a delivering window takes readings.", state=window.state)
@@ -74,18 +51,18 @@ def record_slots(*, window: Window, node_class: NodeClass, witnesses: Sequence[S
     reports = ReportChain.objects.select_for_update().get(node_class=node_class)
     leases = list(Lease.objects.filter(window=window, node_class=node_class).exclude(state="refused"))
     owed = promises(leases=leases)
+    if SlotTally.objects.filter(lease__in=leases).exists():
+        raise BadInput("These leases are delivered live: their readings come with probes.", field="report")
     kept = {bytes(body) for body in Reading.objects.filter(lease__in=leases).values_list("report", flat=True)}
     fresh: list[tuple[tuple[UUID, int], SlotWitness, SlotReport]] = []
     head = ChainHead(reports.sequence, reports.head)
     for witness in witnesses:
         if witness.signed.body in kept:
             continue
-        try:
+        with typed(len(fresh)):
             report, head = accept_report(
                 witness.signed, public_key=bytes(node_class.machine_key), machine=str(node_class.pk), head=head
             )
-        except AgentError as error:
-            raise BadInput(str(error), field="report", cause=error.code) from error
         fresh.append((_leased_slot(report, owed, window, now), witness, report))
     Reading.objects.bulk_create(_judged_rows(fresh, owed), batch_size=2000)
     reports.sequence, reports.head = head.sequence, head.hash
@@ -131,8 +108,8 @@ def _judged_rows(
                 provider_up=report.up_word, probe_valid=list(witness.probe_valid),
                 probe_failed=list(witness.probe_failed), minutes_down=int(counts.down[i]),
                 minutes_unknown=int(counts.unknown[i]), minutes_billable=int(billable[i]),
-                # rounded down: what is lost to rounding stays with the buyer
-                earned_micros=promise.amount_micros * int(billable[i]) // 60,
+                earned_micros=promise.earned_micros(int(billable[i])),
+                above_ceiling_micros=promise.above_ceiling_micros(int(billable[i])),
                 report=witness.signed.body, signature=witness.signed.signature,
             )
         )  # fmt: skip
@@ -154,11 +131,12 @@ def close_delivery(*, window: Window, now: datetime) -> int:
         return 0
     owed = promises(leases=ended)
     kept = set(Reading.objects.filter(lease__in=ended).values_list("lease_id", "slot"))
+    kept |= is_tallied(lease.pk for lease in ended)  # those wait for their rating
     missing = [key for key in owed if key not in kept]
     if missing and now >= locked.ends_at + timedelta(hours=SILENCE_HOURS):
         Reading.objects.bulk_create([_silent(key, owed[key]) for key in missing])
         missing = []
-    waiting = {lease_id for lease_id, _ in missing}
+    waiting = {lease_id for lease_id, _ in (*missing, *is_tallied(lease.pk for lease in ended))}
     done = [lease.pk for lease in ended if lease.pk not in waiting]
     count = Lease.objects.filter(pk__in=done).update(state="delivered")
     if count:

@@ -78,7 +78,7 @@ def draw_on_budget(demand: Demand, now: datetime) -> None:
     if demand.budget is None:
         return
     Budget.objects.select_for_update().get(pk=demand.budget_id)
-    spend = Spend(demand.party, demand.hold_micros, demand.purchase_order, demand.budget, None)
+    spend = Spend(demand.party, demand.hold_micros, demand.funding_line_id is not None, demand.budget, None)
     used = used_of_budget(demand.budget)
     if judge_budget(spend, used_micros=used, now=now):
         tell_parties(
@@ -94,7 +94,8 @@ def used_of_budget(budget: Budget) -> int:
 
 def waiting_for(seat: Seat) -> QuerySet[Demand]:
     """The demands of the seat's party that wait for an approval, oldest first."""
-    return Demand.objects.filter(party=seat.party, state="pending").select_related("window", "posted_by__user")
+    rows = Demand.objects.filter(party=seat.party, state="pending")
+    return rows.select_related("window", "posted_by__user", "funding_line")
 
 
 def _hold_of(rows: QuerySet[Demand]) -> int:

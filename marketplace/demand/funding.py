@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from django.db.models import Sum
+from django.db.models import QuerySet, Sum
 
 from ledger.chart import Origin
 from ledger.models import CardIntent, ChainIntent
@@ -48,6 +48,36 @@ def choose_funding(
             available_micros=max(0, free), kept_for_orders_micros=kept,
         )  # fmt: skip
     return None
+
+
+def named_order(*, party: Party, number: str) -> FundingLine | None:
+    """The buyer's purchase order of that number, which a demand names before it is funded by it; None for none.
+
+    It may still wait for another person; one that was refused is no order. Raises BadInput.
+    """
+    if not number:
+        return None
+    if (found := named_orders(party).filter(number=number).first()) is None:
+        raise BadInput("You have no such purchase order; ask for it under Commitments first.", field="purchase_order")
+    return found
+
+
+def named_orders(party: Party) -> QuerySet[FundingLine]:
+    """The purchase orders that a buyer's demand may name."""
+    return FundingLine.objects.filter(party=party, kind="purchase_order").exclude(state="REFUSED")
+
+
+def what_funds(demand: Demand, kind: str, number: str) -> tuple[str, str]:
+    """What is meant by this kind and number: an order that the demand names funds it, and nothing else does.
+
+    Nothing said means that order, or money in escrow. Raises BadInput.
+    """
+    order = demand.funding_line
+    if order is None:
+        return kind or "escrow", number
+    if (kind and kind != order.kind) or (number and number != order.number):
+        raise BadInput(f"This demand names {order}; it is funded by that.", field="funding", number=order.number)
+    return order.kind, order.number
 
 
 def origin_of(demand: Demand) -> str:

@@ -50,7 +50,6 @@ class Demand(models.Model):
     posted_by = models.ForeignKey(
         Seat, null=True, blank=True, on_delete=models.PROTECT, related_name="+", help_text="none: a program, by its key"
     )
-    purchase_order = models.CharField(max_length=40, default="", blank=True)
     budget = models.ForeignKey(Budget, null=True, blank=True, on_delete=models.PROTECT, related_name="demands")
     pilot = models.ForeignKey(Pilot, null=True, blank=True, on_delete=models.PROTECT, related_name="demands")
     converted_from = models.OneToOneField(
@@ -64,8 +63,9 @@ class Demand(models.Model):
         help_text="what stands behind it; empty while it is interest",
     )
     funding_line = models.ForeignKey(
-        FundingLine, null=True, blank=True, on_delete=models.PROTECT, related_name="demands"
-    )
+        FundingLine, null=True, blank=True, on_delete=models.PROTECT, related_name="demands",
+        help_text="the order or grant behind it; an order may be named before it funds",
+    )  # fmt: skip
     hold_id = models.UUIDField(null=True, blank=True)
     posted_at = models.DateTimeField()
     funded_at = models.DateTimeField(null=True, blank=True)
@@ -117,7 +117,7 @@ class Demand(models.Model):
             ),
             models.CheckConstraint(
                 name="demand_has_a_line_when_one_backs_it",
-                condition=Q(funding_line=None, funding_kind__in=("", "escrow", "card"))
+                condition=Q(funding_kind="") | Q(funding_line=None, funding_kind__in=("escrow", "card"))
                 | (~Q(funding_line=None) & Q(funding_kind__in=("purchase_order", "grant"))),
             ),
         ]
@@ -132,6 +132,16 @@ class Demand(models.Model):
     @property
     def unit_hours(self) -> int:
         return self.quantity_units * self.hours
+
+    @property
+    def has_place_rule(self) -> bool:
+        """Whether it says where machines or their owners must be."""
+        return bool(self.zone_id or self.control_zone_id)
+
+    @property
+    def line_number(self) -> str:
+        """The number of the order or grant that it names; empty for none."""
+        return self.funding_line.number if self.funding_line else ""
 
     @property
     def hold_micros(self) -> int:

@@ -57,7 +57,8 @@ class CurveStep:
 
 def demands_of(party: Party, *, state: str = "", window: UUID | None = None) -> QuerySet[Demand]:
     """Return a party's own demands, newest first, optionally of one state or window."""
-    found = Demand.objects.filter(party=party).select_related("window", "zone", "sla").order_by("-posted_at", "-id")
+    found = Demand.objects.filter(party=party).select_related("window", "zone", "sla", "funding_line")
+    found = found.order_by("-posted_at", "-id")
     if state:
         found = found.filter(state=state)
     return found.filter(window_id=window) if window else found
@@ -67,7 +68,7 @@ def find_demand(demand_id: UUID, party: Party) -> Demand | None:
     """Return the party's own demand, or None: a stranger's is as missing as none."""
     return (
         Demand.objects.filter(pk=demand_id, party=party)
-        .select_related("window", "zone", "control_zone", "sla", "vantage", "party", "data_class")
+        .select_related("window", "zone", "control_zone", "sla", "vantage", "party", "data_class", "funding_line")
         .first()
     )
 

@@ -27,8 +27,9 @@ from marketplace.catalogue.pairs import require_buyer_of
 from marketplace.catalogue.services import find_named, require_known_classes, zone_countries
 from marketplace.compliance.rules import bound_zone, require_controls, require_data_class, require_some_country
 from marketplace.demand.approvals import check_pilot, draw_on_budget, first_state
-from marketplace.demand.funding import choose_funding, origin_of
+from marketplace.demand.funding import choose_funding, named_order, origin_of, what_funds
 from marketplace.demand.models import KINDS, Demand
+from marketplace.demand.stops import require_no_stop
 from marketplace.errors import (
     BadInput,
     ContradictoryRules,
@@ -39,7 +40,7 @@ from marketplace.errors import (
     ReferenceReused,
     WindowClosed,
 )
-from marketplace.governance.services import record
+from marketplace.governance.services import record, require_flag
 from marketplace.notices.services import tell_parties
 from marketplace.parties.models import Party, Seat
 from marketplace.parties.owners import FOUNDATION
@@ -91,12 +92,14 @@ def post_demand(
     of several alternatives: of the buyer's demands with the same `choice` in this window at most one is awarded.
     A data class lifts the tier to the least it needs; one under an agreement names its purpose. `required_controls` are
     further controls that the capacity must hold.
+    `purchase_order` is the number of an order that was asked for; the demand can then be funded by that order alone.
     Above the party's own threshold it begins as `pending` and waits for approvals by other seats than `seat`.
     Posting moves no money and binds nobody; `fund_demand` does. The same reference with the same terms returns the
     demand that stands; with other terms it is refused (`reference_reused`).
     """
     if not (party.is_buyer or party.kind == "foundation"):  # its own is funded inside the limits of `maker` only
         raise BadInput("Only buyers post demand.", field="party")
+    require_no_stop(party)
     require_name(reference, field="reference", longest=60)
     terms = _checked_terms(
         window=window, kind=kind, accepted_classes=accepted_classes, quantity_units=quantity_units,
@@ -106,9 +109,8 @@ def post_demand(
         data_class=data_class, purpose=purpose, required_controls=required_controls,
         accepts_interruptible=accepts_interruptible,
     )  # fmt: skip
-    if purchase_order:
-        require_name(purchase_order, field="purchase_order", longest=40)
     require_seat(seat, party, "draft", "post demands")
+    order = named_order(party=party, number=purchase_order)
     if any(each is not None and each.party_id != party.pk for each in (budget, pilot)):
         raise NotYours("There is no such budget or pilot.")
     require_buyer_of(window=window, party=party)
@@ -120,9 +122,9 @@ def post_demand(
         return standing
     demand = Demand(
         id=uuid7(now), window=locked, party=party, reference=reference, posted_at=now, posted_by=seat,
-        accepted_rank=_next_rank(locked), purchase_order=purchase_order, budget=budget, pilot=pilot, **terms,
+        accepted_rank=_next_rank(locked), funding_line=order, budget=budget, pilot=pilot, **terms,
     )  # fmt: skip
-    spend = Spend(party, demand.hold_micros, purchase_order, budget, pilot)
+    spend = Spend(party, demand.hold_micros, order is not None, budget, pilot)
     check_pilot(spend, locked, tier_min=demand.tier_min)
     demand.state = first_state(spend)
     demand.save(force_insert=True)
@@ -163,7 +165,7 @@ def amend_demand(*, demand: Demand, party: Party, now: datetime, **changes: Any)
         raise WindowClosed("What others approved is not changed; post another demand.", state=standing.state)
     for name, term in _checked_terms(window=standing.window, **{**current, **changes}).items():
         setattr(standing, name, term)
-    spend = Spend(party, standing.hold_micros, standing.purchase_order, standing.budget, standing.pilot)
+    spend = Spend(party, standing.hold_micros, standing.funding_line_id is not None, standing.budget, standing.pilot)
     check_pilot(spend, standing.window, tier_min=standing.tier_min, but=standing.pk)
     standing.state = first_state(spend)
     standing.save()
@@ -173,14 +175,17 @@ def amend_demand(*, demand: Demand, party: Party, now: datetime, **changes: Any)
 
 @transaction.atomic
 def fund_demand(
-    *, demand: Demand, party: Party, seat: Seat | None = None, funding: str = "escrow", number: str = "",
+    *, demand: Demand, party: Party, seat: Seat | None = None, funding: str = "", number: str = "",
     now: datetime,
 ) -> Demand:  # fmt: skip
     """Hold the most the demand can cost in the books: limit x units x hours. Funding twice is one act.
 
     `funding` says what stands behind it (see `demand.funding`); a purchase order or grant is named by its `number`.
+    Left out, it is the order that the demand names, else money in escrow.
     Raises NotFunded when that does not cover it, LineNotDecided, WindowClosed outside COLLECTING.
     """
+    require_flag(name="demand_funding", what="Funding of demand")
+    require_no_stop(party)
     require_seat(seat, party, "fund", "fund demands")
     standing = _own(demand, party)
     if standing.state == "funded":
@@ -192,6 +197,7 @@ def fund_demand(
     owed = balance(code="buyer.receivable", party=party.pk, ledger=USD2_LEDGER).minor
     if owed:
         raise NotFunded("A disputed card payment is still owed; the next deposit by card pays it.", owed_cents=owed)
+    funding, number = what_funds(standing, funding, number)
     line = choose_funding(demand=standing, party=party, kind=funding, number=number, now=now)
     standing.funding_kind, standing.funding_line = funding, line
     hold_id = uuid7(now)

@@ -28,9 +28,11 @@ from marketplace.demo.papers import show_controls
 from marketplace.demo.worth import SPOKEN_MAX, say_worth
 from marketplace.errors import DemandFirst, NotFunded, PhaseClosed
 from marketplace.escrow.services import deposit_funds
+from marketplace.governance.phases import current_phase, keep_evidence, open_phase, sign_phase
 from marketplace.governance.services import set_flag
+from marketplace.insights.gates import phase_counts
 from marketplace.parties.models import Party
-from marketplace.parties.services import register_party
+from marketplace.parties.services import make_seat, register_party
 from marketplace.sla.models import Verdict
 from marketplace.slashing.models import SlashCase
 from marketplace.slashing.services import request_args
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from marketplace.demo.story import Story
 
 EARLY, MAIN, NEXT = "Opening window", "Main window", "Next window"
+PHASE_SIGNERS = ("first.signer@grove.example", "second.signer@grove.example")
 BUYER_KINDS = {"public": "public_buyer", "research": "research_buyer"}
 PROVIDER_KINDS = {"lab": "enterprise"}
 # A node class is attested for this many times its reference price: prices move, attestations stay.
@@ -174,11 +177,25 @@ def play_early_market(story: Story) -> None:
         cover_ppm=COVER_PPM, salt=f"demo {world.seed} early", now=clock.now(),
     )  # fmt: skip
     _post_and_fund(story, window, early.demands)
+    _open_phases(clock.now())
     clock.move_to(story.day(15))
     cycle.advance(now=clock.now())
     _place_bids(story, window, early.bids)
     clock.move_to(story.day(15, 12))
     cycle.advance_until_quiet(now=clock.now())
+
+
+def _open_phases(now: datetime) -> None:
+    """Two people open phases 2 and 3 on the figures of this world: funded demand, and universities that have proven."""
+    house = Party.objects.get(slug="foundation")
+    for person in PHASE_SIGNERS:
+        make_seat(party=house, email=person, password=None, role="judge", now=now)
+    for no in range(current_phase() + 1, 4):
+        counts = phase_counts()
+        digest = bytes(keep_evidence(no=no, counts=counts, now=now).hash)
+        for person in PHASE_SIGNERS:
+            sign_phase(no=no, evidence_hash=digest, counts=counts, person=person, now=now)
+        open_phase(no=no, counts=counts, person=PHASE_SIGNERS[0], now=now)
 
 
 def deliver_early(story: Story) -> None:
@@ -312,7 +329,7 @@ def _fill_catalogue(world: w.World) -> None:
             ignore_conflicts=True,
         )
     for tier in world.tiers:
-        Tier.objects.get_or_create(level=tier.level, defaults={"name": tier.name, "controls": list(tier.controls)})
+        Tier.objects.get_or_create(level=tier.level, defaults={"name": tier.name})
     for each in world.resource_classes:
         ResourceClass.objects.get_or_create(
             code=each.code,

@@ -68,7 +68,7 @@ def read_base(folder: Path) -> Base:
         sources=tuple(Source(**row) for row in _document(folder, "sources.json")),
         zones=tuple(Zone(**row | {"members": tuple(Member(**m) for m in row["members"])})
                     for row in _document(folder, "zones.json")),
-        tiers=tuple(Tier(**row | {"controls": tuple(row["controls"])}) for row in catalogue["tiers"]),
+        tiers=tuple(Tier(**row) for row in catalogue["tiers"]),
         resource_classes=tuple(ResourceClass(**row) for row in catalogue["resource_classes"]),
         sla_presets=tuple(SlaPreset(**row) for row in catalogue["sla_presets"]),
         vantages=tuple(Vantage(**row) for row in rows(folder, "vantages.csv")),

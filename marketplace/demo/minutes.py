@@ -13,7 +13,8 @@ import numpy as np
 from marketplace.agent.readings import ChainHead, sign_report
 from marketplace.catalogue.models import Window
 from marketplace.delivery.models import Reading, ReportChain
-from marketplace.delivery.services import SlotWitness, promises, record_slots
+from marketplace.delivery.promises import promises
+from marketplace.delivery.services import SlotWitness, record_slots
 from marketplace.demo.machines import machine_key
 from marketplace.demo.world import Outage
 from marketplace.escrow.models import Lease

@@ -60,14 +60,8 @@ _SPECS: dict[str, tuple[str, float, int, int, tuple[str, str] | None]] = {
     "RTX4090": ("NVIDIA GeForce RTX 4090 24 GB", 165.2, 24, 1008, None),
     "B200": ("NVIDIA B200 180 GB", 2250, 180, 7700, None),
 }
-_TIERS = (
-    Tier("T0", 0, "Public batch", ("identity checked", "benchmark proven")),
-    Tier("T1", 1, "Internal", ("identity checked", "benchmark proven", "tenant isolation", "encryption at rest")),
-    Tier("T2", 2, "Regulated", ("identity checked", "benchmark proven", "tenant isolation", "encryption at rest",
-                                "ISO 27001 certificate", "data processing agreement", "access log kept 12 months")),
-    Tier("T3", 3, "Restricted", ("identity checked", "benchmark proven", "tenant isolation", "encryption at rest",
-                                 "ISO 27001 certificate", "data processing agreement", "access log kept 12 months",
-                                 "keys held by the buyer", "single-tenant machines", "staff vetted")),
+_TIERS = tuple(
+    Tier(f"T{level}", level, name) for level, name in enumerate(("Public batch", "Internal", "Regulated", "Restricted"))
 )
 _SLA_PRESETS = (SlaPreset("99.0", 9900), SlaPreset("99.5", 9950), SlaPreset("99.9", 9990))
 _UNIT_CHOICES = {"university": (2, 4, 8, 16, 32), "enterprise": (8, 16, 32, 64), "prosumer": (1, 2, 4, 8), "lab": (2,)}

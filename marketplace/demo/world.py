@@ -40,7 +40,6 @@ class Tier:
     code: str
     level: int
     name: str
-    controls: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ def say_worth(demands: Iterable[Demand], *, now: datetime) -> int:
                 demand=demand, party=demand.party, segment=SEGMENT_OF_KIND[demand.party.kind], now=now,
                 incumbent="A large cloud", quote_micros=on_tick(quote), quote_source=SOURCE, quoted_on=QUOTED_ON,
                 curves=_curves(demand), pain="residency is promised, not structural",
+                present_usd_per_year=max(1, quote * demand.quantity_units * 24 * 364 // 1_000_000),
             )  # fmt: skip
             spoken += 1
     return spoken

@@ -11,6 +11,7 @@ from marketplace.demand.models import Demand
 from marketplace.parties.models import Party
 from marketplace.supply.models import Bid, NodeClass
 
+LEASE_CLAUSES = "lease-2026-11.1"  # the wording of `clauses.py`
 LEASE_STATES = ("locking", "refused", "locked", "delivering", "delivered", "judged", "settled")
 
 
@@ -82,6 +83,7 @@ class Lease(models.Model):
     sla_bps = models.PositiveIntegerField()
     is_armed = models.BooleanField(help_text="signed while PROVEN: its stake may be slashed")
     state = models.CharField(max_length=12, default="locking", choices=[(s, s) for s in LEASE_STATES])
+    clauses = models.CharField(max_length=20, default=LEASE_CLAUSES, help_text="which wording it was made under")
     made_at = models.DateTimeField()
 
     class Meta:

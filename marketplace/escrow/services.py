@@ -32,7 +32,7 @@ from marketplace.demand.models import Demand
 from marketplace.errors import BadInput, PhaseClosed, ReferenceReused, WindowClosed
 from marketplace.escrow.models import Lease, LockBatch, Mandate
 from marketplace.escrow.packs import undocumented, write_packs
-from marketplace.governance.services import record
+from marketplace.governance.services import record, require_flag
 from marketplace.parties.models import Party
 from marketplace.supply.models import Bid
 from marketplace.supply.onchain import ensure_address, exposure_room_micros
@@ -127,6 +127,8 @@ def lock_window(*, window: Window, now: datetime) -> int:
     )
     if not awards:
         return 0
+    if locked.kind == "market":
+        require_flag(name="escrow_locks", what="Locking of money from market windows")
     sender.submit(
         key=f"window:{locked.number}", role="operator", contract="escrow", function="open_window",
         args=[locked.number, int(locked.ends_at.timestamp())], now=now,

@@ -1,7 +1,8 @@
 """Demand that lasts: it enters each following window on the same terms, funded window by window, until its end.
 
-What a renewal may cost is capped: its limit is the buyer's own, or the last price paid plus the cap, if that is less. A
-window in which its money is not there is entered unfunded, counts for nothing there, and the demand stands on.
+A window is entered unfunded where the money, the order or an approval is not there yet, and tried again each turn while
+that window collects. What is unfunded when demand closes counts for nothing there, and the demand stands on. What a
+renewal may cost is capped: its limit is the buyer's own, or the last price paid plus the cap, if that is less.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from marketplace.demand.funding_models import LINE_KINDS
 from marketplace.demand.models import FUNDING_KINDS, Demand
 from marketplace.demand.services import check_terms, fund_demand, post_demand
 from marketplace.demand.standing_models import StandingDemand, StandingEntry
+from marketplace.demand.stops import require_no_stop
 from marketplace.errors import (
     BadInput,
     MarketError,
@@ -30,7 +32,7 @@ from marketplace.errors import (
     WindowClosed,
 )
 from marketplace.escrow.models import Lease
-from marketplace.governance.services import record
+from marketplace.governance.services import flag_is_on, record, require_flag
 from marketplace.notices.services import tell_parties
 from marketplace.parties.models import Party
 
@@ -55,8 +57,10 @@ def stand(
     A renewal never costs more than the last price paid plus `renewal_cap_ppm` parts per million of it. The same
     reference and terms return what stands. Nothing is held before a window collects.
     """
+    require_flag(name="standing_demand", what="Demand that stands")
     if not party.is_buyer:
         raise BadInput("Only buyers post demand.", field="party")
+    require_no_stop(party)
     require_name(reference, field="reference", longest=40)
     unknown = set(terms) - set(TERMS)
     if unknown:
@@ -119,6 +123,8 @@ def enter_windows(*, now: datetime) -> int:
     """Bring every standing demand into each market window that collects within its time; returns how many entered."""
     StandingDemand.objects.filter(state="active", ends_at__lte=now).update(state="ended", closed_at=now)
     entered = 0
+    if not flag_is_on("standing_demand"):
+        return 0
     active = list(StandingDemand.objects.filter(state="active").select_related("party"))
     if not active:
         return 0
@@ -130,6 +136,15 @@ def enter_windows(*, now: datetime) -> int:
             if lasts and standing.pk not in there:
                 entered += _enter(standing, window, now)
     return entered
+
+
+def fund_waiting(*, now: datetime) -> int:
+    """Fund what standing demand entered unfunded, now that an approval or its money may have come; returns how many."""
+    rows = StandingEntry.objects.filter(
+        standing__state="active", demand__state="posted", window__state="COLLECTING", window__demand_closes_at__gt=now
+    )  # fmt: skip
+    return sum(not _fund(row.standing, row.demand, now)
+               for row in rows.select_related("standing__party", "demand").order_by("window__number", "id"))
 
 
 def renewal_cap_micros(standing: StandingDemand) -> int | None:
@@ -169,6 +184,7 @@ def _enter(standing: StandingDemand, window: Window, now: datetime) -> int:
         demand = post_demand(
             party=row.party, window=window, reference=f"{row.reference} w{window.number}", start_slot=0,
             end_slot=window.slots, price_limit_micros=limit, now=now, **row.terms,
+            purchase_order=row.funding_number if row.funding_kind == "purchase_order" else "",
         )  # fmt: skip
     except MarketError as error:  # a zone may have lost its members meanwhile: this window goes on without it
         tell_parties(

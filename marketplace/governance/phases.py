@@ -56,6 +56,7 @@ class Gate:
     signed_by: list[str]
     frozen_by: list[Signal]
     is_next: bool
+    effects: list[Flag]
 
     @property
     def missing(self) -> dict[str, int]:
@@ -162,6 +163,7 @@ def _gate(phase: Phase, counts: Counts, *, is_next: bool) -> Gate:
     return Gate(
         phase=phase, conditions=_conditions(phase, counts), evidence=evidence,
         signed_by=_signed_by(evidence) if evidence else [], frozen_by=_freezing(phase), is_next=is_next,
+        effects=list(Flag.objects.filter(opens_in_phase=phase.no).order_by("name")),
     )  # fmt: skip
 
 

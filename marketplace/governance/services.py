@@ -82,6 +82,11 @@ def require_flag(*, name: str, what: str) -> None:
         raise PhaseClosed(f"{what} opens in a later phase.", flag=name, opens_in_phase=phase)
 
 
+def flag_is_on(name: str) -> bool:
+    """Whether an effect is switched on; one that no row names is off."""
+    return Flag.objects.filter(pk=name, is_on=True).exists()
+
+
 def set_flag(*, name: str, is_on: bool, opens_in_phase: int, actor: str, reason: str, now: datetime) -> None:
     """Switch an effect flag, with its reason on the trail."""
     Flag.objects.update_or_create(

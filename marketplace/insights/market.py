@@ -132,11 +132,13 @@ def lease_money(lease: Lease) -> Chart | None:
     line = getattr(lease, "settlement_line", None)
     if line is None:
         return None
+    above = lease.verdict.above_ceiling_micros
     parts = [
         ("paid to the provider", line.payable_micros, "payable"),
         ("held back until proven", line.holdback_micros, "holdback"),
         ("platform fee", line.fee_micros, "fee"),
-        ("returned: not delivered", line.returned_micros, "returned"),
+        ("returned: not delivered", line.returned_micros - above, "returned"),
+        *([("returned: above the ceiling of cost recovery", above, "returned")] if above else []),
         ("credit: broken SLA", line.credit_micros, "credit"),
     ]
     return money_flow(lease.fee_micros, parts, title="Where the hold went")

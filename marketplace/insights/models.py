@@ -13,15 +13,22 @@ SEGMENTS = ("enterprise", "public_sector", "research", "frontier_lab")
 
 
 class DemandStatement(models.Model):
-    """What a buyer says about one demand beside its terms; the last version before demand closes is what counts."""
+    """What a buyer says about one demand beside its terms, or about what it needs before it posts any.
+
+    The last version is what counts, of a demand's the last before demand closes.
+    """
 
     id = models.UUIDField(primary_key=True)
-    demand = models.ForeignKey(Demand, on_delete=models.PROTECT, related_name="statements")
+    demand = models.ForeignKey(Demand, null=True, blank=True, on_delete=models.PROTECT, related_name="statements")
+    party = models.ForeignKey(
+        Party, null=True, blank=True, on_delete=models.PROTECT, related_name="statements",
+        help_text="the buyer, where it is about no demand yet",
+    )  # fmt: skip
     version = models.PositiveIntegerField()
     segment = models.CharField(max_length=15, choices=[(s, s.replace("_", " ")) for s in SEGMENTS])
-    pain = models.CharField(max_length=500, default="", blank=True, help_text="what is wrong with the present way")
+    pain = models.CharField(max_length=1000, default="", blank=True, help_text="what is wrong with the present way")
     present_usd_per_year = models.BigIntegerField(null=True, blank=True, help_text="what is spent on it now")
-    incumbent = models.CharField(max_length=120, default="", blank=True, help_text="who quotes otherwise")
+    incumbent = models.CharField(max_length=120, default="", blank=True, help_text="who supplies or quotes otherwise")
     quote_micros = models.BigIntegerField(null=True, blank=True, help_text="their all-in price per unit-hour")
     quote_latency_ms = models.PositiveIntegerField(null=True, blank=True, help_text="p95 from the same vantage")
     quote_country = models.CharField(max_length=2, default="", blank=True, help_text="where they would run it")
@@ -34,6 +41,15 @@ class DemandStatement(models.Model):
         ordering = ["demand", "version"]
         constraints = [
             models.UniqueConstraint(name="statement_is_numbered_once", fields=["demand", "version"]),
+            models.UniqueConstraint(name="statement_of_a_buyer_is_numbered_once", fields=["party", "version"]),
+            models.CheckConstraint(
+                name="statement_is_of_a_demand_or_a_buyer",
+                condition=Q(demand=None, party__isnull=False) | Q(demand__isnull=False, party=None),
+            ),
+            models.CheckConstraint(
+                name="statement_of_a_buyer_says_what_hurts",
+                condition=Q(party=None) | (~Q(pain="") & Q(quote_micros=None, curves={})),
+            ),
             models.CheckConstraint(name="statement_segment_is_known", condition=Q(segment__in=SEGMENTS)),
             models.CheckConstraint(
                 name="statement_spend_is_not_negative",
@@ -47,7 +63,14 @@ class DemandStatement(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.demand.reference} v{self.version}"
+        return f"{self.demand.reference if self.demand else self.buyer.slug} v{self.version}"
+
+    @property
+    def buyer(self) -> Party:
+        """Whose words these are."""
+        party = self.demand.party if self.demand else self.party
+        assert party is not None, "the database keeps one of the two"
+        return party
 
     @property
     def has_counterfactual(self) -> bool:

@@ -63,9 +63,15 @@ SLASH_OUTCOMES = {
     "executed": ("bad", "executed"),
     "lapsed": ("mute", "lapsed"),
 }
+HEALTH_STATES = {
+    "HEALTHY": ("ok", "healthy, billed"),
+    "SUSPECT": ("warn", "suspect, billing paused"),
+    "FAILED": ("bad", "failed, not billed"),
+}
+CASE_STATES = {"OPEN": ("warn", "open, fee held"), "DECIDED": ("ok", "decided")}
 STATES: dict[str, Mapping[str, tuple[str, str]]] = {
     "window": WINDOW_STATES, "demand": DEMAND_STATES, "bid": BID_STATES, "lease": LEASE_STATES,
-    "standing": STANDINGS, "slash": SLASH_OUTCOMES,
+    "standing": STANDINGS, "slash": SLASH_OUTCOMES, "health": HEALTH_STATES, "delivery_case": CASE_STATES,
 }
 
 REASONS = {
@@ -103,7 +109,7 @@ RULES = {
 TRANSFERS = {
     "deposit": "Deposit", "withdrawal": "Withdrawal", "hold": "Hold for a demand", "hold_released": "Hold released",
     "earned": "Paid to the provider", "held_back": "Held back until proven", "fee": "Platform fee",
-    "returned": "Returned: not delivered", "sla_credit": "Credit for a broken SLA",
+    "returned": "Returned: not delivered, or above cost recovery", "sla_credit": "Credit for a broken SLA",
     "holdback_released": "Holdback released", "holdback_forfeited": "From the provider's holdback",
     "stake": "Stake", "unstake": "Stake taken back", "slash_to_buyer": "Slash, paid to you first",
     "slash_to_pool": "Slash, to the insurance pool", "paid_out": "Paid out", "correction": "Correction",
@@ -177,6 +183,8 @@ def why_it_failed(window: Window) -> str:
     step = window.transitions.filter(to_state="FAILED").first()
     if step is None or step.facts.get("code", "gate_not_met") == "gate_not_met":
         return "Funded demand missed the gate. No bid was asked for and every hold was released."
+    if step.facts["code"] == "phase_closed":
+        return "Bidding in market windows opens in a later phase. No bid was asked for and every hold was released."
     return (
         f"It could not be cleared with a certificate after {step.facts.get('attempts', 1)} attempts "
         f"({step.facts['code']}). Nothing was awarded and every hold was released."

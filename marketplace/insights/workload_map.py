@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 
 from marketplace.catalogue.models import ResourceClass, SlaPreset, Vantage, Window, ZoneMember
 from marketplace.catalogue.selectors import zone_countries
+from marketplace.compliance.models import DataClass
+from marketplace.compliance.rules import list_all_data_classes
 from marketplace.errors import BadLines
 from marketplace.insights.charts import usd_text
 from marketplace.parties.models import Party
 from pricing.errors import EstimateError
-from pricing.workloads import QUADRANTS, Placement, Workload, check, classes_that_hold, place
+from pricing.workloads import QUADRANTS, Data, Placement, Workload, check, classes_that_hold, place
 
 LINES_MAX, BYTES_MAX = 1_000, 1_000_000
 COLUMNS = ("name", "units", "data_class", "hours_per_week", "latency_ms", "shape", "zone", "memory_gib",
@@ -49,7 +51,7 @@ class Placed:
     form: dict[str, Any]
 
 
-def read_list(text: str) -> list[tuple[int, Workload]]:
+def read_list(text: str, classes: Mapping[str, Data]) -> list[tuple[int, Workload]]:
     """Read a pasted list or CSV as (line, workload): comma, semicolon or tab, with or without a header line.
 
     Raises BadLines with every mistake. Columns may be left out at the end, and stand in any order under a header.
@@ -66,7 +68,7 @@ def read_list(text: str) -> list[tuple[int, Workload]]:
         too_long = LineError(rows[LINES_MAX][0], "list", f"A list is at most {LINES_MAX:,} lines.")
         raise BadLines([too_long], rows="workloads")
     errors: list[LineError] = []
-    found = [(line, workload) for line, cells in rows if (workload := _workload(line, cells, columns, errors))]
+    found = [(line, workload) for line, cells in rows if (workload := _workload(line, cells, columns, errors, classes))]
     errors += _doubled(found)
     if not found and not errors:
         errors.append(LineError(1, "list", "There is a header and no workload under it."))
@@ -103,7 +105,9 @@ def _columns(rows: list[tuple[int, list[str]]]) -> tuple[tuple[str, ...], list[t
     return names, rows[1:]
 
 
-def _workload(line: int, cells: list[str], columns: tuple[str, ...], errors: list[LineError]) -> Workload | None:
+def _workload(
+    line: int, cells: list[str], columns: tuple[str, ...], errors: list[LineError], classes: Mapping[str, Data]
+) -> Workload | None:  # fmt: skip
     if len(cells) > len(columns):
         errors.append(LineError(line, "list", f"{len(cells)} values for {len(columns)} columns."))
         return None
@@ -126,7 +130,7 @@ def _workload(line: int, cells: list[str], columns: tuple[str, ...], errors: lis
         given["zone"] = given["zone"].upper()
     workload = Workload(**given)
     try:
-        check(workload)
+        check(workload, classes=classes)
     except EstimateError as error:
         errors.append(LineError(line, str(error.facts["field"]), str(error)))
         return None
@@ -146,7 +150,7 @@ def _doubled(found: Iterable[tuple[int, Workload]]) -> list[LineError]:
 
 def place_list(text: str, *, party: Party, on: date) -> list[Placed]:
     """Read a list and place every line for `party`. Raises BadLines."""
-    found = read_list(text)
+    found = read_list(text, known_data(list_all_data_classes()))
     return place_workloads(found, party=party, on=on)
 
 
@@ -156,13 +160,21 @@ def place_workloads(found: list[tuple[int, Workload]], *, party: Party, on: date
     errors = [error for line, workload in found if (error := catalogue.fault(line, workload))]
     if errors:
         raise BadLines(errors, rows="workloads")
-    placements = [_placed(line, workload, catalogue.home_zone) for line, workload in found]
+    placements = [_placed(line, workload, catalogue) for line, workload in found]
     return [Placed(placement, catalogue.form_of(placement)) for placement in placements]
 
 
-def _placed(line: int, workload: Workload, home_zone: str) -> Placement:
+def known_data(rows: Iterable[DataClass]) -> dict[str, Data]:
+    """What each data class of the catalogue asks for, by its code."""
+    return {
+        row.code: Data(row.tier_min, is_bound=bool(row.zone_id or row.agreement_id), is_refused=row.is_refused)
+        for row in rows
+    }  # fmt: skip
+
+
+def _placed(line: int, workload: Workload, catalogue: _Catalogue) -> Placement:
     try:
-        return place(workload, home_zone=home_zone)
+        return place(workload, classes=catalogue.data, home_zone=catalogue.home_of(workload))
     except EstimateError as error:
         raise BadLines([LineError(line, str(error.facts["field"]), str(error))], rows="workloads") from error
 
@@ -178,25 +190,38 @@ class _Catalogue:
     vantages: list[Vantage]
     country: str
     slots: int
+    data: Mapping[str, Data]
+    zone_of_data: Mapping[str, str]  # data class -> the zone that it may not leave
 
     @classmethod
     def read(cls, party: Party, on: date) -> _Catalogue:
         codes = ZoneMember.objects.order_by().values_list("zone_id", flat=True).distinct()
         zones = {code: zone_countries(code, on) for code in codes}
+        classes = list_all_data_classes()
         window = Window.objects.filter(state="COLLECTING").order_by("demand_closes_at").first()
         return cls(
             zones=zones, home_zone=home_zone_of(party.country, zones),
             memory=dict(ResourceClass.objects.values_list("code", "mem_bytes")),
             presets=list(SlaPreset.objects.all()), vantages=list(Vantage.objects.all()), country=party.country,
-            slots=window.slots if window else 168,
+            slots=window.slots if window else 168, data=known_data(classes),
+            zone_of_data={row.code: row.zone_id for row in classes if row.zone_id},
         )  # fmt: skip
 
     def fault(self, line: int, workload: Workload) -> LineError | None:
         if workload.zone and not self.zones.get(workload.zone):
             return LineError(line, "zone", f"There is no such zone; known: {', '.join(sorted(self.zones))}.")
+        bound = self.zone_of_data.get(workload.data_class)
+        if bound and workload.zone and not self.zones[workload.zone] <= self.zones.get(bound, set()):
+            return LineError(line, "zone", f"{workload.data_class} data may not leave {bound}; this zone does.")
         if not classes_that_hold(workload.memory_gib, self.memory):
             return LineError(line, "memory_gib", "No resource class holds that much per unit.")
         return None
+
+    def home_of(self, workload: Workload) -> str:
+        """The buyer's own zone, or where the data class may go when that reaches beyond it."""
+        bound = self.zone_of_data.get(workload.data_class)
+        inside = self.home_zone and bound and self.zones[self.home_zone] <= self.zones.get(bound, set())
+        return bound if bound and not inside else self.home_zone
 
     def form_of(self, placement: Placement) -> dict[str, Any]:
         """Return what the demand form is filled with; the buyer still chooses what the list did not say."""
@@ -209,7 +234,7 @@ class _Catalogue:
             "price_limit_micros": usd_text(placement.price_limit_micros, 4).lstrip("$").replace(",", "")
             if placement.price_limit_micros else "",
             "is_one_site": "on" if placement.is_one_site else "", "zone_code": placement.zone,
-            "control_zone_code": placement.control_zone, "tier_min": placement.tier,
+            "control_zone_code": placement.control_zone, "tier_min": placement.tier, "data_class": workload.data_class,
             "sla_code": sla.code if sla else "", "latency_ms_max": workload.latency_ms or "",
             "vantage_code": self._vantage(placement) if workload.latency_ms else "",
         }  # fmt: skip

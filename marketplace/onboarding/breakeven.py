@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from marketplace.catalogue.selectors import list_tiers
+from marketplace.catalogue.selectors import tiers_with_controls
 from marketplace.doors import DoorForm, UsdPriceField, provider_only
 from marketplace.errors import BadInput
 from marketplace.insights.work import entry_costs, work_prices
@@ -76,6 +76,6 @@ def break_even_page(request: HttpRequest) -> HttpResponse:
             form.show(error)
     context: dict[str, Any] = {
         "form": form, "found": found, "fee_bps": settings.PLATFORM_FEE_BPS, "prices": work_prices(),
-        "entry": entry_costs(), "tiers": list_tiers(), "cap_micros": first_lease_cap_micros(),
+        "entry": entry_costs(), "tiers": tiers_with_controls(), "cap_micros": first_lease_cap_micros(),
     }  # fmt: skip
     return render(request, "onboarding/break_even.html", context, status=422 if form.errors else 200)

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from marketplace.onboarding import breakeven, compliance, imports, join, members, views, waitlist
+from marketplace.onboarding import breakeven, compliance, delivery, imports, join, members, views, waitlist
 
 app_name = "onboarding"
 urlpatterns = [
@@ -30,6 +30,8 @@ urlpatterns = [
     path("bids/<uuid:bid_id>/receipt/", views.bid_receipt, name="bid_receipt"),
     path("leases/", views.lease_list, name="leases"),
     path("leases/<uuid:lease_id>/pack/", views.lease_pack, name="lease_pack"),
+    path("leases/<uuid:lease_id>/minutes/", delivery.minutes, name="lease_minutes"),
+    path("cases/", delivery.cases, name="cases"),
     path("payouts/", views.payouts_page, name="payouts"),
     path("payouts/_account/", views.payouts_account, name="payouts_account"),
     path("payouts/bank/", views.payouts_to_bank, name="payouts_to_bank"),

@@ -19,6 +19,7 @@ class StatementSums:
     fee_micros: int = 0
     holdback_micros: int = 0
     returned_micros: int = 0
+    above_ceiling_micros: int = 0
     credit_micros: int = 0
     slash_micros: int = 0
     net_micros: int = 0
@@ -35,6 +36,7 @@ class StatementLine:
     is_final: bool
     fee_of_lease_micros: int
     returned_micros: int
+    above_ceiling_micros: int  # part of what was returned
     credit_micros: int
     gross_micros: int
     fee_micros: int
@@ -62,6 +64,7 @@ def statement_line(line: SettlementLine) -> StatementLine:
         lease_id=line.lease_id, reference=line.lease.bid.reference, window=line.lease.window.name,
         epoch=line.settlement.epoch, is_final=line.settlement.final_at is not None,
         fee_of_lease_micros=line.lease.fee_micros, returned_micros=line.returned_micros,
+        above_ceiling_micros=line.lease.verdict.above_ceiling_micros,
         credit_micros=line.credit_micros, gross_micros=line.earned_micros - line.covered_micros,
         fee_micros=line.fee_micros, holdback_micros=line.holdback_micros, slash_micros=slash,
         net_micros=line.payable_micros - slash,
@@ -79,6 +82,7 @@ def statement_sums(party: Party) -> StatementSums:
     columns = {
         "gross": "earned_micros", "fee": "fee_micros", "holdback": "holdback_micros", "payable": "payable_micros",
         "covered": "covered_micros", "returned": "returned_micros", "credit": "credit_micros",
+        "above": "lease__verdict__above_ceiling_micros",
         "to_buyer": "lease__verdict__slash_case__to_buyer_micros",
         "to_pool": "lease__verdict__slash_case__to_pool_micros",
     }
@@ -87,7 +91,8 @@ def statement_sums(party: Party) -> StatementSums:
     slash = sums["to_buyer"] + sums["to_pool"]
     return StatementSums(
         gross_micros=sums["gross"] - sums["covered"], fee_micros=sums["fee"], holdback_micros=sums["holdback"],
-        returned_micros=sums["returned"], credit_micros=sums["credit"], slash_micros=slash,
+        returned_micros=sums["returned"], above_ceiling_micros=sums["above"], credit_micros=sums["credit"],
+        slash_micros=slash,
         net_micros=sums["payable"] - slash,
     )
 

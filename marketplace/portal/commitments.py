@@ -1,4 +1,4 @@
-"""What a buyer commits beyond one demand: its needs, demand that stands, orders and grants, windows between two."""
+"""What a buyer commits beyond one demand: demand that stands, orders and grants, windows between two."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from marketplace.catalogue import selectors as catalogue
 from marketplace.demand.funding import left_micros
 from marketplace.demand.funding_models import LINE_KINDS, FundingLine
 from marketplace.demand.models import FUNDING_KINDS
-from marketplace.demand.needs import last_need, record_need
 from marketplace.doors import DoorForm, UsdPriceField, buyer_only, found_or_404, market_time
 from marketplace.errors import MarketError
 from marketplace.escrow.advances import ask_line
@@ -40,15 +39,6 @@ class DayField(forms.DateField):
     def clean(self, value: Any) -> datetime | None:
         day = super().clean(value)
         return datetime(day.year, day.month, day.day, tzinfo=UTC) if day else None
-
-
-class NeedForm(DoorForm):
-    """What hurts today. Fields carry the names of `record_need`."""
-
-    act = "need"
-    pain = forms.CharField(label="What hurts today", max_length=1000, widget=forms.Textarea(attrs={"rows": 3}))
-    spend_micros = UsdPriceField(label="What it costs in a month")
-    supplier = forms.CharField(label="Who supplies it today", max_length=120, required=False)
 
 
 class LineForm(DoorForm):
@@ -114,13 +104,13 @@ class PairForm(DoorForm):
         self.fields["provider_slug"].choices = [(p.slug, f"{p.name} ({p.country})") for p in list_providers()]
 
 
-FORMS = {form.act: form for form in (NeedForm, StandForm, LineForm, PairForm)}
+FORMS = {form.act: form for form in (StandForm, LineForm, PairForm)}
 
 
 @require_http_methods(["GET", "POST"])
 @buyer_only
 def commitments(request: HttpRequest) -> HttpResponse:
-    """The four kinds of commitment, each with what stands and a form."""
+    """The three kinds of commitment, each with what stands and a form."""
     asked = request.POST.get("act", "") if request.method == "POST" else ""
     if request.method == "POST" and asked not in FORMS:
         raise Http404("no such act")
@@ -135,7 +125,7 @@ def commitments(request: HttpRequest) -> HttpResponse:
         else:
             return answer
     return render(request, "portal/commitments.html", {
-        **shown, "form": shown.get(asked), "last_need": last_need(request.party),
+        **shown, "form": shown.get(asked),
         "standing": [(row, renewal_cap_micros(row)) for row in standing_of(request.party)],
         "lines": [(row, left_micros(row)) for row in FundingLine.objects.filter(party=request.party)],
         "pairs": catalogue.windows_between(request.party.pk),
@@ -156,7 +146,6 @@ def _do(request: HttpRequest, act: str, form: Any) -> HttpResponse:
     party, now = request.party, market_time(request)
     person = str(request.user.get_username())
     acts: dict[str, tuple[Callable[[], Any], str]] = {
-        "need": (lambda: record_need(party=party, now=now, **form.cleaned_data), "Thank you: it is kept."),
         "line": (lambda: ask_line(party=party, person=person, now=now, **_until_the_end_of_day(form.cleaned_data)),
                  "Asked for. It counts once another person at the Foundation has approved it."),
         "stand": (lambda: stand(party=party, now=now, **form.terms()),

@@ -11,9 +11,11 @@ from django.http import QueryDict
 from marketplace.catalogue import selectors as catalogue
 from marketplace.catalogue.models import Window
 from marketplace.compliance.rules import list_data_classes
+from marketplace.demand.funding import named_orders
 from marketplace.doors import DoorForm, UsdPriceField
 from marketplace.parties.models import Party
 
+PPM_OF_PERCENT = 10_000
 KINDS = (
     ("divisible", "Divisible: any part, in any of the hours"),
     ("window", "Window: the same share in every hour"),
@@ -62,7 +64,19 @@ class DemandForm(DoorForm):
     purpose = forms.CharField(label="Purpose", required=False, max_length=40,
                               help_text="Of data under an agreement: one that the agreement permits.")  # fmt: skip
     accepts_interruptible = forms.BooleanField(label="Interruptible capacity will do", required=False)
-    purchase_order = forms.CharField(label="Purchase order", required=False, max_length=40)
+    purchase_order = forms.ChoiceField(
+        label="Purchase order", required=False, help_text="Asked for under Commitments; it then funds the demand."
+    )
+    share_percent = forms.IntegerField(
+        label="At most from one provider", required=False, min_value=1, max_value=99,
+        help_text="The order is posted as legs no larger than that; no owner of providers serves two of them.",
+    )  # fmt: skip
+    insensitive_units = forms.IntegerField(
+        label="Units without these rules", required=False, min_value=1,
+        help_text="A second leg, free of the rules about place, law and data.",
+    )  # fmt: skip
+    fallback_venue = forms.CharField(label="Its fallback", required=False, max_length=120,
+                                     help_text="Where that leg goes for what is not awarded here.")  # fmt: skip
     budget = forms.ChoiceField(label="Budget", required=False)
     pilot = forms.ChoiceField(label="Pilot", required=False, help_text="Small, light and short; see Pilots.")
     sla_code = forms.ChoiceField(label="SLA", help_text="Below it you are credited without a claim.")
@@ -83,6 +97,8 @@ class DemandForm(DoorForm):
             "control_zone_code": [("", "No rule"), *zones[1:]],
             "tier_min": [(t.level, f"T{t.level} · {t.name}") for t in catalogue.list_tiers()],
             "data_class": [("", "No rule"), *((d.code, f"{d.name} · T{d.tier_min}") for d in list_data_classes())],
+            "purchase_order": [("", "None"), *((line.number, f"{line.number} · {line.state.lower()}")
+                                               for line in named_orders(party))],
             "budget": [("", "None"), *((key, budget.name) for key, budget in self._budgets.items())],
             "pilot": [("", "None"), *((key, pilot.name) for key, pilot in self._pilots.items())],
             "sla_code": [(s.code, str(s)) for s in catalogue.list_presets()],
@@ -109,6 +125,10 @@ class DemandForm(DoorForm):
         data["minimum_units"] = data["minimum_units"] or 0
         data["budget"] = self._budgets.get(data["budget"])
         data["pilot"] = self._pilots.get(data["pilot"])
+        share, units, venue = (data.pop(name) for name in ("share_percent", "insensitive_units", "fallback_venue"))
+        if share or units or venue:
+            data |= {"provider_share_max_ppm": share * PPM_OF_PERCENT if share else None, "insensitive_units": units,
+                     "fallback_venue": venue}  # fmt: skip
         return data
 
 

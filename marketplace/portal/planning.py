@@ -12,6 +12,8 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
 
+from marketplace.compliance.rules import list_data_classes
+from marketplace.demand.models import Demand
 from marketplace.demand.selectors import find_demand
 from marketplace.doors import buyer_only, found_or_404, market_time
 from marketplace.environment import CHECKOUT
@@ -19,7 +21,7 @@ from marketplace.errors import BadLines, MarketError
 from marketplace.insights import costs, savings, workload_map
 from marketplace.insights.ranges import Bar, range_bars
 from marketplace.insights.squares import Square, quadrants
-from marketplace.insights.worth import SEGMENT_OF_KIND, state_worth, statement_of
+from marketplace.insights.worth import SEGMENT_OF_KIND, state_worth, statement_by, statement_of
 from marketplace.portal.planning_forms import CostForm, WorkloadForm, WorthForm
 from pricing.tco import CURVES, KINDS, Cost
 
@@ -46,7 +48,8 @@ def workloads(request: HttpRequest) -> HttpResponse:
         title="Your workloads by latency and privacy",
     ) if placed else None  # fmt: skip
     return render(request, "portal/workloads.html", {
-        "form": form, "mistakes": mistakes[:50], "more": max(0, len(mistakes) - 50), "chart": chart,
+        "form": form, "data_classes": list_data_classes(), "chart": chart, "mistakes": mistakes[:50],
+        "more": max(0, len(mistakes) - 50),
         "squares": [(words, route, [(p, _demand_link(p)) for p in rows]) for _, words, route, rows in squares],
     }, status=422 if form.errors else 200)  # fmt: skip
 
@@ -140,8 +143,18 @@ def _sensitivity(cost: Cost) -> dict[str, Any]:
 @buyer_only
 def worth(request: HttpRequest, demand_id: UUID) -> HttpResponse:
     """Say what a demand is worth: pain, present spend, the incumbent's quote, and curves."""
-    demand = found_or_404(find_demand(demand_id, request.party))
-    said = statement_of(demand)
+    return _say(request, found_or_404(find_demand(demand_id, request.party)))
+
+
+@require_http_methods(["GET", "POST"])
+@buyer_only
+def needs(request: HttpRequest) -> HttpResponse:
+    """Say what hurts and what it costs today, before there is a demand."""
+    return _say(request, None)
+
+
+def _say(request: HttpRequest, demand: Demand | None) -> HttpResponse:
+    said = statement_of(demand) if demand else statement_by(request.party)
     first = {"segment": SEGMENT_OF_KIND.get(request.party.kind)} | WorthForm.filled(said)
     form = WorthForm(request.POST if request.method == "POST" else None, demand=demand, initial=first)
     if request.method == "POST" and form.is_valid():
@@ -151,7 +164,7 @@ def worth(request: HttpRequest, demand_id: UUID) -> HttpResponse:
             form.show(error)
         else:
             messages.success(request, "Noted. The last version before demand closes is what counts.")
-            return redirect("portal:demand", demand.pk)
+            return redirect("portal:demand", demand.pk) if demand else redirect("portal:needs")
     curves = [form[field] for _, field in form.curve_fields()]
     return render(request, "portal/worth.html", {
         "demand": demand, "form": form, "curves": curves, "said": said,

@@ -12,7 +12,7 @@ from marketplace.errors import MarketError
 from marketplace.insights import costs, workload_map
 from marketplace.insights.charts import usd_text
 from marketplace.insights.models import SEGMENTS
-from marketplace.insights.worth import ATTRIBUTES, attributes_of
+from marketplace.insights.worth import ATTRIBUTES, PAIN_MAX, attributes_of
 from pricing.tco import CURVES, INPUTS, InputKind
 
 ENDS = ("low", "base", "high")
@@ -103,12 +103,14 @@ class QuoteField(UsdPriceField):
 
 
 class WorthForm(DoorForm):
-    """What a demand is worth to its buyer. Fields carry the names of `state_worth`."""
+    """What a demand is worth to its buyer, or what hurts before there is one. Named as the terms of `state_worth`."""
+
+    OF_A_DEMAND = ("quote_micros", "quote_source", "quoted_on", "quote_latency_ms", "quote_country")
 
     segment = forms.ChoiceField(label="You are", choices=[(s, s.replace("_", " ")) for s in SEGMENTS])
     pain = forms.CharField(
-        label="What is wrong with the present way", required=False, max_length=500,
-        help_text="One sentence. It is counted, and never shown with your name.",
+        label="What is wrong with the present way", required=False, max_length=PAIN_MAX,
+        widget=forms.Textarea(attrs={"rows": 3}), help_text="It is counted, and never shown with your name.",
     )  # fmt: skip
     present_usd_per_year = forms.IntegerField(
         label="Spent on it now", required=False, min_value=0, help_text="Whole dollars a year."
@@ -117,7 +119,7 @@ class WorthForm(DoorForm):
         label="The incumbent's price", required=False, help_text="All-in, for the same unit-hour. It is what a saving "
         "is measured against, so it is said before prices are known.",
     )  # fmt: skip
-    incumbent = forms.CharField(label="Who quotes it", required=False, max_length=120)
+    incumbent = forms.CharField(label="Who supplies or quotes it", required=False, max_length=120)
     quote_source = forms.CharField(
         label="Where it can be seen", required=False, max_length=300, help_text="Offer, invoice or price list."
     )
@@ -131,8 +133,12 @@ class WorthForm(DoorForm):
         label="Where they would run it", required=False, max_length=2, help_text="Two capitals."
     )
 
-    def __init__(self, *args: Any, demand: Demand, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, demand: Demand | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if demand is None:
+            for name in self.OF_A_DEMAND:
+                del self.fields[name]
+            return
         hint = "One step per line: price in dollars, units. Up to 8; a price falls or stays as units grow."
         self.fields["curve"] = _curve_field("As it stands", hint)
         for name in attributes_of(demand):

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from marketplace.portal import agreements, commitments, counsel, planning, reports, spending, views
+from marketplace.portal import agreements, commitments, counsel, delivery, invoices, planning, reports, spending, views
 
 app_name = "portal"
 urlpatterns = [
@@ -10,6 +10,7 @@ urlpatterns = [
     path("_progress/", views.progress, name="progress"),
     path("workloads/", planning.workloads, name="workloads"),
     path("workloads/sample.csv", planning.workload_sample, name="workload_sample"),
+    path("worth/", planning.needs, name="needs"),
     path("cost/", planning.cost, name="cost"),
     path("cost/<uuid:comparison_id>/", planning.comparison, name="comparison"),
     path("savings/", planning.measured_savings, name="savings"),
@@ -36,9 +37,15 @@ urlpatterns = [
     path("commitments/", commitments.commitments, name="commitments"),
     path("commitments/<uuid:standing_id>/withdraw/", commitments.standing_withdraw, name="standing_withdraw"),
     path("leases/", views.lease_list, name="leases"),
+    path("leases/<uuid:lease_id>/minutes/", delivery.minutes, name="lease_minutes"),
+    path("cases/", delivery.cases, name="cases"),
     path("leases/<uuid:lease_id>/", views.lease_page, name="lease"),
     path("leases/<uuid:lease_id>/pack/", views.lease_pack, name="lease_pack"),
+    path("leases/<uuid:lease_id>/residency/", views.lease_residency, name="lease_residency"),
     path("escrow/", views.escrow, name="escrow"),
+    path("prices/", invoices.prices, name="prices"),
+    path("invoices/", invoices.invoice_list, name="invoices"),
+    path("invoices/<uuid:invoice_id>/", invoices.invoice_page, name="invoice"),
     path("escrow/statement/", views.escrow_statement, name="escrow_statement"),
     path("escrow/deposit/", views.deposit, name="deposit"),
     path("escrow/card/", views.card_deposit, name="card_deposit"),

@@ -21,16 +21,20 @@ from marketplace.clearing import selectors as clearings
 from marketplace.delivery.selectors import metered_hours
 from marketplace.demand import selectors as demands
 from marketplace.demand.gates import money_rules_of
+from marketplace.demand.legs import post_order
 from marketplace.demand.models import STATES as DEMAND_STATES
 from marketplace.demand.pins import pin_data
-from marketplace.demand.services import fund_demand, post_demand, withdraw_demand
+from marketplace.demand.services import fund_demand, withdraw_demand
 from marketplace.doors import STOP_POLLING, buyer_only, found_or_404, market_time, page_of, seat_of
 from marketplace.downloads import own_statement
 from marketplace.errors import MarketError
 from marketplace.escrow import cards
 from marketplace.escrow import selectors as leases
+from marketplace.escrow.clauses import clauses_of
 from marketplace.escrow.services import deposit_funds
 from marketplace.insights import market
+from marketplace.insights.legs import legs_report
+from marketplace.insights.residency import export_residency
 from marketplace.notices import selectors as notices
 from marketplace.pack_pages import pack_answer
 from marketplace.portal.forms import CardDepositForm, DemandForm, DepositForm
@@ -121,9 +125,9 @@ def demand_new(request: HttpRequest) -> HttpResponse:
     )
     if request.method == "POST" and form.is_valid():
         try:
-            demand = post_demand(party=request.party, seat=seat_of(request), now=market_time(request), **form.terms())
+            demand = post_order(party=request.party, seat=seat_of(request), now=market_time(request), **form.terms())[0]
         except MarketError as error:
-            form.show(error)
+            form.show(error, (("provider_share_max_ppm", "share_percent"),))
         else:
             messages.success(request, "It waits for an approval." if demand.state == "pending"
                              else "Demand posted. It counts for the gate once it is funded.")  # fmt: skip
@@ -141,7 +145,7 @@ def demand_page(request: HttpRequest, demand_id: UUID) -> HttpResponse:
     return render(request, "portal/demand.html", {
         "demand": demand, "awards": awards, "awarded_micros": sum(a.amount_micros for a in awards),
         "parts": clearings.parts_of(awards), "reason": clearings.reason_of_demand(demand),
-        "money": leases.money_of(request.party),
+        "money": leases.money_of(request.party), "legs": legs_report(demand),
         "leases": leases.leases_bought_by(request.party).filter(demand=demand),
     })  # fmt: skip
 
@@ -150,7 +154,7 @@ def demand_page(request: HttpRequest, demand_id: UUID) -> HttpResponse:
 @buyer_only
 def demand_fund(request: HttpRequest, demand_id: UUID) -> HttpResponse:
     """Hold the most a demand can cost."""
-    behind = {"funding": request.POST.get("funding", "escrow"), "number": request.POST.get("number", "").strip()}
+    behind = {"funding": request.POST.get("funding", ""), "number": request.POST.get("number", "").strip()}
     sentence = "Funded: the hold is in place and counts for the gate."
     return _act_on_demand(request, demand_id, partial(fund_demand, **behind), sentence)
 
@@ -209,12 +213,28 @@ def lease_page(request: HttpRequest, lease_id: UUID) -> HttpResponse:
     lease = found_or_404(leases.find_lease_of_buyer(lease_id, request.party))
     metered = metered_hours(lease)
     return render(request, "portal/lease.html", {
-        "lease": lease, "backups": clearings.backups_of(lease.demand, lease.bid), "metered": metered,
+        "lease": lease, "clauses": clauses_of(lease), "metered": metered,
+        "backups": clearings.backups_of(lease.demand, lease.bid),
         "transactions": leases.transactions_of(lease),
         "verdict": getattr(lease, "verdict", None),
         "hours": market.lease_hours(lease, metered) if metered else None,
         "burn": market.lease_burn(lease, metered) if metered else None, "flow": market.lease_money(lease),
     })  # fmt: skip
+
+
+@require_POST
+@buyer_only
+def lease_residency(request: HttpRequest, lease_id: UUID) -> HttpResponse:
+    """Evidence of where a delivered lease ran, as a file; that it was taken goes on the audit trail."""
+    lease = found_or_404(leases.find_lease_of_buyer(lease_id, request.party))
+    try:
+        body = export_residency(lease=lease, party=request.party, person=str(request.user.get_username()),
+                                now=market_time(request))  # fmt: skip
+    except MarketError as error:
+        messages.error(request, str(error), extra_tags=error.code)
+        return redirect("portal:lease", lease.pk)
+    headers = {"Content-Disposition": f'attachment; filename="residency-{lease.pk}.json"'}
+    return HttpResponse(body, content_type="application/json", headers=headers)
 
 
 @require_safe

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 
 from marketplace.escrow.models import Lease
 
@@ -19,9 +19,15 @@ class Verdict(models.Model):
     threshold_minutes = models.PositiveIntegerField(help_text="a breach needs more down minutes than this")
     availability_ppm = models.PositiveIntegerField()
     is_below_sla = models.BooleanField()
+    checks = models.PositiveIntegerField(default=0, help_text="performance re-checks of the period")
+    checks_failed = models.PositiveIntegerField(default=0)
+    checks_allowed = models.PositiveIntegerField(default=0, help_text="a breach needs more failed checks than this")
     is_breach = models.BooleanField()
     earned_micros = models.BigIntegerField(help_text="fee of the minutes delivered")
-    unpaid_micros = models.BigIntegerField(help_text="fee of the minutes not delivered")
+    unpaid_micros = models.BigIntegerField(help_text="the rest of the fee; it goes back to the buyer")
+    above_ceiling_micros = models.BigIntegerField(
+        default=0, help_text="of what is unpaid: delivered, but above the ceiling of cost recovery"
+    )
     rule_version = models.CharField(max_length=20)
     evidence_hash = models.BinaryField(max_length=32)
     breach_at = models.DateTimeField(null=True, blank=True)
@@ -33,18 +39,62 @@ class Verdict(models.Model):
             models.CheckConstraint(
                 name="verdict_money_is_not_negative", condition=Q(earned_micros__gte=0) & Q(unpaid_micros__gte=0)
             ),
+            models.CheckConstraint(
+                name="verdict_fails_checks_that_were_made", condition=Q(checks_failed__lte=F("checks"))
+            ),
+            models.CheckConstraint(
+                name="verdict_returns_what_lies_above_the_ceiling",
+                condition=Q(above_ceiling_micros__gte=0) & Q(above_ceiling_micros__lte=F("unpaid_micros")),
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{'breach' if self.is_breach else 'verdict'} on {self.lease}"
 
 
+CREDIT_KINDS = ("availability", "performance")
+
+
+class Recheck(models.Model):
+    """One performance re-check of a running lease: what its panel measured in six hours, and what that returns."""
+
+    lease = models.ForeignKey(Lease, on_delete=models.PROTECT, related_name="rechecks")
+    interval = models.PositiveIntegerField(help_text="0, 1, 2 ... from the lease's first slot, six hours each")
+    proven_ops = models.BigIntegerField(help_text="the attested score it is compared with")
+    first_ops = models.BigIntegerField(help_text="median of the verifiers")
+    second_ops = models.BigIntegerField(null=True, blank=True)
+    reports = models.PositiveSmallIntegerField(help_text="verifiers that measured")
+    has_failed = models.BooleanField(help_text="both tries under 90 % of the proven score")
+    interval_fee_micros = models.BigIntegerField()
+    shortfall_micros = models.BigIntegerField(help_text="what is missing, of the interval's fee")
+    evidence_hash = models.BinaryField(max_length=32)
+    made_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["lease", "interval"]
+        constraints = [
+            models.UniqueConstraint(name="an_interval_is_checked_once", fields=["lease", "interval"]),
+            models.CheckConstraint(
+                name="only_a_failed_check_falls_short",
+                condition=Q(has_failed=False, shortfall_micros=0)
+                | Q(has_failed=True, shortfall_micros__gte=0, shortfall_micros__lte=F("interval_fee_micros")),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"re-check {self.interval} of {self.lease}"
+
+
 class EarlyCredit(models.Model):
-    """A step of a running lease's credit that is certain before the lease ends, and therefore posted at once."""
+    """A part of a running lease's credit that is certain before the lease ends, and therefore posted at once.
+
+    Either a step of its availability, or the shortfall of one failed re-check.
+    """
 
     id = models.UUIDField(primary_key=True)
     lease = models.ForeignKey(Lease, on_delete=models.PROTECT, related_name="early_credits")
-    period = models.PositiveSmallIntegerField(default=0, help_text="a lease of at most 30 days has one, number 0")
+    kind = models.CharField(max_length=12, default="availability", choices=[(k, k) for k in CREDIT_KINDS])
+    period = models.PositiveSmallIntegerField(default=0, help_text="0 for availability; the interval of a re-check")
     step_bps = models.PositiveIntegerField(help_text="of the period's fee, this step and those below it together")
     amount_micros = models.BigIntegerField(help_text="what this step adds to the steps before it")
     down_minutes = models.PositiveIntegerField(help_text="so far, by the provider's doing")
@@ -57,10 +107,12 @@ class EarlyCredit(models.Model):
     class Meta:
         ordering = ["lease", "step_bps"]
         constraints = [
-            models.UniqueConstraint(name="a_step_is_credited_once", fields=["lease", "period", "step_bps"]),
+            models.UniqueConstraint(name="a_step_is_credited_once", fields=["lease", "kind", "period", "step_bps"]),
             models.CheckConstraint(name="early_credit_is_positive", condition=Q(amount_micros__gte=1)),
             models.CheckConstraint(
-                name="early_credit_is_of_a_known_step", condition=Q(step_bps__in=(1000, 2500, 10_000))
+                name="early_credit_is_of_a_known_step",
+                condition=Q(kind="availability", step_bps__in=(1000, 2500, 10_000))
+                | Q(kind="performance", step_bps=0),
             ),
             models.CheckConstraint(
                 name="posted_credit_has_its_call", condition=Q(posted_at=None) | ~Q(intent_key="")
@@ -68,7 +120,8 @@ class EarlyCredit(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.step_bps / 100:g} % of {self.lease} at once"
+        what = f"{self.step_bps / 100:g} %" if self.step_bps else f"shortfall of check {self.period}"
+        return f"{what} of {self.lease} at once"
 
 
 class Credit(models.Model):
@@ -79,6 +132,7 @@ class Credit(models.Model):
     verdict = models.OneToOneField(Verdict, on_delete=models.PROTECT, related_name="credit")
     step_bps = models.PositiveIntegerField()
     amount_micros = models.BigIntegerField()
+    performance_micros = models.BigIntegerField(default=0, help_text="of the amount, shortfalls of failed re-checks")
     source = models.CharField(max_length=10, choices=[(s, s) for s in SOURCES])
     posted_at = models.DateTimeField(null=True, blank=True)
 
@@ -86,7 +140,26 @@ class Credit(models.Model):
         constraints = [
             models.CheckConstraint(name="credit_is_positive", condition=Q(amount_micros__gte=1)),
             models.CheckConstraint(name="credit_source_is_known", condition=Q(source__in=("escrow", "holdback"))),
+            models.CheckConstraint(
+                name="performance_is_part_of_its_credit",
+                condition=Q(performance_micros__gte=0) & Q(performance_micros__lte=F("amount_micros")),
+            ),
         ]
 
     def __str__(self) -> str:
         return f"credit of {self.step_bps / 100:g} % on {self.verdict.lease}"
+
+
+class EvidenceDay(models.Model):
+    """The root over the evidence of every verdict of a UTC day, and the transaction that made it public."""
+
+    day = models.DateField(primary_key=True)
+    root = models.BinaryField(max_length=32, help_text="Merkle root over the verdicts' evidence hashes by id")
+    verdicts = models.PositiveIntegerField()
+    anchor_number = models.BigIntegerField(unique=True, help_text="under which the anchor contract keeps it")
+    intent_key = models.CharField(max_length=120, unique=True)
+    made_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["-day"]
+        constraints = [models.CheckConstraint(name="evidence_day_has_verdicts", condition=Q(verdicts__gte=1))]

@@ -10,18 +10,23 @@ from datetime import datetime
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Sum
 
 from ledger.ids import uuid7
 from marketplace.catalogue.models import Window
+from marketplace.delivery.checks import begins_at
+from marketplace.delivery.evidence_models import SlotTally
 from marketplace.delivery.models import Reading
+from marketplace.delivery.tallies import live_readings
 from marketplace.escrow.models import Lease
 from marketplace.governance.services import Deed, record_all
-from marketplace.sla.models import Credit, EarlyCredit, Verdict
+from marketplace.sla.models import Credit, EarlyCredit, Recheck, Verdict
+from marketplace.sla.performance import checks_of
 from marketplace.supply.services import record_hours
-from pricing.sla import certain_step_bps, credit_micros, judge
+from pricing.performance import failures_allowed
+from pricing.sla import SLASHABLE_MINUTES_MIN, certain_step_bps, credit_micros, judge
 
-RULE_VERSION = "sla-2026-11.2"  # since .2 a verifier that stands alone in a slot is void in it
+# since .2 a verifier that stands alone in a slot is void in it; since .3 performance re-checks count
+RULE_VERSION = "sla-2026-11.3"
 GOOD_HOUR_MINUTES = 59  # an hour with at most one minute lost counts as good in the quality score
 
 
@@ -66,9 +71,10 @@ def credit_at_once(*, window: Window, now: datetime) -> int:
     holdback, which fills when a lease of a day at most is settled. Again returns 0: a step is credited once per lease.
     """
     running = Lease.objects.filter(window=window, state="delivering", is_armed=True)
-    broken = running.annotate(down=Sum("readings__minutes_down")).filter(down__gt=0).values_list("pk", flat=True)
-    # PostgreSQL locks no grouped rows: the sums are read first, then the leases that may be owed something are locked.
-    leases = Lease.objects.select_for_update().filter(pk__in=list(broken)).order_by("pk")
+    down = Reading.objects.filter(minutes_down__gt=0, lease__in=running).values_list("lease", flat=True)
+    live = SlotTally.objects.filter(lease__in=running, rated_at=None, is_complete=True).exclude(down_word=0)
+    broken = {*down, *live.values_list("lease", flat=True)}
+    leases = Lease.objects.select_for_update(of=("self",)).filter(pk__in=broken).order_by("pk").select_related("window")
     made = [credit for lease in leases for credit in _certain_credits(lease, window, now)]
     EarlyCredit.objects.bulk_create(made)
     record_all(deeds=[
@@ -80,17 +86,20 @@ def credit_at_once(*, window: Window, now: datetime) -> int:
 
 
 def _certain_credits(lease: Lease, window: Window, now: datetime) -> list[EarlyCredit]:
-    rows = list(Reading.objects.filter(lease=lease).order_by("slot"))
+    rows = live_readings(lease)
     period = 60 * (lease.end_slot - lease.start_slot)
-    credited = {row.step_bps: row.amount_micros for row in lease.early_credits.all()}
+    before = list(lease.early_credits.all())
+    credited = {row.step_bps: row.amount_micros for row in before if row.kind == "availability"}
+    left = lease.fee_micros - sum(row.amount_micros for row in before)
     made: list[EarlyCredit] = []
     down = 0
     for n, row in enumerate(rows, start=1):
         down += row.minutes_down
         step = certain_step_bps(down_minutes=min(down, period), period_minutes=period, sla_bps=lease.sla_bps)
-        amount = credit_micros(lease.fee_micros, step) - sum(credited.values())
+        amount = min(left, credit_micros(lease.fee_micros, step) - sum(credited.values()))
         if step and step not in credited and amount > 0:
             credited[step] = amount
+            left -= amount
             made.append(EarlyCredit(
                 id=uuid7(now), lease=lease, step_bps=step, amount_micros=amount, down_minutes=down, made_at=now,
                 evidence_hash=evidence_hash(lease, rows[:n]), broken_at=window.slot_at(row.slot + 1),
@@ -103,31 +112,65 @@ def _judge(lease: Lease, rows: Sequence[Reading], window: Window, now: datetime)
     unknown = sum(row.minutes_unknown for row in rows)
     known = 60 * len(rows) - unknown
     judgement = judge(down_minutes=down, known_minutes=known, sla_bps=lease.sla_bps, unknown_minutes=unknown)
+    checks = checks_of(lease)
+    failed = [row for row in checks if row.has_failed]
+    allowed = failures_allowed(len(checks))
+    is_slow = len(failed) > allowed and 60 * (lease.end_slot - lease.start_slot) >= SLASHABLE_MINUTES_MIN
+    instants = [_breach_instant(rows, judgement.threshold_minutes, window)] if judgement.breach else []
+    instants += [begins_at(lease, failed[allowed].interval + 1)] if is_slow else []
     earned = sum(row.earned_micros for row in rows)
     verdict = Verdict(
         id=uuid7(now), lease=lease, known_minutes=known, down_minutes=down, unknown_minutes=unknown,
         threshold_minutes=judgement.threshold_minutes, availability_ppm=judgement.availability_ppm,
-        is_below_sla=judgement.credit_step_bps > 0, is_breach=judgement.breach, earned_micros=earned,
-        unpaid_micros=lease.fee_micros - earned, rule_version=RULE_VERSION,
-        evidence_hash=evidence_hash(lease, rows), judged_at=now,
-        breach_at=_breach_instant(rows, judgement.threshold_minutes, window) if judgement.breach else None,
+        is_below_sla=judgement.credit_step_bps > 0 or bool(failed), is_breach=bool(instants), earned_micros=earned,
+        unpaid_micros=lease.fee_micros - earned, rule_version=RULE_VERSION, checks=len(checks),
+        above_ceiling_micros=sum(row.above_ceiling_micros for row in rows),
+        checks_failed=len(failed), checks_allowed=allowed, evidence_hash=evidence_hash(lease, rows, checks),
+        judged_at=now, breach_at=min(instants, default=None),
     )  # fmt: skip
-    amount = credit_micros(lease.fee_micros, judgement.credit_step_bps, refunded_micros=verdict.unpaid_micros)
+    return verdict, _credit(verdict, judgement.credit_step_bps, sum(row.shortfall_micros for row in failed), now)
+
+
+def _credit(verdict: Verdict, step_bps: int, shortfall_micros: int, now: datetime) -> Credit | None:
+    """The credit of a whole lease: its availability's step and its checks' shortfalls, at most what is left of the fee.
+
+    What was credited while it ran is never taken back, though a record that came later may excuse some of it.
+    """
+    lease = verdict.lease
+    by_step = credit_micros(lease.fee_micros, step_bps, refunded_micros=verdict.unpaid_micros)
+    sent = sum(row.amount_micros for row in lease.early_credits.all()) - verdict.unpaid_micros
+    amount = max(min(by_step + shortfall_micros, lease.fee_micros - verdict.unpaid_micros), sent)
     if amount == 0:
-        return verdict, None
+        return None
     # Before proof the whole payout waits in the holdback, and the credit is taken from there (M-058).
-    source = "escrow" if lease.is_armed else "holdback"
-    return verdict, Credit(
-        id=uuid7(now), verdict=verdict, step_bps=judgement.credit_step_bps, amount_micros=amount, source=source
-    )
+    return Credit(
+        id=uuid7(now), verdict=verdict, step_bps=step_bps, amount_micros=amount,
+        performance_micros=min(shortfall_micros, amount), source="escrow" if lease.is_armed else "holdback",
+    )  # fmt: skip
 
 
-def evidence_hash(lease: Lease, rows: Sequence[Reading]) -> bytes:
-    """SHA-256 over the lease's terms and every slot as probed and signed: what a verdict rests on."""
-    body = [str(lease.pk), lease.sla_bps, lease.fee_micros] + [
-        [row.slot, row.probe_valid, row.probe_failed, hashlib.sha256(bytes(row.report)).hexdigest()] for row in rows
-    ]
-    return hashlib.sha256(json.dumps(body, separators=(",", ":")).encode()).digest()
+def evidence_hash(lease: Lease, rows: Sequence[Reading], checks: Sequence[Recheck] = ()) -> bytes:
+    """SHA-256 over the lease's terms, every slot as probed and signed, and every re-check: what a verdict rests on."""
+    body = evidence_body(lease, rows, checks)
+    return hashlib.sha256(json.dumps(body, separators=(",", ":"), sort_keys=True).encode()).digest()
+
+
+def evidence_body(lease: Lease, rows: Sequence[Reading], checks: Sequence[Recheck]) -> list[object]:
+    """What `evidence_hash` is the hash of, as canonical JSON."""
+    body: list[object] = [str(lease.pk), lease.sla_bps, lease.fee_micros, *(_slot_words(row) for row in rows)]
+    body += [["re-check", row.interval, row.first_ops, row.second_ops, _hex(row.evidence_hash)] for row in checks]
+    return body
+
+
+def _hex(digest: bytes | memoryview) -> str:
+    return bytes(digest).hex()
+
+
+def _slot_words(row: Reading) -> list[object]:
+    words = [row.slot, row.probe_valid, row.probe_failed, hashlib.sha256(bytes(row.report)).hexdigest()]
+    if row.statements_hash is not None:  # delivered live: every statement, the buyer's word, and whose doing it was
+        words += [_hex(row.statements_hash), row.buyer_up, row.causes]
+    return words
 
 
 def _breach_instant(rows: Sequence[Reading], threshold_minutes: int, window: Window) -> datetime:

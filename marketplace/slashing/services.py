@@ -17,7 +17,7 @@ from ledger.selectors import balance
 from marketplace.catalogue.models import Window
 from marketplace.errors import SlashHeldBack
 from marketplace.escrow.models import Lease
-from marketplace.governance.services import record
+from marketplace.governance.services import flag_is_on, record, require_flag
 from marketplace.sla.models import Credit, Verdict
 from marketplace.slashing.models import Forfeit, SlashCase
 from marketplace.slashing.trailing import Trailing, trailing_of, unproven_to_judge
@@ -121,6 +121,10 @@ def _follow_armed(verdict: Verdict, window: Window, now: datetime) -> int:
         node_class=node_class, reason="confirmed breach", breach_at=verdict.breach_at,
         evidence=bytes(verdict.evidence_hash), now=now,
     )  # fmt: skip
+    if not flag_is_on("slashing"):
+        _open(verdict, "warned", kind, "Slashing opens in a later phase: a warning, no stake taken, then or later.",
+              now=now)  # fmt: skip
+        return 1
     if kind == WARNING:
         _open(verdict, "warned", kind, "First confirmed breach in 90 days: a warning, no stake taken.", now=now)
         return 1
@@ -143,6 +147,7 @@ def _follow_armed(verdict: Verdict, window: Window, now: datetime) -> int:
 @transaction.atomic
 def request_slash(*, verdict: Verdict, amount_micros: int, kind: int, now: datetime) -> SlashCase:
     """Open a case and bring the panel's request to the chain. Raises SlashHeldBack for a lease signed before proof."""
+    require_flag(name="slashing", what="Taking of stake")
     lease = verdict.lease
     if not lease.is_armed:
         raise SlashHeldBack(

@@ -92,7 +92,9 @@ def unproven_to_judge(window: Any) -> QuerySet[Verdict]:
 def _served(verdict: Verdict) -> ServedLease:
     credit = getattr(verdict, "credit", None)
     return ServedLease(
-        fee_micros=verdict.lease.fee_micros, refund_micros=verdict.unpaid_micros,
+        # what funding forbids to earn is neither owed to the provider nor a harm to the buyer
+        fee_micros=verdict.lease.fee_micros - verdict.above_ceiling_micros,
+        refund_micros=verdict.unpaid_micros - verdict.above_ceiling_micros,
         credit_micros=credit.amount_micros if credit else 0, down_minutes=verdict.down_minutes,
         known_minutes=verdict.known_minutes, unknown_minutes=verdict.unknown_minutes, breach=verdict.is_breach,
     )  # fmt: skip

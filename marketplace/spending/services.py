@@ -24,7 +24,7 @@ class Spend:
 
     party: Party
     hold_micros: int
-    purchase_order: str
+    names_order: bool
     budget: Budget | None
     pilot: Pilot | None
 
@@ -110,7 +110,7 @@ def approvals_needed(spend: Spend) -> int:
     rule = SpendingRule.objects.filter(party=spend.party).first()
     if rule is None or spend.hold_micros <= rule.threshold_micros:
         return 0
-    if rule.needs_purchase_order and not spend.purchase_order:
+    if rule.needs_purchase_order and not spend.names_order:
         raise BadInput("A demand above your threshold names its purchase order.", field="purchase_order",
                        threshold_micros=rule.threshold_micros)  # fmt: skip
     return rule.approvals_needed

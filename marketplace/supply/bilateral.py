@@ -11,7 +11,7 @@ from marketplace.catalogue.models import Window
 from marketplace.catalogue.pairs import require_provider_of
 from marketplace.catalogue.services import open_window
 from marketplace.errors import BadInput, ReferenceReused, UnknownName
-from marketplace.governance.services import record
+from marketplace.governance.services import record, require_flag
 from marketplace.notices.services import tell_parties
 from marketplace.parties.models import Party
 from marketplace.supply.admissions import require_admission
@@ -29,6 +29,7 @@ def open_bilateral(
     Bidding opens 48 hours, and closes 12 hours before the first slot; from half of that on bids stay. Funded demand of
     the buyer alone opens it. Raises BadInput, UnknownName, ReferenceReused.
     """
+    require_flag(name="bilateral_windows", what="A window between two")
     if not buyer.is_buyer:
         raise BadInput("A buyer opens a window between two.", field="party")
     provider = Party.objects.filter(slug=provider_slug).first() if isinstance(provider_slug, str) else None
@@ -59,4 +60,5 @@ def require_let_in(*, node_class: NodeClass, window: Window, unit_hours: int) ->
     """Refuse a bid that nobody let in: in a market window by admission, between two by being the one named."""
     require_provider_of(window=window, party=node_class.party)
     if window.kind == "market":
+        require_flag(name="market_bids", what="Bidding in market windows")
         require_admission(node_class=node_class, window=window, unit_hours=unit_hours)

@@ -255,6 +255,19 @@ def degrade(*, node_class: NodeClass, reason: str, breach_at: datetime, evidence
 
 
 @transaction.atomic
+def set_back(*, node_class: NodeClass, reason: str, evidence: bytes, now: datetime) -> bool:
+    """Degrade a PROVEN class by an alert: no new orders until it is restored. It is no breach and is not remembered.
+
+    Returns whether it moved; any other standing stays.
+    """
+    standing = Standing.objects.select_for_update().get(node_class=node_class)
+    if standing.state != "PROVEN":
+        return False
+    _change(standing, "DEGRADED", "market", reason, evidence, now)
+    return True
+
+
+@transaction.atomic
 def suspend(*, node_class: NodeClass, actor: str, reason: str, evidence: bytes, now: datetime) -> str:
     """Freeze a class (objective fault, incident, own wish): no new orders, slashing stays on. Returns its standing.
 
@@ -320,7 +333,7 @@ def restore(*, node_class: NodeClass, clean_hours: int, now: datetime) -> str:
     standing = Standing.objects.select_for_update().get(node_class=node_class)
     if standing.state == "DEGRADED" and clean_hours >= 48:
         live = Benchmark.objects.filter(node_class=node_class, kind=2, valid_until__gt=now)
-        fresh = live.filter(finished_at__gt=standing.last_breach_at).order_by("epoch").last()
+        fresh = live.filter(finished_at__gt=standing.last_breach_at or standing.changed_at).order_by("epoch").last()
         if fresh and reaches(fresh, node_class.resource_class):
             standing.proven_until = fresh.valid_until
             reason = f"{clean_hours} clean hours and a fresh proof"

@@ -15,6 +15,7 @@ from django.utils.safestring import SafeString, mark_safe
 from marketplace import doors
 from marketplace.insights import words
 from marketplace.insights.charts import usd_text
+from marketplace.navigation import navigation_of
 from marketplace.portal.fonts import is_cut
 
 register = template.Library()
@@ -234,10 +235,11 @@ def door(context: Context) -> dict[str, Any]:
     if request is None or not hasattr(request, "user"):
         return {"theme": "auto", "demo": settings.DEMO}
     seat = doors.seat_of(request)
+    party = seat.party if seat else None
     theme = request.COOKIES.get("theme", "auto")
     return {
-        "seat": seat, "party": seat.party if seat else None, "now": doors.market_time(request), "demo": settings.DEMO,
-        "theme": theme if theme in ("light", "dark") else "auto", "home": doors.home_of(request),
+        "seat": seat, "party": party, "links": navigation_of(request, party), "now": doors.market_time(request),
+        "demo": settings.DEMO, "theme": theme if theme in ("light", "dark") else "auto", "home": doors.home_of(request),
     }
 
 

@@ -1,7 +1,8 @@
-"""Demand first over HTTP: the waitlist with its 409, standing demand, orders, needs and windows between two."""
+"""Demand first over HTTP: the waitlist with its 409, standing demand, orders, statements, windows between two."""
 
 from __future__ import annotations
 
+import hashlib
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -10,6 +11,7 @@ import pytest
 
 from ledger.ids import uuid7
 from marketplace import models as m
+from marketplace.payout.invoices import issue_invoices
 from marketplace.supply.admissions import delivery_month
 from tests.api.conftest import Caller, caller
 from tests.doors.factories import NOW, Market
@@ -144,12 +146,27 @@ def test_an_order_waits_and_funds_nothing_before(market: Market, buyer: Caller, 
     assert [row["number"] for row in buyer.get("/funding-lines").json()["data"]] == ["PO 1"]
 
 
-def test_a_need_is_kept_and_read_by_its_buyer_alone(buyer: Caller, other_buyer: Caller) -> None:
-    made = buyer.post("/needs", {"pain": "Queues.", "spend_micros": "5000000"})
+def test_what_a_buyer_says_is_kept_and_read_by_it_alone(
+    buyer: Caller, other_buyer: Caller, demand_body: dict[str, Any]
+) -> None:
+    made = buyer.post("/statements", {"segment": "enterprise", "pain": "Queues.", "present_usd_per_year": 60_000})
+    demand = buyer.post("/demands", demand_body | {"price_limit_micros": "2400000", "quantity_units": 4}).json()
+    quote = {"incumbent": "A cloud", "quote_micros": "3100000", "quote_source": "offer 12", "quoted_on": "2026-11-01"}
+    about = {"segment": "enterprise", "demand": demand["id"], "curves": [{"steps": [[2_400_000, 2], ["2200000", 1]]}]}
+    said = buyer.post("/statements", about | quote)
 
-    assert (made.status_code, made.json()["spend_micros"]) == (201, "5000000")
-    assert len(buyer.get("/needs").json()["data"]) == 1
-    assert other_buyer.get("/needs").json()["data"] == []
+    assert (made.status_code, made.json()["demand"], made.json()["version"]) == (201, None, 1)
+    assert (said.status_code, said.json()["demand"], said.json()["quote_micros"]) == (201, demand["id"], "3100000")
+    assert said.json()["curves"] == {"": [[2_400_000, 2], [2_200_000, 1]]}
+    assert len(buyer.get("/statements").json()["data"]) == 2
+    assert other_buyer.get("/statements").json()["data"] == []
+    assert other_buyer.post("/statements", about).status_code == 404
+    for body, pointer in (({"segment": "enterprise"}, "/pain"),
+                          (about | quote | {"quoted_on": "2026-02-30"}, "/quoted_on"),
+                          ({"segment": "enterprise", "pain": "x", "quote_micros": 100}, "/quote_micros")):  # fmt: skip
+        refused = buyer.post("/statements", body)
+        assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, pointer)
+    assert len(buyer.get("/statements").json()["data"]) == 2
 
 
 def test_a_window_between_two_is_known_to_those_two(
@@ -166,3 +183,64 @@ def test_a_window_between_two_is_known_to_those_two(
     assert caller(market.providers[0]).post("/bilateral-windows", {
         "provider": market.providers[0].slug, "name": "No", "slots": 24,
         "starts_at": (NOW + timedelta(days=9)).isoformat()}).status_code == 422  # fmt: skip
+
+
+def test_an_order_is_split_and_its_legs_are_told(
+    buyer: Caller, other_buyer: Caller, demand_body: dict[str, Any]
+) -> None:
+    made = buyer.post("/split-demands", demand_body | {"quantity_units": 6, "provider_share_max_ppm": 334_000})
+    assert made.status_code == 201
+    legs = made.json()["demands"]
+    assert [leg["quantity_units"] for leg in legs] == [2, 2, 2]
+    report = buyer.get(f"/demands/{legs[0]['id']}/legs").json()["legs"]
+    assert [(leg["role"], leg["served_unit_hours"], leg["rest_goes_to"]) for leg in report] == [
+        ("spread", 0, "nowhere: it is not served")] * 3  # fmt: skip
+    assert other_buyer.get(f"/demands/{legs[0]['id']}/legs").status_code == 404
+
+    share = "/provider_share_max_ppm"
+    for changes, pointer in (({}, share), ({"provider_share_max_ppm": 1}, share),
+                             ({"insensitive_units": 9, "zone_code": "EU"}, "/insensitive_units"),
+                             ({"provider_share_max_ppm": 500_000, "kind": "block"}, "/kind")):  # fmt: skip
+        body = demand_body | {"quantity_units": 6, "reference": "wrong"} | changes
+        refused = buyer.post("/split-demands", body)
+        assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, pointer)
+    assert not m.Demand.objects.filter(reference__startswith="wrong").exists()
+
+
+def test_rules_that_no_country_meets_are_told_with_the_one_that_removes_most(
+    buyer: Caller, demand_body: dict[str, Any]
+) -> None:
+    with behind_the_triggers():
+        m.DataClass.objects.filter(pk="restricted").update(zone="CH")
+    refused = buyer.post("/demands", demand_body | {"zone_code": "EU", "data_class": "restricted"})
+
+    assert (refused.status_code, refused.json()["code"]) == (422, "contradictory_rules")
+    assert "data class restricted, which stays in CH removes most" in refused.json()["title"]
+    assert refused.json()["errors"][0]["pointer"] == "/data_class"
+    assert int(refused.json()["removed"]["data_class"]) > int(refused.json()["removed"]["zone_code"])
+
+
+def test_prices_invoices_and_clauses_are_read_by_their_buyer(
+    market: Market, buyer: Caller, other_buyer: Caller
+) -> None:
+    paid = buyer.get("/price-history").json()["paid"]
+    assert paid
+    assert {row["before_micros"] for row in paid} == {None}
+    assert buyer.get("/invoices").json()["data"] == []
+    assert market.settled is not None
+    issue_invoices(window=market.settled, now=NOW)
+
+    (mine,) = buyer.get("/invoices").json()["data"]
+    assert sum(int(line["amount_micros"]) for line in mine["lines"]) == int(mine["amount_micros"])
+    assert all(line["award"] or line["lease"] for line in mine["lines"])
+    assert mine["number"] not in [row["number"] for row in other_buyer.get("/invoices").json()["data"]]
+    leases = {row["id"]: row for row in buyer.get("/leases").json()["data"]}
+    assert all([clause["name"] for clause in row["clauses"]] == ["portability", "price", "renewal"]
+               for row in leases.values())  # fmt: skip
+    zoned = m.Lease.objects.filter(buyer=market.buyers[0], demand__zone="EU").first()
+    assert zoned is not None
+    path = f"/leases/lea_{zoned.pk.hex}/residency"
+    taken = buyer.post(path)
+    assert taken.status_code == 200
+    assert hashlib.sha256(taken.json()["document"].encode()).hexdigest() == taken.json()["sha256"]
+    assert other_buyer.post(path).status_code == 404

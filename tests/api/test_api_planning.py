@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.api.conftest import table_counts
 
-NOTES = {"name": "Notes", "units": 8, "data_class": "health", "hours_per_week": 168, "latency_ms": 50}
+NOTES = {"name": "Notes", "units": 8, "data_class": "regulated-health", "hours_per_week": 168, "latency_ms": 50}
 
 
 def test_workloads_are_placed_in_their_order_and_only_the_reply_is_kept(buyer):

@@ -404,6 +404,11 @@ def owned_from_abroad() -> None:
     m.Party.objects.filter(slug="harbour").update(parent=world.party("prairie"))
 
 
+def become_a_prosumer(slug: str) -> None:
+    with behind_the_triggers():  # its phase has not come, and that is another wall
+        m.Party.objects.filter(slug=slug).update(kind="prosumer")
+
+
 def kind_closed() -> None:
     demand_changed("climate", tier_min=1)
     with behind_the_triggers():
@@ -518,7 +523,7 @@ RULES: dict[str, Break] = {
     "zone_member_only_ends": lambda: quietly(lambda: m.ZoneMember.objects.filter(
         zone="EU", country="DE").update(country="CH")),
     "node_class_tier_suits_its_kind": lambda: quietly(lambda: (
-        m.Party.objects.filter(slug="harbour").update(kind="prosumer"),
+        become_a_prosumer("harbour"),
         m.NodeClass.objects.filter(party__slug="harbour").update(tier=1))),
     "demand_data_is_frozen_after_collecting": lambda: quietly(
         lambda: m.Demand.objects.filter(reference="climate").update(required_controls=["pci-scope"])),

@@ -7,10 +7,16 @@ from django.test import Client
 
 from marketplace import models as m
 from marketplace.governance.phases import Count
-from tests.doors.factories import NOW, seat
+from tests.doors.factories import NOW, seat, stand_in_phase
 
 PATH = "/console/phases/"
 MET = {code: Count(9, "test") for code in ("funded_enterprises", "needs_recorded", "price_curves")}
+
+
+@pytest.fixture(autouse=True)
+def _in_phase_one(market) -> None:
+    """These tests begin where a market begins."""
+    stand_in_phase(1)
 
 
 @pytest.fixture

@@ -7,8 +7,10 @@ from datetime import date, timedelta
 from django.urls import reverse
 
 from marketplace import models as m
+from marketplace.payout.invoices import issue_invoices
 from marketplace.supply.admissions import delivery_month
 from tests.doors.factories import NOW, USD
+from tests.owner import behind_the_triggers
 
 
 def ask(client, node_class, month: date, unit_hours: int):
@@ -74,19 +76,24 @@ def commit(client, act: str, **fields):
     return client.post(reverse("portal:commitments"), {"act": act} | fields)
 
 
-def test_a_need_and_an_order_are_kept_from_the_page(market, enter):
+def test_what_hurts_and_an_order_are_kept_from_their_pages(market, enter):
     client = enter("buyer")
     empty = client.get(reverse("portal:commitments")).content.decode()
     assert all(words in empty for words in ("Nothing stands", "No order and no grant", "No window between two"))
 
-    commit(client, "need", pain="Queues of a week.", spend_micros="120,000", supplier="A hyperscaler")
+    needs = reverse("portal:needs")
+    client.post(needs, {"segment": "enterprise", "pain": "Queues of a week.", "present_usd_per_year": "1440000",
+                        "incumbent": "A hyperscaler"})  # fmt: skip
     commit(client, "line", kind="purchase_order", number="PO 9", limit_micros="5000", valid_until="2099-01-01")
 
-    need, line = m.Need.objects.get(), m.FundingLine.objects.get()
-    assert (need.spend_micros, line.limit_micros, line.state) == (120_000 * USD, 5_000 * USD, "PENDING")
+    said, line = m.DemandStatement.objects.get(demand=None), m.FundingLine.objects.get()
+    assert (said.party, said.present_usd_per_year) == (market.buyers[0], 1_440_000)
+    assert (line.limit_micros, line.state) == (5_000 * USD, "PENDING")
     assert line.asked_by == "buyer@doors.example"
+    assert "Queues of a week." in client.get(needs).content.decode()
+    assert "Queues of a week." not in enter("other.buyer").get(needs).content.decode()
+    assert client.post(needs, {"segment": "enterprise", "pain": ""}).status_code == 422
     page = client.get(reverse("portal:commitments")).content.decode()
-    assert "Queues of a week." in page
     assert "$5,000.00 of $5,000.00 left" in page
 
 
@@ -147,3 +154,76 @@ def test_a_demand_is_funded_by_what_the_page_names(market, enter):
     assert "no such purchase order or grant" in refused.content.decode()
     client.post(path, {"funding": "escrow", "number": ""})
     assert m.Demand.objects.get(pk=demand.pk).funding_kind == "escrow"
+
+
+def demand_form(market, **changes):
+    return {
+        "window": market.collecting.pk, "reference": "legs", "kind": "divisible", "accepted_classes": ["H100-80"],
+        "quantity_units": "6", "start_slot": "0", "end_slot": "24", "price_limit_micros": "2.40", "tier_min": "0",
+        "sla_code": "99.0",
+    } | changes  # fmt: skip
+
+
+def test_an_order_is_spread_and_another_parted_on_the_form_and_each_leg_is_told_on_its_page(market, enter):
+    client, path = enter("buyer"), reverse("portal:demand_new")
+
+    spread = client.post(path, demand_form(market, share_percent="50"))
+    assert [d.quantity_units for d in m.Demand.objects.filter(leg__role="spread")] == [3, 3]
+    page = client.get(spread.headers["Location"]).content.decode()
+    assert page.count("spread</span>") == 2
+    client.post(path, demand_form(market, reference="parted", zone_code="EU", insensitive_units="2",
+                                  fallback_venue="Central cloud"))  # fmt: skip
+    legs = {d.leg.role: d for d in m.Demand.objects.filter(leg__role__endswith="sensitive").select_related("leg")}
+    assert (legs["sensitive"].zone_id, legs["insensitive"].zone_id) == ("EU", None)
+    page = client.get(reverse("portal:demand", args=[legs["sensitive"].pk])).content.decode()
+    assert "Central cloud" in page
+    assert "nowhere: it is not served" in page
+
+    for wrong, field in (({"share_percent": "10"}, "share_percent"), ({"fallback_venue": "x"}, "share_percent"),
+                         ({"insensitive_units": "6"}, "insensitive_units")):  # fmt: skip
+        refused = client.post(path, demand_form(market, reference="wrong", **wrong))
+        assert (refused.status_code, list(refused.context["form"].errors)) == (422, [field])
+    assert not m.Demand.objects.filter(reference__startswith="wrong").exists()
+
+
+def test_rules_that_no_country_meets_are_told_with_the_one_that_removes_most(market, enter):
+    with behind_the_triggers():
+        m.DataClass.objects.filter(pk="restricted").update(zone="CH")
+    refused = enter("buyer").post(reverse("portal:demand_new"), demand_form(
+        market, zone_code="EU", data_class="restricted"))  # fmt: skip
+
+    assert refused.status_code == 422
+    assert "No country meets these rules together; data class restricted, which stays in CH removes most" in (
+        refused.content.decode())  # fmt: skip
+    assert list(refused.context["form"].errors) == ["data_class"]
+    assert not m.Demand.objects.filter(reference="legs").exists()
+
+
+def test_invoices_and_prices_are_read_by_their_buyer_alone(market, enter):
+    client = enter("buyer")
+    assert "No invoice yet" in client.get(reverse("portal:invoices")).content.decode()
+    assert m.Lease.objects.filter(buyer=market.buyers[0]).first().demand.reference in (
+        client.get(reverse("portal:prices")).content.decode())  # fmt: skip
+    issue_invoices(window=market.settled, now=NOW)
+    mine = m.Invoice.objects.filter(party=market.buyers[0]).first()
+
+    assert mine.number in client.get(reverse("portal:invoices")).content.decode()
+    page = client.get(reverse("portal:invoice", args=[mine.pk]))
+    assert "a charge that is no award is refused" in page.content.decode()
+    assert enter("other.buyer").get(reverse("portal:invoice", args=[mine.pk])).status_code == 404
+    assert mine.number not in enter("other.buyer").get(reverse("portal:invoices")).content.decode()
+
+
+def test_a_lease_shows_its_clauses_and_its_residency_is_taken_as_a_file(market, enter):
+    client = enter("buyer")
+    lease = m.Lease.objects.filter(buyer=market.buyers[0], window=market.settled, demand__zone="EU").first()
+    page = client.get(reverse("portal:lease", args=[lease.pk])).content.decode()
+    assert "Portability" in page
+    assert "without egress fee" in page
+
+    path = reverse("portal:lease_residency", args=[lease.pk])
+    assert enter("other.buyer").post(path).status_code == 404
+    answer = client.post(path)
+    assert answer.headers["Content-Disposition"].startswith("attachment")
+    assert answer.json()["rules"]["zone"]["code"] == "EU"
+    assert client.get(path).status_code == 405

@@ -24,12 +24,14 @@ from marketplace.insights.savings import measure_window
 from marketplace.insights.segments import scenario, segments
 from marketplace.insights.squares import Square, quadrants
 from marketplace.insights.workload_map import home_zone_of, read_list
+from pricing.workloads import Data
 from tests.api.conftest import table_counts
 from tests.doors.factories import NOW, seat
 from tests.doors.test_charts import assert_inside_its_frame, drawings
 from tests.owner import behind_the_triggers
 
 SAMPLE = (CHECKOUT / "fixtures" / "workloads" / "workloads.csv").read_text(encoding="utf-8")
+KNOWN = {"public": Data(0)}
 HEADER = "name,units,data_class,hours_per_week"
 
 
@@ -53,7 +55,8 @@ def test_twenty_workloads_fill_four_squares_and_write_nothing(market, enter):
 
 def test_a_placed_workload_is_one_click_from_its_filled_demand_which_posts(market, enter):
     client = enter("buyer")
-    page = post_list(client, f"{HEADER},latency_ms,memory_gib,present_usd_per_year\nNotes,8,health,168,50,80,610000")
+    line = "Notes,8,regulated-health,168,50,80,610000"
+    page = post_list(client, f"{HEADER},latency_ms,memory_gib,present_usd_per_year\n{line}")
     link = unescape(re.search(r'href="([^"]*demands/new/\?[^"]*)"', page.content.decode())[1])
 
     form = client.get(link).context["form"]
@@ -61,9 +64,10 @@ def test_a_placed_workload_is_one_click_from_its_filled_demand_which_posts(marke
     assert form.initial | {"vantage_code": "-"} == {
         "reference": "Notes", "kind": "window", "accepted_classes": ["A100-80", "H100-80"], "quantity_units": "8",
         "start_slot": "0", "end_slot": "168", "price_limit_micros": "8.7282", "zone_code": "EU", "tier_min": "2",
-        "sla_code": "99.9", "latency_ms_max": "50", "vantage_code": "-",
+        "sla_code": "99.9", "latency_ms_max": "50", "vantage_code": "-", "data_class": "regulated-health",
     }  # fmt: skip
-    answer = client.post(reverse("portal:demand_new"), form.initial | {"window": market.collecting.pk})
+    chosen = {"window": market.collecting.pk, "purpose": "treatment"}
+    answer = client.post(reverse("portal:demand_new"), form.initial | chosen)
     demand = m.Demand.objects.get(reference="Notes")
     assert answer.headers["Location"] == reverse("portal:demand", args=[demand.pk])
     assert (demand.zone_id, demand.tier_min, demand.price_limit_micros) == ("EU", 2, 8_728_200)
@@ -109,7 +113,7 @@ def test_a_mistake_is_told_by_line_and_column_and_places_nothing(text, line, col
 
 def test_every_mistake_of_a_list_is_told_at_once():
     with pytest.raises(BadLines) as refusal:
-        read_list(f"{HEADER}\na,0,public,1\nb,1,secret,1\nc,1,public,1\nc,x,public,1")
+        read_list(f"{HEADER}\na,0,public,1\nb,1,secret,1\nc,1,public,1\nc,x,public,1", KNOWN)
 
     assert [(line, column) for line, column, _ in refusal.value.mistakes] == [(2, "units"), (3, "data_class"),
                                                                              (5, "units")]  # fmt: skip
@@ -120,7 +124,7 @@ def test_every_mistake_of_a_list_is_told_at_once():
     "units, data class, hours per week, name\n1, public, 1, a", "# a comment\na,1,public,1", '"a",1,public,1\n',
 ])  # fmt: skip
 def test_commas_semicolons_tabs_and_any_order_under_a_header_are_read(text):
-    (row,) = read_list(text)
+    (row,) = read_list(text, KNOWN)
 
     assert (row[1].name, row[1].units, row[1].data_class, row[1].hours_per_week) == ("a", 1, "public", 1)
 
@@ -131,7 +135,7 @@ def test_a_file_is_read_like_a_paste_and_one_that_is_no_text_is_refused(market, 
     page = client.post(url, {"file": SimpleUploadedFile("w.csv", SAMPLE.encode())})
     broken = client.post(url, {"file": SimpleUploadedFile("w.csv", b"a\xff\xfe,1,public,1")})
     with pytest.raises(BadLines, match="NUL"):
-        read_list("a\x00,1,public,1")
+        read_list("a\x00,1,public,1", KNOWN)
     too_long = post_list(client, "\n".join(f"w{n},1,public,1" for n in range(1_001)))
 
     assert page.content.count(b"Make demand<") == 20

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,9 @@ class Stages:
         if stage not in self._mine:
             self._mine[stage] = self.fresh_copy(stage, f"{self.live}_{stage}_{self.worker}")
         return self._mine[stage]
+
+    def has(self, stage: str) -> bool:
+        return stage in self._mine
 
     def fresh_copy(self, stage: str, name: str) -> str:
         """A database of one's own that stands at a stage and may be changed for good."""
@@ -143,13 +146,43 @@ def databases() -> list[str]:
 @pytest.fixture(scope="session")
 def stages(
     django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory, request: Any
-) -> Stages:
+) -> Iterator[Stages]:
     worker = getattr(request.config, "workerinput", {}).get("workerid", "alone")
     base = tmp_path_factory.getbasetemp()
     home = (base if worker == "alone" else base.parent) / "small-world"
     home.mkdir(mode=0o700, exist_ok=True)
-    made = Stages(home, worker)
-    return made
+    yield Stages(home, worker)
+    _seat.leave()  # the databases are dropped by way of the same connection
+
+
+class _Seat:
+    """Which stage this process sits in. Tests of one stage that follow each other keep one connection: the caches of a
+    new one cost more than most of these tests.
+    """
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._left = ExitStack()
+
+    def take(self, name: str, home: Path) -> None:
+        if name != self._name:
+            self.leave()
+            self._left.enter_context(inside(name, home))
+            self._name = name
+
+    def leave(self) -> None:
+        self._left.close()
+        self._name = ""
+
+
+_seat = _Seat()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Whoever works elsewhere finds the connection as it was."""
+    if item.get_closest_marker("stage") is None:
+        _seat.leave()
 
 
 @pytest.fixture(autouse=True)
@@ -165,9 +198,12 @@ def _in_its_stage(request: pytest.FixtureRequest) -> Iterator[None]:
     stages: Stages = request.getfixturevalue("stages")
     blocker = request.getfixturevalue("django_db_blocker")
     with blocker.unblock():
+        if not stages.has(marker.args[0]):
+            _seat.leave()  # the next lines may build the stage, which other connections read
         name = stages.copy_of(marker.args[0])
         evm.use_chain(None)
-        with inside(name, stages.home), transaction.atomic():
+        _seat.take(name, stages.home)
+        with transaction.atomic():
             yield
             transaction.set_rollback(True)
 
@@ -175,8 +211,6 @@ def _in_its_stage(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture
 def own_world(request: pytest.FixtureRequest) -> Iterator[Any]:
     """`own_world(stage)` makes a database that really commits and lets the rest of the test work in it."""
-    from contextlib import ExitStack
-
     from ledger.rails import evm
     from marketplace import postgres
 

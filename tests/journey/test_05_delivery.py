@@ -8,7 +8,8 @@ from marketplace import clock
 from marketplace import models as m
 from marketplace.agent.keys import is_signed_by
 from marketplace.agent.readings import SIGN_PREFIX
-from marketplace.delivery.services import close_delivery, promises
+from marketplace.delivery.promises import promises
+from marketplace.delivery.services import close_delivery
 from tests.journey import world
 from tests.journey.refusals import untouched
 

@@ -25,6 +25,7 @@ from marketplace.errors import (
     SamePerson,
     WindowClosed,
 )
+from marketplace.escrow.advances import ask_line
 from marketplace.parties.services import make_seat
 from marketplace.payout.banks import choose_wallet
 from marketplace.spending.services import open_pilot, set_budget, set_seat_limit, set_spending_rule
@@ -126,9 +127,13 @@ def test_a_large_purchase_names_its_order() -> None:
 
     with refused(BadInput, field="purchase_order"):
         order()
+    with refused(BadInput, field="purchase_order"):
+        order(purchase_order="PO-4711")  # nobody has asked for it
 
-    assert order(purchase_order="PO-4711").purchase_order == "PO-4711"
-    assert order("small", 5).purchase_order == ""
+    asked = ask_line(party=world.party("elm"), kind="purchase_order", number="PO-4711", limit_micros=100 * USD,
+                     valid_until=clock.now() + timedelta(days=90), person="p@elm.example", now=clock.now())  # fmt: skip
+    assert order(purchase_order="PO-4711").funding_line == asked
+    assert order("small", 5).funding_line is None
 
 
 @pytest.mark.stage("collecting")

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from marketplace import clock
 from marketplace import models as m
 from marketplace.agent.readings import START, ChainHead, SignedReport, sign_report
-from marketplace.delivery.services import SlotWitness, promises, record_slots
+from marketplace.delivery.promises import promises
+from marketplace.delivery.services import SlotWitness, record_slots
 from marketplace.demo.machines import machine_key
-from marketplace.errors import BadInput, WindowClosed
+from marketplace.errors import BadInput, ReportForged, ReportOutOfSequence, ReportReplayed, WindowClosed
 from pricing.metering import FULL_WORD
 from tests.journey import world
 from tests.journey.refusals import refused, untouched
@@ -66,7 +67,7 @@ def test_a_forged_report_is_refused() -> None:
     changed = replace(true, signed=SignedReport(true.signed.body.replace(b"fff", b"ffe", 1), true.signed.signature))
 
     for forged in (strangers, another_machine, changed):
-        with refused(BadInput, field="report", cause="reading_forged"):
+        with refused(ReportForged, field="report", cause="reading_forged"):
             take(forged)
 
     assert take(true) == 1
@@ -77,7 +78,7 @@ def test_a_replayed_number_with_another_body_is_refused() -> None:
     other, _ = witness(1)  # signed with the same number
     take(first)
 
-    with refused(BadInput, field="report", cause="reading_replayed"):
+    with refused(ReportReplayed, field="report", cause="reading_replayed"):
         take(other)
 
 
@@ -86,7 +87,7 @@ def test_a_gap_in_the_reports_is_refused() -> None:
     second, after = witness(1, head=head)
     third, _ = witness(2, head=after)
 
-    with refused(BadInput, field="report", cause="reading_out_of_sequence"):
+    with refused(ReportOutOfSequence, field="report", cause="reading_out_of_sequence"):
         take(first, third)
 
     assert take(first, second, third) == 3

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import pytest
-from django.db import IntegrityError, transaction
+from typing import Any
 
+import pytest
+from django.db import DatabaseError, IntegrityError, transaction
+
+from ledger.ids import uuid7
 from marketplace import clock
 from marketplace import models as m
+from marketplace.catalogue.services import open_window
+from marketplace.clearing.services import clear_window, judge_gate
+from marketplace.demand.services import fund_demand, post_demand, terms_of, withdraw_demand
 from marketplace.errors import BadInput, GateNotReady, MarketError, NotEligible, PhaseClosed, SamePerson, StateSkipped
+from marketplace.escrow.services import lock_window
+from marketplace.escrow.standing import enter_windows, stand
 from marketplace.governance.phases import (
     Count,
     Counts,
@@ -20,9 +28,13 @@ from marketplace.governance.phases import (
 from marketplace.governance.services import set_flag
 from marketplace.governance.signals import close_signal, hold_review, raise_signal
 from marketplace.insights.gates import phase_counts
+from marketplace.insights.words import why_it_failed
 from marketplace.parties.services import make_seat, register_party
+from marketplace.slashing.services import request_slash
+from marketplace.supply.bilateral import open_bilateral, require_let_in
 from tests.journey import world
 from tests.journey.refusals import refused
+from tests.owner import behind_the_triggers
 
 pytestmark = pytest.mark.stage("collecting")
 
@@ -32,6 +44,16 @@ NEEDED = {
     4: {"university_leases": 1, "enterprise_leases": 1, "credits_posted": 1, "residency_exports": 1},
 }
 ANN, BEN = "ann@grove.example", "ben@grove.example"
+
+
+@pytest.fixture(autouse=True)
+def _in_phase_one(_in_its_stage: None) -> None:
+    """The small world stands in phase 3; these tests begin where a market begins."""
+    with behind_the_triggers():
+        m.Phase.objects.filter(no__gt=1).update(is_open=False, opened_at=None, evidence_hash=None)
+        m.PhaseSignOff.objects.all().delete()
+        m.PhaseEvidence.objects.all().delete()
+        m.Flag.objects.filter(opens_in_phase__gt=1).update(is_on=False)
 
 
 def seats() -> None:
@@ -253,6 +275,210 @@ def test_the_quarterly_review_lists_every_open_signal() -> None:
         hold_review(person=BEN, verdict="Again.", counts=phase_counts(), now=clock.now())
 
 
-def test_the_world_of_the_tests_stands_in_phase_one() -> None:
+def test_the_market_of_these_tests_stands_in_phase_one() -> None:
     assert current_phase() == 1
     assert world.window().state == "COLLECTING"
+
+
+# -- what the phases switch on: effect x phase, refused by service and by database ------------------------------------
+def post_one() -> m.Demand:
+    return post_demand(
+        party=world.party("elm"), window=world.window(), reference="one", kind="divisible", accepted_classes=["H100"],
+        quantity_units=1, start_slot=0, end_slot=1, price_limit_micros=1_000_000, sla_code="99.0", now=clock.now(),
+    )  # fmt: skip
+
+
+def fund() -> None:
+    demand = world.demand("climate")
+    withdraw_demand(demand=demand, party=demand.party, now=clock.now())
+    again = post_demand(party=demand.party, window=demand.window, reference="again", now=clock.now(),
+                        **terms_of(demand))  # fmt: skip
+    fund_demand(demand=again, party=again.party, now=clock.now())
+
+
+def let_stand() -> None:
+    stand(party=world.party("elm"), reference="lasts", price_limit_micros=1_000_000, renewal_cap_ppm=0,
+          starts_at=world.day(40), ends_at=world.day(90), kind="divisible", accepted_classes=["H100"],
+          quantity_units=1, sla_code="99.0", now=clock.now())  # fmt: skip
+
+
+def pair_up() -> None:
+    open_bilateral(buyer=world.party("elm"), provider_slug="harbour", name="Two", slots=24, starts_at=world.day(40),
+                   now=clock.now())  # fmt: skip
+
+
+def begin_bidding() -> None:
+    """The gate is judged; a window that fails because of its phase says so, which is its refusal."""
+    window = world.window()
+    now = clock.move_to(window.demand_closes_at)
+    m.Window.objects.filter(pk=window.pk).update(gate_unit_hours=1, gate_parties=1)
+    if judge_gate(window=window, now=now) == "FAILED":
+        raise PhaseClosed(window.transitions.get(to_state="FAILED").facts["code"], flag="market_bids")
+
+
+def written_again(model: Any, **changes: Any) -> Any:
+    def write() -> None:
+        first = model.objects.exclude(**{"window__kind": "bilateral"}).first()
+        for name, fact in {"pk": uuid7(clock.now()), **changes}.items():
+            setattr(first, name, fact)
+        first.save(force_insert=True)
+
+    return write
+
+
+def in_bidding() -> None:
+    m.Window.objects.filter(name=world.MAIN).update(state="BIDDING")
+
+
+def prosumer_row() -> None:
+    first = world.party("harbour")
+    first.pk, first.slug, first.kind, first.chain_address = uuid7(clock.now()), "tower", "prosumer", None
+    first.save(force_insert=True)
+
+
+def funded_row() -> None:
+    demand = post_one()
+    m.Demand.objects.filter(pk=demand.pk).update(state="funded", hold_id=demand.pk, funded_at=clock.now(),
+                                                 funding_kind="escrow")  # fmt: skip
+
+
+def standing_row() -> None:
+    m.StandingDemand.objects.create(
+        id=uuid7(clock.now()), party=world.party("elm"), reference="r", terms={}, price_limit_micros=100,
+        renewal_cap_ppm=0, funding_kind="escrow", starts_at=world.day(1), ends_at=world.day(2), made_at=clock.now(),
+    )  # fmt: skip
+
+
+def pair_row() -> None:
+    window = open_window(
+        name="Two rows", slots=1, starts_at=world.day(60), demand_closes_at=world.day(57),
+        no_cancel_from=world.day(58), bidding_closes_at=world.day(59), gate_unit_hours=1, gate_parties=1,
+        kind="bilateral", concentration_ppm=None, now=clock.now(),
+    )  # fmt: skip
+    m.Pair.objects.create(window=window, buyer=world.party("elm"), provider=world.party("harbour"))
+
+
+def slash_row() -> None:
+    """The warning of the early window once more, asked for as a slash."""
+    case = m.SlashCase.objects.get(outcome="warned")
+    case.pk, case.outcome, case.intent_key = uuid7(clock.now()), "requested", "again"
+    case.save(force_insert=True)
+
+
+# effect: the phase it opens in, the act by service, the write by database, and the name of the wall
+EFFECTS: dict[str, tuple[int, Any, Any, str]] = {
+    "demand_funding": (1, fund, funded_row, "funding_waits_for_its_phase"),
+    "bilateral_windows": (1, pair_up, pair_row, "bilateral_window_waits_for_its_phase"),
+    "standing_demand": (2, let_stand, standing_row, "standing_demand_waits_for_its_phase"),
+    "market_bids": (3, begin_bidding, in_bidding, "bidding_waits_for_its_phase"),
+    "public_market": (3, lambda: clear_now(), written_again(m.Clearing), "clearing_waits_for_its_phase"),
+    "escrow_locks": (3, lambda: lock_now(), written_again(m.Lease), "lock_waits_for_its_phase"),
+    "slashing": (3, lambda: slash_now(), slash_row, "slash_waits_for_its_phase"),
+    "prosumer_parties": (4, lambda: prosumer(), prosumer_row, "prosumer_waits_for_its_phase"),
+}
+
+
+def clear_now() -> None:
+    in_state("CLEARING")
+    clear_window(window=world.window(), now=clock.now())
+
+
+def lock_now() -> None:
+    """The early window as it was before its money was locked."""
+    with behind_the_triggers() as cursor:
+        m.Window.objects.filter(name=world.EARLY).update(state="CLEARED")
+        cursor.execute("DELETE FROM marketplace_lease")
+    lock_window(window=world.window(world.EARLY), now=clock.now())
+
+
+def slash_now() -> None:
+    lease = m.Lease.objects.filter(is_armed=True, verdict__is_breach=True).select_related("verdict").first()
+    assert lease is not None
+    request_slash(verdict=lease.verdict, amount_micros=1, kind=1, now=clock.now())
+
+
+def in_state(state: str) -> None:
+    with behind_the_triggers():
+        m.Window.objects.filter(name=world.MAIN).update(state=state)
+
+
+def test_every_flag_has_its_phase_and_is_tried_here() -> None:
+    assert dict(m.Flag.objects.values_list("name", "opens_in_phase")) == {
+        name: no for name, (no, *_) in EFFECTS.items()
+    }  # fmt: skip
+
+
+def refusal_of(act: Any) -> str:
+    """The name under which an act is refused by its phase; nothing when its phase lets it through."""
+    try:
+        with transaction.atomic():
+            act()
+    except PhaseClosed as refusal:
+        return str(refusal.facts.get("flag"))
+    except IntegrityError as refusal:
+        name = str(refusal.__cause__.diag.constraint_name)  # type: ignore[union-attr]
+        return name if name.endswith("_waits_for_its_phase") else ""
+    except (MarketError, DatabaseError):  # whatever else refuses it, its phase did not
+        return ""
+    return ""
+
+
+@pytest.mark.parametrize("effect", EFFECTS)
+@pytest.mark.parametrize("phase", [1, 2, 3, 4])
+def test_an_effect_is_refused_before_its_phase_by_service_and_by_database(effect: str, phase: int) -> None:
+    opens_in, by_service, by_database, wall = EFFECTS[effect]
+    seats()
+    open_all_until(phase)
+    for act, name in ((by_service, effect), (by_database, wall)):
+        assert refusal_of(act) == ("" if phase >= opens_in else name)
+
+
+@pytest.mark.parametrize("effect", EFFECTS)
+@pytest.mark.parametrize("half", ["a condition is missing", "one signature is missing", "a signal freezes it"])
+def test_a_phase_that_is_half_open_switches_nothing_on(effect: str, half: str) -> None:
+    """Everything but one thing is there for the phase of the effect: nothing of it is on."""
+    no, by_service, by_database, wall = EFFECTS[effect]
+    if no == 1:  # the market begins there; its flags are switched by hand alone
+        m.Flag.objects.filter(name=effect).update(is_on=False)
+    else:
+        seats()
+        open_all_until(no - 1)
+        counts = met(no, **({next(iter(NEEDED[no])): 1} if "condition" in half else {}))
+        if "condition" not in half:
+            sign(no, counts, ANN, *([BEN] if "signal" in half else []))
+        if "signal" in half:
+            incident(freezes=no)
+        with pytest.raises(GateNotReady):
+            open_phase(no=no, counts=counts, person=ANN, now=clock.now())
+
+    assert (refusal_of(by_service), refusal_of(by_database)) == (effect, wall)
+
+
+def test_a_bid_waits_for_its_phase_in_a_market_window_and_not_between_two() -> None:
+    in_state("BIDDING")
+    bid = m.Bid.objects.filter(window__name=world.EARLY).first()
+    assert bid is not None
+    with pytest.raises(PhaseClosed):
+        require_let_in(node_class=bid.node_class, window=world.window(), unit_hours=1)
+    assert refusal_of(written_again(m.Bid, window=world.window(), reference="new")) == "bid_waits_for_its_phase"
+    pair_up()
+    two = world.window("Two")
+    require_let_in(node_class=world.node_class("harbour"), window=two, unit_hours=1)
+    assert refusal_of(written_again(m.Bid, window=two, reference="new")) == ""
+
+
+def test_an_effect_is_switched_off_by_hand_in_an_open_phase() -> None:
+    seats()
+    open_all_until(3)
+    assert refusal_of(let_stand) == ""
+    set_flag(name="standing_demand", is_on=False, opens_in_phase=2, actor=ANN, reason="a fault", now=clock.now())
+
+    assert (refusal_of(let_stand), enter_windows(now=clock.now())) == ("standing_demand", 0)
+
+
+def test_a_market_window_before_its_phase_fails_and_lets_its_money_go() -> None:
+    with pytest.raises(PhaseClosed, match="phase_closed"):
+        begin_bidding()
+
+    assert not m.Demand.objects.filter(window=world.window(), state="funded").exists()
+    assert "later phase" in why_it_failed(world.window())

@@ -11,16 +11,21 @@ from ledger import faults
 from marketplace import clock
 from marketplace import models as m
 from marketplace.catalogue.services import open_window
+from marketplace.demand.approvals import approve_demand
 from marketplace.demand.services import withdraw_demand
 from marketplace.errors import BadInput, NotYours, ReferenceReused, RenewalAboveCap, UnknownName, WindowClosed
+from marketplace.escrow.advances import ask_line
 from marketplace.escrow.standing import (
     enter_windows,
+    fund_waiting,
     last_paid_micros,
     renewal_cap_micros,
     reprice,
     stand,
     withdraw_standing,
 )
+from marketplace.parties.services import make_seat
+from marketplace.spending.services import set_seat_limit, set_spending_rule
 from tests.journey import world
 from tests.journey.refusals import refused, untouched
 
@@ -172,3 +177,47 @@ def test_the_same_reference_is_one_and_a_strangers_is_none() -> None:
         lasting(quantity_units=3)
     with refused(NotYours):
         withdraw_standing(standing=standing, party=world.party("alder"), now=clock.now())
+
+
+def free_climate() -> None:
+    climate = world.demand("climate")
+    withdraw_demand(demand=climate, party=climate.party, now=clock.now())
+
+
+def test_one_above_the_threshold_is_funded_once_it_is_approved() -> None:
+    free_climate()
+    birch = world.party("birch")
+    owner, approver = (make_seat(party=birch, email=f"{role}@birch.example", password=None, role=role, now=clock.now())
+                       for role in ("owner", "approver"))  # fmt: skip
+    set_spending_rule(seat=owner, threshold_micros=1, approvals_needed=1, needs_purchase_order=False, now=clock.now())
+    set_seat_limit(seat=owner, of=approver, limit_micros=10**12, now=clock.now())
+    another("one", 40)
+    standing = lasting()
+    enter_windows(now=clock.now())
+    assert entries(standing)["one"] == ("pending", 2_000_000, "pending_approval")
+    with untouched():
+        assert fund_waiting(now=clock.now()) == 0
+    demand = m.Demand.objects.get(standing_entry__window__name="one")
+
+    approve_demand(demand=demand, seat=approver, reason="as planned", now=clock.now())
+
+    assert fund_waiting(now=clock.now()) == 1
+    assert entries(standing)["one"][0] == "funded"
+    with untouched():
+        assert fund_waiting(now=clock.now()) == 0
+
+
+def test_what_is_withdrawn_or_too_late_is_not_funded_later() -> None:
+    another("one", 40)
+    standing = lasting(funding="purchase_order", number="PO 1", party=world.party("elm"))
+    ask_line(party=world.party("elm"), kind="purchase_order", number="PO 1", limit_micros=10**9,
+             valid_until=world.day(300), person="a@elm.example", now=clock.now())  # fmt: skip
+    assert enter_windows(now=clock.now()) == 2
+    assert entries(standing)["one"] == ("posted", 2_000_000, "line_not_decided")
+    late = m.Window.objects.get(name="one").demand_closes_at
+    assert fund_waiting(now=late) == 0
+
+    withdraw_standing(standing=standing, party=standing.party, now=clock.now())
+
+    assert fund_waiting(now=clock.now()) == 0
+    assert entries(standing)["one"][0] == "posted"

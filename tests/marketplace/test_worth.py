@@ -13,7 +13,7 @@ from marketplace.errors import BadInput, NoCounterfactual, NotYours, PriceOffTic
 from marketplace.insights.costs import compare, example, save_comparison
 from marketplace.insights.demand_report import blurred
 from marketplace.insights.savings import claims, difference_of_lease, leases_with_differences, measure_window
-from marketplace.insights.worth import attributes_of, state_worth, statement_of
+from marketplace.insights.worth import attributes_of, state_worth, statement_by, statement_of, told_buyers
 from tests.journey import world
 from tests.journey.refusals import refused, untouched
 from tests.owner import behind_the_triggers
@@ -44,10 +44,10 @@ def test_what_is_said_last_is_what_counts_and_is_on_the_trail():
 
 
 BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
-    ({"segment": "everybody"}, BadInput, "segment"), ({"pain": "x" * 501}, BadInput, "pain"),
+    ({"segment": "everybody"}, BadInput, "segment"), ({"pain": "x" * 1001}, BadInput, "pain"),
     ({"pain": "a\x00"}, BadInput, "pain"), ({"present_usd_per_year": -1}, BadInput, "present_usd_per_year"),
     ({"present_usd_per_year": 1.5}, BadInput, "present_usd_per_year"),
-    ({"incumbent": "A cloud"}, BadInput, "incumbent"), ({"quoted_on": date(2026, 1, 1)}, BadInput, "quoted_on"),
+    ({"incumbent": "A\ncloud"}, BadInput, "incumbent"), ({"quoted_on": date(2026, 1, 1)}, BadInput, "quoted_on"),
     (QUOTE | {"quote_micros": 3_000_050}, PriceOffTick, "quote_micros"),
     (QUOTE | {"quote_source": ""}, BadInput, "quote_source"), (QUOTE | {"incumbent": " "}, BadInput, "incumbent"),
     (QUOTE | {"quoted_on": None}, BadInput, "quoted_on"), (QUOTE | {"quoted_on": date(2999, 1, 1)}, BadInput,
@@ -69,6 +69,30 @@ def test_what_cannot_be_said_is_refused_with_its_field_and_writes_nothing(change
         state(**changes)
 
     assert state(**QUOTE).version == 1
+
+
+@pytest.mark.stage("collecting")
+def test_what_hurts_is_said_before_any_demand_and_counts_with_the_demands_of_its_buyer():
+    elm = world.party("elm")
+    first = state_worth(party=elm, segment="enterprise", pain="queues", now=clock.now())
+    second = state_worth(party=elm, segment="enterprise", pain="queues\nof a week", present_usd_per_year=1,
+                         incumbent="A cloud", now=clock.now())  # fmt: skip
+
+    assert (first.version, second.version, statement_by(elm)) == (1, 2, second)
+    assert told_buyers({elm.pk, world.party("alder").pk}) == {elm.pk}
+    state(pain="slow", present_usd_per_year=5)
+    assert told_buyers({elm.pk, world.party("alder").pk}) == {elm.pk, world.party("alder").pk}
+
+
+@pytest.mark.stage("collecting")
+@pytest.mark.parametrize(("changes", "field"), [
+    ({"pain": ""}, "pain"), ({"pain": " "}, "pain"), (QUOTE, "quote_micros"), ({"curves": {"": [(100, 1)]}}, "curve"),
+    ({"party": "harbour"}, "party"),
+])  # fmt: skip
+def test_without_a_demand_there_is_a_pain_and_neither_quote_nor_curve(changes, field):
+    said = {"party": "elm", "segment": "enterprise", "pain": "queues"} | changes
+    with untouched(), refused(BadInput, field=field):
+        state_worth(**said | {"party": world.party(said["party"]), "now": clock.now()})
 
 
 @pytest.mark.stage("collecting")

@@ -1,4 +1,4 @@
-"""What a buyer commits beyond one demand: demand that stands, orders and grants, its needs, windows between two."""
+"""What a buyer commits beyond one demand: demand that stands, orders and grants, windows between two."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from marketplace.api.views import ActView, ListMixin, found, key_of
 from marketplace.demand.funding import left_micros
 from marketplace.demand.funding_models import LINE_KINDS, FundingLine
 from marketplace.demand.models import FUNDING_KINDS, KINDS
-from marketplace.demand.need_models import Need
-from marketplace.demand.needs import record_need
 from marketplace.demand.selectors import gates_of
 from marketplace.demand.standing_models import StandingDemand, StandingEntry
 from marketplace.escrow.advances import ask_line
@@ -183,45 +181,6 @@ class FundingLineList(ListMixin, ActView):
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
         person = request.user.get_username()
         return 201, dict(FundingLineOut(ask_line(party=request.party, person=person, now=request.now, **fields)).data)
-
-
-class NeedOut(serializers.ModelSerializer):
-    """What hurts you today, and what you spend on it."""
-
-    id = IdOut("nee", source="pk")
-    spend_micros = Micros(help_text="in a month")
-
-    class Meta:
-        model = Need
-        fields = ("id", "pain", "spend_micros", "supplier", "at")
-
-
-class NeedIn(Body):
-    """Your pain in your own words, and what it costs in a month."""
-
-    pain = TextIn(1000)
-    spend_micros = WholeIn()
-    supplier = TextIn(120, required=False)
-
-
-class NeedList(ListMixin, ActView):
-    shape = NeedOut
-    body = NeedIn
-
-    @extend_schema(operation_id="list_needs", tags=["demands"], responses=page_of(NeedOut), parameters=[LIMIT, CURSOR])
-    def get(self, request: Any) -> Response:
-        """What you said, oldest first."""
-        rows = Need.objects.filter(party=request.party)
-        return self.page(request, page_by_time(rows, self.query(request), created="at"))
-
-    @extend_schema(operation_id="record_need", tags=["demands"], request=NeedIn, parameters=[IDEMPOTENCY_KEY],
-                   responses=act_answers(201, NeedOut))  # fmt: skip
-    def post(self, request: Any) -> Response:
-        """Say what hurts and what you spend today."""
-        return self.perform(request)
-
-    def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
-        return 201, dict(NeedOut(record_need(party=request.party, now=request.now, **fields)).data)
 
 
 class BilateralIn(Body):

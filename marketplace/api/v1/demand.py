@@ -46,7 +46,9 @@ class DemandIn(Body):
     purpose = TextIn(40, required=False, allow_null=True, help_text="of data under an agreement")
     required_controls = TextsIn(required=False, help_text="controls that the capacity must hold")
     accepts_interruptible = FlagIn(required=False, help_text="capacity that may be taken back will do")
-    purchase_order = TextIn(40, required=False, help_text="above your party's threshold it may be asked for")
+    purchase_order = TextIn(
+        60, required=False, help_text="number of an order of yours; above your party's threshold it may be asked for"
+    )
     choice = TextIn(
         60, required=False, allow_null=True,
         help_text="of a window or block: of your demands of one choice in a window at most one is awarded; each has "
@@ -92,9 +94,11 @@ class DemandDetail(ApiView):
 
 
 class FundingIn(Body):
-    """What stands behind a demand; without a body it is the money in escrow."""
+    """What stands behind a demand; without a body the order it names, or money in escrow."""
 
-    funding = TextIn(14, required=False, help_text=f"one of {', '.join(FUNDING_KINDS)}; escrow when left out")
+    funding = TextIn(
+        14, required=False, help_text=f"{', '.join(FUNDING_KINDS)}; left out: the order it names, or escrow"
+    )
     number = TextIn(60, required=False, help_text="of the purchase order or grant")
 
 

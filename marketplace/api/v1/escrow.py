@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from drf_spectacular.types import OpenApiTypes
@@ -26,6 +27,7 @@ from marketplace.errors import BadInput
 from marketplace.escrow.models import LEASE_STATES
 from marketplace.escrow.pack_models import LeasePack
 from marketplace.escrow.packs import packs_of
+from marketplace.insights.residency import export_residency
 
 # An account is kept for a window or for a node class; which of the two its code says.
 SCOPE_PREFIX = {"buyer.held": "win", "provider.payable": "cls", "provider.holdback": "cls", "stake.mirror": "cls"}
@@ -115,6 +117,27 @@ def signature_bytes(text: str) -> bytes:
         return bytes.fromhex(text)
     except ValueError as error:
         raise BadInput("A signature is hex.", field="signature") from error
+
+
+class ResidencyOut(serializers.Serializer):
+    """Evidence of where a lease ran: a document as text, so that its hash is that on the audit trail."""
+
+    document = serializers.CharField(help_text="canonical JSON")
+    sha256 = serializers.CharField()
+
+
+class LeaseResidency(ActView):
+    @extend_schema(operation_id="export_residency", tags=["leases"], request=None, parameters=[IDEMPOTENCY_KEY],
+                   responses=act_answers(200, ResidencyOut))  # fmt: skip
+    def post(self, request: Any, lease: str) -> Response:
+        """Take evidence of where a delivered lease of yours ran; that it was taken goes on the audit trail."""
+        return self.perform(request, lease=lease)
+
+    def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
+        row = found(leases_of(request.party).filter(pk=key_of(ids["lease"], "lea")).first())
+        person = request.user.get_username()
+        body = export_residency(lease=row, party=request.party, person=person, now=request.now)
+        return 200, {"document": body.decode(), "sha256": hashlib.sha256(body).hexdigest()}
 
 
 class BalanceOut(serializers.Serializer):

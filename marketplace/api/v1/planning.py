@@ -13,7 +13,7 @@ from marketplace.api.fields import Body, Micros, TextIn, WholeIn
 from marketplace.api.schema import IDEMPOTENCY_KEY, act_answers
 from marketplace.api.views import ActView
 from marketplace.insights.workload_map import LINES_MAX, Placed, place_workloads
-from pricing.workloads import SHAPES, TIER_OF_DATA_CLASS, Workload
+from pricing.workloads import SHAPES, Workload
 
 
 class WorkloadIn(serializers.Serializer):
@@ -21,7 +21,7 @@ class WorkloadIn(serializers.Serializer):
 
     name = TextIn(60, help_text="becomes the reference of the demand")
     units = WholeIn(help_text="1 to 2^20")
-    data_class = TextIn(20, help_text=f"one of {', '.join(TIER_OF_DATA_CLASS)}")
+    data_class = TextIn(40, help_text="a data class of the catalogue, such as public or regulated-health")
     hours_per_week = WholeIn(help_text="1 to 168")
     latency_ms = WholeIn(required=False, allow_null=True, help_text="p95 round trip it needs; left out: a batch")
     shape = TextIn(20, required=False, help_text=f"one of {', '.join(SHAPES)}; batch when left out")

@@ -1,0 +1,187 @@
+"""Signed statements of the live market: heartbeats of machines and reports of probes, in one canonical form.
+
+A statement's bytes are canonical JSON (sorted names, no spaces, UTF-8); its signature is Ed25519 over a prefix of its
+kind and those bytes, so that none can be passed off as another. Readings of whole slots stand in `readings.py`.
+
+An echo is a machine's signature over the probe that asks for it: lease, minute, attempt, the verifier's nonce, and how
+many devices of that lease answer. It cannot be made before the nonce is known, nor used for another minute.
+"""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import TypeVar
+
+from marketplace.agent.errors import ReadingForged, ReadingMalformed
+from marketplace.agent.keys import MachineKey, is_signed_by
+from marketplace.agent.readings import SignedReport
+
+ECHO_PREFIX = b"grove-exchange echo 1\n"
+MINUTE_SECONDS = 60
+FIRST, RETRY, EXTRA = 1, 2, 3  # attempts: at the secret second; 5 to 15 seconds after a failure; asked for by suspicion
+ANCHORS = 3
+ADDRESS_LENGTH_MAX = 200
+
+
+@dataclass(frozen=True)
+class Beat:
+    """One heartbeat of a machine: what it says of itself every 15 seconds."""
+
+    machine: str  # id of the node class, as in its readings
+    sequence: int  # rises; a number that was taken is a replay
+    sent_at_ms: int  # unix milliseconds by the machine's clock
+    devices: dict[str, int]  # lease id: devices of that lease that answer
+    probe_address: str  # where verifiers ask for echoes, such as https://host:port
+    workload_address: str  # host:port of the workload
+
+
+@dataclass(frozen=True)
+class ProbeStatement:
+    """What one verifier saw of one machine of a lease at one instant."""
+
+    verifier: str  # slug of the organisation
+    lease: str
+    machine: str
+    minute_at: int  # unix seconds, on the minute
+    attempt: int  # FIRST, RETRY or EXTRA
+    probed_at_ms: int  # unix milliseconds by the verifier's clock
+    clock_skew_ms: int  # of that clock against the verifier's own time sources
+    anchors: list[bool]  # whether each of three anchors answered in that minute
+    nonce: str  # 32 bytes in hex, fresh for each attempt
+    echo: str  # the machine's signature in hex, empty when it did not answer
+    port_ok: bool  # the workload's port took a connection
+    devices: int  # devices of the lease that answered
+
+
+@dataclass(frozen=True)
+class CheckStatement:
+    """What one verifier measured of a running lease's machine in one interval of six hours."""
+
+    verifier: str
+    lease: str
+    machine: str
+    interval: int  # 0, 1, 2 ... from the lease's first slot
+    first_at_ms: int
+    first_ops: int  # operations per second
+    second_at_ms: int  # 10 minutes later, only after a first try under the floor; else 0
+    second_ops: int  # -1 without a second try
+    transcript: str  # SHA-256 in hex of the re-check's transcript
+
+
+AnyStatement = Beat | ProbeStatement | CheckStatement
+Statement = TypeVar("Statement", Beat, ProbeStatement, CheckStatement)
+PREFIXES: dict[type, bytes] = {
+    Beat: b"grove-exchange heartbeat 1\n", ProbeStatement: b"grove-exchange probe 1\n",
+    CheckStatement: b"grove-exchange re-check 1\n",
+}  # fmt: skip
+
+
+def echo_message(*, lease: str, minute_at: int, attempt: int, nonce: str, devices: int) -> bytes:
+    """What a machine signs when a verifier asks."""
+    return ECHO_PREFIX + f"{lease}/{minute_at}/{attempt}/{nonce}/{devices}".encode()
+
+
+def sign_echo(key: MachineKey, *, lease: str, minute_at: int, attempt: int, nonce: str, devices: int) -> str:
+    """The echo in hex."""
+    message = echo_message(lease=lease, minute_at=minute_at, attempt=attempt, nonce=nonce, devices=devices)
+    return key.sign(message).hex()
+
+
+def is_echo_of(public_key: bytes, probe: ProbeStatement) -> bool:
+    """Whether the machine itself answered this probe."""
+    message = echo_message(
+        lease=probe.lease, minute_at=probe.minute_at, attempt=probe.attempt, nonce=probe.nonce, devices=probe.devices
+    )
+    return bool(probe.echo) and is_signed_by(public_key, message, bytes.fromhex(probe.echo))
+
+
+def sign_statement(key: MachineKey, statement: AnyStatement) -> SignedReport:
+    """The statement's canonical bytes and their signature. Raises ReadingMalformed for an impossible one."""
+    _refuse_impossible(statement)
+    body = _to_bytes(statement)
+    return SignedReport(body, key.sign(PREFIXES[type(statement)] + body))
+
+
+def accept_statement(kind: type[Statement], signed: SignedReport, *, public_key: bytes) -> Statement:
+    """The statement, if this key signed it and it is in its canonical form.
+
+    Raises ReadingForged or ReadingMalformed. Whether it is late, early or a replay is the market's question.
+    """
+    if not is_signed_by(public_key, PREFIXES[kind] + signed.body, signed.signature):
+        raise ReadingForged("The statement is not signed by that key.")
+    return read_statement(kind, signed.body)
+
+
+def read_statement(kind: type[Statement], body: bytes) -> Statement:
+    """The statement in these bytes, whoever signed them. Raises ReadingMalformed."""
+    try:
+        statement = kind(**json.loads(body))
+        _refuse_impossible(statement)
+        is_canonical = _to_bytes(statement) == body
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ReadingMalformed("That is no statement of this kind.", cause=type(error).__name__) from error
+    if not is_canonical:
+        raise ReadingMalformed("The statement is not in its canonical form.")
+    return statement
+
+
+def _to_bytes(statement: AnyStatement) -> bytes:
+    return json.dumps(asdict(statement), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _refuse_impossible(statement: AnyStatement) -> None:
+    for field in fields(statement):
+        value = getattr(statement, field.name)
+        if field.type in (int, bool, str) and type(value) is not field.type:
+            raise ReadingMalformed("A field has the wrong kind.", field=field.name)
+        if isinstance(value, int) and not abs(value) < 2**62:
+            raise ReadingMalformed("A number is out of range.", field=field.name)
+    if wrong := _wrong_field(statement):
+        raise ReadingMalformed("A field is out of range.", field=wrong)
+
+
+def _wrong_field(statement: AnyStatement) -> str | None:
+    match statement:
+        case Beat():
+            return _wrong_beat(statement)
+        case ProbeStatement():
+            return _wrong_probe(statement)
+    return _wrong_check(statement)
+
+
+def _wrong_check(check: CheckStatement) -> str | None:
+    checks = {
+        "interval": 0 <= check.interval < 2**15, "first_ops": check.first_ops >= 0,
+        "second_ops": check.second_ops >= 0 if check.second_at_ms else check.second_ops == -1,
+        "transcript": len(check.transcript) == 64 and _is_hex(check.transcript),
+    }  # fmt: skip
+    return next((name for name, holds in checks.items() if not holds), None)
+
+
+def _wrong_beat(beat: Beat) -> str | None:
+    if type(beat.devices) is not dict or not all(
+        type(lease) is str and type(count) is int and 0 <= count < 2**31 for lease, count in beat.devices.items()
+    ):
+        return "devices"
+    for name in ("probe_address", "workload_address"):
+        if len(getattr(beat, name)) > ADDRESS_LENGTH_MAX or not getattr(beat, name).isprintable():
+            return name
+    return "sequence" if beat.sequence < 1 else None
+
+
+def _wrong_probe(probe: ProbeStatement) -> str | None:
+    checks = {
+        "minute_at": probe.minute_at >= 0 and probe.minute_at % MINUTE_SECONDS == 0,
+        "attempt": probe.attempt in (FIRST, RETRY, EXTRA),
+        "anchors": type(probe.anchors) is list
+        and len(probe.anchors) == ANCHORS
+        and all(type(each) is bool for each in probe.anchors),
+        "nonce": len(probe.nonce) == 64 and _is_hex(probe.nonce),
+        "echo": len(probe.echo) in (0, 128) and _is_hex(probe.echo),
+        "devices": 0 <= probe.devices < 2**31,
+        "clock_skew_ms": abs(probe.clock_skew_ms) < 10**9,
+    }
+    return next((name for name, holds in checks.items() if not holds), None)
+
+
+def _is_hex(text: str) -> bool:
+    return all(each in "0123456789abcdef" for each in text)

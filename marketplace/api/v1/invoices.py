@@ -1,0 +1,57 @@
+"""Invoices of the asking buyer, with their lines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.response import Response
+
+from marketplace.api.fields import IdOut, Micros
+from marketplace.api.paging import page_by_time
+from marketplace.api.schema import CURSOR, LIMIT, page_of
+from marketplace.api.views import ApiView, ListMixin
+from marketplace.payout.invoice_models import Invoice, InvoiceLine
+from marketplace.payout.invoices import invoices_of
+
+
+class InvoiceLineOut(serializers.ModelSerializer):
+    """An award at its price, or what the verdict on a lease takes off."""
+
+    award = IdOut("awd", source="award_id", allow_null=True)
+    lease = IdOut("lea", source="verdict.lease_id", allow_null=True, default=None)
+    amount_micros = Micros()
+
+    class Meta:
+        model = InvoiceLine
+        fields = ("kind", "award", "lease", "amount_micros")
+
+
+class InvoiceOut(serializers.ModelSerializer):
+    """What your leases of one window cost; behind a purchase order it is due, else it was paid out of escrow."""
+
+    id = IdOut("inv", source="pk")
+    window = IdOut("win", source="window_id")
+    order_number = serializers.CharField(source="order.number", default="")
+    amount_micros = Micros()
+    dunning = serializers.CharField()
+    lines = InvoiceLineOut(many=True, read_only=True)
+
+    class Meta:
+        model = Invoice
+        fields = (
+            "id", "number", "window", "order_number", "amount_micros", "issued_at", "due_at", "dunning", "paid_at",
+            "lines",
+        )  # fmt: skip
+
+
+class InvoiceList(ListMixin, ApiView):
+    shape = InvoiceOut
+
+    @extend_schema(operation_id="list_invoices", tags=["money"], responses=page_of(InvoiceOut),
+                   parameters=[LIMIT, CURSOR])  # fmt: skip
+    def get(self, request: Any) -> Response:
+        """Your invoices, oldest first. Every line maps to an award or to the verdict on a lease."""
+        rows = invoices_of(request.party).prefetch_related("lines__verdict")
+        return self.page(request, page_by_time(rows, self.query(request), created="issued_at"))

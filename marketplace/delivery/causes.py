@@ -1,0 +1,189 @@
+"""Whose doing a bad minute was: the records that say so, made before or signed by two, and what they come to.
+
+Only PROVIDER costs the provider. BUYER, and MAINT within its limit, are paid although the minute was bad.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from django.db import transaction
+
+from ledger.ids import uuid7
+from marketplace.delivery.evidence_models import (
+    STOP_REASONS,
+    BuyerStop,
+    ForceMajeure,
+    MaintenanceNotice,
+    ProbeReport,
+    SlotTally,
+)
+from marketplace.errors import BadInput, NotYours, Overlapping, TooLate
+from marketplace.escrow.models import Lease
+from marketplace.governance.services import record
+from marketplace.notices.services import tell_parties
+from marketplace.parties.models import Party
+from marketplace.supply.models import NodeClass
+from pricing.attribution import MaintenanceNotice as Span
+from pricing.attribution import MinuteEvidence, attribute, maintenance_minutes
+
+MINUTE = timedelta(minutes=1)
+STOP_BACKDATED_MAX = timedelta(minutes=1)  # a buyer's own record is made when it happens
+MAINTENANCE_SPAN_MAX = timedelta(hours=4)
+
+
+@transaction.atomic
+def announce_maintenance(
+    *, party: Party, node_class: NodeClass, starts_at: datetime, ends_at: datetime, reason: str, now: datetime
+) -> MaintenanceNotice:
+    """Put a maintenance on record and tell the buyers of running leases.
+
+    It excuses minutes only when it was announced 72 hours ahead, and four hours of a month; one is open at a time.
+    Raises BadInput for a span that runs backwards, lasts over four hours, leaves its month or began already;
+    Overlapping beside another notice; NotYours for somebody else's class.
+    """
+    if node_class.party_id != party.pk:
+        raise NotYours("There is no such node class.")
+    starts_at, ends_at = starts_at.astimezone(UTC), ends_at.astimezone(UTC)
+    if not now < starts_at < ends_at <= starts_at + MAINTENANCE_SPAN_MAX:
+        raise BadInput("A maintenance lies ahead and lasts four hours at most.", field="ends_at")
+    if (ends_at - MINUTE).month != starts_at.month or not reason.strip() or len(reason) > 200:
+        raise BadInput("A maintenance lies in one month and says why in 200 characters.", field="reason")
+    NodeClass.objects.select_for_update().get(pk=node_class.pk)
+    others = MaintenanceNotice.objects.filter(node_class=node_class, starts_at__lt=ends_at, ends_at__gt=starts_at)
+    standing = others.filter(starts_at=starts_at, ends_at=ends_at, reason=reason).first()
+    if standing:
+        return standing
+    if others.exists():
+        raise Overlapping("One maintenance at a time.", field="starts_at")
+    notice = MaintenanceNotice.objects.create(
+        id=uuid7(now), node_class=node_class, starts_at=starts_at, ends_at=ends_at, reason=reason, announced_at=now
+    )
+    record(actor=party.slug, action="announce_maintenance", subject=node_class.pk, reason=reason, now=now,
+           starts_at=starts_at.isoformat(), ends_at=ends_at.isoformat())  # fmt: skip
+    buyers = Lease.objects.filter(node_class=node_class, state__in=("locking", "locked", "delivering"))
+    tell_parties(
+        parties=set(buyers.values_list("buyer_id", flat=True)), about=f"maintenance:{notice.pk}",
+        code="maintenance_announced", now=now,
+        sentence=f"{party.name} announces a maintenance from {starts_at:%Y-%m-%d %H:%M} UTC: {reason}",
+    )  # fmt: skip
+    return notice
+
+
+@transaction.atomic
+def record_stop(
+    *, party: Party, lease: Lease, starts_at: datetime, ends_at: datetime, reason: str, now: datetime
+) -> BuyerStop:
+    """Note that the buyer itself does not use its lease for a span: bad minutes in it are its own, and are paid.
+
+    Raises BadInput for a span that runs backwards, TooLate for one that began more than a minute ago.
+    """
+    if lease.buyer_id != party.pk:
+        raise NotYours("There is no such lease.")
+    if reason not in STOP_REASONS or ends_at <= starts_at:
+        raise BadInput(f"A stop runs forward and is one of {', '.join(STOP_REASONS)}.", field="reason")
+    standing = BuyerStop.objects.filter(lease=lease, starts_at=starts_at, ends_at=ends_at, reason=reason).first()
+    if standing:
+        return standing
+    if starts_at < now - STOP_BACKDATED_MAX:
+        raise TooLate("A stop is recorded when it happens, not afterwards.", recorded_at=now.isoformat())
+    stop = BuyerStop.objects.create(
+        id=uuid7(now), lease=lease, starts_at=starts_at, ends_at=ends_at, reason=reason, recorded_at=now
+    )
+    record(actor=party.slug, action="record_stop", subject=lease.pk, reason=reason, now=now,
+           starts_at=starts_at.isoformat(), ends_at=ends_at.isoformat())  # fmt: skip
+    return stop
+
+
+@transaction.atomic
+def sign_force_majeure(
+    *, node_class: NodeClass, starts_at: datetime, ends_at: datetime, person: str, evidence: str, now: datetime
+) -> ForceMajeure:
+    """Sign, as one person, that an outage was beyond anybody's power; it counts once a second person signed it too.
+
+    Raises TooLate when a slot in the span is rated: its money is decided.
+    """
+    if ends_at <= starts_at or not person.strip() or not evidence.strip():
+        raise BadInput("A force majeure has a span, a person and evidence.", field="evidence")
+    for tally in SlotTally.objects.filter(lease__node_class=node_class).exclude(rated_at=None).select_related(
+        "lease__window"
+    ):
+        begins = tally.lease.window.slot_at(tally.slot)
+        if begins < ends_at and starts_at < begins + timedelta(hours=1):
+            raise TooLate("A slot in that span is rated already.", slot=tally.slot)
+    signed, made = ForceMajeure.objects.get_or_create(
+        node_class=node_class, starts_at=starts_at, ends_at=ends_at, person=person,
+        defaults={"id": uuid7(now), "evidence": evidence, "signed_at": now},
+    )  # fmt: skip
+    if made:
+        record(actor=person, action="sign_force_majeure", subject=node_class.pk, reason=evidence, now=now,
+               starts_at=starts_at.isoformat(), ends_at=ends_at.isoformat())  # fmt: skip
+    return signed
+
+
+@dataclass(frozen=True, slots=True)
+class MinuteCounts:
+    """What the panel's reports of one minute say beside the verdict."""
+
+    valid: int
+    without_anchors: int
+    echo_ok: bool
+
+
+class Records:
+    """The records about one lease, looked up once for all its slots."""
+
+    def __init__(self, lease: Lease) -> None:
+        self.stops = list(BuyerStop.objects.filter(lease=lease))
+        self.majeure = list(ForceMajeure.objects.filter(node_class_id=lease.node_class_id))
+        self.notices = list(MaintenanceNotice.objects.filter(node_class_id=lease.node_class_id))
+        self._excused: dict[datetime, set[int]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.stops or self.majeure or self.notices)
+
+    def cause_of(self, minute_at: datetime, counts: MinuteCounts) -> str:
+        """The cause of a bad minute."""
+        return attribute(
+            MinuteEvidence(
+                valid_reports=counts.valid, vantages_without_anchors=counts.without_anchors, echo_ok=counts.echo_ok,
+                buyer_stopped=any(each.starts_at <= minute_at < each.ends_at for each in self.stops),
+                is_maintenance=self._is_excused(minute_at),
+                force_majeure_signers=tuple(
+                    each.person for each in self.majeure if each.starts_at <= minute_at < each.ends_at
+                ),
+            )
+        )  # fmt: skip
+
+    def _is_excused(self, minute_at: datetime) -> bool:
+        if not self.notices:
+            return False
+        utc = minute_at.astimezone(UTC)
+        month = utc.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        if month not in self._excused:
+            spans = [
+                Span(*((at - month) // MINUTE for at in (row.announced_at, row.starts_at, row.ends_at)))
+                for row in self.notices
+                if row.starts_at.astimezone(UTC).strftime("%Y-%m") == month.strftime("%Y-%m")
+            ]
+            self._excused[month] = maintenance_minutes(spans)
+        return (utc - month) // MINUTE in self._excused[month]
+
+
+def minute_counts(reports: Sequence[ProbeReport]) -> Mapping[datetime, MinuteCounts]:
+    """What the reports say of each minute: first attempts, of which one was good enough if it was valid."""
+    by_minute: dict[datetime, list[ProbeReport]] = defaultdict(list)
+    for report in reports:
+        if report.attempt == 1:
+            by_minute[report.minute_at].append(report)
+    return {
+        minute: MinuteCounts(
+            valid=sum(row.is_valid for row in rows),
+            without_anchors=sum(not row.anchors_ok for row in rows),
+            echo_ok=any(row.is_valid and row.echo_ok for row in rows),
+        )
+        for minute, rows in by_minute.items()
+    }

@@ -1,0 +1,149 @@
+"""One order as several demands: a cap on the share of one provider (M-040), or sensitive and other legs (M-029).
+
+A cap is kept before prices are found, in the feasible set: the order is cut into legs no larger than the cap, the
+providers of its classes are dealt over the legs by their last owners, and a leg accepts only those dealt to it. So no
+owner, sybil children together, can serve more than one leg, whatever clears; the published verifier sees it as a paper
+that each leg asks for and those bids hold. What a cap costs the buyer is choice: a leg sees a part of the providers.
+The share is one of what is asked for, not of what is awarded.
+
+A sensitive leg carries every rule about place, law and data and has no venue outside this market; an insensitive one
+carries none of them and may name where it goes for what is not awarded.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import QuerySet
+
+from ledger.ids import uuid_from
+from marketplace.catalogue.limits import require_name, require_quantity, require_whole
+from marketplace.catalogue.models import Window
+from marketplace.demand.leg_models import DemandLeg
+from marketplace.demand.models import Demand
+from marketplace.demand.services import post_demand
+from marketplace.errors import BadInput, QuantityOutOfRange
+from marketplace.parties.models import Party, Seat
+from marketplace.spending.services import Spend, approvals_needed
+
+LEGS_MAX = 20
+PPM = 1_000_000
+# What an insensitive leg leaves out.
+RULES = ("zone_code", "control_zone_code", "tier_min", "data_class", "purpose", "required_controls", "vantage_code",
+         "latency_ms_max")  # fmt: skip
+
+
+@transaction.atomic
+def post_spread(
+    *, party: Party, window: Window, reference: str, quantity_units: int, provider_share_max_ppm: int,
+    seat: Seat | None = None, now: datetime, **terms: Any,
+) -> list[Demand]:  # fmt: skip
+    """Post an order of which no owner of providers serves more than a share; takes the terms of `post_demand`.
+
+    Raises QuantityOutOfRange when the share of so few units is less than one, or more than 20 legs were needed.
+    """
+    require_name(reference, field="reference", longest=50)
+    quantity = require_quantity(quantity_units)
+    if not 1 <= require_whole(provider_share_max_ppm, field="provider_share_max_ppm") < PPM:
+        raise BadInput("A cap is a share between 1 and 999,999 parts per million.", field="provider_share_max_ppm")
+    for name in ("minimum_units", "is_one_site", "choice"):
+        if terms.get(name):
+            raise BadInput("An order that is spread has no minimum, no one site and no alternatives.", field=name)
+    if terms.get("kind") == "block":
+        raise BadInput("A block is all or nothing, and cannot be spread.", field="kind")
+    most = quantity * provider_share_max_ppm // PPM
+    if most < 1 or -(-quantity // most) > LEGS_MAX:
+        raise QuantityOutOfRange(
+            f"So many units cannot be spread that far: a share is one unit at least, and legs are {LEGS_MAX} at most.",
+            field="provider_share_max_ppm", most_units=most,
+        )  # fmt: skip
+    legs = -(-quantity // most)
+    sizes = [quantity // legs + (place < quantity % legs) for place in range(legs)]
+    wanted = [(f"{reference} {no}/{legs}", "spread", "", dict(terms, quantity_units=size))
+              for no, size in enumerate(sizes, start=1)]  # fmt: skip
+    return _post(party, window, reference, wanted, seat, now)
+
+
+@transaction.atomic
+def post_parted(
+    *, party: Party, window: Window, reference: str, quantity_units: int, insensitive_units: int,
+    fallback_venue: str = "", seat: Seat | None = None, now: datetime, **terms: Any,
+) -> list[Demand]:  # fmt: skip
+    """Post an order with a sensitive leg, which keeps every rule, and an insensitive one of so many of its units."""
+    require_name(reference, field="reference", longest=40)
+    quantity = require_quantity(quantity_units)
+    if not 1 <= require_whole(insensitive_units, field="insensitive_units") < quantity:
+        raise QuantityOutOfRange("Both legs have units.", field="insensitive_units", quantity_units=quantity)
+    if fallback_venue:
+        require_name(fallback_venue, field="fallback_venue", longest=120)
+    if not any(terms.get(name) for name in ("zone_code", "control_zone_code", "data_class")):
+        raise BadInput("A sensitive leg names where its data may be, or what data it is.", field="zone_code")
+    free = {name: term for name, term in terms.items() if name not in RULES}
+    wanted = [
+        (f"{reference} sensitive", "sensitive", "", dict(terms, quantity_units=quantity - insensitive_units)),
+        (f"{reference} insensitive", "insensitive", fallback_venue, dict(free, quantity_units=insensitive_units)),
+    ]
+    return _post(party, window, reference, wanted, seat, now)
+
+
+def post_order(**terms: Any) -> list[Demand]:
+    """Post one demand, or an order that is split when a cap or an insensitive leg is asked for."""
+    if "provider_share_max_ppm" in terms or "insensitive_units" in terms:
+        return post_split(**terms)
+    return [post_demand(**terms)]
+
+
+def post_split(
+    *, party: Party, window: Window, provider_share_max_ppm: int | None = None, insensitive_units: int | None = None,
+    fallback_venue: str = "", **terms: Any,
+) -> list[Demand]:  # fmt: skip
+    """Post an order the one way or the other; raises BadInput unless exactly one of the two is asked for."""
+    if (provider_share_max_ppm is None) == (insensitive_units is None):
+        raise BadInput("An order is split by a cap on one provider, or into two legs: say one of them.",
+                       field="provider_share_max_ppm")  # fmt: skip
+    if provider_share_max_ppm is not None:
+        if fallback_venue:
+            raise BadInput("Only an insensitive leg has a fallback.", field="fallback_venue")
+        return post_spread(party=party, window=window, provider_share_max_ppm=provider_share_max_ppm, **terms)
+    assert insensitive_units is not None
+    return post_parted(party=party, window=window, insensitive_units=insensitive_units, fallback_venue=fallback_venue,
+                       **terms)  # fmt: skip
+
+
+def legs_with(demand: Demand) -> QuerySet[DemandLeg]:
+    """Every leg of the order that a demand is a leg of, in order; none for a demand that stands alone."""
+    leg = DemandLeg.objects.filter(demand=demand).first()
+    rows = DemandLeg.objects.filter(order=leg.order) if leg else DemandLeg.objects.none()
+    return rows.select_related("demand__zone", "demand__control_zone", "demand__window").order_by("no")
+
+
+def _post(
+    party: Party, window: Window, reference: str, wanted: list[tuple[str, str, str, dict[str, Any]]],
+    seat: Seat | None, now: datetime,
+) -> list[Demand]:  # fmt: skip
+    order = uuid_from("order", party.pk, reference)
+    made = []
+    for no, (name, role, fallback, terms) in enumerate(wanted, start=1):
+        demand = post_demand(party=party, window=window, reference=name, seat=seat, now=now, **terms)
+        _note(demand, order, role, no, len(wanted), fallback)
+        made.append(demand)
+    _require_same_approvals(party, made)
+    return made
+
+
+def _note(demand: Demand, order: UUID, role: str, no: int, of: int, fallback: str) -> None:
+    facts = {"order": order, "role": role, "no": no, "of": of, "fallback_venue": fallback}
+    leg, _ = DemandLeg.objects.get_or_create(demand=demand, defaults=facts)
+    if any(getattr(leg, name) != fact for name, fact in facts.items()):
+        raise BadInput("This reference names another order of yours.", field="reference")
+
+
+def _require_same_approvals(party: Party, legs: list[Demand]) -> None:
+    """A purchase is not cut into pieces that each need nobody's approval."""
+    whole = Spend(party, sum(leg.hold_micros for leg in legs), True, None, None)
+    if approvals_needed(whole) and any(leg.state == "posted" and not leg.approvals.exists() for leg in legs):
+        raise BadInput("Together these legs are above your threshold, and one alone is not: post it whole.",
+                       field="quantity_units", hold_micros=whole.hold_micros)  # fmt: skip

@@ -1,0 +1,173 @@
+"""Whose doing a bad minute was: only the provider's costs the provider; and evidence that anybody can check."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from ledger.rails.evm import chain
+from marketplace import clock, cycle
+from marketplace import models as m
+from marketplace.delivery.cases import reconcile_window
+from marketplace.delivery.causes import announce_maintenance, record_stop, sign_force_majeure
+from marketplace.delivery.tallies import minutes_down
+from marketplace.errors import BadInput, NotYours, Overlapping, TooLate
+from marketplace.sla.evidence import check_receipt, check_statements, receipt_of, seal_evidence, statements_of
+from marketplace.sla.services import judge_window
+from pricing.metering import FULL_WORD
+from tests.journey import world
+from tests.journey.refusals import refused, untouched
+from tests.live import Live, go_live
+
+LOST = 0b11111
+
+
+def tally(slot: int = 0) -> m.SlotTally:
+    return m.SlotTally.objects.get(lease=world.lease("genome"), slot=slot)
+
+
+def rated(live: Live, slot: int = 0) -> m.Reading:
+    reconcile_window(window=world.window(), now=live.after(slot, hours=73))
+    return m.Reading.objects.get(lease=live.lease, slot=slot)
+
+
+@pytest.mark.stage("delivering")
+def test_a_failure_that_nobody_else_caused_is_the_providers() -> None:
+    live = go_live()
+    live.probe_slot(0, down=LOST)
+    live.send_reading(live.reading(0, FULL_WORD & ~LOST), now=live.after(0))
+
+    reading = rated(live)
+
+    assert tally().causes == {"PROVIDER": LOST}
+    assert (reading.minutes_down, reading.minutes_billable, reading.causes) == (5, 55, {})
+
+
+@pytest.mark.stage("delivering")
+def test_announced_maintenance_is_paid_and_costs_nothing_but_without_72_hours_notice_it_is_the_providers() -> None:
+    live = go_live()
+    granite, node_class = world.party("granite"), live.lease.node_class
+    early, late = live.at(-73 * 60), live.at(-60)
+    announce_maintenance(party=granite, node_class=node_class, starts_at=live.at(0), ends_at=live.at(3),
+                         reason="new switches", now=early)  # fmt: skip
+    announce_maintenance(party=granite, node_class=node_class, starts_at=live.at(3), ends_at=live.at(5),
+                         reason="forgot", now=late)  # fmt: skip
+    assert m.Notice.objects.filter(code="maintenance_announced", party=live.lease.buyer).count() == 2
+    live.probe_slot(0, down=LOST)
+    live.send_reading(live.reading(0, FULL_WORD & ~LOST), now=live.after(0))
+
+    reading = rated(live)
+
+    assert tally().causes == {"MAINT": 0b111, "PROVIDER": 0b11000}
+    assert (reading.minutes_down, reading.minutes_billable) == (2, 58)
+    assert reading.causes == {"MAINT": 0b111}
+
+
+@pytest.mark.stage("delivering")
+def test_maintenance_is_refused_when_it_overlaps_lasts_too_long_or_lies_behind() -> None:
+    live = go_live()
+    granite, node_class, now = world.party("granite"), live.lease.node_class, live.at(-100 * 60)
+    told = {"party": granite, "node_class": node_class, "reason": "r", "now": now}
+    first = announce_maintenance(**told, starts_at=live.at(0), ends_at=live.at(60))
+
+    with untouched():
+        assert announce_maintenance(**told, starts_at=live.at(0), ends_at=live.at(60)) == first
+    with refused(Overlapping, field="starts_at"):
+        announce_maintenance(**told, starts_at=live.at(59), ends_at=live.at(70))
+    with refused(BadInput, field="ends_at"):
+        announce_maintenance(**told, starts_at=live.at(100), ends_at=live.at(341))
+    with refused(BadInput, field="ends_at"):
+        announce_maintenance(**told, starts_at=now - timedelta(minutes=1), ends_at=live.at(0))
+    with refused(NotYours):
+        announce_maintenance(**told | {"party": world.party("harbour")}, starts_at=live.at(80), ends_at=live.at(90))
+
+
+@pytest.mark.stage("delivering")
+def test_a_buyer_that_stopped_its_workload_pays_for_minutes_in_which_only_that_is_down() -> None:
+    live = go_live()
+    buyer = live.lease.buyer
+    with refused(TooLate):
+        record_stop(party=buyer, lease=live.lease, starts_at=live.at(0), ends_at=live.at(5), reason="stopped",
+                    now=live.at(2))  # fmt: skip
+    record_stop(party=buyer, lease=live.lease, starts_at=live.at(0), ends_at=live.at(3), reason="stopped",
+                now=live.at(0))  # fmt: skip
+    for verifier in live.panel:  # the machine answers, the workload's port does not
+        sent = [live.probe(minute, verifier, port_ok=False, attempt=n) for minute in range(5) for n in (1, 2)]
+        live.send_probes(verifier, sent, live.after(0))
+    live.send_reading(live.reading(0, FULL_WORD & ~LOST), now=live.after(0))
+
+    assert tally().causes["BUYER"] == 0b111
+    assert tally().causes["PROVIDER"] == 0b11000
+    assert minutes_down(tally()) == 2
+    assert tally().billable_word & LOST == 0b111
+
+
+@pytest.mark.stage("delivering")
+def test_force_majeure_takes_two_people_and_comes_before_the_rating() -> None:
+    live = go_live()
+    told = {"node_class": live.lease.node_class, "starts_at": live.at(0), "ends_at": live.at(5), "evidence": "flood"}
+    live.probe_slot(0, down=LOST)
+    live.send_reading(live.reading(0, FULL_WORD & ~LOST), now=live.after(0))
+    sign_force_majeure(**told, person="ann", now=live.after(0))
+    sign_force_majeure(**told, person="ann", now=live.after(0))
+    assert tally().causes == {"PROVIDER": LOST}
+    sign_force_majeure(**told, person="ben", now=live.after(0))
+
+    reading = rated(live)
+
+    assert (reading.minutes_down, reading.minutes_billable) == (0, 55)  # unpaid, and nobody's fault
+    assert reading.causes == {"FORCE_MAJEURE": LOST}
+    with refused(TooLate, slot=0):
+        sign_force_majeure(**told, person="cat", now=live.after(0, hours=74))
+
+
+@pytest.mark.stage("delivering")
+def test_a_path_that_two_vantages_lost_is_the_networks() -> None:
+    live = go_live()
+    live.probe_slot(0, void=FULL_WORD)
+
+    assert tally().causes == {"NETWORK": FULL_WORD}
+    assert minutes_down(tally()) == 0
+
+
+@pytest.mark.stage("delivering")
+def test_the_statements_of_a_slot_give_the_hash_that_its_verdict_rests_on() -> None:
+    live = go_live()
+    live.probe_slot(0, down=1)
+    live.send_reading(live.reading(0), now=live.after(0))
+    reading = rated(live)
+    verdict = m.Verdict(lease=live.lease)
+    statements = statements_of(verdict, 0)
+
+    assert len(statements) == 3 * 61 + 1
+    assert check_statements(statements, bytes(reading.statements_hash).hex())
+    assert not check_statements(statements[1:], bytes(reading.statements_hash).hex())
+
+
+def test_a_receipt_leads_to_the_root_on_chain_and_a_changed_one_does_not(own_world: Callable[[str], str]) -> None:
+    own_world("delivered")
+    judge_window(window=world.window(), now=clock.now())
+    verdicts = list(m.Verdict.objects.filter(lease__window=world.window()))
+    assert check_receipt(receipt_of(verdicts[0])) == ["its day is not sealed yet"]
+    before = m.EvidenceDay.objects.count()
+
+    now = clock.move_to(clock.now() + timedelta(days=1))
+    assert seal_evidence(now=now) == 2 - before  # the early window's day, and this one
+    cycle.run_chain(now=now)
+    with untouched():
+        assert seal_evidence(now=now) == 0
+
+    for verdict in verdicts:
+        receipt = json.loads(json.dumps(receipt_of(verdict)))
+        kept = bytes(chain().call("anchor", "bundle_of", receipt["day"]["anchor_number"]))
+        assert check_receipt(receipt, root=kept) == []
+        changed = copy.deepcopy(receipt)
+        changed["evidence"][1] += 1
+        assert check_receipt(changed, root=kept) == ["the evidence gives another hash"]
+        changed = copy.deepcopy(receipt)
+        changed["day"]["path"][0][1] = "00" * 32
+        assert check_receipt(changed, root=kept) == ["the path leads to another root"]
