@@ -31,6 +31,8 @@
 +- OverBudget                    over_budget            a budget that blocks is used up
 +- CapacityPromised              capacity_promised      bids or leases stand on this capacity
 +- CapacityReserved              capacity_reserved      this capacity is carved out, restricted or closed then
++- EnrolmentRefused              enrolment_refused      a machine key or code that is not taken, or not now
++- KeyCapped                     key_capped             more than this API key may do (fact `cap`)
 +- DeviceTaken                   device_taken           this hardware is enrolled already
 +- Frozen                        frozen                 an incident has frozen this provider or product
 +- ReferenceReused               reference_reused       same reference, another body
@@ -193,6 +195,14 @@ class CapacityPromised(MarketError):
 
 class CapacityReserved(MarketError):
     code = "capacity_reserved"
+
+
+class EnrolmentRefused(MarketError):
+    code = "enrolment_refused"
+
+
+class KeyCapped(MarketError):
+    code = "key_capped"
 
 
 class DeviceTaken(MarketError):

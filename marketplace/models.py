@@ -7,7 +7,7 @@ parties -> demand -> supply -> clearing -> escrow -> delivery -> sla -> payout -
 from marketplace.governance.models import AuditLine, Flag, MarketClock
 from marketplace.governance.phase_models import GateReview, Phase, PhaseCondition, PhaseEvidence, PhaseSignOff, Signal
 from marketplace.notices.models import Notice, Progress
-from marketplace.parties.models import ApiKey, Party, RememberedReply, Seat, User
+from marketplace.parties.models import ApiKey, KeyUse, Party, RememberedReply, Seat, User
 from marketplace.catalogue.models import (
     ResourceClass,
     SlaPreset,
@@ -64,6 +64,7 @@ from marketplace.supply.models import (
     Standing,
     StandingChange,
 )
+from marketplace.supply.key_models import Enrolment, MachineKeyChange
 from marketplace.supply.seals import BidSeal, HolderKey, KeyHolder, WindowKey, WindowShare
 from marketplace.supply.admission_models import Admission
 from marketplace.supply.lapse_models import Lapse, LapseNotice, LapseRule
@@ -114,17 +115,17 @@ __all__ = [
     "CarveOut", "CheckReport", "Clearing", "ClearingAttempt", "ComparatorQuote", "Comparison", "Conflict",
     "Control", "CounselRule", "CounselSignOff", "Credit", "DataClass", "DeliveryCase", "Demand", "DemandApproval",
     "DemandLeg", "DemandStatement", "DemandStop", "DemoRun", "Device", "EarlyCredit", "EgressPin", "EgressReading",
-    "Evidence", "EvidenceDay", "EvidenceEnd", "EvidenceReview", "Flag", "ForceMajeure", "Forfeit", "FundingLine",
-    "FundingSource", "FundingTag", "GateReview", "GateRule", "HealthEvent", "HolderKey", "Incident",
-    "IncidentStep", "IndicativePrice", "Invoice", "InvoiceLine", "KeyHolder", "KindLimit", "Lapse", "LapseNotice",
-    "LapseRule", "Lease", "LeaseDifference", "LeaseHealth", "LeasePack", "LineReason", "LockBatch",
-    "MaintenanceNotice", "MakerLimits", "MakerQuote", "MakerStop", "Mandate", "MarketClock", "MemberShare",
-    "NodeClass", "Notice", "Opinion", "Pair", "Party", "Payout", "Phase", "PhaseCondition", "PhaseEvidence",
-    "PhaseSignOff", "Pilot", "PriceRow", "ProbeDay", "ProbeReport", "Progress", "Pulse", "Reading", "Recheck",
-    "RememberedReply", "Report", "ReportChain", "ReportRule", "ResourceClass", "RevenueSplit", "Seat", "SeatLimit",
-    "SetAsideRule", "Settlement", "SettlementLine", "Signal", "Site", "SiteLatency", "SlaPreset", "SlashCase",
-    "SlotReport", "SlotTally", "SpendingRule", "SplitShare", "Standing", "StandingChange", "StandingDemand",
-    "StandingEntry", "SubSite", "SuspectFlow", "Tier", "TierControl", "TierZone", "User", "Vantage", "Verdict",
-    "WindDown", "Window", "WindowKey", "WindowShare", "WindowTransition", "WitnessKey", "Zone", "ZoneChange",
-    "ZoneMember", "ZoneReport",
+    "Enrolment", "Evidence", "EvidenceDay", "EvidenceEnd", "EvidenceReview", "Flag", "ForceMajeure", "Forfeit",
+    "FundingLine", "FundingSource", "FundingTag", "GateReview", "GateRule", "HealthEvent", "HolderKey", "Incident",
+    "IncidentStep", "IndicativePrice", "Invoice", "InvoiceLine", "KeyHolder", "KeyUse", "KindLimit", "Lapse",
+    "LapseNotice", "LapseRule", "Lease", "LeaseDifference", "LeaseHealth", "LeasePack", "LineReason", "LockBatch",
+    "MachineKeyChange", "MaintenanceNotice", "MakerLimits", "MakerQuote", "MakerStop", "Mandate", "MarketClock",
+    "MemberShare", "NodeClass", "Notice", "Opinion", "Pair", "Party", "Payout", "Phase", "PhaseCondition",
+    "PhaseEvidence", "PhaseSignOff", "Pilot", "PriceRow", "ProbeDay", "ProbeReport", "Progress", "Pulse",
+    "Reading", "Recheck", "RememberedReply", "Report", "ReportChain", "ReportRule", "ResourceClass",
+    "RevenueSplit", "Seat", "SeatLimit", "SetAsideRule", "Settlement", "SettlementLine", "Signal", "Site",
+    "SiteLatency", "SlaPreset", "SlashCase", "SlotReport", "SlotTally", "SpendingRule", "SplitShare", "Standing",
+    "StandingChange", "StandingDemand", "StandingEntry", "SubSite", "SuspectFlow", "Tier", "TierControl",
+    "TierZone", "User", "Vantage", "Verdict", "WindDown", "Window", "WindowKey", "WindowShare", "WindowTransition",
+    "WitnessKey", "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
 ]  # fmt: skip

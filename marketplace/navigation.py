@@ -18,8 +18,10 @@ BUYER: Entries = (
 BUYER_MORE: Entries = (
     ("portal:workloads", "Workload map"), ("portal:cost", "Cost of ownership"), ("portal:savings", "Measured savings"),
     ("portal:approvals", "Approvals and budgets"), ("portal:commitments", "Standing demand"),
-    ("portal:pilots", "Pilots"), ("portal:agreements", "Agreements"),
-    ("portal:cases", "Delivery cases"), ("portal:counsel", "Counsel"), ("portal:reports", "Reports"),
+    ("portal:pilots", "Pilots"), ("portal:agreements", "Agreements"), ("portal:needs", "What hurts today"),
+    ("portal:invoices", "Invoices"), ("portal:prices", "Prices paid"), ("portal:cases", "Delivery cases"),
+    ("portal:keys", "API keys"),
+    ("portal:counsel", "Counsel"), ("portal:reports", "Reports"),
 )  # fmt: skip
 PROVIDER: Entries = (
     ("onboarding:home", "Checklist"), ("onboarding:classes", "Node classes"), ("onboarding:bids", "Bids"),
@@ -29,7 +31,8 @@ PROVIDER_MORE: Entries = (
     ("onboarding:evidence", "Evidence"), ("onboarding:capacity", "What is for sale"),
     ("onboarding:waitlist", "Waitlist"), ("onboarding:arming", "Arming and disputes"),
     ("onboarding:statement", "Statement"), ("onboarding:imports", "Imports"), ("onboarding:break_even", "Break-even"),
-    ("onboarding:cases", "Cases and maintenance"), ("onboarding:members", "Members and devices"),
+    ("onboarding:cases", "Cases and maintenance"), ("onboarding:keys", "API keys"),
+    ("onboarding:members", "Members and devices"),
 )  # fmt: skip
 STAFF: Entries = (("admin:index", "Console"), ("market", "Market"))
 ANYBODY: Entries = (("market", "Market"),)

@@ -1,7 +1,13 @@
 """`python -m marketplace.agent COMMAND`: the program at the provider and at the verifier. It needs no Django.
 
-Each command prints one JSON object. A refusal goes to standard error as one JSON object too, with exit status 1.
+Each command prints one JSON object. A refusal goes to standard error: one JSON object, or plain lines at a terminal.
 Secrets come from the environment or from a file descriptor, never as an argument that other users can read.
+
+    exit status   0  done
+                  1  refused, by the market or by a check
+                  2  the command line or a file is wrong
+                  3  nothing answers; the same command may be run again
+                  4  the key or its folder is missing, unsafe or in use
 """
 
 import argparse
@@ -11,29 +17,57 @@ import secrets
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from marketplace.agent import home as homes
 from marketplace.agent import keys
 from marketplace.agent.backends import NAMES
-from marketplace.agent.errors import AgentError
+from marketplace.agent.errors import (
+    AgentError,
+    HomeBusy,
+    KeyRefused,
+    ServerUnreachable,
+    StrategyWrong,
+    UsageWrong,
+)
+from marketplace.agent.progress import progress
 from pricing.errors import PricingError
 from pricing.proof import PRESETS
 from pricing.transcript import verify_again
 
+if TYPE_CHECKING:
+    from marketplace.agent.client import ApiClient
+
 HOME_DEFAULT = Path(os.environ.get("GROVE_AGENT_HOME") or Path.home() / ".grove-agent")
-SECRET_BYTES_MAX = 4096
+SECRET_BYTES_MAX, PORT_MAX = 4096, 65535
 
 
 def enrol(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Make the machine key; print the statement that the onboarding page takes."""
-    key = keys.create_key(arguments.home, passphrase=_passphrase(arguments))
-    return {"fingerprint": key.fingerprint, "statement": keys.enrolment_statement(key, arguments.token)}
+    """Make the machine key and claim the one-time code; or change the key of a machine that is enrolled."""
+    from marketplace.agent import enrolment
+
+    passphrase = _passphrase(arguments)
+    if arguments.witness:
+        return enrolment.enrol_witness(
+            arguments.home, server=arguments.server or "", slug=arguments.witness,
+            api_key=os.environ.get("GROVE_API_KEY", ""), passphrase=passphrase,
+        )  # fmt: skip
+    if arguments.rotate:
+        return enrolment.rotate(arguments.home, passphrase=passphrase)
+    token = arguments.token or os.environ.get("GROVE_ENROL_TOKEN", "")
+    if not token:
+        raise UsageWrong("Enrolment asks for --token, or GROVE_ENROL_TOKEN: the one-time code of the page.")
+    if arguments.server:
+        return enrolment.enrol(arguments.home, server=arguments.server, token=token, passphrase=passphrase)
+    key = keys.create_key(arguments.home, passphrase=passphrase)
+    return {"fingerprint": key.fingerprint, "statement": keys.enrolment_statement(key, token)}
 
 
 def status(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Show the machine key."""
-    key = keys.load_key(arguments.home, passphrase=_passphrase(arguments))
-    return {"home": str(arguments.home), "fingerprint": key.fingerprint, "public_key": key.public_bytes.hex()}
+    """Show the key, how it stands at the market, the last readings, and what waits to be sent."""
+    from marketplace.agent.status import status_of
+
+    return status_of(arguments.home, passphrase=_passphrase(arguments), api_key=os.environ.get("GROVE_API_KEY", ""))
 
 
 def benchmark(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -43,9 +77,8 @@ def benchmark(arguments: argparse.Namespace) -> dict[str, Any]:
     prover = LocalProver(arguments.backend)
     if arguments.listen is None:
         return _prove_before_throw_away_panel(prover, arguments)
-    host, _, port = arguments.listen.rpartition(":")
     token = os.environ.get("GROVE_PROVER_TOKEN") or secrets.token_urlsafe(24)
-    server = ProverServer((host or "127.0.0.1", int(port)), prover=prover, token=token)
+    server = ProverServer(_address(arguments.listen), prover=prover, token=token)
     print(json.dumps({"listening": server.url, "token": token}), flush=True)
     try:
         server.serve_forever()
@@ -73,29 +106,94 @@ def verify(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def bid(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Submit one bid from a JSON file."""
-    from marketplace.agent.client import ApiClient, key_of
+def meter(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Count, tell and answer until SIGTERM; or send what waits and end."""
+    from marketplace.agent.clock import MarketClock
+    from marketplace.agent.echo import EchoServer
+    from marketplace.agent.meter import Addresses, Meter, flush, stop_on_signals
+    from marketplace.agent.sensors import Sensors
 
-    try:
-        body = json.loads(arguments.file.read_text())
-    except ValueError as error:
-        raise AgentError("The bid file is no JSON.", path=str(arguments.file)) from error
-    if not isinstance(body, dict):
-        raise AgentError("A bid file holds one JSON object.", path=str(arguments.file))
-    key = arguments.idempotency_key or key_of(body)
-    with ApiClient(arguments.server, api_key=os.environ.get("GROVE_API_KEY", "")) as client:
-        return {"idempotency_key": key, "answer": client.post_bid(body, idempotency_key=key)}
+    key = keys.load_key(arguments.home, passphrase=_passphrase(arguments))
+    market, clock = homes.enrolled_at(arguments.home), MarketClock()
+    sensors = Sensors(units=arguments.units if not arguments.flush else arguments.units or 1, check=arguments.check)
+    with homes.sole_writer(arguments.home), _client(market["server"], attempts=1, timeout_seconds=10) as client:
+        running = Meter(
+            arguments.home, key=key, machine=market["machine"], client=client, sensors=sensors, clock=clock,
+            addresses=Addresses(_advertised(arguments), arguments.workload or ""), days_kept=arguments.days,
+        )  # fmt: skip
+        if arguments.flush:
+            return flush(running)
+        echo = None
+        if arguments.listen:
+            echo = EchoServer(_address(arguments.listen), key=key, clock=clock, devices_of=running.devices)
+            echo.start()
+        stop_on_signals(running.stop)
+        port = echo.server_address[1] if echo else None
+        print(json.dumps({"metering": market["machine"], "probe_port": port}), flush=True)
+        try:
+            running.run()
+        finally:
+            if echo:
+                echo.stop()
+    return {"metering": None, "waiting": running.waiting}
+
+
+def probe(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Probe what this verifier is ordered to, until SIGTERM."""
+    from marketplace.agent.clock import MarketClock
+    from marketplace.agent.meter import stop_on_signals
+    from marketplace.agent.probing import Prober
+
+    key = keys.load_key(arguments.home, passphrase=_passphrase(arguments))
+    market = homes.enrolled_at(arguments.home)
+    with homes.sole_writer(arguments.home), _client(market["server"], attempts=1, timeout_seconds=10) as client:
+        prober = Prober(
+            key=key, verifier=market["witness"], client=client, anchors=arguments.anchor, clock=MarketClock()
+        )
+        stop_on_signals(prober.stop)
+        print(json.dumps({"probing": market["witness"]}), flush=True)
+        return prober.run(minutes=arguments.minutes)
+
+
+def _client(server: str, **options: Any) -> "ApiClient":
+    from marketplace.agent.client import ApiClient
+
+    return ApiClient(server, api_key=os.environ.get("GROVE_API_KEY", ""), **options)
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not port.isdigit() or int(port) > PORT_MAX:
+        raise UsageWrong("An address to listen at is HOST:PORT.", given=text)
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def _advertised(arguments: argparse.Namespace) -> str:
+    """Where verifiers reach the echo: as said, or where it listens."""
+    if arguments.advertise or not arguments.listen:
+        return arguments.advertise or ""
+    return f"tcp://{arguments.listen}"
+
+
+def bid(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Rehearse the bids of a bid or strategy file at the market, then submit them."""
+    from marketplace.agent.bidding import submit_file
+
+    server = arguments.server or homes.read_json(arguments.home, homes.AGENT_FILE).get("server", "")
+    with _client(server) as client:
+        return submit_file(client, arguments.file, is_rehearsal=arguments.dry_run)
 
 
 def _prove_before_throw_away_panel(prover: Any, arguments: argparse.Namespace) -> dict[str, Any]:
     from marketplace.agent.attestation import LocalKey
     from marketplace.agent.panel import run_panel
+    from marketplace.agent.prover import Watched
     from marketplace.agent.verifier import Verifier
 
     preset = PRESETS[arguments.preset]
     verifiers = [Verifier(LocalKey(secrets.token_bytes(32))) for _ in range(3)]
-    proof = run_panel(verifiers, prover, preset=preset, binding=b"local trial")
+    with progress(f"proving ({preset.name})", preset.blocks) as told:
+        proof = run_panel(verifiers, Watched(prover, told), preset=preset, binding=b"local trial")
     light = proof.transcript.light().to_bytes()
     if arguments.transcript is not None:
         arguments.transcript.write_bytes(light)
@@ -131,9 +229,12 @@ def parser() -> argparse.ArgumentParser:
     trial.add_argument("--transcript", type=Path, help="where to keep the transcript")
 
     command = commands.add_parser("enrol", parents=[keyed], help="make the machine key and its enrolment statement")
-    command.add_argument("--token", required=True, help="one-time token of the onboarding page")
+    command.add_argument("--server", metavar="URL", help="the market; without it the statement is only printed")
+    command.add_argument("--token", help="one-time code of the onboarding page; better in GROVE_ENROL_TOKEN")
+    command.add_argument("--rotate", action="store_true", help="change the key; the old one signs for the new one")
+    command.add_argument("--witness", metavar="SLUG", help="at a verifier or buyer: enrol the key that signs reports")
     command.set_defaults(run=enrol)
-    command = commands.add_parser("status", parents=[keyed], help="show the machine key")
+    command = commands.add_parser("status", parents=[keyed], help="keys, standing, last readings, what waits")
     command.set_defaults(run=status)
     command = commands.add_parser("benchmark", parents=[trial], help="measure this machine, or serve its prover")
     command.add_argument("--backend", choices=NAMES, default="auto", help="default: the fastest exact one here")
@@ -144,28 +245,61 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument("file", type=Path, nargs="?", help="transcript")
     which.add_argument("--prover", metavar="URL", help="served prover; token in GROVE_PROVER_TOKEN")
     command.set_defaults(run=verify)
-    command = commands.add_parser("bid", help="submit a bid file; API key in GROVE_API_KEY")
-    command.add_argument("file", type=Path)
-    command.add_argument("--server", required=True, metavar="URL")
-    command.add_argument("--idempotency-key", help="default: made from the bid, so a file sent twice is one bid")
+    command = commands.add_parser("meter", parents=[keyed], help="count, tell and answer; key in GROVE_API_KEY")
+    command.add_argument("--units", type=int, help="units of the node class at this machine; default: its GPUs")
+    command.add_argument("--check", metavar="COMMAND", help="prints how many units answer; run every 5 seconds")
+    command.add_argument("--listen", metavar="HOST:PORT", help="where probes are answered")
+    command.add_argument("--advertise", metavar="ADDRESS", help="where verifiers reach that; default: --listen")
+    command.add_argument("--workload", metavar="HOST:PORT", help="where the workload takes connections")
+    command.add_argument("--days", type=int, default=7, choices=range(1, 91), metavar="DAYS", help="lines are kept; 7")
+    command.add_argument("--flush", action="store_true", help="send what waits and end")
+    command.set_defaults(run=meter)
+    command = commands.add_parser("probe", parents=[keyed], help="probe as a verifier; key in GROVE_API_KEY")
+    command.add_argument("--anchor", action="append", default=[], metavar="HOST:PORT", help="three of them")
+    command.add_argument("--minutes", type=int, help="end after so many; default: at SIGTERM")
+    command.set_defaults(run=probe)
+    command = commands.add_parser("bid", parents=[keyed], help="submit a bid or strategy file; key in GROVE_API_KEY")
+    command.add_argument("file", type=Path, help="a strategy in TOML, or one bid in a .json file")
+    command.add_argument("--server", metavar="URL", help="default: the one this machine enrolled at")
+    command.add_argument("--dry-run", action="store_true", help="show what would be sent, checked by the market")
     command.set_defaults(run=bid)
     return top
 
 
+def exit_status(error: Exception) -> int:
+    """The exit status of a refusal: see the table at the top."""
+    if isinstance(error, ServerUnreachable):
+        return 3
+    if isinstance(error, KeyRefused | HomeBusy):
+        return 4
+    return 2 if isinstance(error, UsageWrong | StrategyWrong) else 1
+
+
 def main(words: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if it did what was asked, 1 if it was refused."""
+    """Run one command; its exit status."""
     arguments = parser().parse_args(words)
     try:
         found = arguments.run(arguments)
     except (AgentError, PricingError) as error:
-        refusal = {"code": error.code, "title": str(error), **error.facts}
-        print(json.dumps(refusal, default=str), file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(json.dumps({"code": "file_refused", "title": str(error)}), file=sys.stderr)
-        return 1
+        _tell({"code": error.code, "title": str(error), **error.facts})
+        return exit_status(error)
+    except (OSError, UnicodeDecodeError) as error:
+        _tell({"code": "file_refused", "title": str(error)})
+        return 2
     print(json.dumps(found, indent=2))
     return 0
+
+
+def _tell(refusal: dict[str, Any]) -> None:
+    """A sentence and its facts for people at a terminal, one JSON object for programs."""
+    if not sys.stderr.isatty():
+        print(json.dumps(refusal, default=str), file=sys.stderr)
+        return
+    print(f"{refusal.pop('title')} ({refusal.pop('code')})", file=sys.stderr)
+    for mistake in refusal.pop("mistakes", []):
+        print(f"  line {mistake['line']}: {mistake['field'] or 'file'}: {mistake['why']}", file=sys.stderr)
+    for name, fact in refusal.items():
+        print(f"  {name}: {fact}", file=sys.stderr)
 
 
 if __name__ == "__main__":

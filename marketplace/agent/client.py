@@ -1,8 +1,8 @@
 """The agent's way to the market's API: capped API key, idempotent posts, patient with a busy server."""
 
 import hashlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Self
 
 import httpx
 
@@ -17,48 +17,60 @@ WAIT_SECONDS_MAX = 30.0
 PATIENT_STATUSES = (409, 429, 503)
 
 
-class ApiClient:
-    """A connection to one market with one API key. Use it as a context manager."""
+class SignedClient:
+    """A connection to one market for statements that are signed by the machine itself. Use it as a context manager."""
 
     def __init__(
         self,
         server: str,
         *,
-        api_key: str,
+        headers: Mapping[str, str] | None = None,
         timeout_seconds: float = 20,
+        attempts: int = ATTEMPTS,
         sleep_seconds: Callable[[float], None] = clock.sleep_seconds,
     ) -> None:
-        if not api_key.startswith(KEY_PREFIX) or not api_key.isascii() or not api_key.isprintable():
-            raise ServerRefused("An API key begins with gx_.", problem_code="api_key_malformed")
-        self._sleep_seconds = sleep_seconds
-        self._client = httpx.Client(
-            base_url=server,
-            headers={"Authorization": f"Bearer {api_key}", "Accept": "application/json"},
-            timeout=timeout_seconds,
-        )
+        if not server.startswith(("http://", "https://")):
+            raise ServerRefused("A server is an address that begins with https:// or http://.", server=server)
+        self._sleep_seconds, self._attempts = sleep_seconds, attempts
+        try:
+            self._client = httpx.Client(
+                base_url=server, headers={"Accept": "application/json", **(headers or {})}, timeout=timeout_seconds
+            )
+        except httpx.InvalidURL as error:
+            raise ServerRefused("That is no address of a server.", server=server) from error
 
-    def __enter__(self) -> "ApiClient":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *failure: object) -> None:
         self._client.close()
 
-    def post_bid(self, bid: Mapping[str, Any], *, idempotency_key: str | None = None) -> dict[str, Any]:
-        """Submit one bid; what the market answers.
+    def post(self, path: str, body: Mapping[str, Any], *, idempotency_key: str = "") -> dict[str, Any]:
+        """Post until there is an answer, at most four times, always under the same key: its own, or the body's."""
+        headers = {"Idempotency-Key": idempotency_key or key_of(body)}
+        return self._answered(lambda: self._client.post(path, json=dict(body), headers=headers))
 
-        Without a key of its own the bid's canonical bytes make one, so a file sent twice is one bid. Raises
-        ServerRefused, with the problem's code and facts, or ServerUnreachable.
-        """
-        return self.post("/api/v1/bids", bid, idempotency_key=idempotency_key or key_of(bid))
+    def get(self, path: str, **query: str) -> dict[str, Any]:
+        """Read one thing. Raises as `post` does."""
+        return self._answered(lambda: self._client.get(path, params=query))
 
-    def post(self, path: str, body: Mapping[str, Any], *, idempotency_key: str) -> dict[str, Any]:
-        """Post until there is an answer, at most four times, always under the same key."""
+    def rows(self, path: str, **query: str) -> Iterator[dict[str, Any]]:
+        """Every row of a list, page by page."""
+        cursor: dict[str, str] = {}
+        while True:
+            page = self.get(path, **query, **cursor)
+            yield from page["data"]
+            if not page.get("next_cursor"):
+                return
+            cursor = {"cursor": page["next_cursor"]}
+
+    def _answered(self, ask: Callable[[], httpx.Response]) -> dict[str, Any]:
         failure: ServerRefused | ServerUnreachable | None = None
-        for attempt in range(ATTEMPTS):
+        for attempt in range(self._attempts):
             if attempt:
                 self._sleep_seconds(min(WAIT_SECONDS_MAX, self._wait_seconds(failure, attempt)))
             try:
-                answer = self._client.post(path, json=dict(body), headers={"Idempotency-Key": idempotency_key})
+                answer = ask()
             except httpx.TransportError as error:
                 failure = ServerUnreachable("The market does not answer.", cause=type(error).__name__)
                 continue
@@ -75,9 +87,30 @@ class ApiClient:
         return float(told) if isinstance(told, (int, float)) else 0.5 * 2**attempt
 
 
+class ApiClient(SignedClient):
+    """A connection with one API key: what a program does for its party."""
+
+    def __init__(self, server: str, *, api_key: str, **options: Any) -> None:
+        if not api_key.startswith(KEY_PREFIX) or not api_key.isascii() or not api_key.isprintable():
+            raise ServerRefused("An API key begins with gx_.", problem_code="api_key_malformed")
+        super().__init__(server, headers={"Authorization": f"Bearer {api_key}"}, **options)
+
+    def post_bid(self, bid: Mapping[str, Any], *, idempotency_key: str | None = None) -> dict[str, Any]:
+        """Submit one bid; what the market answers.
+
+        Without a key of its own the bid's canonical bytes make one, so a file sent twice is one bid. Raises
+        ServerRefused, with the problem's code and facts, or ServerUnreachable.
+        """
+        return self.post("/api/v1/bids", bid, idempotency_key=idempotency_key or key_of(bid))
+
+    def rehearse_bid(self, bid: Mapping[str, Any]) -> dict[str, Any]:
+        """What the bid would be: the same checks and refusals as `post_bid`, and nothing is written."""
+        return self.post("/api/v1/bids?dry_run=true", bid, idempotency_key=key_of(bid))
+
+
 def key_of(body: Mapping[str, Any]) -> str:
     """The idempotency key of a body: the same body, the same key."""
-    return "bid-" + hashlib.sha256(canonical_json(body)).hexdigest()[:40]
+    return "act-" + hashlib.sha256(canonical_json(body)).hexdigest()[:40]
 
 
 def _is_patient(answer: httpx.Response) -> bool:

@@ -6,6 +6,14 @@ AgentError                  code                       when
  |   +- KeyMissing          key_missing                there is no machine key here
  |   +- KeyExists           key_exists                 a key stands here already; it is never overwritten
  |   +- PassphraseWrong     passphrase_wrong           the file asks for another passphrase, or for none
+ |   +- NotEnrolled         not_enrolled               this machine knows no market yet
+ +- HomeBusy                home_busy                  another agent works in this folder
+ +- SpoolBroken             spool_broken               the file of unsent readings is not as the meter left it
+ +- ClockWrong              clock_wrong                this machine's clock is too far off the market's
+ +- ProbeRefused            probe_refused              a probe or its answer has another form, or another key signed it
+ +- UsageWrong              usage_wrong                words of the command line that do not go together
+ +- StrategyWrong           strategy_wrong             a bid or strategy file with mistakes, each with line and field
+ +- NothingToBid            nothing_to_bid             no open window, hour or unit is left for this strategy
  +- StatementForged         statement_forged           an enrolment statement that its own key did not sign
  +- ReadingRefused          reading_refused            a signed reading is not taken
  |   +- ReadingMalformed    reading_malformed          not the canonical bytes of a report
@@ -50,6 +58,38 @@ class KeyExists(KeyRefused):
 
 class PassphraseWrong(KeyRefused):
     code = "passphrase_wrong"
+
+
+class UsageWrong(AgentError):
+    code = "usage_wrong"
+
+
+class StrategyWrong(AgentError):
+    code = "strategy_wrong"
+
+
+class NothingToBid(AgentError):
+    code = "nothing_to_bid"
+
+
+class NotEnrolled(KeyRefused):
+    code = "not_enrolled"
+
+
+class HomeBusy(AgentError):
+    code = "home_busy"
+
+
+class SpoolBroken(AgentError):
+    code = "spool_broken"
+
+
+class ClockWrong(AgentError):
+    code = "clock_wrong"
+
+
+class ProbeRefused(AgentError):
+    code = "probe_refused"
 
 
 class StatementForged(AgentError):

@@ -6,7 +6,7 @@ only, so that no caller can ask for more work than a preset holds, and serves on
 
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock
 from typing import Any, Protocol
@@ -107,6 +107,30 @@ class HttpProver:
                 str(found.get("title")), problem_code=str(found.get("code", "")), status=answer.status_code
             )
         return found
+
+
+class Watched:
+    """Another prover, and somebody who is told how many blocks it has done."""
+
+    def __init__(self, prover: ProverSession, told: Callable[[int], None]) -> None:
+        self._prover, self._told, self._blocks = prover, told, 0
+
+    @property
+    def backend(self) -> str:
+        return self._prover.backend
+
+    def start(self, preset: Preset, seed: bytes) -> None:
+        self._blocks = 0
+        self._prover.start(preset, seed)
+
+    def commit_block(self, nonce: bytes) -> Commitment:
+        commitment = self._prover.commit_block(nonce)
+        self._blocks += 1
+        self._told(self._blocks)
+        return commitment
+
+    def open_rows(self, block: int, rows: Int64s) -> Opening:
+        return self._prover.open_rows(block, rows)
 
 
 class ProverServer(ThreadingHTTPServer):

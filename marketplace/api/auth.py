@@ -84,3 +84,8 @@ def party_of(request: Request) -> Party | None:
     if isinstance(request.user, Holder):
         return request.user.party
     return getattr(request._request, "seat_party", None)
+
+
+def api_key_of(request: Request) -> ApiKey | None:
+    """Return the key a program acts with, or None: a person acts by the session."""
+    return request.user.key if isinstance(request.user, Holder) else None

@@ -36,6 +36,7 @@ STATUS: dict[type[Exception], int] = {
     market.WrongSignatory: 422, market.SharesDoNotSum: 422, market.TierNotForKind: 422, market.DataRefused: 422,
     market.RoleForbidden: 403, market.SamePerson: 403, market.PendingApproval: 409, market.OverBudget: 409,
     market.CapacityPromised: 409, market.CapacityReserved: 409, market.DeviceTaken: 409, market.Frozen: 409,
+    market.KeyCapped: 403, market.EnrolmentRefused: 409,
     market.ReportRefused: 422, market.ReportMalformed: 422, market.ReportForged: 422, market.ReportReplayed: 409,
     market.ReportOutOfSequence: 409, market.ReportLate: 409, market.ReportFromFuture: 422, market.ClockSkewed: 422,
     market.WrongInstant: 422, market.NotOnPanel: 403, market.NoWitnessKey: 409,

@@ -61,6 +61,7 @@ TAGS = {  # in data-path order
     "demands": "What a buyer needs: post, fund, withdraw.",
     "admissions": "Demand first: the waitlist of capacity per product and month, and what funded demand lets in.",
     "bids": "What a provider offers, sealed until the window closes.",
+    "machines": "Keys of machines, and what they owe: for the agent that runs there.",
     "awards": "Who serves whom, in which slots, at which price.",
     "leases": "Running contracts with verdict, credit and slash case.",
     "delivery": "The live market: heartbeats, probes, readings, counter-readings, health and cases of running leases.",

@@ -169,12 +169,13 @@ class CapacityOut(serializers.ModelSerializer):
     resource_class = serializers.CharField(source="resource_class_id")
     standing = serializers.CharField(source="standing.state")
     proven_until = serializers.DateTimeField(source="standing.proven_until", allow_null=True)
+    machine_key = HexOut(allow_null=True, help_text="public half of the key in use; null before enrolment")
 
     class Meta:
         model = NodeClass
         fields = (
             "id", "site", "country", "resource_class", "claimed_name", "units", "tier", "standing", "proven_until",
-            "enrolled_at",
+            "machine_key", "enrolled_at",
         )  # fmt: skip
 
 

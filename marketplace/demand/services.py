@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.db import IntegrityError, transaction
-from django.db.models import Max
+from django.db.models import Max, QuerySet
 
 from ledger.errors import InsufficientFunds
 from ledger.faults import point
@@ -42,12 +43,14 @@ from marketplace.errors import (
 )
 from marketplace.governance.services import record, require_flag
 from marketplace.notices.services import tell_parties
-from marketplace.parties.models import Party, Seat
+from marketplace.parties.caps import Order, note_use, require_placed_by, require_within_caps
+from marketplace.parties.models import ApiKey, Party, Seat
 from marketplace.parties.owners import FOUNDATION
 from marketplace.parties.roles import require_seat
 from marketplace.spending.models import Budget, Pilot
 from marketplace.spending.services import Spend
 
+OPEN_STATES = ("pending", "posted", "funded")  # wait for clearing
 TERMS = (
     "kind", "accepted_classes", "quantity_units", "start_slot", "end_slot", "price_limit_micros", "sla_id",
     "zone_id", "control_zone_id", "tier_min", "vantage_id", "latency_ms_max", "minimum_units", "is_one_site", "choice",
@@ -84,6 +87,7 @@ def post_demand(
     purchase_order: str = "",
     budget: Budget | None = None,
     pilot: Pilot | None = None,
+    key: ApiKey | None = None,
     now: datetime,
 ) -> Demand:
     """Record what one buyer needs in `window`, at most `price_limit_micros` per unit-hour, all-in.
@@ -95,7 +99,8 @@ def post_demand(
     `purchase_order` is the number of an order that was asked for; the demand can then be funded by that order alone.
     Above the party's own threshold it begins as `pending` and waits for approvals by other seats than `seat`.
     Posting moves no money and binds nobody; `fund_demand` does. The same reference with the same terms returns the
-    demand that stands; with other terms it is refused (`reference_reused`).
+    demand that stands; with other terms it is refused (`reference_reused`). Raises KeyCapped when the program's `key`
+    may not order that much.
     """
     if not (party.is_buyer or party.kind == "foundation"):  # its own is funded inside the limits of `maker` only
         raise BadInput("Only buyers post demand.", field="party")
@@ -124,16 +129,31 @@ def post_demand(
         id=uuid7(now), window=locked, party=party, reference=reference, posted_at=now, posted_by=seat,
         accepted_rank=_next_rank(locked), funding_line=order, budget=budget, pilot=pilot, **terms,
     )  # fmt: skip
+    require_within_caps(key, _order(demand), now)
     spend = Spend(party, demand.hold_micros, order is not None, budget, pilot)
     check_pilot(spend, locked, tier_min=demand.tier_min)
     demand.state = first_state(spend)
     demand.save(force_insert=True)
+    note_use(key, "demand", demand.pk, now)
     record(actor=seat.user.email if seat else party.slug, action="post_demand", subject=demand.pk, now=now,
            reason=demand.state, reference=reference)  # fmt: skip
     if demand.state == "pending":
         tell_parties(parties=(party.pk,), about=f"approval:{demand.pk}", code="approval_needed", now=now,
                      sentence=f"{reference} waits for an approval.")  # fmt: skip
     return demand
+
+
+def _order(demand: Demand) -> Order:
+    """A demand as the caps of a key count it: at the most it can cost."""
+
+    def among(demands: Sequence[UUID]) -> QuerySet[Demand]:
+        return Demand.objects.filter(pk__in=demands)
+
+    return Order(
+        kind="demand", resource_classes=demand.accepted_classes, notional_micros=demand.hold_micros,
+        notional_of=lambda demands: sum(each.hold_micros for each in among(demands)),
+        open_among=lambda demands: among(demands).filter(state__in=OPEN_STATES).count(),
+    )  # fmt: skip
 
 
 def terms_of(demand: Demand) -> dict[str, Any]:
@@ -176,7 +196,7 @@ def amend_demand(*, demand: Demand, party: Party, now: datetime, **changes: Any)
 @transaction.atomic
 def fund_demand(
     *, demand: Demand, party: Party, seat: Seat | None = None, funding: str = "", number: str = "",
-    now: datetime,
+    key: ApiKey | None = None, now: datetime,
 ) -> Demand:  # fmt: skip
     """Hold the most the demand can cost in the books: limit x units x hours. Funding twice is one act.
 
@@ -188,6 +208,7 @@ def fund_demand(
     require_no_stop(party)
     require_seat(seat, party, "fund", "fund demands")
     standing = _own(demand, party)
+    require_placed_by(key, "demand", standing.pk)
     if standing.state == "funded":
         return standing
     window = _collecting(standing.window, now)

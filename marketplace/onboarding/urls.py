@@ -2,7 +2,18 @@
 
 from django.urls import path
 
-from marketplace.onboarding import breakeven, compliance, delivery, imports, join, members, views, waitlist
+from marketplace.onboarding import (
+    breakeven,
+    compliance,
+    delivery,
+    imports,
+    join,
+    keys,
+    machines,
+    members,
+    views,
+    waitlist,
+)
 
 app_name = "onboarding"
 urlpatterns = [
@@ -10,7 +21,10 @@ urlpatterns = [
     path("join/", join.join, name="join"),
     path("_progress/", views.progress, name="progress"),
     path("classes/", views.class_list, name="classes"),
-    path("classes/<uuid:node_class_id>/", views.class_page, name="class"),
+    path("classes/<uuid:node_class_id>/", machines.class_page, name="class"),
+    path("classes/<uuid:node_class_id>/code/", machines.code, name="class_code"),
+    path("classes/<uuid:node_class_id>/revoke-key/", machines.revoke, name="class_revoke_key"),
+    path("enrolments/<uuid:enrolment_id>/", machines.decide, name="enrolment"),
     path("imports/", imports.imports, name="imports"),
     path("break-even/", breakeven.break_even_page, name="break_even"),
     path("evidence/", compliance.evidence, name="evidence"),
@@ -28,6 +42,9 @@ urlpatterns = [
     path("bids/new/", views.bid_new, name="bid_new"),
     path("bids/<uuid:bid_id>/withdraw/", views.bid_withdraw, name="bid_withdraw"),
     path("bids/<uuid:bid_id>/receipt/", views.bid_receipt, name="bid_receipt"),
+    path("keys/", keys.keys, name="keys"),
+    path("keys/<uuid:key_id>/cap/", keys.key_cap, name="key_cap"),
+    path("keys/<uuid:key_id>/end/", keys.key_revoke, name="key_revoke"),
     path("leases/", views.lease_list, name="leases"),
     path("leases/<uuid:lease_id>/pack/", views.lease_pack, name="lease_pack"),
     path("leases/<uuid:lease_id>/minutes/", delivery.minutes, name="lease_minutes"),

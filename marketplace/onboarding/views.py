@@ -71,19 +71,6 @@ def class_list(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 @provider_only
-def class_page(request: HttpRequest, node_class_id: UUID) -> HttpResponse:
-    """One node class: claim against proof, who attested, and how its standing changed."""
-    node_class = found_or_404(supply.find_node_class(node_class_id, request.party))
-    now = market_time(request)
-    benchmarks = list(node_class.benchmarks.all())
-    return render(request, "onboarding/class.html", {
-        "node_class": node_class, "live": supply.live_benchmark(node_class, now), "now": now,
-        "proofs": supply.proofs_of(node_class, benchmarks[0]) if benchmarks else [], "benchmarks": benchmarks,
-    })  # fmt: skip
-
-
-@require_safe
-@provider_only
 def arming(request: HttpRequest) -> HttpResponse:
     """Slashing held back until proof: now, after proof, and the worst case."""
     now = market_time(request)

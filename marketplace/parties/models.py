@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.contrib.auth.models import AbstractUser, UserManager
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 
@@ -140,13 +141,42 @@ class ApiKey(models.Model):
     prefix = models.CharField(max_length=8, unique=True)
     secret_sha256 = models.BinaryField(max_length=32)
     may_write = models.BooleanField(default=False)
+    notional_day_max_micros = models.BigIntegerField(null=True, help_text="of the orders of one UTC day; null: no cap")
+    open_orders_max = models.PositiveIntegerField(null=True, help_text="that wait for clearing; null: no cap")
+    resource_classes = ArrayField(models.CharField(max_length=20), default=list, help_text="it may order; empty: all")
     created_at = models.DateTimeField()
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
 
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="a_cap_of_a_key_is_at_least_one",
+                condition=(Q(notional_day_max_micros=None) | Q(notional_day_max_micros__gte=1))
+                & (Q(open_orders_max=None) | Q(open_orders_max__gte=1)),
+            )
+        ]
+
     def __str__(self) -> str:
         return f"{self.label} (…{self.prefix})"
+
+
+class KeyUse(models.Model):
+    """Which key placed an order, and when; not what the order says: a sealed bid stays sealed. Append-only."""
+
+    KINDS = ("bid", "demand")
+    key = models.ForeignKey(ApiKey, on_delete=models.PROTECT, related_name="uses")
+    kind = models.CharField(max_length=8, choices=[(each, each) for each in KINDS])
+    subject = models.UUIDField()
+    at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="key_use_is_an_order", condition=Q(kind__in=("bid", "demand"))),
+            models.UniqueConstraint(name="an_order_is_placed_by_one_key", fields=["kind", "subject"]),
+        ]
+        indexes = [models.Index(name="key_use_by_day", fields=["key", "kind", "at"])]
 
 
 class RememberedReply(models.Model):

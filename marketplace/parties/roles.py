@@ -6,7 +6,7 @@ from marketplace.errors import NotYours, RoleForbidden
 from marketplace.parties.models import Party, Seat
 
 BUYER_ACTS = {
-    "owner": {"draft", "approve", "fund", "rules", "sign", "read"},
+    "owner": {"draft", "approve", "fund", "rules", "sign", "keys", "read"},
     "purchaser": {"draft", "read"},
     "approver": {"approve", "read"},
     "finance": {"fund", "read"},
@@ -14,7 +14,7 @@ BUYER_ACTS = {
     "counsel": {"counsel", "read"},
 }
 PROVIDER_ACTS = {
-    "owner": {"operate", "evidence", "money", "sign", "read"},
+    "owner": {"operate", "evidence", "money", "sign", "keys", "read"},
     "operator": {"operate", "read"},
     "finance": {"money", "read"},
     "compliance": {"evidence", "sign", "read"},

@@ -15,8 +15,11 @@ from django.db import connection, transaction
 from ledger.ids import uuid7
 from marketplace.errors import BadInput, BadKey, ContradictoryRules, CyclicOwnership, ReferenceReused
 from marketplace.governance.services import record, require_flag
+from marketplace.parties.caps import Caps
 from marketplace.parties.models import KINDS, PROVIDER_KINDS, ROLES, ApiKey, Party, Seat, User
+from marketplace.parties.roles import require_seat
 
+NO_CAPS = Caps()
 COUNTRY = re.compile(r"[A-Z]{2}")
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{1,58}")
 
@@ -118,18 +121,23 @@ def make_seat(*, party: Party, email: str, password: str | None, role: str, now:
 
 @transaction.atomic
 def issue_api_key(
-    *, party: Party, label: str, may_write: bool, now: datetime, expires_at: datetime | None = None
-) -> tuple[ApiKey, str]:
+    *, party: Party, label: str, may_write: bool, now: datetime, expires_at: datetime | None = None,
+    caps: Caps = NO_CAPS, seat: Seat | None = None,
+) -> tuple[ApiKey, str]:  # fmt: skip
     """A new key and its secret. The secret is returned once and stored only as a hash."""
-    if not label.strip():
-        raise BadInput("Name the key, so that it can be revoked later.", field="label")
+    require_seat(seat, party, "keys", "manage API keys")
+    if not label.strip() or len(label) > 80:
+        raise BadInput("Name the key in at most 80 characters, so that it can be revoked later.", field="label")
+    caps.require()
     prefix = secrets.token_hex(4)
     secret = f"gx_live_{prefix}_{secrets.token_urlsafe(32)}"
     key = ApiKey.objects.create(
         id=uuid7(now), party=party, label=label, prefix=prefix, secret_sha256=_digest(secret), may_write=may_write,
-        created_at=now, expires_at=expires_at,
+        created_at=now, expires_at=expires_at, notional_day_max_micros=caps.notional_day_max_micros,
+        open_orders_max=caps.open_orders_max, resource_classes=list(caps.resource_classes),
     )  # fmt: skip
-    record(actor=party.slug, action="issue_api_key", subject=prefix, reason=label, now=now, may_write=may_write)
+    record(actor=seat.user.email if seat else party.slug, action="issue_api_key", subject=prefix, reason=label, now=now,
+           may_write=may_write)  # fmt: skip
     return key, secret
 
 
@@ -148,10 +156,12 @@ def find_api_key(*, secret: str, now: datetime) -> ApiKey:
 
 
 @transaction.atomic
-def revoke_api_key(*, key: ApiKey, now: datetime) -> None:
+def revoke_api_key(*, key: ApiKey, seat: Seat | None = None, now: datetime) -> None:
     """End a key at once."""
+    require_seat(seat, key.party, "keys", "manage API keys")
     if ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=now):
-        record(actor=key.party.slug, action="revoke_api_key", subject=key.prefix, reason="revoked", now=now)
+        actor = seat.user.email if seat else key.party.slug
+        record(actor=actor, action="revoke_api_key", subject=key.prefix, reason="revoked", now=now)
 
 
 def _digest(secret: str) -> bytes:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models import F, Max
@@ -29,15 +30,18 @@ from marketplace.errors import (
     ProofRefused,
     QuantityOutOfRange,
     ReferenceReused,
+    SealUnreadable,
     TooLate,
     WindowClosed,
     WrongStanding,
 )
 from marketplace.governance.services import record
-from marketplace.parties.models import Party, Seat
+from marketplace.parties.caps import Order, note_use, require_within_caps
+from marketplace.parties.models import ApiKey, Party, Seat
 from marketplace.parties.roles import require_seat
 from marketplace.parties.services import COUNTRY
 from marketplace.supply.bilateral import require_let_in
+from marketplace.supply.key_models import MachineKeyChange, reenrolled_at, revoked_without_successor
 from marketplace.supply.measured_class import claim_gap, list_as_measured, reaches
 from marketplace.supply.models import (
     STANDING_PATHS,
@@ -50,7 +54,7 @@ from marketplace.supply.models import (
     Standing,
     StandingChange,
 )
-from marketplace.supply.sealing import NAMES, Terms, read_own, withdraw_seal, write_sealed
+from marketplace.supply.sealing import NAMES, Terms, read_own, with_own_terms, withdraw_seal, write_sealed
 from pricing.penalties import PROBATION_LEASE_HOURS, exposed_units
 
 ATTEST_QUORUM = 2
@@ -133,7 +137,8 @@ def enrol_node_class(
     if standing:
         return standing
     require_tier_for_kind(party=party, tier=tier)
-    if machine_key is not None and NodeClass.objects.filter(machine_key=machine_key).exists():
+    was_used = machine_key is not None and MachineKeyChange.objects.filter(public_key=machine_key).exists()
+    if was_used or (machine_key is not None and NodeClass.objects.filter(machine_key=machine_key).exists()):
         raise DeviceTaken("These machines are enrolled already, under the same key.", field="machine_key")
     number = (NodeClass.objects.aggregate(top=Max("chain_class"))["top"] or 0) + 1
     node_class = NodeClass.objects.create(
@@ -141,6 +146,11 @@ def enrol_node_class(
         tier=tier, chain_class=number, machine_key=machine_key, enrolled_at=now,
     )  # fmt: skip
     Standing.objects.create(node_class=node_class, changed_at=now)
+    if machine_key is not None:
+        MachineKeyChange.objects.create(
+            node_class=node_class, kind="enrolled", public_key=machine_key, actor=party.slug, at=now,
+            reason="enrolled together with its machines",
+        )  # fmt: skip
     record(actor=party.slug, action="enrol", subject=node_class.pk, reason=claimed_name, now=now, units=units)
     return node_class
 
@@ -217,8 +227,9 @@ def advance_standing(*, node_class: NodeClass, now: datetime) -> str:
     """
     standing = Standing.objects.select_for_update().get(node_class=node_class)
     live = Benchmark.objects.filter(node_class=node_class, valid_until__gt=now)
-    if standing.state == "REGISTERED":
-        fresh = live.filter(finished_at__gt=standing.restarted_at) if standing.restarted_at else live
+    if standing.state == "REGISTERED" and not revoked_without_successor(node_class):
+        marks = [mark for mark in (standing.restarted_at, reenrolled_at(node_class)) if mark]
+        fresh = live.filter(finished_at__gt=max(marks)) if marks else live
         challenge = _challenge(fresh, node_class)
         if challenge and list_as_measured(node_class=node_class, challenge=challenge, now=now):
             standing.challenged_at = standing.challenged_at or challenge.finished_at
@@ -255,6 +266,20 @@ def degrade(*, node_class: NodeClass, reason: str, breach_at: datetime, evidence
 
 
 @transaction.atomic
+def restart(*, node_class: NodeClass, actor: str, reason: str, evidence: bytes, now: datetime) -> str:
+    """Let a class that is not proven yet start again from REGISTERED: challenge and checks so far are void."""
+    standing = Standing.objects.select_for_update().get(node_class=node_class)
+    if standing.state == "PROBATION":
+        _start_again(standing, actor, reason, evidence, now)
+    elif standing.state == "REGISTERED":
+        standing.restarted_at = now
+        standing.save(update_fields=["restarted_at"])
+    else:
+        raise WrongStanding(f"A node class that is {standing.state} cannot start again.", standing=standing.state)
+    return standing.state
+
+
+@transaction.atomic
 def set_back(*, node_class: NodeClass, reason: str, evidence: bytes, now: datetime) -> bool:
     """Degrade a PROVEN class by an alert: no new orders until it is restored. It is no breach and is not remembered.
 
@@ -280,14 +305,18 @@ def suspend(*, node_class: NodeClass, actor: str, reason: str, evidence: bytes, 
 def readmit(*, node_class: NodeClass, actor: str, reason: str, now: datetime) -> str:
     """Let a SUSPENDED class back into PROBATION: its cause is named, and it was proven anew since. Checks start again.
 
-    Raises WrongStanding for another standing, ProofRefused without an attested proof since the suspension.
+    Raises WrongStanding for another standing, or while its machine key is revoked; ProofRefused without an attested
+    proof since the suspension, or since the key was enrolled that followed a revoked one.
     """
     standing = Standing.objects.select_for_update().get(node_class=node_class)
     _require_path(standing, "PROBATION", from_only="SUSPENDED")
-    since = Benchmark.objects.filter(node_class=node_class, valid_until__gt=now, finished_at__gt=standing.changed_at)
+    if revoked_without_successor(node_class):
+        raise WrongStanding("Its machine key was revoked: it enrols a new one first.", standing=standing.state)
+    from_at = max(standing.changed_at, reenrolled_at(node_class) or standing.changed_at)
+    since = Benchmark.objects.filter(node_class=node_class, valid_until__gt=now, finished_at__gt=from_at)
     proof = since.order_by("epoch").last()
     if proof is None:
-        since_at = standing.changed_at.isoformat()
+        since_at = from_at.isoformat()
         raise ProofRefused("A suspended class comes back with a proof made since.", since=since_at)
     standing.checks_passed = standing.checks_failed = 0
     standing.challenged_at = proof.finished_at
@@ -329,11 +358,11 @@ def _start_again(standing: Standing, actor: str, reason: str, evidence: bytes, n
 
 @transaction.atomic
 def restore(*, node_class: NodeClass, clean_hours: int, now: datetime) -> str:
-    """Bring a DEGRADED class back to PROVEN: 48 clean hours and a fresh attested proof since the breach."""
+    """Bring a DEGRADED class back to PROVEN: 48 clean hours and an attested proof made since it was degraded."""
     standing = Standing.objects.select_for_update().get(node_class=node_class)
     if standing.state == "DEGRADED" and clean_hours >= 48:
         live = Benchmark.objects.filter(node_class=node_class, kind=2, valid_until__gt=now)
-        fresh = live.filter(finished_at__gt=standing.last_breach_at or standing.changed_at).order_by("epoch").last()
+        fresh = live.filter(finished_at__gt=standing.changed_at).order_by("epoch").last()
         if fresh and reaches(fresh, node_class.resource_class):
             standing.proven_until = fresh.valid_until
             reason = f"{clean_hours} clean hours and a fresh proof"
@@ -345,13 +374,14 @@ def restore(*, node_class: NodeClass, clean_hours: int, now: datetime) -> str:
 def place_bid(
     *, party: Party, node_class: NodeClass, window: Window, reference: str, quantity_units: int, start_slot: int,
     end_slot: int, price_ask_micros: int, sla_code: str, minimum_units: int = 0, seat: Seat | None = None,
-    now: datetime,
+    key: ApiKey | None = None, now: datetime,
 ) -> Bid:  # fmt: skip
     """Seal an offer of capacity. Refused with `demand_first` until funded demand has opened the window.
 
     The ask is per unit-hour before the platform's fee. With `minimum_units` the bid sells the same units in all its
     slots, at least so many, or none. The same reference with the same terms returns the bid that
-    stands. Raises NotEligible when standing, proven units or phase do not allow it.
+    stands. Raises NotEligible when standing, proven units or phase do not allow it, KeyCapped when the program's `key`
+    may not offer that much.
     """
     require_seat(seat, party, "operate", "place bids")
     own = NodeClass.objects.select_related("standing", "party__parent").filter(pk=node_class.pk, party=party).first()
@@ -376,6 +406,7 @@ def place_bid(
         if not _is_same(read_own(standing, party=party), locked, own, terms):
             raise ReferenceReused("This reference names another bid of yours.", field="reference")
         return standing
+    require_within_caps(key, _order(party, own, quantity * (end - start) * ask), now)
     _require_eligible(own, locked, quantity, start, end, ask, now)
     _require_thawed(own, locked)
     require_sellable(
@@ -383,10 +414,12 @@ def place_bid(
         taken=_offered(own, locked, start, end),
     )
     require_let_in(node_class=own, window=locked, unit_hours=quantity * (end - start))
-    return write_sealed(
+    bid = write_sealed(
         party=party, node_class=own, window=locked, reference=reference, terms=terms,
         accepted_rank=_next_rank(locked), now=now,
     )  # fmt: skip
+    note_use(key, "bid", bid.pk, now)
+    return bid
 
 
 @transaction.atomic
@@ -412,6 +445,21 @@ def withdraw_bid(*, bid: Bid, party: Party, seat: Seat | None = None, now: datet
     withdraw_seal(bid=standing)
     record(actor=party.slug, action="withdraw_bid", subject=bid.pk, reason="withdrawn", now=now)
     return read_own(standing, party=party)
+
+
+def _order(party: Party, node_class: NodeClass, notional_micros: int) -> Order:
+    """A bid as the caps of a key count it; sealed ones are read in their party's own copies."""
+
+    def notional_of(bids: Sequence[UUID]) -> int:
+        rows = with_own_terms(Bid.objects.filter(pk__in=bids), party=party)
+        if any(row.quantity_units is None for row in rows):
+            raise SealUnreadable("What this key offered today cannot be read, so nothing is added to it.")
+        return sum(row.unit_hours * row.price_ask_micros for row in rows)
+
+    return Order(
+        kind="bid", resource_classes=[node_class.resource_class_id], notional_micros=notional_micros,
+        notional_of=notional_of, open_among=lambda bids: Bid.objects.filter(pk__in=bids, state="sealed").count(),
+    )  # fmt: skip
 
 
 def _is_same(bid: Bid, window: Window, node_class: NodeClass, terms: Terms) -> bool:

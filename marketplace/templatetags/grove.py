@@ -13,6 +13,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
 from marketplace import doors
+from marketplace.agent.keys import fingerprint_of
 from marketplace.insights import words
 from marketplace.insights.charts import usd_text
 from marketplace.navigation import navigation_of
@@ -142,6 +143,12 @@ def hexed(raw: bytes | memoryview | str | None) -> str:
     if raw is None:
         return "–"
     return raw if isinstance(raw, str) else "0x" + bytes(raw).hex()
+
+
+@register.filter
+def fingerprint(public_key: bytes | memoryview | None) -> str:
+    """Show a public key as people compare it: eight groups of four hex digits."""
+    return "–" if public_key is None else fingerprint_of(bytes(public_key))
 
 
 @register.filter

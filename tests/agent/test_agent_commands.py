@@ -5,50 +5,34 @@ Refusals run in this process: a fresh one costs seconds of imports.
 
 import json
 import os
-import subprocess
 import sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from threading import Thread
 
 import pytest
 
 from marketplace.agent.__main__ import main, parser
-from marketplace.agent.keys import check_enrolment, create_key
+from marketplace.agent.keys import check_enrolment, create_key, load_key
+from tests.agent import serving
 
-ROOT = Path(__file__).resolve().parents[2]
-WITHOUT_DJANGO = """
-import runpy, sys
-for name in ("django", "rest_framework", "celery", "kombu", "psycopg", "web3", "ledger"):
-    sys.modules[name] = None  # importing it raises ImportError
-sys.argv[0] = "agent"
-runpy.run_module("marketplace.agent", run_name="__main__", alter_sys=True)
-"""
+RUN_AT_A_MARKET = {"bid", "meter", "probe"}  # in test_agent_at_the_market, test_meter and test_probing
 RUN: set[str] = set()  # commands that this module ran, compared with the parser at the end
 
 
-def start(*words: str, **environment: str) -> subprocess.Popen[str]:
-    RUN.add(words[0])
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", WITHOUT_DJANGO, *words],
-        cwd=ROOT, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+def start(*words: object, **environment: str):
+    RUN.add(str(words[0]))
+    return serving.start(*words, **environment)
 
 
 def agent(*words: object, **environment: str) -> dict[str, object]:
-    """What a command printed."""
-    process = start(*map(str, words), **environment)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
-    return json.loads(out)
+    RUN.add(str(words[0]))
+    return serving.agent(*words, **environment)
 
 
 @pytest.fixture
 def refused(capsys):
     """The refusal that a command prints."""
 
-    def run(*words: object) -> dict[str, object]:
-        assert main([str(word) for word in words]) == 1
+    def run(*words: object, status: int = 1) -> dict[str, object]:
+        assert main([str(word) for word in words]) == status
         return json.loads(capsys.readouterr().err)
 
     return run
@@ -56,21 +40,24 @@ def refused(capsys):
 
 def test_enrol_makes_a_key_once_and_status_shows_it(tmp_path, refused):
     home = tmp_path / "home"
-    missing = refused("status", "--home", home)
+    missing = refused("status", "--home", home, status=4)
     made = agent("enrol", "--home", home, "--token", "one-time")
     shown = agent("status", "--home", home)
 
     assert missing["code"] == "key_missing"
     assert check_enrolment(made["statement"]).hex() == shown["public_key"]
     assert shown["fingerprint"] == made["fingerprint"]
-    assert refused("enrol", "--home", home, "--token", "again")["code"] == "key_exists"
+    assert (shown["enrolment"], shown["readings"]["waiting"], shown["is_metering"]) == (None, 0, False)
+    assert refused("enrol", "--home", home, "--token", "again", status=4)["code"] == "key_exists"
+    assert refused("enrol", "--home", home, status=2)["code"] == "usage_wrong"
+    assert refused("enrol", "--home", home, "--rotate", status=4)["code"] == "not_enrolled"
 
 
 def test_status_refuses_a_key_that_others_may_read(tmp_path, refused):
     create_key(tmp_path / "home")
     (tmp_path / "home" / "machine.key").chmod(0o644)
 
-    refusal = refused("status", "--home", tmp_path / "home")
+    refusal = refused("status", "--home", tmp_path / "home", status=4)
 
     assert refusal["code"] == "key_modes_wrong"
     assert "chmod 600" in refusal["title"]
@@ -86,7 +73,7 @@ def test_benchmark_proves_and_verify_checks_its_transcript(tmp_path, refused):
     assert checked["ops_per_second"] == proved["ops_per_second"]
     kept.write_bytes(kept.read_bytes().replace(b'"nonce_ns":[', b'"nonce_ns":[1'))
     assert refused("verify", kept)["code"] == "proof_malformed"
-    assert refused("verify", tmp_path / "absent")["code"] == "file_refused"
+    assert refused("verify", tmp_path / "absent", status=2)["code"] == "file_refused"
 
 
 def test_verify_measures_a_machine_that_serves_its_prover(refused):
@@ -104,47 +91,46 @@ def test_verify_measures_a_machine_that_serves_its_prover(refused):
     assert refusal["code"] == "server_refused"
 
 
-class Market(BaseHTTPRequestHandler):
-    keys: list[str] = []
+def test_a_passphrase_comes_through_a_descriptor_and_is_no_argument(tmp_path, refused):
+    home, (reading, writing) = tmp_path / "home", os.pipe()
+    with os.fdopen(writing, "wb") as pipe:
+        pipe.write(b"long enough\n")
+    try:
+        assert main(["enrol", "--home", str(home), "--token", "t", "--passphrase-fd", str(reading)]) == 0
+    finally:
+        os.close(reading)
 
-    def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.keys.append(self.headers["Idempotency-Key"])
-        data = json.dumps({"id": "b1"}).encode()
-        self.send_response(201)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *arguments):
-        pass
+    assert load_key(home, passphrase=b"long enough")
+    assert refused("status", "--home", home, status=4)["code"] == "passphrase_wrong"
 
 
-@pytest.fixture
-def market():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Market)
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def test_bid_submits_a_file_under_a_key_made_from_it(tmp_path, market, monkeypatch, refused):
-    file = tmp_path / "bid.json"
-    file.write_text('{"window": "w1", "quantity_units": 4}')
-    sent = agent("bid", file, "--server", market, GROVE_API_KEY="gx_secret")
+def test_bid_tells_each_mistake_of_a_file_by_line_and_field(tmp_path, refused, monkeypatch):
     monkeypatch.setenv("GROVE_API_KEY", "gx_secret")
-    assert main(["bid", str(file), "--server", market]) == 0
+    strategy, bid = tmp_path / "s.toml", tmp_path / "b.json"
+    strategy.write_text('name = "n"\nfloor_usd = 0\n')
+    bid.write_text('{"window":\n}')
 
-    assert sent["answer"] == {"id": "b1"}
-    assert Market.keys == [sent["idempotency_key"]] * 2
-    file.write_text("[]")
-    assert refused("bid", file, "--server", market)["code"] == "agent_error"
+    wrong = refused("bid", strategy, "--server", "http://127.0.0.1:1", status=2)
+    assert wrong["code"] == "strategy_wrong"
+    assert {"line": 2, "field": "floor_usd"}.items() <= wrong["mistakes"][-1].items()
+    assert refused("bid", bid, "--server", "http://127.0.0.1:1", status=2)["mistakes"][0]["line"] == 2
+    assert refused("bid", bid, "--server", "nowhere")["code"] == "server_refused"
+
+
+def test_at_a_terminal_a_refusal_is_plain_lines(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("GROVE_API_KEY", "gx_secret")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    strategy = tmp_path / "s.toml"
+    strategy.write_text('name = "n"\nfloor_usd = 0\n')
+
+    assert main(["bid", str(strategy), "--server", "http://127.0.0.1:1"]) == 2
+
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].endswith("(strategy_wrong)")
+    assert any(line.startswith("  line 2: floor_usd: write dollars") for line in told)
 
 
 def test_each_command_was_run():
     actions = next(action for action in parser()._actions if action.dest == "command")
 
-    assert set(actions.choices) == RUN
+    assert set(actions.choices) == RUN | RUN_AT_A_MARKET

@@ -23,7 +23,7 @@ from marketplace.demand.services import post_demand
 from marketplace.parties.services import make_seat, register_party
 from marketplace.supply.envelopes import unlock_with
 from marketplace.supply.holders import demo_private_key, ensure_window_key, share_name
-from tests.architecture import broken_compliance, broken_delivery
+from tests.architecture import broken_compliance, broken_delivery, broken_keys
 from tests.journey import world
 from tests.owner import as_owner, behind_the_triggers
 
@@ -34,7 +34,8 @@ WALLS = [
         "0018_walls_of_the_seal", "0021_walls_of_the_foundation",
         "0025_walls_of_worth", "0061_one_place_for_each", "0062_phase_effects", "0063_no_profit_from_a_grant",
         "0065_walls_of_invoices", "0067_walls_of_legs",
-        "0031_walls_of_delivery", "0032_checks_of_running_leases", "0070_members_are_paid",
+        "0031_walls_of_delivery", "0032_checks_of_running_leases",
+        "0041_walls_of_machine_keys", "0070_members_are_paid",
         "0071_what_the_foundation_owns", "0072_packs_and_counsel", "0073_unused_quota_lapses",
         "0074_reports_and_quotes", "0075_pinned_data", "0076_set_aside",
     )
@@ -729,8 +730,8 @@ CONSTRAINTS: dict[str, Callable[[], None]] = {
     "there_is_one_demo_story": lambda: again(first(m.DemoRun), id=2),
 }  # fmt: skip
 
-CONSTRAINTS |= broken_compliance.CONSTRAINTS | broken_delivery.CONSTRAINTS
-RULES: dict[str, Callable[[], None]] = broken_compliance.RULES | broken_delivery.RULES | {
+CONSTRAINTS |= broken_compliance.CONSTRAINTS | broken_delivery.CONSTRAINTS | broken_keys.CONSTRAINTS
+RULES: dict[str, Callable[[], None]] = broken_compliance.RULES | broken_delivery.RULES | broken_keys.RULES | {
     "party_is_not_its_own_owner": lambda: circle("alder", "birch", "cedar"),
     "window_starts_by_collecting": lambda: again(first(m.Window), number=99, name="born old"),
     "window_skips_no_state": lambda: m.Window.objects.filter(pk=fresh_window().pk).update(state="CLEARED") and None,
@@ -942,7 +943,7 @@ def test_the_walls_come_down_and_go_up_again(own_world: Callable[[str], str]) ->
         assert refused_by(forget_standing) == ""
 
         MigrationExecutor(connection).migrate(head)
-    assert len(own_triggers()) == len(APPEND_ONLY) + 68
+    assert len(own_triggers()) == len(APPEND_ONLY) + 72
     assert refused_by(RULES["window_skips_no_state"]) == "window_skips_no_state"
 
 

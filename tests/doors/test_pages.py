@@ -18,18 +18,18 @@ from tests.sealed import reseal
 
 BUYER_PAGES = ["portal:home", "portal:windows", "portal:demands", "portal:demand_new", "portal:leases", "portal:escrow",
                "portal:workloads", "portal:cost", "portal:savings", "portal:approvals", "portal:agreements",
-               "portal:pilots", "portal:commitments"]  # fmt: skip
+               "portal:pilots", "portal:commitments", "portal:keys"]  # fmt: skip
 PROVIDER_PAGES = ["onboarding:home", "onboarding:classes", "onboarding:arming", "onboarding:bids", "onboarding:bid_new",
                   "onboarding:leases", "onboarding:statement", "onboarding:evidence", "onboarding:capacity",
-                  "onboarding:waitlist", "onboarding:imports", "onboarding:break_even"]  # fmt: skip
+                  "onboarding:waitlist", "onboarding:imports", "onboarding:break_even", "onboarding:keys"]  # fmt: skip
 MISSING = UUID(int=7)
 # Queries per page for a signed-in seat, session and seat included.
 QUERIES = {
-    "portal:home": 14, "portal:windows": 8, "portal:demands": 7, "portal:demand_new": 13, "portal:leases": 6,
-    "portal:escrow": 13, "portal:workloads": 4, "portal:cost": 5, "portal:savings": 5,
+    "portal:home": 14, "portal:windows": 8, "portal:demands": 7, "portal:demand_new": 14, "portal:leases": 6,
+    "portal:escrow": 13, "portal:workloads": 5, "portal:cost": 5, "portal:savings": 5,
     "onboarding:home": 18, "onboarding:classes": 8, "onboarding:arming": 12, "onboarding:bids": 11,
     "onboarding:bid_new": 9, "onboarding:leases": 6, "onboarding:statement": 9, "onboarding:imports": 4,
-    "onboarding:break_even": 10,
+    "onboarding:break_even": 12, "portal:keys": 6, "onboarding:keys": 6,
 }  # fmt: skip
 
 

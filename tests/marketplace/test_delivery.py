@@ -20,6 +20,7 @@ from marketplace.errors import BadInput, ReportForged, ReportOutOfSequence, Repo
 from pricing.metering import FULL_WORD
 from tests.journey import world
 from tests.journey.refusals import refused, untouched
+from tests.owner import behind_the_triggers
 
 pytestmark = pytest.mark.stage("delivering")
 ALL_UP = (FULL_WORD,) * 3
@@ -127,7 +128,8 @@ def test_a_lease_of_another_class_cannot_be_reported() -> None:
 
 def test_a_class_without_a_machine_key_reports_nothing() -> None:
     first, _ = witness(0)
-    m.NodeClass.objects.filter(party__slug="granite").update(machine_key=None)
+    with behind_the_triggers():
+        m.NodeClass.objects.filter(party__slug="granite").update(machine_key=None)
 
     with refused(BadInput, field="signature"):
         take(first)

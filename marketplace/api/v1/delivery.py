@@ -81,11 +81,12 @@ class WitnessKeyOut(serializers.ModelSerializer):
 
 class WitnessKeyList(ActView):
     body = WitnessKeyIn
+    is_under_caps = True  # no statement is an order: a capped key may make all of them
 
     @extend_schema(operation_id="enrol_witness_key", tags=TAG, request=WitnessKeyIn, parameters=[IDEMPOTENCY_KEY],
                    responses=act_answers(200, WitnessKeyOut))  # fmt: skip
     def post(self, request: Any) -> Response:
-        """Enrol the key that you sign with. An earlier one is revoked; a verifier is drawn from the next day on."""
+        """Enrol the key that you sign with. An earlier one is revoked; a verifier is drawn within two days."""
         return self.perform(request)
 
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
@@ -217,9 +218,11 @@ class TakenOut(serializers.Serializer):
 
 
 class _Door(ActView):
-    """A POST that takes signed statements."""
+    """A POST that takes signed statements. A statement that stands is passed over, so no reply is remembered."""
 
     body = StatementsIn
+    is_idempotent = True
+    is_under_caps = True
     take: ClassVar[Any]
 
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
@@ -372,6 +375,7 @@ class MaintenanceOut(serializers.ModelSerializer):
 
 class MaintenanceList(ActView):
     body = MaintenanceIn
+    is_under_caps = True
 
     @extend_schema(operation_id="announce_maintenance", tags=TAG, request=MaintenanceIn, parameters=[IDEMPOTENCY_KEY],
                    responses=act_answers(200, MaintenanceOut))  # fmt: skip
@@ -406,6 +410,7 @@ class StopOut(serializers.ModelSerializer):
 
 class LeaseStops(ActView):
     body = StopIn
+    is_under_caps = True
 
     @extend_schema(operation_id="record_stop", tags=TAG, request=StopIn, parameters=[IDEMPOTENCY_KEY],
                    responses=act_answers(200, StopOut))  # fmt: skip

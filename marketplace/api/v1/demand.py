@@ -7,7 +7,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema
 from rest_framework.response import Response
 
-from marketplace.api.auth import seat_of
+from marketplace.api.auth import api_key_of, seat_of
 from marketplace.api.fields import Body, FlagIn, IdField, TextIn, TextsIn, WholeIn
 from marketplace.api.paging import choice, page_by_time
 from marketplace.api.schema import CURSOR, DRY_RUN, IDEMPOTENCY_KEY, LIMIT, WINDOW, act_answers, page_of, parameter
@@ -61,6 +61,7 @@ class DemandList(ListMixin, ActView):
     filters = ("state", "window")
     body = DemandIn
     may_rehearse = True
+    is_under_caps = True
 
     @extend_schema(
         operation_id="list_demands", tags=["demands"], responses=page_of(DemandOut),
@@ -82,7 +83,8 @@ class DemandList(ListMixin, ActView):
 
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
         window = found(find_visible_window(fields.pop("window"), request.party.pk))
-        demand = post_demand(party=request.party, window=window, now=request.now, seat=seat_of(request), **fields)
+        demand = post_demand(party=request.party, window=window, now=request.now, seat=seat_of(request),
+                             key=api_key_of(request), **fields)  # fmt: skip
         return 201, dict(DemandOut(demand).data)
 
 
@@ -105,6 +107,7 @@ class FundingIn(Body):
 class DemandFunding(ActView):
     body = FundingIn
     body_may_be_empty = True
+    is_under_caps = True
 
     @extend_schema(
         operation_id="fund_demand", tags=["demands"], request=FundingIn, parameters=[IDEMPOTENCY_KEY],
@@ -117,7 +120,8 @@ class DemandFunding(ActView):
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
         demand = found(find_demand(key_of(ids["demand"], "dem"), request.party))
         return 200, dict(DemandOut(fund_demand(
-            demand=demand, party=request.party, seat=seat_of(request), now=request.now, **fields)).data)
+            demand=demand, party=request.party, seat=seat_of(request), key=api_key_of(request), now=request.now,
+            **fields)).data)
 
 
 class ApprovalIn(Body):
@@ -148,6 +152,8 @@ class DemandApprovals(ActView):
 
 
 class DemandWithdrawal(ActView):
+    is_under_caps = True  # it only lessens what a key has out
+
     @extend_schema(
         operation_id="withdraw_demand", tags=["demands"], request=None, parameters=[IDEMPOTENCY_KEY],
         responses=act_answers(200, DemandOut),

@@ -8,7 +8,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.response import Response
 
-from marketplace.api.auth import seat_of
+from marketplace.api.auth import api_key_of, seat_of
 from marketplace.api.fields import Body, IdField, TextIn, WholeIn
 from marketplace.api.paging import choice, page_by_time
 from marketplace.api.schema import CURSOR, DRY_RUN, IDEMPOTENCY_KEY, LIMIT, WINDOW, act_answers, page_of, parameter
@@ -43,6 +43,7 @@ class BidList(ListMixin, ActView):
     filters = ("state", "window")
     body = BidIn
     may_rehearse = True
+    is_under_caps = True
 
     @extend_schema(
         operation_id="list_bids", tags=["bids"], responses=page_of(BidOut),
@@ -70,7 +71,7 @@ class BidList(ListMixin, ActView):
         window = found(find_visible_window(fields.pop("window"), request.party.pk))
         node_class = found(find_node_class(fields.pop("node_class"), request.party))
         bid = place_bid(party=request.party, node_class=node_class, window=window, seat=seat_of(request),
-                        now=request.now, **fields)  # fmt: skip
+                        key=api_key_of(request), now=request.now, **fields)  # fmt: skip
         return 201, dict(BidOut(bid).data)
 
 
@@ -104,6 +105,8 @@ class BidReceipt(ApiView):
 
 
 class BidWithdrawal(ActView):
+    is_under_caps = True  # it only lessens what a key has out
+
     @extend_schema(
         operation_id="withdraw_bid", tags=["bids"], request=None, parameters=[IDEMPOTENCY_KEY],
         responses=act_answers(200, BidOut),

@@ -1,0 +1,281 @@
+"""The meter: a heartbeat every 15 seconds, a signed line every minute, a report of every hour, an echo to each probe.
+
+Two threads. One counts and writes: it needs no network and never waits for it. The other speaks to the market: what it
+could not send waits on the disk and follows in batches, oldest first, once there is an answer again.
+"""
+
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event, Lock, Thread
+from typing import Any
+
+from marketplace.agent import clock as clocks
+from marketplace.agent import home as homes
+from marketplace.agent.client import ApiClient
+from marketplace.agent.clock import MarketClock
+from marketplace.agent.errors import AgentError, ServerRefused, SpoolBroken
+from marketplace.agent.keys import MachineKey
+from marketplace.agent.progress import progress
+from marketplace.agent.readings import SLOT_SECONDS, START, ChainHead, SignedReport, sign_report
+from marketplace.agent.sensors import Sensors, counters, share_out
+from marketplace.agent.spool import Slot, Spool
+from marketplace.agent.statements import MINUTE_SECONDS, Beat, sign_statement
+
+BEAT_SECONDS, LEASES_SECONDS = 15, 60
+BATCH = 100  # statements in one call
+SKEW_MS_MAX = 2000
+LEASES_FILE = "leases.json"
+GIVEN_UP = ("report_late", "report_replayed", "report_forged", "bad_input")  # nobody will ever take that slot
+
+
+@dataclass
+class Leases:
+    """The running leases of the machine: units per hour of each, by its id as statements write it."""
+
+    units: dict[str, dict[int, int]] = field(default_factory=dict)  # lease: start of the hour, unix seconds: units
+
+    def owed(self, at: int) -> dict[str, int]:
+        """Units of each lease that are leased in the hour around a moment."""
+        hour = at // SLOT_SECONDS * SLOT_SECONDS
+        return {lease: hours[hour] for lease, hours in self.units.items() if hours.get(hour)}
+
+    @classmethod
+    def of_rows(cls, rows: list[dict[str, Any]]) -> "Leases":
+        """Out of the market's answer."""
+        return cls({
+            row["lease"]: {row["from_at"] + SLOT_SECONDS * hour: units for hour, units in enumerate(row["units"])}
+            for row in rows
+        })  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where verifiers ask for echoes and look at the workload, as they see this machine."""
+
+    probe: str = ""
+    workload: str = ""
+
+
+class Meter:
+    """One machine's meter. `run` works until it is told to stop."""
+
+    def __init__(
+        self, home: Path, *, key: MachineKey, machine: str, client: ApiClient, sensors: Sensors,
+        addresses: Addresses, clock: MarketClock, days_kept: int,
+    ) -> None:  # fmt: skip
+        self.home, self.clock, self.stop = home, clock, Event()
+        self._key, self._machine, self._client = key, machine, client
+        self._sensors, self._addresses = sensors, addresses
+        self._spool = Spool(home / "spool", days_kept=days_kept)
+        self._lock = Lock()  # over the spool and what stands below
+        self._leases = Leases.of_rows(homes.read_json(home, LEASES_FILE).get("rows", []))
+        self._least: int | None = None  # the fewest units that any count of the running minute found
+        self._minute_at = 0
+        self._told: dict[str, Any] = {"beat_at_ms": None, "trouble": None, "given_up": 0}
+        self._sequence = int(homes.read_json(home, homes.METER_FILE).get("sequence", 0))
+        self._chain: ChainHead | None = None  # of the market; asked for at the first report and after a refusal
+
+    @property
+    def machine_id(self) -> str:
+        """The machine's id as statements write it: a UUID with dashes."""
+        digits = self._machine.removeprefix("cls_")
+        return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+    @property
+    def waiting(self) -> int:
+        """Hours that are over and wait to be sent."""
+        with self._lock:
+            return len(self._spool.slots_over(self.clock.now_at()))
+
+    def run(self) -> None:
+        """Count until told to stop; what was counted last is on the disk when this returns."""
+        speaker = Thread(target=self._speak, daemon=True)
+        speaker.start()
+        try:
+            while not self.stop.is_set():
+                self.count()
+                now_ms = self.clock.now_ms()
+                to_minute = MINUTE_SECONDS * 1000 - now_ms % (MINUTE_SECONDS * 1000)
+                self.stop.wait(self.clock.local_seconds(min(to_minute, BEAT_SECONDS * 1000 / 3)) + 0.01)
+        finally:
+            self.stop.set()
+            speaker.join(timeout=10)
+            self._tell()
+
+    def devices(self) -> dict[str, int]:
+        """Devices of each running lease that answer now."""
+        with self._lock:
+            owed = self._leases.owed(self.clock.now_at())
+        return share_out(self._sensors.units_up(), owed)
+
+    # --- counting ---
+    def count(self) -> None:
+        """Count the units; when a minute has ended, write its line: the fewest units that were seen in it."""
+        units = self._sensors.units_up()
+        minute_at = self.clock.now_at() // MINUTE_SECONDS * MINUTE_SECONDS
+        with self._lock:
+            if minute_at == self._minute_at:
+                self._least = units if self._least is None else min(self._least, units)
+                return
+            ended_at, least = self._minute_at, self._least
+            self._minute_at, self._least = minute_at, units
+            if least is not None and minute_at > ended_at:
+                self._write(ended_at, least)
+        self._tell()
+
+    def _write(self, minute_at: int, units: int) -> None:
+        owed = self._leases.owed(minute_at)
+        try:
+            self._spool.append(
+                self._key, machine=self.machine_id, minute_at=minute_at, up=share_out(units, owed), owed=owed,
+                counters={**counters(), "units_up": units},
+            )  # fmt: skip
+        except SpoolBroken as error:  # the clock was set back: that minute was told already
+            self._told["trouble"] = str(error)
+
+    # --- speaking ---
+    def _speak(self) -> None:
+        leases_ms = 0
+        while not self.stop.is_set():
+            try:
+                self.beat()
+                if self.clock.now_ms() >= leases_ms:
+                    self.fetch_leases()
+                    leases_ms = self.clock.now_ms() + LEASES_SECONDS * 1000
+                self.send_what_waits()
+                self._told["trouble"] = self._skewed()
+            except AgentError as error:
+                self._told["trouble"] = f"{error} ({error.facts.get('problem_code') or error.code})"
+            self.stop.wait(self.clock.local_seconds(BEAT_SECONDS * 1000))
+
+    def beat(self) -> None:
+        """Send one heartbeat; its answer sets the clock. Raises ServerRefused or ServerUnreachable."""
+        with self._lock:
+            self._sequence = max(self._sequence + 1, self.clock.now_ms())
+            sequence = self._sequence
+        beat = Beat(
+            self.machine_id, sequence, self.clock.now_ms(), self.devices(), self._addresses.probe,
+            self._addresses.workload,
+        )  # fmt: skip
+        asked_ns = clocks.monotonic_ns()
+        try:
+            answer = self._post("/api/v1/heartbeats", [sign_statement(self._key, beat)])
+        except ServerRefused as error:
+            if error.facts.get("problem_code") not in ("clock_skewed", "report_late"):
+                raise
+            self.fetch_time()  # the next one is sent by the market's time
+            return
+        # No other answer sets the clock: the same batch sent again gets the answer of then, with the time of then.
+        self.clock.set_by(answer["now_ms"], asked_ns=asked_ns)
+        self._told["beat_at_ms"] = beat.sent_at_ms
+
+    def fetch_time(self) -> None:
+        """Set the clock by the market's."""
+        asked_ns = clocks.monotonic_ns()
+        self.clock.set_by(self._client.get("/api/v1/time")["now_ms"], asked_ns=asked_ns)
+
+    def fetch_leases(self) -> None:
+        """Learn which leases run on this machine, and keep it for a start without the network."""
+        rows = self._client.get(f"/api/v1/node-classes/{self._machine}/leases")["data"]
+        with self._lock:
+            self._leases = Leases.of_rows(rows)
+        homes.write_json(self.home, LEASES_FILE, {"rows": rows})
+
+    def send_what_waits(self, told: Any = None) -> int:
+        """Send the hours that are over, oldest first, in batches; returns how many went.
+
+        Reports are signed as they are sent, on top of what the market has taken: a batch whose answer was lost is sent
+        again byte by byte and passed over there. An hour that the market no longer hears is given up.
+        """
+        sent = 0
+        while not self.stop.is_set():
+            with self._lock:
+                slots = self._spool.slots_over(self.clock.now_at())[:BATCH]
+            if not slots:
+                break
+            try:
+                self._send(slots)
+                sent += len(slots)
+            except ServerRefused as error:
+                self._mend(error, slots)
+            if told is not None:
+                told(sent)
+        return sent
+
+    def _send(self, slots: list[Slot]) -> None:
+        head, signed = self._head(), []
+        for slot in slots:
+            report, head = sign_report(
+                self._key, lease=slot.lease, machine=self.machine_id, slot_start_at=slot.slot_start_at,
+                up_word=slot.up_word, head=head,
+            )  # fmt: skip
+            signed.append(report)
+        self._post("/api/v1/readings", signed)
+        self._note(slots, head)
+
+    def _mend(self, error: ServerRefused, slots: list[Slot]) -> None:
+        """Begin again from where the market stands, else give up what nobody will take. Raises what is neither."""
+        problem, code = error.facts.get("problem"), error.facts.get("problem_code")
+        item = problem.get("item") if isinstance(problem, Mapping) else None
+        if code in ("report_out_of_sequence", "report_replayed"):
+            fresh, stood = self._ask_chain(), self._chain
+            self._chain = fresh
+            if fresh != stood:
+                return
+        if code in GIVEN_UP and isinstance(item, int) and 0 <= item < len(slots):
+            self._told["given_up"] += 1
+            self._note([slots[item]], self._head())
+        else:
+            raise error
+
+    def _head(self) -> ChainHead:
+        if self._chain is None:
+            taken = self._spool.taken.head
+            self._chain = taken if taken != START else self._ask_chain()
+        return self._chain
+
+    def _ask_chain(self) -> ChainHead:
+        found = self._client.get(f"/api/v1/node-classes/{self._machine}/chain")
+        return ChainHead(found["sequence"], found["head"])
+
+    def _note(self, slots: list[Slot], head: ChainHead) -> None:
+        with self._lock:
+            self._spool.note_taken(slots, head)
+        self._chain = head
+
+    def _post(self, path: str, signed: list[SignedReport]) -> dict[str, Any]:
+        statements = [{"body": each.body.decode(), "signature": each.signature.hex()} for each in signed]
+        return self._client.post(path, {"statements": statements})
+
+    def _skewed(self) -> str | None:
+        skew = self.clock.skew_ms
+        if skew is None or abs(skew) <= SKEW_MS_MAX:
+            return None
+        return f"This machine's clock is {skew / 1000:+.1f} s off the market's; statements carry the market's time."
+
+    def _tell(self) -> None:
+        with self._lock:
+            last = self._spool.lines[-1] if self._spool.lines else None
+            told = self._told | {
+                "at_ms": self.clock.now_ms(), "sequence": self._sequence, "skew_ms": self.clock.skew_ms,
+                "waiting": len(self._spool.slots_over(self.clock.now_at())),
+                "last": {"minute_at": last.minute_at, "up": last.up, "owed": last.owed} if last else None,
+            }  # fmt: skip
+        homes.write_json(self.home, homes.METER_FILE, told)
+
+
+def flush(meter: Meter) -> dict[str, Any]:
+    """Send what waits and end. Raises ServerUnreachable or ServerRefused with the rest still waiting."""
+    meter.fetch_time()
+    with progress("sending readings", meter.waiting) as told:
+        sent = meter.send_what_waits(told)
+    return {"sent": sent, "waiting": meter.waiting}
+
+
+def stop_on_signals(stop: Event) -> None:
+    """End in good order on SIGTERM and SIGINT."""
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda number, frame: stop.set())
+

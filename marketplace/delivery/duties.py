@@ -1,0 +1,35 @@
+"""What the machines of a node class owe now: its running leases, hour by hour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from marketplace.delivery.promises import promises
+from marketplace.escrow.models import Lease
+from marketplace.supply.models import NodeClass
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """One running lease: units in each hour from `from_at` on; 0 in an hour that it does not cover."""
+
+    lease_id: UUID
+    from_at: datetime
+    units: tuple[int, ...]
+
+
+def duties_of(node_class: NodeClass) -> list[Duty]:
+    """Return the leases of a node class that are locked or delivering, oldest first."""
+    rows = Lease.objects.filter(node_class=node_class, state__in=("locked", "delivering"))
+    leases = list(rows.select_related("window").order_by("pk"))
+    owed = promises(leases=leases)
+    return [
+        Duty(
+            lease.pk, lease.window.slot_at(lease.start_slot),
+            tuple(owed[lease.pk, slot].units if (lease.pk, slot) in owed else 0
+                  for slot in range(lease.start_slot, lease.end_slot)),
+        )
+        for lease in leases
+    ]  # fmt: skip

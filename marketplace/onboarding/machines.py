@@ -1,0 +1,127 @@
+"""One node class: claim against proof, its machine key, and the commands to run where the machines stand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_POST, require_safe
+
+from marketplace.doors import found_or_404, market_time, provider_only, seat_of
+from marketplace.errors import MarketError
+from marketplace.parties.roles import acts_of
+from marketplace.supply import selectors as supply
+from marketplace.supply.key_models import Enrolment
+from marketplace.supply.machine_keys import decide_enrolment, make_enrolment_code, revoke_machine_key
+from marketplace.supply.models import NodeClass
+
+AGENT = "python -m marketplace.agent"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of the agent, and what it is for."""
+
+    title: str
+    command: str
+    sentence: str
+
+
+@require_safe
+@provider_only
+def class_page(request: HttpRequest, node_class_id: UUID) -> HttpResponse:
+    """One node class: claim against proof, who attested, its key, and how its standing changed."""
+    return _page(request, _own(request, node_class_id))
+
+
+@require_POST
+@provider_only
+def code(request: HttpRequest, node_class_id: UUID) -> HttpResponse:
+    """Make a one-time code for the agent and show it in the answer, this once."""
+    node_class = _own(request, node_class_id)
+    try:
+        _, text = make_enrolment_code(seat=seat_of(request), node_class=node_class, now=market_time(request))
+    except MarketError as error:
+        messages.error(request, str(error), extra_tags=error.code)
+        return redirect("onboarding:class", node_class.pk)
+    answer = _page(request, node_class, code=text)
+    answer.headers["Cache-Control"] = "no-store"  # nothing but this one answer holds the code
+    return answer
+
+
+@require_POST
+@provider_only
+def decide(request: HttpRequest, enrolment_id: UUID) -> HttpResponse:
+    """Accept a machine's key after comparing fingerprints, or refuse it."""
+    rows = Enrolment.objects.select_related("node_class").filter(node_class__party=request.party)
+    row = found_or_404(rows.filter(pk=enrolment_id).first())
+    is_accepted = request.POST.get("act") == "accept"
+    return _act(
+        request, row.node_class, "The key is in use." if is_accepted else "The key is refused.",
+        lambda: decide_enrolment(
+            seat=seat_of(request), enrolment=row, is_accepted=is_accepted, now=market_time(request)
+        ),
+    )  # fmt: skip
+
+
+@require_POST
+@provider_only
+def revoke(request: HttpRequest, node_class_id: UUID) -> HttpResponse:
+    """End a lost or stolen machine key."""
+    node_class = _own(request, node_class_id)
+    return _act(
+        request, node_class, "The key is ended: nothing it signs counts any more. Enrol a new one and prove anew.",
+        lambda: revoke_machine_key(
+            seat=seat_of(request), node_class=node_class, reason=request.POST.get("reason", ""),
+            now=market_time(request),
+        ),
+    )  # fmt: skip
+
+
+def steps_of(node_class: NodeClass, server: str, code: str = "") -> list[Step]:
+    """What to run where the machines stand, in order, ready to be copied."""
+    return [
+        Step("Enrol", f"{AGENT} enrol --server {server} --token {code or 'CODE'}",
+             "Makes the machine key and sends its public half. Then compare the fingerprint here and accept it."),
+        Step("Try the benchmark", f"{AGENT} benchmark --preset full",
+             "Proves before three throw-away verifiers on your own machine: what it measures, without a standing."),
+        Step("Let the verifiers measure", f"{AGENT} benchmark --preset full --listen 0.0.0.0:8600",
+             "Serves the prover to the market's verifiers, who keep the time. It prints the token that you give them."),
+        Step("The same under Slurm", "sbatch marketplace/agent/examples/benchmark.sbatch",
+             "One node of the class as a plain batch job, no root."),
+        Step("Meter", f"{AGENT} meter --units {node_class.units} --listen 0.0.0.0:8601",
+             "Runs for as long as you sell: heartbeats, signed readings, answers to probes. Examples: systemd, Slurm."),
+        Step("Bid", f"{AGENT} bid strategy.toml --server {server} --dry-run",
+             f"Node class cls_{node_class.pk.hex}; the key of the API in GROVE_API_KEY. "
+             "Without --dry-run it submits."),
+    ]  # fmt: skip
+
+
+def _page(request: HttpRequest, node_class: NodeClass, *, code: str = "") -> HttpResponse:
+    now, server = market_time(request), request.build_absolute_uri("/").rstrip("/")
+    benchmarks = list(node_class.benchmarks.all())
+    waiting = node_class.enrolments.filter(decided_at=None).exclude(claimed_at=None)
+    return render(request, "onboarding/class.html", {
+        "node_class": node_class, "live": supply.live_benchmark(node_class, now), "now": now, "code": code,
+        "proofs": supply.proofs_of(node_class, benchmarks[0]) if benchmarks else [], "benchmarks": benchmarks,
+        "waiting": waiting, "changes": node_class.key_changes.order_by("-id")[:10],
+        "steps": steps_of(node_class, server, code), "may_operate": "operate" in acts_of(seat_of(request)),
+    })  # fmt: skip
+
+
+def _own(request: HttpRequest, node_class_id: UUID) -> NodeClass:
+    return found_or_404(supply.find_node_class(node_class_id, request.party))
+
+
+def _act(request: HttpRequest, node_class: NodeClass, sentence: str, act: Any) -> HttpResponse:
+    try:
+        act()
+    except MarketError as error:
+        messages.error(request, str(error), extra_tags=error.code)
+    else:
+        messages.success(request, sentence)
+    return redirect("onboarding:class", node_class.pk)

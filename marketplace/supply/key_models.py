@@ -1,0 +1,95 @@
+"""Machine keys over time: codes that let a machine in, and every change of the key a node class signs with."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import models
+from django.db.models import F, Q
+
+from marketplace.supply.models import NodeClass
+
+CHANGES = ("enrolled", "rotated", "revoked")
+
+
+class Enrolment(models.Model):
+    """A one-time code for one node class, and the key that claimed it until a person has compared fingerprints."""
+
+    id = models.UUIDField(primary_key=True)
+    node_class = models.ForeignKey(NodeClass, on_delete=models.PROTECT, related_name="enrolments")
+    code_sha256 = models.BinaryField(max_length=32, unique=True)
+    made_by = models.CharField(max_length=120)
+    made_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    public_key = models.BinaryField(max_length=32, null=True, help_text="Ed25519, of the machine that claimed the code")
+    claimed_at = models.DateTimeField(null=True, blank=True)
+    is_accepted = models.BooleanField(null=True)
+    decided_by = models.CharField(max_length=120, blank=True, default="")
+    decided_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-made_at"]
+        constraints = [
+            models.CheckConstraint(
+                name="enrolment_code_ends_after_it_begins", condition=Q(expires_at__gt=F("made_at"))
+            ),
+            models.CheckConstraint(
+                name="enrolment_is_claimed_by_a_key",
+                condition=Q(claimed_at=None, public_key=None) | (~Q(claimed_at=None) & ~Q(public_key=None)),
+            ),
+            models.CheckConstraint(
+                name="enrolment_is_decided_by_a_person_once_claimed",
+                condition=Q(decided_at=None, is_accepted=None, decided_by="")
+                | (~Q(decided_at=None) & ~Q(is_accepted=None) & ~Q(decided_by="") & ~Q(claimed_at=None)),
+            ),
+        ]
+
+    @property
+    def state(self) -> str:
+        """Where it stands: `open`, `waiting` for a person, `accepted` or `refused`."""
+        if self.is_accepted is not None:
+            return "accepted" if self.is_accepted else "refused"
+        return "waiting" if self.claimed_at else "open"
+
+
+class MachineKeyChange(models.Model):
+    """One change of a node class's machine key; append-only. A key that was ever in use is never taken again."""
+
+    node_class = models.ForeignKey(NodeClass, on_delete=models.PROTECT, related_name="key_changes")
+    kind = models.CharField(max_length=8, choices=[(each, each) for each in CHANGES])
+    public_key = models.BinaryField(max_length=32, help_text="the key from now on; of a revocation the one that ended")
+    previous = models.BinaryField(max_length=32, null=True, help_text="of a rotation: the key that signed for the new")
+    actor = models.CharField(max_length=120)
+    reason = models.CharField(max_length=300)
+    at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.CheckConstraint(name="machine_key_change_is_known", condition=Q(kind__in=CHANGES)),
+            models.CheckConstraint(
+                name="machine_key_change_names_who_and_why", condition=~Q(actor="") & ~Q(reason="")
+            ),
+            models.CheckConstraint(
+                name="a_rotation_and_nothing_else_follows_a_key",
+                condition=(Q(kind="rotated") & ~Q(previous=None)) | (~Q(kind="rotated") & Q(previous=None)),
+            ),
+            models.UniqueConstraint(
+                name="a_machine_key_is_taken_into_use_once", fields=["public_key"],
+                condition=Q(kind__in=("enrolled", "rotated")),
+            ),
+        ]  # fmt: skip
+
+
+def revoked_without_successor(node_class: NodeClass) -> bool:
+    """Whether its key was revoked and no new one enrolled since: nothing it proves counts meanwhile."""
+    last = MachineKeyChange.objects.filter(node_class=node_class).order_by("id").last()
+    return last is not None and last.kind == "revoked"
+
+
+def reenrolled_at(node_class: NodeClass) -> datetime | None:
+    """When it last enrolled a key after a revocation: older proofs are void. None if no key was ever revoked."""
+    changes = MachineKeyChange.objects.filter(node_class=node_class)
+    if not changes.filter(kind="revoked").exists():
+        return None
+    return changes.filter(kind="enrolled").order_by("id").values_list("at", flat=True).last()

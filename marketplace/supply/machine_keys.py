@@ -1,0 +1,179 @@
+"""The machine key of a node class: enrolled by a one-time code and a person, rotated by itself, revoked by a seat.
+
+    open code -> claimed by a key -> accepted -> in use -> rotated: new key, same standing
+                                 \\-> refused            \\-> revoked: signatures void, standing lost, enrol anew
+
+The key signs readings, heartbeats and proofs. It moves no money, so none of these acts needs more than one person.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from django.db import transaction
+
+from ledger.ids import uuid7
+from marketplace.agent.errors import StatementForged
+from marketplace.agent.keys import check_enrolment, check_rotation, fingerprint_of
+from marketplace.catalogue.limits import require_name
+from marketplace.errors import DeviceTaken, EnrolmentRefused, NotYours
+from marketplace.governance.services import record
+from marketplace.parties.models import Seat
+from marketplace.parties.roles import require_act
+from marketplace.supply.key_models import Enrolment, MachineKeyChange
+from marketplace.supply.models import NodeClass, Standing
+from marketplace.supply.services import restart, suspend
+
+CODE_BYTES = 15
+CODE_LIFE = timedelta(hours=1)
+CODE_LENGTH_MAX = 100
+
+
+@transaction.atomic
+def make_enrolment_code(*, seat: Seat, node_class: NodeClass, now: datetime) -> tuple[Enrolment, str]:
+    """A one-time code for the agent of these machines, good for an hour; it is returned once and kept as a hash.
+
+    Raises EnrolmentRefused for a class whose key is in use: rotate it, or revoke it first.
+    """
+    locked = _own(seat, node_class)
+    if locked.machine_key is not None:
+        raise EnrolmentRefused("These machines have a key: rotate it from the agent, or revoke it first.")
+    code = secrets.token_urlsafe(CODE_BYTES)
+    row = Enrolment.objects.create(
+        id=uuid7(now), node_class=locked, code_sha256=_digest(code), made_by=seat.user.email, made_at=now,
+        expires_at=now + CODE_LIFE,
+    )  # fmt: skip
+    record(actor=seat.user.email, action="make_enrolment_code", subject=locked.pk, reason="asked for", now=now)
+    return row, code
+
+
+@transaction.atomic
+def claim_enrolment(*, statement: Mapping[str, str], now: datetime) -> Enrolment:
+    """Take the statement of a machine: its public key, signed together with the code. A person decides then.
+
+    The same statement again is the same claim, also after the code has expired. Raises EnrolmentRefused for a forged
+    statement and for a code that is unknown, expired or claimed by another key alike; DeviceTaken for a key that is
+    or was in use.
+    """
+    try:
+        public_key = check_enrolment(dict(statement))
+    except StatementForged as error:
+        raise EnrolmentRefused(str(error), cause=error.code) from error
+    row = Enrolment.objects.select_for_update().filter(code_sha256=_digest(statement["token"])).first()
+    if row is not None and row.public_key is not None and bytes(row.public_key) == public_key:
+        return row
+    if row is None or row.claimed_at or row.expires_at <= now:
+        raise EnrolmentRefused("This code is unknown, used or older than an hour: make a new one on the page.")
+    _require_unused(public_key)
+    row.public_key, row.claimed_at = public_key, now
+    row.save(update_fields=["public_key", "claimed_at"])
+    record(actor="agent", action="claim_enrolment", subject=row.node_class_id, reason="code claimed", now=now,
+           fingerprint=fingerprint_of(public_key))  # fmt: skip
+    return row
+
+
+@transaction.atomic
+def decide_enrolment(*, seat: Seat, enrolment: Enrolment, is_accepted: bool, now: datetime) -> Enrolment:
+    """Accept a claimed key, after comparing fingerprints, or refuse it. Deciding the same again changes nothing."""
+    locked = _own(seat, enrolment.node_class)
+    row = Enrolment.objects.select_for_update().get(pk=enrolment.pk)
+    if row.decided_at is not None and row.is_accepted == is_accepted:
+        return row
+    if row.public_key is None or row.decided_at is not None:
+        raise EnrolmentRefused("There is no key to decide on, or it is decided already.")
+    public_key = bytes(row.public_key)
+    if is_accepted:
+        if locked.machine_key is not None:
+            raise EnrolmentRefused("These machines have a key: rotate it from the agent, or revoke it first.")
+        _require_unused(public_key)
+        _change(locked, "enrolled", public_key, seat.user.email, "fingerprint compared", now)
+    row.is_accepted, row.decided_by, row.decided_at = is_accepted, seat.user.email, now
+    row.save(update_fields=["is_accepted", "decided_by", "decided_at"])
+    record(
+        actor=seat.user.email, action="decide_enrolment", subject=locked.pk, now=now,
+        reason="accepted" if is_accepted else "refused", fingerprint=fingerprint_of(public_key),
+    )  # fmt: skip
+    return row
+
+
+@transaction.atomic
+def rotate_machine_key(*, statement: Mapping[str, str], now: datetime) -> NodeClass:
+    """Let a new key follow the one in use, which signed for it; standing and proofs stay. Twice is one act.
+
+    Raises EnrolmentRefused for a forged statement or an old key that is not in use, DeviceTaken for a used new key.
+    """
+    try:
+        old, new = check_rotation(statement)
+    except StatementForged as error:
+        raise EnrolmentRefused(str(error), cause=error.code) from error
+    node_class = NodeClass.objects.select_for_update(of=("self",)).filter(machine_key__in=(old, new)).first()
+    if node_class is None:
+        raise EnrolmentRefused("The old key is not in use: enrol again.")
+    if bytes(node_class.machine_key or b"") == new:
+        if MachineKeyChange.objects.filter(node_class=node_class, public_key=new, previous=old).exists():
+            return node_class
+        raise EnrolmentRefused("The new key is in use, but not as the successor of the old one.")
+    _require_unused(new)
+    _change(node_class, "rotated", new, node_class.party.slug, "signed by the key before it", now, previous=old)
+    record(actor=node_class.party.slug, action="rotate_machine_key", subject=node_class.pk, reason="by its own key",
+           now=now, fingerprint=fingerprint_of(new))  # fmt: skip
+    return node_class
+
+
+@transaction.atomic
+def revoke_machine_key(*, seat: Seat, node_class: NodeClass, reason: str, now: datetime) -> NodeClass:
+    """End a lost or stolen key at once: nothing it signs counts from now on, and what was proven with it is not kept.
+
+    A class on probation or only registered starts again; a proven one is suspended. Both need a new enrolment and a
+    full proof made after it. Leases run on, and their minutes count as the probes see them.
+    """
+    locked = _own(seat, node_class)
+    require_name(reason, field="reason", longest=300)
+    if locked.machine_key is None:
+        raise EnrolmentRefused("These machines have no key in use.")
+    ended = bytes(locked.machine_key)
+    _change(locked, "revoked", ended, seat.user.email, reason, now)
+    state = Standing.objects.select_for_update().get(node_class=locked).state
+    facts = {"actor": seat.user.email, "reason": "machine key revoked", "evidence": hashlib.sha256(ended).digest()}
+    if state in ("REGISTERED", "PROBATION"):
+        restart(node_class=locked, now=now, **facts)
+    elif state in ("PROVEN", "DEGRADED"):
+        suspend(node_class=locked, now=now, **facts)
+    record(actor=seat.user.email, action="revoke_machine_key", subject=locked.pk, reason=reason, now=now,
+           fingerprint=fingerprint_of(ended))  # fmt: skip
+    return locked
+
+
+def _change(
+    node_class: NodeClass, kind: str, key: bytes, actor: str, reason: str, now: datetime, previous: bytes | None = None
+) -> None:
+    """The line first: the database lets no key change without one."""
+    MachineKeyChange.objects.create(
+        node_class=node_class, kind=kind, public_key=key, previous=previous, actor=actor, reason=reason, at=now
+    )
+    node_class.machine_key = None if kind == "revoked" else key
+    node_class.save(update_fields=["machine_key"])
+
+
+def _require_unused(public_key: bytes) -> None:
+    if MachineKeyChange.objects.filter(public_key=public_key).exists() or NodeClass.objects.filter(
+        machine_key=public_key
+    ).exists():  # fmt: skip
+        raise DeviceTaken("This key is or was in use: make a new one.", field="public_key")
+
+
+def _own(seat: Seat, node_class: NodeClass) -> NodeClass:
+    require_act(seat, "operate", "change machine keys")
+    locked = (
+        NodeClass.objects.select_for_update(of=("self",)).filter(pk=node_class.pk, party=seat.party).first()
+    )  # fmt: skip
+    if locked is None:
+        raise NotYours("There is no such node class.")
+    return locked
+
+
+def _digest(code: str) -> bytes:
+    return hashlib.sha256(code[:CODE_LENGTH_MAX].encode()).digest()

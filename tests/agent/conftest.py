@@ -1,0 +1,34 @@
+"""The doors' market for the agent's tests, made once; and the site that serves it on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.cache import cache
+from django.db import transaction
+
+from marketplace import clock
+from tests.agent.serving import Site, served
+from tests.doors.factories import NOW, Market, make_market
+
+
+@pytest.fixture(scope="package")
+def market_once(django_db_setup: None, django_db_blocker: Any) -> Iterator[Market]:
+    with django_db_blocker.unblock(), transaction.atomic():
+        yield make_market()
+        transaction.set_rollback(True)
+
+
+@pytest.fixture
+def market(market_once: Market, db: None, monkeypatch: pytest.MonkeyPatch) -> Market:
+    monkeypatch.setattr(clock, "now", lambda: NOW)
+    cache.clear()
+    return market_once
+
+
+@pytest.fixture
+def site(market: Market) -> Iterator[Site]:
+    with served() as site:
+        yield site

@@ -1,0 +1,83 @@
+"""One deliberate break for every rule that the database keeps about machine keys and the caps of API keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from marketplace import models as m
+from marketplace.parties.services import issue_api_key
+from tests.architecture.broken_compliance import Break, breaking, later, now, twice
+from tests.journey import world
+from tests.owner import behind_the_triggers
+
+NEW = b"n" * 32
+
+
+def api_key() -> m.ApiKey:
+    return issue_api_key(party=world.party("alder"), label="bot", may_write=True, now=now())[0]
+
+
+def use() -> dict[str, Any]:
+    standing = m.ApiKey.objects.first() or api_key()
+    return {"key": standing, "kind": "bid", "subject": world.party("alder").pk, "at": now()}
+
+
+def change(**columns: Any) -> dict[str, Any]:
+    return {
+        "node_class": world.node_class("sprout"), "kind": "rotated", "public_key": NEW, "actor": "a", "reason": "r",
+        "previous": bytes(world.node_class("sprout").machine_key), "at": now(),
+    } | columns  # fmt: skip
+
+
+def enrolment() -> dict[str, Any]:
+    return {"node_class": world.node_class("sprout"), "code_sha256": NEW, "made_by": "a", "made_at": now(),
+            "expires_at": later()}  # fmt: skip
+
+
+def cap_at_nothing() -> None:
+    key = api_key()
+    m.ApiKey.objects.filter(pk=key.pk).update(notional_day_max_micros=0)
+
+
+def take_a_key_twice() -> None:
+    with behind_the_triggers():
+        twice(m.MachineKeyChange, change)()
+
+
+def change_a_key_unseen() -> None:
+    m.NodeClass.objects.filter(party__slug="sprout").update(machine_key=NEW)
+
+
+def rise_without_a_key() -> None:
+    node_class = world.node_class("sprout")
+    ended = change(kind="revoked", public_key=bytes(node_class.machine_key), previous=None)
+    m.MachineKeyChange.objects.create(**ended)
+    m.Standing.objects.filter(node_class=node_class).update(state="PROBATION")
+
+
+def claim_again() -> None:
+    row = m.Enrolment.objects.create(id=world.party("alder").pk, **enrolment(), public_key=NEW, claimed_at=now())
+    m.Enrolment.objects.filter(pk=row.pk).update(public_key=b"o" * 32)
+
+
+CONSTRAINTS: dict[str, Break] = {
+    "a_cap_of_a_key_is_at_least_one": cap_at_nothing,
+    "key_use_is_an_order": breaking(m.KeyUse, use, kind="mood"),
+    "an_order_is_placed_by_one_key": twice(m.KeyUse, use),
+    "machine_key_change_is_known": breaking(m.MachineKeyChange, change, kind="lost", previous=None,
+                                            public_key=lambda: change()["previous"]),
+    "machine_key_change_names_who_and_why": breaking(m.MachineKeyChange, change, reason=""),
+    "a_rotation_and_nothing_else_follows_a_key": breaking(
+        m.MachineKeyChange, change, kind="revoked", public_key=lambda: change()["previous"]),
+    "a_machine_key_is_taken_into_use_once": take_a_key_twice,
+    "enrolment_code_ends_after_it_begins": breaking(m.Enrolment, enrolment, expires_at=lambda: later(-1)),
+    "enrolment_is_claimed_by_a_key": breaking(m.Enrolment, enrolment, claimed_at=now),
+    "enrolment_is_decided_by_a_person_once_claimed": breaking(m.Enrolment, enrolment, is_accepted=True),
+}  # fmt: skip
+
+RULES: dict[str, Break] = {
+    "machine_key_change_follows_the_key_in_use": breaking(m.MachineKeyChange, change, previous=b"o" * 32),
+    "machine_key_changes_on_record": change_a_key_unseen,
+    "a_revoked_key_lifts_no_standing": rise_without_a_key,
+    "an_enrolment_is_claimed_and_decided_once": claim_again,
+}

@@ -1,0 +1,217 @@
+"""Machine keys: enrolled by a code and a person, rotated with the standing kept, revoked with everything to prove."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from marketplace import clock
+from marketplace import models as m
+from marketplace.agent.keys import MachineKey, create_key, enrolment_statement, rotation_statement
+from marketplace.agent.readings import ChainHead, sign_report
+from marketplace.delivery.services import SlotWitness, record_slots
+from marketplace.demo.machines import machine_key
+from marketplace.errors import (
+    BadInput,
+    DeviceTaken,
+    EnrolmentRefused,
+    NotYours,
+    ProofRefused,
+    RoleForbidden,
+    WrongStanding,
+)
+from marketplace.parties.services import make_seat
+from marketplace.supply.machine_keys import (
+    claim_enrolment,
+    decide_enrolment,
+    make_enrolment_code,
+    revoke_machine_key,
+    rotate_machine_key,
+)
+from marketplace.supply.services import Measured, advance_standing, readmit
+from pricing.metering import FULL_WORD
+from tests.journey import world
+from tests.journey.refusals import refused
+from tests.marketplace.test_supply import prove
+
+pytestmark = pytest.mark.stage("bidding")
+
+
+def seat(slug: str = "granite", role: str = "owner") -> m.Seat:
+    return make_seat(
+        party=world.party(slug), email=f"{role}@{slug}.example", password=None, role=role, now=clock.now()
+    )
+
+
+def fresh(tmp_path: Path, name: str = "home") -> MachineKey:
+    return create_key(tmp_path / name)
+
+
+def standing(slug: str) -> str:
+    return m.Standing.objects.get(node_class=world.node_class(slug)).state
+
+
+def revoke(slug: str = "granite", reason: str = "the laptop was stolen") -> None:
+    revoke_machine_key(seat=seat(slug), node_class=world.node_class(slug), reason=reason, now=clock.now())
+
+
+def claim(key: MachineKey, slug: str = "granite") -> m.Enrolment:
+    _, code = make_enrolment_code(seat=seat(slug), node_class=world.node_class(slug), now=clock.now())
+    return claim_enrolment(statement=enrolment_statement(key, code), now=clock.now())
+
+
+def accept(row: m.Enrolment, slug: str = "granite", is_accepted: bool = True) -> m.Enrolment:
+    return decide_enrolment(seat=seat(slug), enrolment=row, is_accepted=is_accepted, now=clock.now())
+
+
+def prove_at(slug: str, epoch: int, kind: int, finished_at: datetime) -> None:
+    reference = world.node_class(slug).resource_class
+    measured = Measured(
+        ops_per_sec=reference.ops_per_sec, mem_bytes=reference.mem_bytes,
+        mem_bytes_per_sec=reference.mem_bytes_per_sec, seed=bytes(32), params_hash=bytes(32),
+        transcript_hash=bytes(32), started_at=finished_at, finished_at=finished_at,
+        valid_until=finished_at + timedelta(days=60),
+    )  # fmt: skip
+    prove(slug, epoch, kind, measured=measured)
+
+
+def test_a_code_is_claimed_by_a_key_and_a_person_lets_it_in(tmp_path: Path) -> None:
+    revoke()
+    key = fresh(tmp_path)
+
+    row = claim(key)
+    assert (row.state, world.node_class("granite").machine_key) == ("waiting", None)
+    accept(row)
+
+    assert bytes(world.node_class("granite").machine_key) == key.public_bytes
+    kinds = m.MachineKeyChange.objects.filter(node_class=world.node_class("granite")).values_list("kind", flat=True)
+    assert list(kinds) == ["enrolled", "revoked", "enrolled"]
+
+
+def test_the_same_statement_again_is_the_same_claim_and_another_key_is_refused(tmp_path: Path) -> None:
+    revoke()
+    key, other = fresh(tmp_path), fresh(tmp_path, "other")
+    _, code = make_enrolment_code(seat=seat(), node_class=world.node_class("granite"), now=clock.now())
+    statement = enrolment_statement(key, code)
+    row = claim_enrolment(statement=statement, now=clock.now())
+    late = clock.now() + timedelta(hours=2)
+
+    assert claim_enrolment(statement=statement, now=late).pk == row.pk
+    with refused(EnrolmentRefused):
+        claim_enrolment(statement=enrolment_statement(other, code), now=clock.now())
+
+
+def test_a_code_that_is_unknown_or_an_hour_old_is_refused(tmp_path: Path) -> None:
+    revoke()
+    key = fresh(tmp_path)
+    _, code = make_enrolment_code(seat=seat(), node_class=world.node_class("granite"), now=clock.now())
+
+    with refused(EnrolmentRefused):
+        claim_enrolment(statement=enrolment_statement(key, "guessed"), now=clock.now())
+    with refused(EnrolmentRefused):
+        claim_enrolment(statement=enrolment_statement(key, code), now=clock.now() + timedelta(hours=1))
+    with refused(EnrolmentRefused, cause="statement_forged"):
+        claim_enrolment(statement=enrolment_statement(key, code) | {"token": "x"}, now=clock.now())
+
+
+def test_a_refused_key_is_not_in_use_and_is_not_decided_again(tmp_path: Path) -> None:
+    revoke()
+    row = claim(fresh(tmp_path))
+
+    assert accept(row, is_accepted=False).state == "refused"
+    assert world.node_class("granite").machine_key is None
+    with refused(EnrolmentRefused):
+        accept(row)
+
+
+def test_only_who_operates_the_machines_changes_their_key(tmp_path: Path) -> None:
+    finance, stranger, _ = seat(role="finance"), seat("harbour"), seat()
+    with refused(RoleForbidden, role="finance"):
+        revoke_machine_key(seat=finance, node_class=world.node_class("granite"), reason="r", now=clock.now())
+    with refused(NotYours):
+        revoke_machine_key(seat=stranger, node_class=world.node_class("granite"), reason="r", now=clock.now())
+    with refused(BadInput, field="reason"):
+        revoke(reason="")
+    with refused(EnrolmentRefused):  # a key in use is rotated or revoked, never pushed aside
+        make_enrolment_code(seat=seat(), node_class=world.node_class("granite"), now=clock.now())
+
+
+def test_a_rotation_keeps_the_standing_and_happens_once(tmp_path: Path) -> None:
+    old, new = machine_key("granite"), fresh(tmp_path)
+    statement = rotation_statement(old, new)
+
+    for _ in range(2):
+        node_class = rotate_machine_key(statement=statement, now=clock.now())
+        assert bytes(node_class.machine_key) == new.public_bytes
+    assert standing("granite") == "PROVEN"
+    assert m.MachineKeyChange.objects.filter(kind="rotated").count() == 1
+
+
+def test_an_old_rotation_does_not_bring_its_key_back(tmp_path: Path) -> None:
+    first, second, third = machine_key("granite"), fresh(tmp_path, "2"), fresh(tmp_path, "3")
+    rotate_machine_key(statement=rotation_statement(first, second), now=clock.now())
+    rotate_machine_key(statement=rotation_statement(second, third), now=clock.now())
+
+    with refused(EnrolmentRefused):
+        rotate_machine_key(statement=rotation_statement(first, second), now=clock.now())
+    with refused(DeviceTaken, field="public_key"):
+        rotate_machine_key(statement=rotation_statement(third, first), now=clock.now())
+
+
+def test_a_stranger_rotates_nothing(tmp_path: Path) -> None:
+    thief, new = fresh(tmp_path, "thief"), fresh(tmp_path)
+    stolen = rotation_statement(thief, new) | {"old_key": machine_key("granite").public_bytes.hex()}
+
+    with refused(EnrolmentRefused, cause="statement_forged"):
+        rotate_machine_key(statement=stolen, now=clock.now())
+    with refused(EnrolmentRefused):
+        rotate_machine_key(statement=rotation_statement(thief, new), now=clock.now())
+
+
+def test_a_revoked_proven_class_is_suspended_until_a_new_key_and_a_proof_made_after_it(tmp_path: Path) -> None:
+    revoke()
+    assert standing("granite") == "SUSPENDED"
+    node_class, key = world.node_class("granite"), fresh(tmp_path)
+    with refused(WrongStanding):
+        readmit(node_class=node_class, actor="p", reason="found", now=clock.now())
+    prove_at("granite", 20, 2, clock.now() + timedelta(minutes=1))  # by nobody knows which machine
+    later = clock.now() + timedelta(hours=1)
+
+    row = claim(key)
+    decide_enrolment(seat=seat(), enrolment=row, is_accepted=True, now=later)
+    with refused(ProofRefused, since=later.isoformat()):
+        readmit(node_class=node_class, actor="p", reason="found", now=later)
+    prove_at("granite", 21, 2, later + timedelta(minutes=1))
+
+    assert readmit(node_class=node_class, actor="p", reason="found", now=later + timedelta(hours=1)) == "PROBATION"
+
+
+def test_a_revoked_class_on_probation_starts_again_and_old_proofs_lift_it_no_more(tmp_path: Path) -> None:
+    revoke("basalt")
+    node_class = world.node_class("basalt")
+
+    assert standing("basalt") == "REGISTERED"
+    assert advance_standing(node_class=node_class, now=clock.now()) == "REGISTERED"
+    accept(claim(fresh(tmp_path), "basalt"), "basalt")
+    assert advance_standing(node_class=node_class, now=clock.now()) == "REGISTERED"
+    prove_at("basalt", 30, 1, clock.now() + timedelta(minutes=1))
+    assert advance_standing(node_class=node_class, now=clock.now() + timedelta(hours=1)) == "PROBATION"
+
+
+@pytest.mark.stage("delivering")
+def test_what_a_revoked_key_signs_is_void() -> None:
+    node_class, lease = world.node_class("granite"), world.lease("genome")
+    taken = m.ReportChain.objects.filter(node_class=node_class).first()
+    signed, _ = sign_report(
+        machine_key("granite"), lease=str(lease.pk), machine=str(node_class.pk), up_word=FULL_WORD,
+        slot_start_at=int(lease.window.slot_at(lease.start_slot).timestamp()),
+        head=ChainHead(taken.sequence, taken.head) if taken else ChainHead(0, "0" * 64),
+    )  # fmt: skip
+    report = SlotWitness(signed, (FULL_WORD,) * 3, (0, 0, 0))
+    revoke()
+
+    with refused(BadInput, field="signature"):
+        record_slots(window=world.window(), node_class=world.node_class("granite"), witnesses=[report],
+                     now=world.window().ends_at)  # fmt: skip
