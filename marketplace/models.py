@@ -64,6 +64,7 @@ from marketplace.supply.models import (
     Standing,
     StandingChange,
 )
+from marketplace.supply.proof_models import BenchmarkVantage, RollAnswer, RollCall, RollMember, VerifierSeat
 from marketplace.supply.key_models import Enrolment, MachineKeyChange
 from marketplace.supply.seals import BidSeal, HolderKey, KeyHolder, WindowKey, WindowShare
 from marketplace.supply.admission_models import Admission
@@ -111,21 +112,22 @@ from marketplace.demo.models import DemoRun
 
 __all__ = [
     "Admission", "Agreement", "AgreementEnd", "AgreementSignature", "ApiKey", "Appeal", "Attestation", "AuditLine",
-    "Award", "Backup", "Benchmark", "Bid", "BidSeal", "Budget", "BundleFile", "BuyerStop", "CalendarRule",
-    "CarveOut", "CheckReport", "Clearing", "ClearingAttempt", "ComparatorQuote", "Comparison", "Conflict",
-    "Control", "CounselRule", "CounselSignOff", "Credit", "DataClass", "DeliveryCase", "Demand", "DemandApproval",
-    "DemandLeg", "DemandStatement", "DemandStop", "DemoRun", "Device", "EarlyCredit", "EgressPin", "EgressReading",
-    "Enrolment", "Evidence", "EvidenceDay", "EvidenceEnd", "EvidenceReview", "Flag", "ForceMajeure", "Forfeit",
-    "FundingLine", "FundingSource", "FundingTag", "GateReview", "GateRule", "HealthEvent", "HolderKey", "Incident",
-    "IncidentStep", "IndicativePrice", "Invoice", "InvoiceLine", "KeyHolder", "KeyUse", "KindLimit", "Lapse",
-    "LapseNotice", "LapseRule", "Lease", "LeaseDifference", "LeaseHealth", "LeasePack", "LineReason", "LockBatch",
-    "MachineKeyChange", "MaintenanceNotice", "MakerLimits", "MakerQuote", "MakerStop", "Mandate", "MarketClock",
-    "MemberShare", "NodeClass", "Notice", "Opinion", "Pair", "Party", "Payout", "Phase", "PhaseCondition",
-    "PhaseEvidence", "PhaseSignOff", "Pilot", "PriceRow", "ProbeDay", "ProbeReport", "Progress", "Pulse",
-    "Reading", "Recheck", "RememberedReply", "Report", "ReportChain", "ReportRule", "ResourceClass",
-    "RevenueSplit", "Seat", "SeatLimit", "SetAsideRule", "Settlement", "SettlementLine", "Signal", "Site",
-    "SiteLatency", "SlaPreset", "SlashCase", "SlotReport", "SlotTally", "SpendingRule", "SplitShare", "Standing",
-    "StandingChange", "StandingDemand", "StandingEntry", "SubSite", "SuspectFlow", "Tier", "TierControl",
-    "TierZone", "User", "Vantage", "Verdict", "WindDown", "Window", "WindowKey", "WindowShare", "WindowTransition",
-    "WitnessKey", "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
+    "Award", "Backup", "Benchmark", "BenchmarkVantage", "Bid", "BidSeal", "Budget", "BundleFile", "BuyerStop",
+    "CalendarRule", "CarveOut", "CheckReport", "Clearing", "ClearingAttempt", "ComparatorQuote", "Comparison",
+    "Conflict", "Control", "CounselRule", "CounselSignOff", "Credit", "DataClass", "DeliveryCase", "Demand",
+    "DemandApproval", "DemandLeg", "DemandStatement", "DemandStop", "DemoRun", "Device", "EarlyCredit",
+    "EgressPin", "EgressReading", "Enrolment", "Evidence", "EvidenceDay", "EvidenceEnd", "EvidenceReview", "Flag",
+    "ForceMajeure", "Forfeit", "FundingLine", "FundingSource", "FundingTag", "GateReview", "GateRule",
+    "HealthEvent", "HolderKey", "Incident", "IncidentStep", "IndicativePrice", "Invoice", "InvoiceLine",
+    "KeyHolder", "KeyUse", "KindLimit", "Lapse", "LapseNotice", "LapseRule", "Lease", "LeaseDifference",
+    "LeaseHealth", "LeasePack", "LineReason", "LockBatch", "MachineKeyChange", "MaintenanceNotice", "MakerLimits",
+    "MakerQuote", "MakerStop", "Mandate", "MarketClock", "MemberShare", "NodeClass", "Notice", "Opinion", "Pair",
+    "Party", "Payout", "Phase", "PhaseCondition", "PhaseEvidence", "PhaseSignOff", "Pilot", "PriceRow", "ProbeDay",
+    "ProbeReport", "Progress", "Pulse", "Reading", "Recheck", "RememberedReply", "Report", "ReportChain",
+    "ReportRule", "ResourceClass", "RevenueSplit", "RollAnswer", "RollCall", "RollMember", "Seat", "SeatLimit",
+    "SetAsideRule", "Settlement", "SettlementLine", "Signal", "Site", "SiteLatency", "SlaPreset", "SlashCase",
+    "SlotReport", "SlotTally", "SpendingRule", "SplitShare", "Standing", "StandingChange", "StandingDemand",
+    "StandingEntry", "SubSite", "SuspectFlow", "Tier", "TierControl", "TierZone", "User", "Vantage", "Verdict",
+    "VerifierSeat", "WindDown", "Window", "WindowKey", "WindowShare", "WindowTransition", "WitnessKey", "Zone",
+    "ZoneChange", "ZoneMember", "ZoneReport",
 ]  # fmt: skip

@@ -20,6 +20,7 @@ BUYER_MORE: Entries = (
     ("portal:approvals", "Approvals and budgets"), ("portal:commitments", "Standing demand"),
     ("portal:pilots", "Pilots"), ("portal:agreements", "Agreements"), ("portal:needs", "What hurts today"),
     ("portal:invoices", "Invoices"), ("portal:prices", "Prices paid"), ("portal:cases", "Delivery cases"),
+    ("service_home", "Quality of service"),
     ("portal:keys", "API keys"),
     ("portal:counsel", "Counsel"), ("portal:reports", "Reports"),
 )  # fmt: skip
@@ -33,6 +34,7 @@ PROVIDER_MORE: Entries = (
     ("onboarding:statement", "Statement"), ("onboarding:imports", "Imports"), ("onboarding:break_even", "Break-even"),
     ("onboarding:cases", "Cases and maintenance"), ("onboarding:keys", "API keys"),
     ("onboarding:members", "Members and devices"),
+    ("service_home", "Quality of service"),
 )  # fmt: skip
 STAFF: Entries = (("admin:index", "Console"), ("market", "Market"))
 ANYBODY: Entries = (("market", "Market"),)

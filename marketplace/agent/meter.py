@@ -148,6 +148,8 @@ class Meter:
                 self._told["trouble"] = self._skewed()
             except AgentError as error:
                 self._told["trouble"] = f"{error} ({error.facts.get('problem_code') or error.code})"
+            except (KeyError, TypeError, ValueError, OSError) as error:  # an answer in another form ends no heartbeat
+                self._told["trouble"] = f"The market's answer cannot be used: {error!r}."
             self.stop.wait(self.clock.local_seconds(BEAT_SECONDS * 1000))
 
     def beat(self) -> None:

@@ -126,7 +126,8 @@ class Prober:
             attempt=task.attempt, probed_at_ms=probed_at_ms, clock_skew_ms=self.clock.drift_ms or 0, anchors=anchors,
             nonce=nonce, echo=echo, port_ok=port_ok, devices=devices,
         )  # fmt: skip
-        is_good = is_echo_of(bytes.fromhex(order["machine_key"]), statement) and port_ok and devices >= order["devices"]
+        is_echo = is_echo_of(bytes.fromhex(order["machine_key"] or ""), statement)
+        is_good = is_echo and port_ok and devices >= order["devices"]
         return Seen(statement, all(anchors) and not is_good)
 
     def send(self) -> None:
@@ -149,7 +150,11 @@ class Prober:
                 self._waiting.remove(each)
 
     def _do(self, task: Task) -> None:
-        seen = self.probe(task)
+        try:
+            seen = self.probe(task)
+        except (AgentError, KeyError, TypeError, ValueError) as error:  # an order in another form stops no other probe
+            self.told["trouble"] = f"The order of {task.lease} cannot be read: {error!r}."
+            return
         self._waiting.append(sign_statement(self._key, seen.statement))
         if seen.has_failed:
             self.told["failed"] += 1

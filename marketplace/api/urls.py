@@ -87,6 +87,7 @@ urlpatterns = [
     path("v1/certificates/<str:window>/files/<str:name>", clearing.CertificateFile.as_view()),
     path("v1/reports", reports.ReportList.as_view()),
     path("v1/market/report-outcomes", reports.Outcomes.as_view()),
+    path("v1/market/values", catalogue.ValueList.as_view()),
     path("v1/market/prices", clearing.MarketPrices.as_view()),
     re_path(r"^v1(?:/.*)?$", NoSuchAddress.as_view()),  # a problem document, not a page, for what stands nowhere
 ]

@@ -176,6 +176,11 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, Any, type[Table]], ...]], ...] = 
         ("Benchmarks", "speed", m.Benchmark, table_of(
             m.Benchmark, show=("node_class", "kind", "epoch", "is_simulated", "finished_at", "valid_until"),
             filters=("kind", "is_simulated"), list_select_related=("node_class__party",), exclude=("transcript",))),
+        ("Verifier seats", "verified", m.VerifierSeat, table_of(
+            m.VerifierSeat, show=("address", "party", "vantage", "is_demo", "seated_at", "retired_at"),
+            list_select_related=("party",))),
+        ("Roll calls", "groups", m.RollCall, table_of(
+            m.RollCall, show=("owner", "opened_at", "closes_at"), list_select_related=("owner",))),
     )),
     ("Clearing", (
         ("Clearings", "balance", m.Clearing, table_of(

@@ -33,6 +33,7 @@ from marketplace.supply import selectors as supply
 from marketplace.supply.receipts import receipt_of
 from marketplace.supply.sealing import with_own_terms
 from marketplace.supply.services import place_bid, withdraw_bid
+from marketplace.supply.verifiers import is_demo_panel
 
 
 @require_safe
@@ -65,7 +66,7 @@ def class_list(request: HttpRequest) -> HttpResponse:
     classes = list(supply.node_classes_of(request.party))
     rows = [(c, supply.live_benchmark(c, now)) for c in classes]
     return render(request, "onboarding/classes.html", {
-        "rows": [(c, b, supply.proofs_of(c, b) if b else []) for c, b in rows],
+        "rows": [(c, b, supply.proofs_of(c, b) if b else []) for c, b in rows], "is_demo_panel": is_demo_panel(),
     })  # fmt: skip
 
 

@@ -20,8 +20,10 @@ from marketplace.insights.demand_report import demand_report
 from marketplace.insights.public_benefit import benefit_report
 from marketplace.insights.savings import claims
 from marketplace.insights.segments import segments
+from marketplace.insights.value import values
 from marketplace.maker.selectors import daily_results, own_trade
 from marketplace.portal import fonts
+from marketplace.supply.verifiers import is_demo_panel
 from pricing.samples import METHOD
 
 THEMES = ("auto", "light", "dark")
@@ -104,6 +106,14 @@ def coverage_page(request: HttpRequest) -> HttpResponse:
     buyers_min = 1 if request.user.is_staff else PARTIES_PER_STEP
     report = coverage_report(on=market_time(request).date(), buyers_min=buyers_min)
     return render(request, "portal/coverage.html", {"report": report})
+
+
+@require_safe
+def value_page(request: HttpRequest) -> HttpResponse:
+    """Proven operations per USD, class by class."""
+    return render(
+        request, "portal/value.html", {"rows": values(market_time(request)), "is_demo_panel": is_demo_panel()}
+    )
 
 
 @require_safe

@@ -41,7 +41,7 @@ def make_enrolment_code(*, seat: Seat, node_class: NodeClass, now: datetime) -> 
     locked = _own(seat, node_class)
     if locked.machine_key is not None:
         raise EnrolmentRefused("These machines have a key: rotate it from the agent, or revoke it first.")
-    code = secrets.token_urlsafe(CODE_BYTES)
+    code = secrets.token_hex(CODE_BYTES)  # no dash in front, which a command line would take for an option
     row = Enrolment.objects.create(
         id=uuid7(now), node_class=locked, code_sha256=_digest(code), made_by=seat.user.email, made_at=now,
         expires_at=now + CODE_LIFE,

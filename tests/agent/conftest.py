@@ -14,7 +14,7 @@ from tests.agent.serving import Site, served
 from tests.doors.factories import NOW, Market, make_market
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")  # no longer: its transaction would lie under the small world of other modules
 def market_once(django_db_setup: None, django_db_blocker: Any) -> Iterator[Market]:
     with django_db_blocker.unblock(), transaction.atomic():
         yield make_market()

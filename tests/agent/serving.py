@@ -57,7 +57,7 @@ class Site:
     def up(self) -> None:
         """Listen."""
         server = _Reusing(("127.0.0.1", self._port), _Quiet)
-        self._port, application, shared = server.server_port, WSGIHandler(), connection
+        self._port, application, shared = server.server_port, WSGIHandler(), connections["default"]
 
         def counted(environ: dict[str, Any], start_response: Any) -> Any:
             self.requests.append(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}")

@@ -121,7 +121,7 @@ def test_a_lost_key_is_ended_and_a_new_one_let_in_on_the_page(market, enter, tmp
     assert m.Standing.objects.get(node_class=node_class).state == "SUSPENDED"
 
     page = client.post(reverse("onboarding:class_code", args=[node_class.pk]))
-    code = re.search(r"--token ([\w-]{20})", page.content.decode())[1]
+    code = re.search(r"--token ([0-9a-f]{30})", page.content.decode())[1]
     assert page.headers["Cache-Control"] == "no-store"
     assert code not in client.get(url).content.decode()
     key = create_key(tmp_path / "home")

@@ -195,7 +195,7 @@ def whole(query: dict[str, str], name: str, usual: int) -> int:
 class SignedIn(Body):
     """A statement's canonical JSON as text, and the signature over its prefix and those bytes."""
 
-    body = TextIn(4000)
+    body = TextIn(16_000)
     signature = TextIn(128, help_text="64 bytes in hex")
 
 
