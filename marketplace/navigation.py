@@ -22,6 +22,7 @@ BUYER_MORE: Entries = (
     ("portal:invoices", "Invoices"), ("portal:prices", "Prices paid"), ("portal:cases", "Delivery cases"),
     ("service_home", "Quality of service"),
     ("portal:keys", "API keys"),
+    ("portal:counsel", "Counsel"), ("portal:reports", "Reports"),
 )  # fmt: skip
 PROVIDER: Entries = (
     ("onboarding:home", "Checklist"), ("onboarding:classes", "Node classes"), ("onboarding:bids", "Bids"),
@@ -32,6 +33,7 @@ PROVIDER_MORE: Entries = (
     ("onboarding:waitlist", "Waitlist"), ("onboarding:arming", "Arming and disputes"),
     ("onboarding:statement", "Statement"), ("onboarding:imports", "Imports"), ("onboarding:break_even", "Break-even"),
     ("onboarding:cases", "Cases and maintenance"), ("onboarding:keys", "API keys"),
+    ("onboarding:members", "Members and devices"),
     ("service_home", "Quality of service"),
 )  # fmt: skip
 STAFF: Entries = (("admin:index", "Console"), ("market", "Market"))

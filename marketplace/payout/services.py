@@ -22,7 +22,6 @@ from ledger.rails import sender
 from ledger.rails.evm import chain
 from ledger.selectors import balance
 from ledger.services import Posting, cover_posting, settle_postings
-from marketplace.capacity.services import share_payouts
 from marketplace.catalogue.models import Window
 from marketplace.catalogue.services import move_window
 from marketplace.demand.funding import origin_of
@@ -201,7 +200,6 @@ def pay_window(*, window: Window, now: datetime) -> int:
         for row in earned
     ]  # fmt: skip
     Payout.objects.bulk_create(payouts)
-    share_payouts(payouts)
     for payout in payouts:
         sender.submit(
             key=payout.intent_key, role="custody", contract="escrow", function="withdraw_for",

@@ -17,6 +17,7 @@ from marketplace.doors import found_or_404, home_of, market_time
 from marketplace.insights import market
 from marketplace.insights.coverage import coverage_report
 from marketplace.insights.demand_report import demand_report
+from marketplace.insights.public_benefit import benefit_report
 from marketplace.insights.savings import claims
 from marketplace.insights.segments import segments
 from marketplace.insights.value import values
@@ -53,6 +54,12 @@ class SignIn(LoginView):
 
     def get_default_redirect_url(self) -> str:
         return home_of(self.request)
+
+
+@require_safe
+def benefit_page(request: HttpRequest) -> HttpResponse:
+    """What of each window went to research, against what is meant to."""
+    return render(request, "portal/benefit.html", {"report": benefit_report()})
 
 
 @require_safe

@@ -424,9 +424,12 @@ def place_bid(
     may not offer that much.
     """
     require_seat(seat, party, "operate", "place bids")
-    own = NodeClass.objects.select_related("standing").filter(pk=node_class.pk, party=party).first()
+    own = NodeClass.objects.select_related("standing", "party__parent").filter(pk=node_class.pk, party=party).first()
     if own is None:
         raise NotYours("There is no such node class.")
+    if own.party.is_foundation:
+        raise NotEligible("The Foundation runs the sealed bidding, so nothing that it owns takes part.",
+                          rule="foundation")  # fmt: skip
     require_name(reference, field="reference", longest=60)
     start, end = require_slots(start_slot, end_slot, window=window)
     ask, quantity = require_price(price_ask_micros, field="price_ask_micros"), require_quantity(quantity_units)

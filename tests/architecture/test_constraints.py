@@ -36,10 +36,13 @@ WALLS = [
         "0065_walls_of_invoices", "0067_walls_of_legs",
         "0031_walls_of_delivery", "0032_checks_of_running_leases",
         "0051_walls_of_proof",
-        "0041_walls_of_machine_keys",
+        "0041_walls_of_machine_keys", "0070_members_are_paid",
+        "0071_what_the_foundation_owns", "0072_packs_and_counsel", "0073_unused_quota_lapses",
+        "0074_reports_and_quotes", "0075_pinned_data", "0076_set_aside",
     )
 ]  # fmt: skip
-GONE = {"need"}
+# A need of its own (now part of a statement), and a note beside payouts, until members were paid (0070).
+GONE = {"need", "payoutshare", "payout_shares_make_the_payout"}
 APPEND_ONLY = [table for wall in WALLS for table in getattr(wall, "APPEND_ONLY", ()) if table not in GONE]
 
 
@@ -873,6 +876,7 @@ def _truth(table: str, statement: str) -> Callable[[], None]:
 
 
 KEYS = {
+    "egresspin": "demand_id", "counselsignoff": "demand_id",
     "leasedifference": "lease_id", "demandleg": "demand_id", "auditline": "no", "backup": "award_id",
     "evidencereview": "evidence_id", "evidenceday": "day",
     "evidenceend": "evidence_id", "agreementend": "agreement_id", "zonereport": "change_id", "pair": "window_id",
@@ -898,7 +902,7 @@ def declared() -> set[str]:
 def rules_of_the_triggers() -> set[str]:
     """Every name that a function of the walls may raise."""
     functions = "".join(getattr(wall, "FUNCTIONS", "") + getattr(wall, "FUNCTION", "") for wall in WALLS)
-    return set(re.findall(r"(?:CONSTRAINT = |THEN\s+|broken := )'([a-z_]+)'", functions))
+    return set(re.findall(r"(?:CONSTRAINT = |THEN\s+|broken := )'([a-z_]+)'", functions)) - GONE
 
 
 def refused_by(attempt: Callable[[], None]) -> str:
@@ -963,7 +967,7 @@ def test_the_walls_come_down_and_go_up_again(own_world: Callable[[str], str]) ->
         assert refused_by(forget_standing) == ""
 
         MigrationExecutor(connection).migrate(head)
-    assert len(own_triggers()) == len(APPEND_ONLY) + 65
+    assert len(own_triggers()) == len(APPEND_ONLY) + 77
     assert refused_by(RULES["window_skips_no_state"]) == "window_skips_no_state"
 
 
