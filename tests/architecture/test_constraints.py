@@ -32,13 +32,13 @@ WALLS = [
         "0002_walls", "0004_walls_of_whole_lines", "0007_no_circle_of_owners", "0009_walls_of_trust", "0026_appeals",
         "0012_compliance_walls", "0014_walls_of_spending_and_capacity", "0016_walls_of_demand_first",
         "0018_walls_of_the_seal", "0021_walls_of_the_foundation",
-        "0025_walls_of_worth", "0061_one_place_for_each", "0062_phase_effects", "0063_no_profit_from_a_grant",
-        "0065_walls_of_invoices", "0067_walls_of_legs",
-        "0031_walls_of_delivery", "0032_checks_of_running_leases",
-        "0051_walls_of_proof",
-        "0041_walls_of_machine_keys", "0070_members_are_paid",
-        "0071_what_the_foundation_owns", "0072_packs_and_counsel", "0073_unused_quota_lapses",
-        "0074_reports_and_quotes", "0075_pinned_data", "0076_set_aside",
+        "0025_walls_of_worth", "0028_one_place_for_each", "0029_phase_effects", "0030_no_profit_from_a_grant",
+        "0032_walls_of_invoices", "0034_walls_of_legs",
+        "0037_walls_of_delivery", "0038_checks_of_running_leases",
+        "0043_walls_of_proof",
+        "0041_walls_of_machine_keys", "0044_members_are_paid",
+        "0045_what_the_foundation_owns", "0046_packs_and_counsel", "0047_unused_quota_lapses",
+        "0048_reports_and_quotes", "0049_pinned_data", "0050_set_aside",
     )
 ]  # fmt: skip
 # A need of its own (now part of a statement), and a note beside payouts, until members were paid (0070).

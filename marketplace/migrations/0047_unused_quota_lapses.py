@@ -95,7 +95,7 @@ DROP FUNCTION marketplace_lapse_is_due, marketplace_missed_windows;
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0072_packs_and_counsel'),
+        ('marketplace', '0046_packs_and_counsel'),
     ]
 
     operations = [

@@ -32,7 +32,7 @@ DROP FUNCTION marketplace_reading_keeps_the_ceiling;
 
 
 class Migration(migrations.Migration):
-    dependencies = [("marketplace", "0062_phase_effects")]
+    dependencies = [("marketplace", "0029_phase_effects")]
     operations = [
         migrations.AddField(
             model_name="reading",

@@ -115,5 +115,5 @@ DROP FUNCTION marketplace_slash_is_asked_for_in_time, marketplace_proven_after_p
 
 
 class Migration(migrations.Migration):
-    dependencies = [("marketplace", "0050_proofs_in_full")]
+    dependencies = [("marketplace", "0042_proofs_in_full")]
     operations = [migrations.RunSQL(FUNCTIONS + TRIGGERS + GRANTS, UNDO)]

@@ -71,7 +71,7 @@ DROP FUNCTION marketplace_report_follows_its_path;
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0073_unused_quota_lapses'),
+        ('marketplace', '0047_unused_quota_lapses'),
     ]
 
     operations = [

@@ -43,5 +43,5 @@ DROP FUNCTION marketplace_foundation_parties;
 
 
 class Migration(migrations.Migration):
-    dependencies = [("marketplace", "0070_members_are_paid")]
+    dependencies = [("marketplace", "0044_members_are_paid")]
     operations = [migrations.RunSQL(FUNCTIONS + TRIGGERS + OF_ALL, LIMITS + UNDO)]

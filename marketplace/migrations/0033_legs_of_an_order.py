@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0065_walls_of_invoices'),
+        ('marketplace', '0032_walls_of_invoices'),
     ]
 
     operations = [

@@ -96,7 +96,7 @@ DROP FUNCTION marketplace_award_has_counsel, marketplace_counsel_signs, marketpl
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0071_what_the_foundation_owns'),
+        ('marketplace', '0045_what_the_foundation_owns'),
     ]
 
     operations = [

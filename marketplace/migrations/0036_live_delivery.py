@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0068_clauses_of_a_lease'),
+        ('marketplace', '0035_clauses_of_a_lease'),
     ]
 
     operations = [

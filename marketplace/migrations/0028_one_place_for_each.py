@@ -28,7 +28,7 @@ GRANT SELECT, INSERT ON marketplace_need TO grove_app;
 
 
 class Migration(migrations.Migration):
-    dependencies = [("marketplace", "0060_joined_demand")]
+    dependencies = [("marketplace", "0027_joined_demand")]
     operations = [
         migrations.RunSQL(FUNCTIONS, f"CREATE OR REPLACE {BEFORE.group()}"),
         migrations.RemoveField(model_name="demand", name="purchase_order"),

@@ -16,7 +16,7 @@ UNDO = "".join(f"DROP TRIGGER {name}_stays ON marketplace_{name};\n" for name in
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0075_pinned_data'),
+        ('marketplace', '0049_pinned_data'),
     ]
 
     operations = [

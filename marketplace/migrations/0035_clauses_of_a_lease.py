@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0067_walls_of_legs'),
+        ('marketplace', '0034_walls_of_legs'),
     ]
 
     operations = [

@@ -72,5 +72,5 @@ UNDO += "DROP FUNCTION marketplace_waits_for_its_phase, marketplace_effect_is_on
 
 
 class Migration(migrations.Migration):
-    dependencies = [("marketplace", "0061_one_place_for_each")]
+    dependencies = [("marketplace", "0028_one_place_for_each")]
     operations = [migrations.RunSQL(ROWS, NO_ROWS), migrations.RunSQL(FUNCTIONS + TRIGGERS, UNDO)]

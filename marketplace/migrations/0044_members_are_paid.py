@@ -86,7 +86,7 @@ DROP FUNCTION marketplace_member_share_stays, marketplace_member_shares_sum;
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0051_walls_of_proof'),
+        ('marketplace', '0043_walls_of_proof'),
     ]
 
     operations = [

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0032_checks_of_running_leases'),
+        ('marketplace', '0038_checks_of_running_leases'),
     ]
 
     operations = [

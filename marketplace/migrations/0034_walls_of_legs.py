@@ -60,5 +60,5 @@ DROP FUNCTION marketplace_award_keeps_the_cap, marketplace_leg_belongs, marketpl
 
 
 class Migration(migrations.Migration):
-    dependencies = [("marketplace", "0066_legs_of_an_order")]
+    dependencies = [("marketplace", "0033_legs_of_an_order")]
     operations = [migrations.RunSQL(FUNCTIONS + TRIGGERS, UNDO)]

@@ -99,5 +99,5 @@ DROP FUNCTION marketplace_evidence_in_time, marketplace_decided_case_stays, mark
 
 
 class Migration(migrations.Migration):
-    dependencies = [("marketplace", "0030_live_delivery")]
+    dependencies = [("marketplace", "0036_live_delivery")]
     operations = [migrations.RunSQL(FUNCTIONS + TRIGGERS + GRANTS, UNDO)]

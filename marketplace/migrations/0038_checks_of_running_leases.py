@@ -20,7 +20,7 @@ LET_GO = "".join(
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0031_walls_of_delivery'),
+        ('marketplace', '0037_walls_of_delivery'),
     ]
 
     operations = [

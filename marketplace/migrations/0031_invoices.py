@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0063_no_profit_from_a_grant'),
+        ('marketplace', '0030_no_profit_from_a_grant'),
     ]
 
     operations = [

@@ -47,7 +47,7 @@ DROP FUNCTION marketplace_egress_in_its_lease, marketplace_pin_in_time;
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0074_reports_and_quotes'),
+        ('marketplace', '0048_reports_and_quotes'),
     ]
 
     operations = [

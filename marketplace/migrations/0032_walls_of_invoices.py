@@ -82,5 +82,5 @@ DROP FUNCTION marketplace_buyer_may_post, marketplace_invoice_adds_up, marketpla
 
 
 class Migration(migrations.Migration):
-    dependencies = [("marketplace", "0064_invoices")]
+    dependencies = [("marketplace", "0031_invoices")]
     operations = [migrations.RunSQL(FUNCTIONS + TRIGGERS, UNDO)]
