@@ -118,6 +118,10 @@ class Code(IntEnum):
     PAYOUT_REVERSED = 143
     TAKEOVER_FINAL = 144
     TAKEOVER_FAILED = 145
+    MEMBER_SHARE_FINAL = 146
+    MEMBER_SHARE_FAILED = 147
+    REWARD_POOL_IN = 151  # capital set aside for rewards, or a reporter's deposit that was lost
+    REWARD_FAILED = 152
     HOLD = 201
     HOLD_RELEASED = 202
     EARNED = 301
@@ -143,6 +147,8 @@ class Code(IntEnum):
     BANK_PAYOUT = 714  # asked for; what the processor then did is booked as PAYOUT_SENT, also on a halted ledger
     TAKEOVER = 715
     GIVEN_BACK = 716
+    MEMBER_SHARE = 717
+    REWARD_SENT = 718
 
 
 PAYOUT_CODES = range(700, 800)

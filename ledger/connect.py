@@ -67,13 +67,16 @@ def book_taken_in(*, provider: UUID, node_class: UUID, amount: int, reference: b
 
 
 @transaction.atomic
-def book_given_back(*, id: UUID, provider: UUID, node_class: UUID, now: datetime) -> int:
-    """Leave a provider the coins that lie in its wallet already: all of provider.custody -> chain.wallet.
+def book_given_back(
+    *, id: UUID, provider: UUID, node_class: UUID, amount: int | None = None, now: datetime
+) -> int:
+    """Leave a provider coins that lie in its wallet already, all that nothing reserves unless `amount` says how many.
 
-    Refused while halted: they count as paid out then.
+    provider.custody -> chain.wallet, micro-USD. Refused while halted: they count as paid out then.
     """
     lock_ledger(USDC6_LEDGER)
-    amount = free_minor(ledger=USDC6_LEDGER, code="provider.custody", party=provider, scope=node_class)
+    if amount is None:
+        amount = free_minor(ledger=USDC6_LEDGER, code="provider.custody", party=provider, scope=node_class)
     if amount == 0:
         return 0
     posting = Posting(

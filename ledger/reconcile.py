@@ -15,7 +15,7 @@ from ledger.epochs import check_epochs
 from ledger.errors import StaleWords
 from ledger.models import Account, ChainClass, ChainMark, Ledger, Reconciliation
 from ledger.posting import USDC6_LEDGER, halt_ledger, lock_ledger
-from ledger.selectors import total
+from ledger.selectors import balance, total
 from ledger.words import BOOKED_MARK, ChainWords
 
 ITEM_AGE_MAX = timedelta(days=3)  # how long chain.clearing and suspense may hold something
@@ -217,6 +217,8 @@ def _figures(words: ChainWords) -> Iterator[Difference]:
     """Yield every pair of figures; what only one side knows is compared with zero."""
     yield _custody("escrow balance", total("chain.escrow").minor, words.escrow_balance)
     yield _custody("stake balance", total("chain.stake").minor, words.stake_balance)
+    for scope, tokens in sorted(words.wallets.items(), key=str):  # its owner may have coins of its own there too
+        yield _custody("wallet", balance(code="chain.wallet", scope=scope).minor, tokens, str(scope))
     yield Difference("fees", "", total("foundation.fees").minor, words.fees)
     yield Difference("pool", "", total("insurance.pool").minor, words.pool)
     free, held = _sums("buyer.available", "party"), _sums("buyer.held", "party")
@@ -237,12 +239,12 @@ def _figures(words: ChainWords) -> Iterator[Difference]:
         yield Difference("stake", str(class_id), stakes.get(class_id, 0), words.stakes.get(class_id, 0))
 
 
-def _custody(figure: str, books: int, chain: int) -> Difference:
-    """A contract's tokens must cover the books (E1, S1). Tokens sent to it unasked are nobody's: they halt no payout.
+def _custody(figure: str, books: int, chain: int, subject: str = "") -> Difference:
+    """A contract's or wallet's tokens must cover the books (E1, S1). Tokens sent to it unasked halt no payout.
 
     Otherwise anybody could stop the market with one micro-USD. What the contract itself counts is compared exactly.
     """
-    return Difference(figure, "", books, min(books, chain))
+    return Difference(figure, subject, books, min(books, chain))
 
 
 def _sums(code: str, per: str) -> dict[Any, int]:

@@ -29,6 +29,7 @@ from ledger.connect import (
     reserve_bank_payout,
     void_bank_payout,
 )
+from ledger.members import book_member_share, reserve_member_share, void_member_share
 from ledger.posting import (
     LEDGERS,
     USDC6_LEDGER,
@@ -59,6 +60,7 @@ from ledger.recipes import (
     settle_postings,
     void_hold,
 )
+from ledger.rewards import book_lost_deposit, book_reward_failed, book_reward_pool, book_reward_sent
 
 __all__ = [
     "LEDGERS",
@@ -82,9 +84,14 @@ __all__ = [
     "book_given_back",
     "book_holdback_forfeited",
     "book_holdback_released",
+    "book_lost_deposit",
+    "book_member_share",
     "book_paid_out",
     "book_payout_reversed",
     "book_refund",
+    "book_reward_failed",
+    "book_reward_pool",
+    "book_reward_sent",
     "book_slash",
     "book_stake",
     "book_taken_in",
@@ -104,10 +111,12 @@ __all__ = [
     "reserve_card_refund",
     "reserve_exchange",
     "reserve_hold",
+    "reserve_member_share",
     "resume_ledger",
     "settle_postings",
     "void_bank_payout",
     "void_card_refund",
     "void_exchange",
     "void_hold",
+    "void_member_share",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 BOOKED_MARK = "books"  # the ChainMark of the last block that the books have taken in
@@ -14,7 +14,7 @@ class ChainWords:
     """Every figure of the chain that the books mirror, in micro-USD, all at the same block.
 
     `buyers` maps a party to (free, locked); `classes` maps a class id to (committed, payable, holdback); `stakes` maps
-    a class id to bonded plus unbonding.
+    a class id to bonded plus unbonding, `wallets` the scope of a wallet that we keep for a provider to its tokens.
     """
 
     block_number: int
@@ -26,3 +26,4 @@ class ChainWords:
     stakes: Mapping[int, int]
     fees: int
     pool: int
+    wallets: Mapping[UUID, int] = field(default_factory=dict)

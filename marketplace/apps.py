@@ -13,8 +13,11 @@ class MarketplaceConfig(AppConfig):
     verbose_name = "Grove Exchange"
 
     def ready(self) -> None:
-        """Give the ledger our clock, bind every `shared_task` to our Celery app, register the go-live list."""
+        """Give the ledger our clock and our consortia, bind tasks to our Celery app, register the go-live list."""
+        from ledger.rails.connect import share_by
         from ledger.tasks import use_clock
         from marketplace import celery, checks, clock  # noqa: F401
+        from marketplace.payout.members import share_payment
 
         use_clock(clock.now)
+        share_by(share_payment)

@@ -34,8 +34,12 @@ from marketplace.escrow.standing import enter_windows, fund_waiting
 from marketplace.insights.savings import measure_window
 from marketplace.maker.services import watch_limits
 from marketplace.notices.services import report_progress
+from marketplace.oversight.egress import watch_egress
+from marketplace.oversight.packs import complete_packs
+from marketplace.oversight.reports import settle_reports
 from marketplace.oversight.winddowns import watch_papers
 from marketplace.payout.invoices import dun, issue_invoices
+from marketplace.payout.members import confirm_shares
 from marketplace.payout.services import (
     confirm_credits,
     confirm_payouts,
@@ -52,6 +56,7 @@ from marketplace.sla.services import credit_at_once, judge_window
 from marketplace.slashing.appeals import confirm_appeals, lapse_overdue
 from marketplace.slashing.services import confirm_requests, execute_due, open_cases
 from marketplace.supply.admissions import admit_waiting
+from marketplace.supply.lapses import lapse_unused
 from pricing.errors import PricingError
 
 logger = logging.getLogger(__name__)
@@ -85,6 +90,7 @@ WINDOW_STEPS: tuple[tuple[str, tuple[str, ...], Callable[..., object]], ...] = (
     ("settle", ("DELIVERING",), settle_window),
     ("confirm settlements", ("DELIVERING",), confirm_settlements),
     ("measure differences", ("SETTLED",), measure_window),
+    ("complete packs", ("SETTLED",), complete_packs),
     ("pay", ("SETTLED",), pay_window),
     ("invoice", ("SETTLED",), issue_invoices),
     ("slash", ("SETTLED",), open_cases),
@@ -93,6 +99,7 @@ EARLY_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
     ("probe days", tend_probe_days),
     ("watch heartbeats", watch_silence),
     ("standing demand", enter_windows),
+    ("lapse unused quota", lapse_unused),
     ("fund standing demand", fund_waiting),
     ("admit", admit_waiting),
 )
@@ -100,6 +107,7 @@ MARKET_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
     ("watch burn rates", watch_burning),
     ("confirm credits", confirm_credits),
     ("confirm payouts", confirm_payouts),
+    ("confirm shares", confirm_shares),
     ("release holdbacks", release_holdbacks),
     ("confirm slashes", confirm_requests),
     ("confirm appeals", confirm_appeals),
@@ -108,6 +116,8 @@ MARKET_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
     ("watch the market-maker", watch_limits),
     ("expire holds", expire_holds),
     ("watch papers", watch_papers),
+    ("watch egress", watch_egress),
+    ("settle reports", settle_reports),
     ("dun", dun),
 )
 

@@ -73,6 +73,11 @@ def provider_only(view: View) -> View:
     return _guarded(view, lambda party: party.is_provider)
 
 
+def party_only(view: View) -> View:
+    """Let in seats of buyers and of providers: `request.party` is theirs."""
+    return _guarded(view, lambda party: party.is_buyer or party.is_provider)
+
+
 def _guarded(view: View, may_enter: Callable[[Party], bool]) -> View:
     @wraps(view)
     def entered(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:

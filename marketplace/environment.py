@@ -10,6 +10,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -58,6 +59,29 @@ def env_choice(name: str, *, default: str, choices: Sequence[str]) -> str:
     if value not in choices:
         raise BadSetting(f"{name}={value!r}: use {' or '.join(choices)}.", name=name, value=value)
     return value
+
+
+@dataclass(frozen=True)
+class Quorum:
+    """So many of so many: `needed` signatures of a panel of `seats`."""
+
+    needed: int
+    seats: int
+
+    def __str__(self) -> str:
+        return f"{self.needed} of {self.seats}"
+
+
+def env_quorum(name: str, *, default: str) -> Quorum:
+    """Return a quorum written as `5/7`. More than half have to sign, two at least: else two halves could disagree."""
+    text = env_str(name) or default
+    needed, slash, seats = text.partition("/")
+    if not (slash and needed.isascii() and needed.isdigit() and seats.isascii() and seats.isdigit()):
+        raise BadSetting(f"{name}={text!r}: write needed/seats, such as 5/7.", name=name, value=text)
+    quorum = Quorum(int(needed), int(seats))
+    if not (2 <= quorum.needed <= quorum.seats <= 9 and 2 * quorum.needed > quorum.seats):
+        raise BadSetting(f"{name}={text!r}: more than half of 9 seats at most, at least 2.", name=name, value=text)
+    return quorum
 
 
 def env_list(name: str, *, default: Sequence[str]) -> list[str]:

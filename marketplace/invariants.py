@@ -31,8 +31,11 @@ from marketplace.delivery.evidence_models import ProbeDay, ProbeReport, SlotTall
 from marketplace.delivery.models import Reading
 from marketplace.delivery.tallies import recount, statements_hash
 from marketplace.escrow.models import Lease
+from marketplace.escrow.pack_models import LeasePack
 from marketplace.governance.services import first_broken_line
-from marketplace.payout.models import SettlementLine
+from marketplace.oversight.packs import wrong_packs
+from marketplace.payout.members import wrong_shares
+from marketplace.payout.models import MemberShare, SettlementLine
 from marketplace.sla.evidence import leaves_of
 from marketplace.sla.models import EvidenceDay, Verdict
 from marketplace.sla.services import evidence_hash
@@ -112,6 +115,19 @@ def _leases(now: datetime) -> Iterator[Finding]:
         lease__fee_micros=F("earned_micros") + F("returned_micros") + F("credit_micros")
     ).count()
     yield Finding("paid + returned + credited = locked, for each lease", not split, f"{split} lines differ")
+
+
+def _members(now: datetime) -> Iterator[Finding]:
+    faults = list(wrong_shares())
+    told = "; ".join(f"payment {each.reference}: {each.sentence}" for each in faults[:3])
+    looked = MemberShare.objects.count()
+    yield Finding("each consortium's members were paid their split", not faults, told or f"{looked} parts of payments")
+
+
+def _packs(now: datetime) -> Iterator[Finding]:
+    wrong = list(wrong_packs())
+    told = "; ".join(wrong[:3]) or f"{LeasePack.objects.count()} packs"
+    yield Finding("each documentation pack is the one on the trail", not wrong, told)
 
 
 def _readings(now: datetime) -> Iterator[Finding]:
@@ -206,6 +222,8 @@ PARTS: tuple[tuple[str, Callable[[datetime], Iterator[Finding]]], ...] = (
     ("card rail", _card_rail),
     ("certificates", _certificates),
     ("leases", _leases),
+    ("members", _members),
+    ("packs", _packs),
     ("readings", _readings),
     ("delivery", _delivery),
     ("verdicts", _verdicts),

@@ -38,9 +38,11 @@ from marketplace.compliance.models import (
     ZoneReport,
 )
 from marketplace.spending.models import Budget, DemandApproval, Pilot, SeatLimit, SpendingRule
+from marketplace.demand.counsel_models import CounselRule, CounselSignOff
 from marketplace.demand.models import Demand
 from marketplace.demand.leg_models import DemandLeg
 from marketplace.demand.stop_models import DemandStop
+from marketplace.demand.pin_models import EgressPin
 from marketplace.demand.standing_models import StandingDemand, StandingEntry
 from marketplace.capacity.models import (
     CalendarRule,
@@ -48,7 +50,6 @@ from marketplace.capacity.models import (
     Device,
     FundingSource,
     FundingTag,
-    PayoutShare,
     RevenueSplit,
     SplitShare,
     SubSite,
@@ -63,9 +64,11 @@ from marketplace.supply.models import (
     Standing,
     StandingChange,
 )
+from marketplace.supply.proof_models import BenchmarkVantage, RollAnswer, RollCall, RollMember, VerifierSeat
 from marketplace.supply.key_models import Enrolment, MachineKeyChange
 from marketplace.supply.seals import BidSeal, HolderKey, KeyHolder, WindowKey, WindowShare
 from marketplace.supply.admission_models import Admission
+from marketplace.supply.lapse_models import Lapse, LapseNotice, LapseRule
 from marketplace.clearing.models import (
     Award,
     Backup,
@@ -77,7 +80,9 @@ from marketplace.clearing.models import (
     PriceRow,
 )
 from marketplace.escrow.models import Lease, LockBatch, Mandate
+from marketplace.escrow.pack_models import LeasePack
 from marketplace.escrow.suspects import SuspectFlow
+from marketplace.delivery.egress_models import EgressReading
 from marketplace.delivery.models import Reading, ReportChain
 from marketplace.delivery.evidence_models import (
     BuyerStop,
@@ -96,28 +101,33 @@ from marketplace.delivery.evidence_models import (
 )
 from marketplace.sla.models import Credit, EarlyCredit, EvidenceDay, Recheck, Verdict
 from marketplace.payout.invoice_models import Invoice, InvoiceLine
-from marketplace.payout.models import Payout, Settlement, SettlementLine
+from marketplace.payout.models import MemberShare, Payout, Settlement, SettlementLine
 from marketplace.slashing.models import Appeal, Forfeit, Opinion, SlashCase
 from marketplace.maker.models import Conflict, MakerLimits, MakerQuote, MakerStop
 from marketplace.oversight.models import WindDown
+from marketplace.oversight.report_models import Report, ReportRule
+from marketplace.insights.quote_models import ComparatorQuote, SetAsideRule
 from marketplace.insights.models import Comparison, DemandStatement, LeaseDifference
 from marketplace.demo.models import DemoRun
 
 __all__ = [
     "Admission", "Agreement", "AgreementEnd", "AgreementSignature", "ApiKey", "Appeal", "Attestation", "AuditLine",
-    "Award", "Backup", "Benchmark", "Bid", "BidSeal", "Budget", "BundleFile", "BuyerStop", "CalendarRule",
-    "CarveOut", "CheckReport", "Clearing", "ClearingAttempt", "Comparison", "Conflict", "Control", "Credit",
-    "DataClass", "DeliveryCase", "Demand", "DemandApproval", "DemandLeg", "DemandStatement", "DemandStop",
-    "DemoRun", "Device", "EarlyCredit", "Enrolment", "Evidence", "EvidenceDay", "EvidenceEnd", "EvidenceReview",
-    "Flag", "ForceMajeure", "Forfeit", "FundingLine", "FundingSource", "FundingTag", "GateReview", "GateRule",
+    "Award", "Backup", "Benchmark", "BenchmarkVantage", "Bid", "BidSeal", "Budget", "BundleFile", "BuyerStop",
+    "CalendarRule", "CarveOut", "CheckReport", "Clearing", "ClearingAttempt", "ComparatorQuote", "Comparison",
+    "Conflict", "Control", "CounselRule", "CounselSignOff", "Credit", "DataClass", "DeliveryCase", "Demand",
+    "DemandApproval", "DemandLeg", "DemandStatement", "DemandStop", "DemoRun", "Device", "EarlyCredit",
+    "EgressPin", "EgressReading", "Enrolment", "Evidence", "EvidenceDay", "EvidenceEnd", "EvidenceReview", "Flag",
+    "ForceMajeure", "Forfeit", "FundingLine", "FundingSource", "FundingTag", "GateReview", "GateRule",
     "HealthEvent", "HolderKey", "Incident", "IncidentStep", "IndicativePrice", "Invoice", "InvoiceLine",
-    "KeyHolder", "KeyUse", "KindLimit", "Lease", "LeaseDifference", "LeaseHealth", "LineReason", "LockBatch",
-    "MachineKeyChange", "MaintenanceNotice", "MakerLimits", "MakerQuote", "MakerStop", "Mandate", "MarketClock",
-    "NodeClass", "Notice", "Opinion", "Pair", "Party", "Payout", "PayoutShare", "Phase", "PhaseCondition",
-    "PhaseEvidence", "PhaseSignOff", "Pilot", "PriceRow", "ProbeDay", "ProbeReport", "Progress", "Pulse", "Reading",
-    "Recheck", "RememberedReply", "ReportChain", "ResourceClass", "RevenueSplit", "Seat", "SeatLimit", "Settlement",
-    "SettlementLine", "Signal", "Site", "SiteLatency", "SlaPreset", "SlashCase", "SlotReport", "SlotTally",
-    "SpendingRule", "SplitShare", "Standing", "StandingChange", "StandingDemand", "StandingEntry", "SubSite",
-    "SuspectFlow", "Tier", "TierControl", "TierZone", "User", "Vantage", "Verdict", "WindDown", "Window",
-    "WindowKey", "WindowShare", "WindowTransition", "WitnessKey", "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
+    "KeyHolder", "KeyUse", "KindLimit", "Lapse", "LapseNotice", "LapseRule", "Lease", "LeaseDifference",
+    "LeaseHealth", "LeasePack", "LineReason", "LockBatch", "MachineKeyChange", "MaintenanceNotice", "MakerLimits",
+    "MakerQuote", "MakerStop", "Mandate", "MarketClock", "MemberShare", "NodeClass", "Notice", "Opinion", "Pair",
+    "Party", "Payout", "Phase", "PhaseCondition", "PhaseEvidence", "PhaseSignOff", "Pilot", "PriceRow", "ProbeDay",
+    "ProbeReport", "Progress", "Pulse", "Reading", "Recheck", "RememberedReply", "Report", "ReportChain",
+    "ReportRule", "ResourceClass", "RevenueSplit", "RollAnswer", "RollCall", "RollMember", "Seat", "SeatLimit",
+    "SetAsideRule", "Settlement", "SettlementLine", "Signal", "Site", "SiteLatency", "SlaPreset", "SlashCase",
+    "SlotReport", "SlotTally", "SpendingRule", "SplitShare", "Standing", "StandingChange", "StandingDemand",
+    "StandingEntry", "SubSite", "SuspectFlow", "Tier", "TierControl", "TierZone", "User", "Vantage", "Verdict",
+    "VerifierSeat", "WindDown", "Window", "WindowKey", "WindowShare", "WindowTransition", "WitnessKey", "Zone",
+    "ZoneChange", "ZoneMember", "ZoneReport",
 ]  # fmt: skip

@@ -18,8 +18,11 @@ BUYER: Entries = (
 BUYER_MORE: Entries = (
     ("portal:workloads", "Workload map"), ("portal:cost", "Cost of ownership"), ("portal:savings", "Measured savings"),
     ("portal:approvals", "Approvals and budgets"), ("portal:commitments", "Standing demand"),
-    ("portal:pilots", "Pilots"), ("portal:agreements", "Agreements"),
-    ("portal:cases", "Delivery cases"), ("portal:keys", "API keys"),
+    ("portal:pilots", "Pilots"), ("portal:agreements", "Agreements"), ("portal:needs", "What hurts today"),
+    ("portal:invoices", "Invoices"), ("portal:prices", "Prices paid"), ("portal:cases", "Delivery cases"),
+    ("service_home", "Quality of service"),
+    ("portal:keys", "API keys"),
+    ("portal:counsel", "Counsel"), ("portal:reports", "Reports"),
 )  # fmt: skip
 PROVIDER: Entries = (
     ("onboarding:home", "Checklist"), ("onboarding:classes", "Node classes"), ("onboarding:bids", "Bids"),
@@ -30,6 +33,8 @@ PROVIDER_MORE: Entries = (
     ("onboarding:waitlist", "Waitlist"), ("onboarding:arming", "Arming and disputes"),
     ("onboarding:statement", "Statement"), ("onboarding:imports", "Imports"), ("onboarding:break_even", "Break-even"),
     ("onboarding:cases", "Cases and maintenance"), ("onboarding:keys", "API keys"),
+    ("onboarding:members", "Members and devices"),
+    ("service_home", "Quality of service"),
 )  # fmt: skip
 STAFF: Entries = (("admin:index", "Console"), ("market", "Market"))
 ANYBODY: Entries = (("market", "Market"),)

@@ -15,6 +15,7 @@ from marketplace.environment import (
     env_choice,
     env_int,
     env_list,
+    env_quorum,
     env_str,
     sandbox_secret,
     secret_key,
@@ -117,6 +118,11 @@ CARD_CAP_CENTS = env_int("CARD_CAP_CENTS", default=1_000_000, minimum=0)  # per 
 CARD_DELAY_HOURS = env_int("CARD_DELAY_HOURS", default=0, minimum=0)  # before card money goes into escrow
 PRICING_SOLVER = env_choice("PRICING_SOLVER", default="warm", choices=("warm", "public"))  # read by `pricing.highs`
 PLATFORM_FEE_BPS = env_int("PLATFORM_FEE_BPS", default=250, minimum=0, maximum=10_000)
+
+# -- proofs: how many verifiers of how many sign a benchmark; the contract holds the same figure for its panel
+ATTEST_QUORUM = env_quorum("ATTEST_QUORUM", default="2/3" if DEMO else "5/7")
+# A baseline counts only with memory, bandwidth and place measured; the demo's chain is too small for that.
+PROOF_NEEDS_MEMORY = env_bool("PROOF_NEEDS_MEMORY", default=not DEMO)
 
 # -- jobs: the outbox in the database is the truth, the broker carries ids as a hint ------------------------------
 BROKER_URL = env_str("BROKER_URL")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib.auth.views import LogoutView
 from django.urls import include, path
 
-from marketplace.portal import public, webhooks
+from marketplace.portal import public, quotes, reports, service, webhooks
 
 urlpatterns = [
     path("", public.root, name="root"),
@@ -17,8 +17,14 @@ urlpatterns = [
     path("market/", public.market_page, name="market"),
     path("market/claims/", public.claims_page, name="claims"),
     path("market/coverage/", public.coverage_page, name="coverage"),
+    path("market/value/", public.value_page, name="value"),
     path("market/demand/", public.demand_page, name="demand_report"),
+    path("market/public-benefit/", public.benefit_page, name="public_benefit"),
+    path("market/quotes/", quotes.quotes, name="quotes"),
+    path("market/reports/", reports.outcomes, name="report_outcomes"),
     path("market/bundles/<int:number>.zip", public.bundle, name="bundle"),
+    path("service/", service.service_page, {"topic": "quality"}, name="service_home"),
+    path("service/<slug:topic>/", service.service_page, name="service"),
     path("portal/", include("marketplace.portal.urls")),
     path("onboarding/", include("marketplace.onboarding.urls")),
     path("api/", include("marketplace.api.urls")),

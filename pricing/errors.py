@@ -32,6 +32,8 @@ PricingError                  code                      when
  |   +- LateRoot              proof_late_root           a root came after its deadline
  |   +- ReadTooLate           proof_read_too_late       a row came too late to have been in memory
  |   +- RadiusRefused         proof_radius              a smaller radius is claimed than the echoes prove
+ |   +- EchoRefused           proof_echo                an echo is not signed by the machine that is measured
+ |   +- SweepRefused          proof_sweep               sums of a memory sweep are not those of the resident rows
  +- MeteringError             metering_error            reports or words of minutes that cannot be
  +- SlaError                  sla_error                 minutes, fees or an SLA that cannot be
  +- PenaltyError              penalty_error             a stake, history or standing that cannot be
@@ -171,6 +173,14 @@ class ReadTooLate(ProofRefused):
 
 class RadiusRefused(ProofRefused):
     code = "proof_radius"
+
+
+class EchoRefused(ProofRefused):
+    code = "proof_echo"
+
+
+class SweepRefused(ProofRefused):
+    code = "proof_sweep"
 
 
 class MeteringError(PricingError):

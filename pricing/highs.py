@@ -109,6 +109,8 @@ class WarmModel:
         self._core = core
         for option, value in (("output_flag", False), ("presolve", "on" if presolve else "off"), ("threads", 1),
                               ("solver", "simplex"), ("primal_feasibility_tolerance", FEASIBILITY),
+                              # nearly every entry is 1 or -1 already, and looking for better costs every column
+                              ("simplex_scale_strategy", 0),
                               # perturbed costs would undo a good basis: 12,000 pivots in place of 400
                               ("dual_simplex_cost_perturbation_multiplier", 0.0)):
             self._handle.setOptionValue(option, value)

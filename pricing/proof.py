@@ -28,6 +28,11 @@ SUITE = "pob-chain/1"
 SECRET_VECTORS = 8
 SIZE_MAX = 16384  # beyond it a partial sum may pass 2^24 and float32 would round
 PANEL_ROWS = 512  # a panel of this height stays in cache through all L products
+FLOAT32_VECTORS_MAX = 4096
+WEIGHED_ROWS = 64
+# OpenBLAS packs W anew for every product: 512 rows at a time cost 16 % at n = 2048, all of them nothing.
+FLOAT_PANEL_ROWS = 4096
+STEP_CELLS = 1 << 17  # the step goes over a product in parts of 512 KiB: its five passes then stay in the inner cache
 
 Int8s: TypeAlias = npt.NDArray[np.int8]
 Int32s: TypeAlias = npt.NDArray[np.int32]
@@ -67,13 +72,24 @@ class Preset:
         return self.size.bit_length() - 1
 
 
+# Per purpose one row for each size of machine, smallest first; `pricing.presets` chooses among them.
 PRESETS = {
     preset.name: preset
     for preset in (
+        Preset("pilot", size=1024, products=8, blocks=1, rows_opened=1, root_deadline_ms=20_000),
         Preset("demo", size=1024, products=8, blocks=4, rows_opened=16, root_deadline_ms=10_000),
         Preset("recheck", size=2048, products=4, blocks=1, rows_opened=256, root_deadline_ms=20_000),
+        Preset("recheck-4096", size=4096, products=2, blocks=2, rows_opened=128, root_deadline_ms=20_000),
+        Preset("recheck-8192", size=8192, products=4, blocks=2, rows_opened=128, root_deadline_ms=20_000),
+        Preset("recheck-16384", size=16384, products=16, blocks=9, rows_opened=29, root_deadline_ms=20_000),
         Preset("short", size=2048, products=8, blocks=8, rows_opened=32, root_deadline_ms=30_000),
+        Preset("short-4096", size=4096, products=8, blocks=6, rows_opened=43, root_deadline_ms=30_000),
+        Preset("short-8192", size=8192, products=4, blocks=12, rows_opened=22, root_deadline_ms=30_000),
+        Preset("short-16384", size=16384, products=16, blocks=98, rows_opened=3, root_deadline_ms=30_000),
         Preset("full", size=2048, products=16, blocks=26, rows_opened=10, root_deadline_ms=60_000),
+        Preset("full-4096", size=4096, products=16, blocks=19, rows_opened=14, root_deadline_ms=60_000),
+        Preset("full-8192", size=8192, products=4, blocks=37, rows_opened=7, root_deadline_ms=60_000),
+        Preset("full-16384", size=16384, products=35, blocks=268, rows_opened=2, root_deadline_ms=60_000),
     )
 }
 
@@ -116,13 +132,21 @@ def random_rows(key: bytes, first: int, last: int, size: int) -> Bytes:
     """
     philox = np.random.Philox(key=int.from_bytes(key[:16], "little"), counter=first * size // 32)
     words = philox.random_raw((last - first) * size // 8).astype("<u8", copy=False)
-    entries = words.view(np.uint8) & np.uint8(63)
+    entries: Bytes = words.view(np.uint8)
+    entries &= np.uint8(63)  # in place: at n = 2048 a fresh matrix costs as much as half of its numbers
     return entries.reshape(last - first, size)
 
 
 def weights_of(seed: bytes, size: int) -> Int8s:
     """W of a seed, int8 [n, n] in [-32, 31]."""
-    return random_rows(digest(b"weights", seed), 0, size, size).astype(np.int8) - np.int8(32)
+    return weight_rows(seed, 0, size, size)
+
+
+def weight_rows(seed: bytes, first: int, last: int, size: int) -> Int8s:
+    """Rows first..last-1 of the W of a seed."""
+    entries = random_rows(digest(b"weights", seed), first, last, size).view(np.int8)
+    entries -= np.int8(32)
+    return entries
 
 
 def nonce_rows(nonce: bytes, rows: Int64s | None, size: int) -> Bytes:
@@ -136,14 +160,71 @@ def nonce_rows(nonce: bytes, rows: Int64s | None, size: int) -> Bytes:
 def mix(previous: Int8s | None, noise: Bytes) -> Int8s:
     """Start rows of a block from rows of T and rows of PRG(nonce)."""
     if previous is None:
-        return noise.astype(np.int8) - np.int8(32)
-    mixed: Bytes = ((previous.view(np.uint8) + np.uint8(32)) + noise) & np.uint8(63)
-    return mixed.view(np.int8) - np.int8(32)
+        return noise.view(np.int8) - np.int8(32)
+    mixed: Bytes = previous.view(np.uint8) + noise  # + 32 changes only bit 5 and the wrap, which the mask takes away
+    mixed += np.uint8(32)
+    mixed &= np.uint8(63)
+    mixed -= np.uint8(32)
+    return mixed.view(np.int8)
 
 
 def step(product: Int32s) -> Int8s:
     """The non-linear step int32 -> [-32, 31]; (y ^ y >> 6) >> 5 is (y >> 5) ^ (y >> 11)."""
     return (((product >> 5) ^ (product >> 11)) & 63).astype(np.int8) - np.int8(32)
+
+
+def step_in_parts(product: Any, out: Any, *, offset: int) -> None:
+    """The step of a whole panel into `out` (any kind of number), plus `offset`, in parts that stay in the inner cache.
+
+    `product` may be of floating numbers that hold integers; both are C-contiguous. Bit for bit what `step` gives.
+    """
+    flat, wanted = product.reshape(-1), out.reshape(-1)
+    whole = np.empty(min(STEP_CELLS, len(flat)), np.int32)
+    shifted = np.empty_like(whole)
+    for first in range(0, len(flat), STEP_CELLS):
+        part = flat[first : first + STEP_CELLS]
+        if part.dtype != np.int32:
+            np.copyto(whole[: len(part)], part, casting="unsafe")
+            part = whole[: len(part)]
+        some = shifted[: len(part)]
+        np.right_shift(part, 6, out=some)
+        np.bitwise_xor(part, some, out=some)
+        np.right_shift(some, 5, out=some)
+        np.bitwise_and(some, 63, out=some)
+        if offset:
+            np.add(some, offset, out=some)
+        np.copyto(wanted[first : first + STEP_CELLS], some, casting="unsafe")
+
+
+def transpose(matrix: Int8s) -> Int8s:
+    """The transpose of a square matrix of a power of two from 8, C-contiguous; eight bytes at a time.
+
+    Byte by byte a transposition costs a tenth of an int8 block at n = 2048. Here every 8 x 8 tile is eight words that
+    trade halves, quarters and eighths among each other, in a whole column of tiles at once.
+    """
+    size = len(matrix)
+    tiles = np.ascontiguousarray(matrix).view(np.uint64).reshape(size // 8, 8, size // 8)
+    words = [tiles[:, row].copy() for row in range(8)]
+    for distance in (4, 2, 1):
+        bits = np.uint64(8 * distance)
+        mask = np.uint64(sum(255 << 8 * byte for byte in range(8) if not byte & distance))
+        for row in range(8):
+            if not row & distance:
+                _trade(words[row], words[row + distance], bits, mask)
+    turned = np.empty((size, size), np.int8)
+    columns = turned.view(np.uint64).reshape(size // 8, 8, size // 8)
+    for row in range(8):
+        columns[:, row] = words[row].T
+    return turned
+
+
+def _trade(upper: Any, lower: Any, bits: np.uint64, mask: np.uint64) -> None:
+    different = upper >> bits
+    different ^= lower
+    different &= mask
+    lower ^= different
+    different <<= bits
+    upper ^= different
 
 
 class Backend(Protocol):
@@ -177,26 +258,19 @@ class FloatBackend:
 
     def chain(self, rows: Int8s, products: int) -> Int8s:
         ends = np.empty_like(rows)
-        height = min(PANEL_ROWS, len(rows))
-        held = tuple(np.empty((height, rows.shape[1]), kind) for kind in (self._dtype, self._dtype, np.int32, np.int32))
+        height = min(FLOAT_PANEL_ROWS, len(rows))
+        held = tuple(np.empty((height, rows.shape[1]), self._dtype) for _ in range(2))
         for first in range(0, len(rows), height):
             panel = rows[first : first + height]
-            ends[first : first + height] = self._chain_panel(panel, products, *(work[: len(panel)] for work in held))
+            self._chain_panel(panel, products, ends[first : first + height], *(work[: len(panel)] for work in held))
         return ends
 
-    def _chain_panel(self, panel: Int8s, products: int, x: Any, y: Any, whole: Int32s, shifted: Int32s) -> Int32s:
+    def _chain_panel(self, panel: Int8s, products: int, ends: Int8s, x: Any, y: Any) -> None:
         # In place throughout: fresh arrays for each step cost about a fifth of the score at n = 1024.
         np.copyto(x, panel, casting="unsafe")
-        for _ in range(products):
+        for left in range(products - 1, -1, -1):
             np.matmul(x, self._weights, out=y)
-            np.copyto(whole, y, casting="unsafe")
-            np.right_shift(whole, 6, out=shifted)
-            np.bitwise_xor(whole, shifted, out=shifted)
-            np.right_shift(shifted, 5, out=shifted)
-            np.bitwise_and(shifted, 63, out=shifted)
-            np.subtract(shifted, 32, out=shifted)
-            np.copyto(x, shifted, casting="unsafe")
-        return shifted
+            step_in_parts(y, x if left else ends, offset=-32)
 
 
 def backend_named(name: str) -> Backend:
@@ -213,8 +287,11 @@ def backend_named(name: str) -> Backend:
 
 def merkle_levels(rows: Int8s) -> list[list[bytes]]:
     """Levels of the tree over the rows, leaves first, root last; leaves and nodes carry different prefixes."""
-    sha256 = hashlib.sha256
-    level = [sha256(b"\0" + row.tobytes()).digest() for row in rows]
+    sha256, length = hashlib.sha256, rows.shape[1] + 1
+    prefixed = np.empty((len(rows), length), np.int8)  # one buffer for all leaves, each behind its prefix
+    prefixed[:, 0], prefixed[:, 1:] = 0, rows
+    leaves = memoryview(prefixed.reshape(-1))  # type: ignore[arg-type]
+    level = [sha256(leaves[first : first + length]).digest() for first in range(0, len(leaves), length)]
     levels = [level]
     while len(level) > 1:
         level = [sha256(b"\1" + left + right).digest() for left, right in zip(level[::2], level[1::2], strict=True)]
@@ -230,11 +307,12 @@ def merkle_paths(levels: list[list[bytes]], rows: Int64s) -> Bytes:
 
 def root_from_path(row: Int8s, number: int, path: Bytes) -> bytes:
     """The root that a row and its siblings lead to."""
-    node = hashlib.sha256(b"\0" + row.tobytes()).digest()
-    for height, sibling in enumerate(path):
-        is_right = number >> height & 1
-        pair = sibling.tobytes() + node if is_right else node + sibling.tobytes()
-        node = hashlib.sha256(b"\1" + pair).digest()
+    sha256, siblings = hashlib.sha256, path.tobytes()
+    node = sha256(b"\0" + row.tobytes()).digest()
+    for first in range(0, len(siblings), 32):
+        sibling = siblings[first : first + 32]
+        node = sha256(b"\1" + sibling + node if number & 1 else b"\1" + node + sibling).digest()
+        number >>= 1
     return node
 
 
@@ -249,20 +327,20 @@ class Prover:
         self.backend = backend
         backend.load(weights_of(seed, preset.size))
         self._nonces: list[bytes] = []
-        self._transposed: list[Int8s] = []  # of the end matrix of each block
+        self._ends: list[Int8s] = []  # X_b of each block: what memory reads and sweeps go over
+        self._turned: Int8s | None = None  # T of the next block
         self._row_trees: list[list[list[bytes]]] = []
         self._column_trees: list[list[list[bytes]]] = []
 
     def commit_block(self, nonce: bytes) -> Commitment:
         """Compute the next block on a nonce and commit to its rows and columns."""
-        previous = self._transposed[-1] if self._transposed else None
-        start = mix(previous, nonce_rows(nonce, None, self.preset.size))
+        start = mix(self._turned, nonce_rows(nonce, None, self.preset.size))
         end = self.backend.chain(start, self.preset.products)
-        transposed = np.ascontiguousarray(end.T)
+        self._turned = self.turn(end)
         self._nonces.append(nonce)
-        self._transposed.append(transposed)
+        self._ends.append(end)
         self._row_trees.append(merkle_levels(end))
-        self._column_trees.append(merkle_levels(transposed))
+        self._column_trees.append(merkle_levels(self._turned))
         return Commitment(nonce, self._row_trees[-1][-1][0], self._column_trees[-1][-1][0])
 
     def open_rows(self, block: int, rows: Int64s, *, advice: bool = True) -> Opening:
@@ -271,10 +349,29 @@ class Prover:
         Raises MalformedProof for a block that is not committed or a row outside the matrix.
         """
         self._refuse_foreign_rows(block, rows)
-        previous = self._transposed[block - 1][rows] if block else None
+        previous = self.turned_rows(block - 1, rows) if block else None
         paths = merkle_paths(self._column_trees[block - 1], rows) if block else None
         products = self._advice(block, rows, previous) if advice else None
         return Opening(rows, previous, paths, products, merkle_paths(self._row_trees[block], rows))
+
+    def turn(self, end: Int8s) -> Int8s:
+        """What the next block starts from: the transpose of an end matrix."""
+        return transpose(end)
+
+    def turned_rows(self, block: int, rows: Int64s) -> Int8s:
+        """Some rows of the transpose of a committed block's end matrix, int8 [rows, n]."""
+        return np.ascontiguousarray(self._ends[block][:, rows].T)
+
+    def read(self, block: int, row: int) -> tuple[Int8s, Bytes]:
+        """One row of an end matrix out of memory, int8 [n], and its path in the rows root, uint8 [log2 n, 32]."""
+        wanted = np.array([row])
+        self._refuse_foreign_rows(block, wanted)
+        return self._ends[block][row], merkle_paths(self._row_trees[block], wanted)[0]
+
+    @property
+    def resident(self) -> Sequence[Int8s]:
+        """The end matrices of all committed blocks, as they lie in memory."""
+        return self._ends
 
     def _refuse_foreign_rows(self, block: int, rows: Int64s) -> None:
         if not 0 <= block < len(self._nonces):
@@ -305,13 +402,12 @@ class Checker:
         if len(entropy) < 32:
             raise MalformedProof("A checker needs at least 32 bytes of entropy.", length=len(entropy))
         self.preset = preset
-        weights = weights_of(seed, preset.size)
-        self._direct = backend_named("float32")
-        self._direct.load(weights)
+        self._seed = seed
+        self._direct: Backend | None = None  # made when the first opening comes without advice
         drawn = _generator(b"vectors", entropy).integers(-128, 128, (preset.size, SECRET_VECTORS), np.int8)
         # Exact in float64: |W R| <= 2^26, |X (W R)| and |Y R| <= 2^45 at the largest size.
         self._vectors = drawn.astype(np.float64)
-        self._weighted = _weighted(weights, self._vectors)
+        self._weighted = _weighted(seed, drawn)
         self._entropy = entropy
 
     def draw_rows(self, block: int) -> Int64s:
@@ -342,12 +438,18 @@ class Checker:
         current = mix(opening.previous, nonce_rows(nonce, opening.rows, self.preset.size))
         for number in range(self.preset.products):
             if opening.advice is None:
-                product = self._direct.product(current)
+                product = self._recompute(current)
             else:
                 product = opening.advice[number]
                 self._check_product(block, number, current, product)
             current = step(product)
         return current
+
+    def _recompute(self, rows: Int8s) -> Int32s:
+        if self._direct is None:
+            self._direct = backend_named("float32")
+            self._direct.load(weights_of(self._seed, self.preset.size))
+        return self._direct.product(rows)
 
     def _check_product(self, block: int, number: int, rows: Int8s, product: Int32s) -> None:
         holds = product.astype(np.float64) @ self._vectors == rows.astype(np.float64) @ self._weighted
@@ -425,7 +527,14 @@ def _generator(label: bytes, *parts: bytes) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest(label, *parts)[:16], "little")))
 
 
-def _weighted(weights: Int8s, vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    # In panels: W as a whole would cost 8 n^2 bytes in float64, 2 GiB at the largest size.
-    panels = range(0, len(weights), PANEL_ROWS)
-    return np.concatenate([weights[i : i + PANEL_ROWS].astype(np.float64) @ vectors for i in panels])
+def _weighted(seed: bytes, vectors: Int8s) -> npt.NDArray[np.float64]:
+    # |W R| <= 32 * 128 * n stays below 2^24 up to n = 4096, so float32 is exact there and costs half.
+    # W is made panel by panel and dropped: as a whole it would cost 8 n^2 bytes in float64, 2 GiB at the largest size.
+    size = len(vectors)
+    kind: Any = np.float32 if size <= FLOAT32_VECTORS_MAX else np.float64
+    right, height = vectors.astype(kind), min(WEIGHED_ROWS, size)
+    weighted, panel = np.empty((size, vectors.shape[1])), np.empty((height, size), kind)
+    for first in range(0, size, height):
+        np.copyto(panel, weight_rows(seed, first, first + height, size), casting="unsafe")
+        weighted[first : first + height] = panel @ right
+    return weighted

@@ -19,6 +19,8 @@ import numpy.typing as npt
 
 from pricing.errors import LateRoot, MalformedProof, NonceRefused
 from pricing.proof import SUITE, Checker, Commitment, Opening, Preset, digest
+from pricing.residency import Read, check_reads, radius_km
+from pricing.sweep import MEMORY_BYTES_MIN, Sweep, Words, bytes_per_second, check_rows, resident_bytes
 
 # A class is granted at these shares of its reference row, in basis points.
 OPS_SHARE_BPS, MEMORY_SHARE_BPS, BANDWIDTH_SHARE_BPS = 8500, 9000, 8000
@@ -85,6 +87,26 @@ def ops_per_second(preset: Preset, timelines: Sequence[Timeline]) -> int:
     return preset.operations * 1_000_000_000 // elapsed_ns(timelines)
 
 
+def jitter_bps(preset: Preset, timelines: Sequence[Timeline]) -> int:
+    """p95 over p50 of the block times, median over the verifiers, in basis points; 10,000 is no jitter at all.
+
+    Percentiles are nearest ranks, so with fewer than 20 blocks the p95 is the slowest. One block has no jitter: 0.
+    """
+    if preset.blocks < 2:
+        return 0
+    shares = []
+    for timeline in timelines:
+        spans = sorted(end - start for start, end in zip(timeline.nonce_ns, timeline.root_ns, strict=True))
+        p50, p95 = (spans[-(-len(spans) * percent // 100) - 1] for percent in (50, 95))
+        shares.append(10_000 * p95 // p50)
+    return _median(shares)
+
+
+def _median(figures: Sequence[int]) -> int:
+    """The lower median: never a mean of two verifiers that nobody measured."""
+    return sorted(figures)[(len(figures) - 1) // 2]
+
+
 # --- resource class ------------------------------------------------------------------------------------------------
 
 
@@ -123,6 +145,36 @@ def class_of(
 
 
 @dataclass(frozen=True)
+class Echo:
+    """A nonce that came back signed by the machine, and how long that took by the verifier's clock."""
+
+    nonce: bytes
+    signature: bytes  # Ed25519 over `echo_message`
+    rtt_ns: int
+
+
+def echo_message(seed: bytes, vantage: str, nonce: bytes) -> bytes:
+    """What a machine signs to answer an echo: it belongs to one challenge and one vantage."""
+    return digest(b"echo", seed, vantage.encode(), nonce)
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What one verifier measured beside the chain: distance from its vantage, and memory that is there."""
+
+    vantage: str
+    echoes: tuple[Echo, ...]
+    sweep_ns: int  # from the nonce of the sweep to its last digest
+    reads: tuple[Read, ...]
+    sums: Words  # uint64 [passes, reads]: what the sweep said of the rows that were read
+
+    @property
+    def rtt_max_ns(self) -> int:
+        """The longest round trip that was seen; a memory read may take so long and 50 ms more."""
+        return max((echo.rtt_ns for echo in self.echoes), default=0)
+
+
+@dataclass(frozen=True)
 class Witness:
     """What one verifier brought to the panel and got from the prover."""
 
@@ -131,6 +183,7 @@ class Witness:
     share: bytes
     timeline: Timeline
     openings: tuple[Opening, ...]  # one per block, for its own secret rows; none from a verifier that did not accept
+    measures: Measures | None = None  # None: this run measured speed alone
 
     @property
     def has_accepted(self) -> bool:
@@ -147,20 +200,26 @@ class Transcript:
     nonces: tuple[bytes, ...]
     commitments: tuple[Commitment, ...]
     witnesses: tuple[Witness, ...]
+    machine_key: bytes = b""  # Ed25519, whose echoes these are; empty when only speed was measured
+    sweep: Sweep | None = None
 
     def to_bytes(self) -> bytes:
         """Canonical bytes."""
-        return canonical_json(
-            {
-                "suite": SUITE,
-                "preset": asdict(self.preset),
-                "backend": self.backend,
-                "binding": self.binding.hex(),
-                "nonces": [nonce.hex() for nonce in self.nonces],
-                "roots": [[item.rows_root.hex(), item.columns_root.hex()] for item in self.commitments],
-                "witnesses": [_witness_to_json(witness) for witness in self.witnesses],
-            }
-        )
+        said: dict[str, Any] = {
+            "suite": SUITE,
+            "preset": asdict(self.preset),
+            "backend": self.backend,
+            "binding": self.binding.hex(),
+            "nonces": [nonce.hex() for nonce in self.nonces],
+            "roots": [[item.rows_root.hex(), item.columns_root.hex()] for item in self.commitments],
+            "witnesses": [_witness_to_json(witness) for witness in self.witnesses],
+        }
+        if self.sweep is not None:
+            digests = [each.hex() for each in self.sweep.digests]
+            said["measured"] = {
+                "machine_key": self.machine_key.hex(), "sweep_nonce": self.sweep.nonce.hex(), "digests": digests,
+            }  # fmt: skip
+        return canonical_json(said)
 
     def light(self) -> "Transcript":
         """The same without advice rows: about 0.5 MB for three witnesses at preset demo instead of 9 MB."""
@@ -195,6 +254,25 @@ class Score:
     ops_per_second: int
     elapsed_ns: int
     transcript_hash: bytes
+    jitter_bps: int = 0
+    resident_bytes: int = 0  # shown by reads and sweep; 0: not measured
+    sweep_bytes_per_second: int = 0
+    radii: tuple[tuple[str, int], ...] = ()  # (vantage, km): the machine is within so many km of that vantage
+
+    @property
+    def memory_bytes(self) -> int:
+        """What counts as memory: 0 where the resident set is so small that a cache may have held it."""
+        return self.resident_bytes if self.resident_bytes >= MEMORY_BYTES_MIN else 0
+
+    @property
+    def memory_bytes_per_second(self) -> int:
+        """What counts as memory bandwidth; 0 under the same condition."""
+        return self.sweep_bytes_per_second if self.memory_bytes else 0
+
+    @property
+    def radius_km(self) -> int:
+        """The machine is within so many km of *every* vantage of the panel; 0 where none measured it."""
+        return max((km for _, km in self.radii), default=0)
 
 
 def transcript_hash(data: bytes) -> bytes:
@@ -237,12 +315,51 @@ def check_transcript(transcript: Transcript, checker: Checker) -> Score:
     for witness in accepted:
         check_timeline(transcript.preset, witness.timeline)
         checker.check(transcript.nonces, transcript.commitments, witness.openings)
+    if transcript.sweep is not None:
+        for witness in accepted:
+            check_measures(transcript.preset, transcript.commitments, transcript.sweep, witness.measures)
+    return score_of(transcript)
+
+
+def check_measures(
+    preset: Preset, commitments: Sequence[Commitment], swept: Sweep, measures: Measures | None
+) -> None:
+    """Reads came in time and lead to the roots, their sums are those of the sweep, the echoes are enough.
+
+    Signatures of echoes are not looked at here: arithmetic only. Raises a ProofRefused.
+    """
+    if measures is None or measures.sweep_ns <= 0:
+        raise MalformedProof("Whoever accepted a measured proof has measured it.")
+    radius_km([echo.rtt_ns for echo in measures.echoes])
+    asked = [(read.block, read.row) for read in measures.reads]
+    if any(not 0 <= block < preset.blocks or not 0 <= row < preset.size for block, row in asked):
+        raise MalformedProof("A read lies outside what is resident.")
+    check_reads(preset, commitments, asked, measures.reads, rtt_max_ns=measures.rtt_max_ns)
+    check_rows(preset, swept, np.stack([read.cells for read in measures.reads]), measures.sums)
+
+
+def score_of(transcript: Transcript) -> Score:
+    """What a transcript comes to, without checking it."""
+    preset, swept = transcript.preset, transcript.sweep
+    accepted = [witness for witness in transcript.witnesses if witness.has_accepted]
     timelines = [witness.timeline for witness in accepted]
-    return Score(
+    chain_ns = elapsed_ns(timelines)
+    score = Score(
         accepted=len(accepted),
-        ops_per_second=ops_per_second(transcript.preset, timelines),
-        elapsed_ns=elapsed_ns(timelines),
+        ops_per_second=ops_per_second(preset, timelines),
+        elapsed_ns=chain_ns,
         transcript_hash=transcript_hash(transcript.light().to_bytes()),
+        jitter_bps=jitter_bps(preset, timelines),
+    )
+    measured = [witness.measures for witness in accepted if witness.measures is not None]
+    if swept is None or not measured:
+        return score
+    passes, sweep_ns = len(swept.digests), _median([each.sweep_ns for each in measured])
+    return replace(
+        score,
+        resident_bytes=resident_bytes(preset, passes=passes, sweep_ns=sweep_ns, chain_ns=chain_ns),
+        sweep_bytes_per_second=bytes_per_second(preset, passes=passes, sweep_ns=sweep_ns),
+        radii=tuple((each.vantage, radius_km([echo.rtt_ns for echo in each.echoes])) for each in measured),
     )
 
 
@@ -260,17 +377,17 @@ def opening_to_json(opening: Opening) -> dict[str, Any]:
         "rows": opening.rows, "previous": opening.previous, "previous_paths": opening.previous_paths,
         "advice": opening.advice, "end_paths": opening.end_paths,
     }  # fmt: skip
-    return {name: None if array is None else _array_to_json(array) for name, array in arrays.items()}
+    return {name: None if array is None else array_to_json(array) for name, array in arrays.items()}
 
 
 def opening_from_json(value: Mapping[str, Any]) -> Opening:
     """Read an opening back. Raises MalformedProof; the ranges are checked with the proof."""
     try:
-        rows = _array_from_json(value["rows"], "<i8")
-        end_paths = _array_from_json(value["end_paths"], "u1")
-        previous = _array_from_json(value["previous"], "i1")
-        paths = _array_from_json(value["previous_paths"], "u1")
-        advice = _array_from_json(value["advice"], "<i4")
+        rows = array_from_json(value["rows"], "<i8")
+        end_paths = array_from_json(value["end_paths"], "u1")
+        previous = array_from_json(value["previous"], "i1")
+        paths = array_from_json(value["previous_paths"], "u1")
+        advice = array_from_json(value["advice"], "<i4")
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise MalformedProof("That is no opening.", cause=type(error).__name__) from error
     if rows is None or end_paths is None:
@@ -278,12 +395,12 @@ def opening_from_json(value: Mapping[str, Any]) -> Opening:
     return Opening(rows=rows, previous=previous, previous_paths=paths, advice=advice, end_paths=end_paths)
 
 
-def _array_to_json(array: npt.NDArray[Any]) -> dict[str, Any]:
+def array_to_json(array: npt.NDArray[Any]) -> dict[str, Any]:
     cells = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
     return {"cells": base64.b64encode(cells).decode(), "shape": list(array.shape)}
 
 
-def _array_from_json(value: Mapping[str, Any] | None, kind: str) -> npt.NDArray[Any] | None:
+def array_from_json(value: Mapping[str, Any] | None, kind: str) -> npt.NDArray[Any] | None:
     if value is None:
         return None
     try:
@@ -299,7 +416,8 @@ def _without_advice(witness: Witness) -> Witness:
 
 
 def _witness_to_json(witness: Witness) -> dict[str, Any]:
-    return {
+    measured = {} if witness.measures is None else {"measures": _measures_to_json(witness.measures)}
+    return measured | {
         "name": witness.name,
         "share": witness.share.hex(),
         "share_commitment": witness.share_commitment.hex(),
@@ -311,6 +429,7 @@ def _witness_to_json(witness: Witness) -> dict[str, Any]:
 
 def _transcript_from_json(value: Mapping[str, Any]) -> Transcript:
     nonces = tuple(bytes.fromhex(nonce) for nonce in value["nonces"])
+    measured = value.get("measured")
     roots = [(bytes.fromhex(rows), bytes.fromhex(columns)) for rows, columns in value["roots"]]
     return Transcript(
         preset=Preset(**value["preset"]),
@@ -319,7 +438,50 @@ def _transcript_from_json(value: Mapping[str, Any]) -> Transcript:
         nonces=nonces,
         commitments=tuple(Commitment(nonce, *pair) for nonce, pair in zip(nonces, roots, strict=True)),
         witnesses=tuple(_witness_from_json(witness) for witness in value["witnesses"]),
+        machine_key=bytes.fromhex(measured["machine_key"]) if measured else b"",
+        sweep=_sweep_from_json(measured) if measured else None,
     )
+
+
+def _sweep_from_json(value: Mapping[str, Any]) -> Sweep:
+    return Sweep(bytes.fromhex(value["sweep_nonce"]), tuple(bytes.fromhex(each) for each in value["digests"]))
+
+
+def _measures_to_json(measures: Measures) -> dict[str, Any]:
+    return {
+        "vantage": measures.vantage,
+        "echoes": [[echo.nonce.hex(), echo.signature.hex(), echo.rtt_ns] for echo in measures.echoes],
+        "sweep_ns": measures.sweep_ns,
+        "reads": [
+            [read.block, read.row, array_to_json(read.cells), array_to_json(read.path), read.elapsed_ns]
+            for read in measures.reads
+        ],
+        "sums": array_to_json(measures.sums),
+    }
+
+
+def _measures_from_json(value: Mapping[str, Any]) -> Measures:
+    sums = array_from_json(value["sums"], "<u8")
+    if sums is None:
+        raise ValueError("no sums")
+    return Measures(
+        vantage=str(value["vantage"]),
+        echoes=tuple(Echo(bytes.fromhex(a), bytes.fromhex(b), int(rtt)) for a, b, rtt in value["echoes"]),
+        sweep_ns=int(value["sweep_ns"]),
+        reads=tuple(read_from_json(*read) for read in value["reads"]),
+        sums=sums,
+    )
+
+
+def read_from_json(block: int, row: int, cells: Any, path: Any, elapsed_ns: int) -> Read:
+    """A memory read from its parts. Raises MalformedProof for parts that are none."""
+    try:
+        found, siblings = array_from_json(cells, "i1"), array_from_json(path, "u1")
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise MalformedProof("That is no row out of memory.", cause=type(error).__name__) from error
+    if found is None or siblings is None:
+        raise MalformedProof("A row out of memory has cells and a path.")
+    return Read(int(block), int(row), found, siblings, int(elapsed_ns))
 
 
 def _witness_from_json(value: Mapping[str, Any]) -> Witness:
@@ -329,4 +491,5 @@ def _witness_from_json(value: Mapping[str, Any]) -> Witness:
         share_commitment=bytes.fromhex(value["share_commitment"]),
         timeline=Timeline(tuple(map(int, value["nonce_ns"])), tuple(map(int, value["root_ns"]))),
         openings=tuple(opening_from_json(opening) for opening in value["openings"]),
+        measures=_measures_from_json(value["measures"]) if "measures" in value else None,
     )

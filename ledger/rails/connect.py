@@ -13,7 +13,7 @@ wallet whatever the provider chose; the choice only says whose the coins in it a
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -181,21 +181,45 @@ def _state_of(about: Any) -> tuple[BankAccount.State, str]:
 
 
 # -- out of escrow ----------------------------------------------------------------------------------------------------
+_sharers: list[Callable[..., bool]] = []
+
+
+def share_by(share: Callable[..., bool]) -> None:
+    """Name who is asked first whether a payout is shared among several; the market does when it starts.
+
+    It gets the arguments of `take_in`, books and sends the parts, and returns False for a payout that nobody shares.
+    """
+    _sharers[:] = [share]
+
+
 def take_in(
     *, provider: UUID, node_class: UUID, payee: str, amount: int, reference: bytes, now: datetime
 ) -> bool:
-    """Book a payout of escrow that goes on to a bank, in the indexer's transaction; False if it is the provider's coin.
+    """Book a payout of escrow that goes on from its wallet, in the indexer's transaction; False if it stays there.
 
-    It is the payee's coin too when escrow paid another address than the wallet that we keep.
+    It goes on to a bank, or to those who share it. It is the payee's coin too when escrow paid another address than
+    the wallet that we keep.
     """
     lock_ledger(USDC6_LEDGER)
-    chosen = BankAccount.objects.filter(party=provider, wallet=payee, is_chosen=True)
-    if not chosen.exists():
+    whose: dict[str, Any] = {"provider": provider, "node_class": node_class, "reference": reference, "now": now}
+    if any(share(payee=payee, amount=amount, **whose) for share in _sharers):
+        return True
+    if not pays_bank(provider, payee):
         return False
-    books.book_taken_in(provider=provider, node_class=node_class, amount=amount, reference=reference, now=now)
-    job = {"provider": str(provider), "node_class": str(node_class)}
-    enqueue(kind=PAY_JOB, payload=job, dedupe_key=f"{PAY_JOB}:{reference.hex()}")
+    books.book_taken_in(amount=amount, **whose)
+    ask_pay_out(provider=provider, node_class=node_class, key=reference.hex())
     return True
+
+
+def ask_pay_out(*, provider: UUID, node_class: UUID, key: str) -> None:
+    """Ask, in the caller's transaction, for a look at what can be paid to a provider's bank; once per `key`."""
+    job = {"provider": str(provider), "node_class": str(node_class)}
+    enqueue(kind=PAY_JOB, payload=job, dedupe_key=f"{PAY_JOB}:{key}")
+
+
+def pays_bank(party: UUID, wallet: str) -> bool:
+    """Say whether coins that come to this wallet of a provider go on to its bank."""
+    return BankAccount.objects.filter(party=party, wallet=wallet, is_chosen=True).exists()
 
 
 @transaction.atomic

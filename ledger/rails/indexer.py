@@ -282,6 +282,11 @@ def _book_deposited(what: Booking) -> None:
 
 
 def _book_withdrawn(what: Booking) -> None:
+    """Book a withdrawal. One that we sent with a plan takes money that a hold had reserved: the plan says which."""
+    attempt = ChainAttempt.objects.select_related("intent").filter(tx_hash=what.event.tx_hash).first()
+    if attempt is not None and attempt.intent.plan:
+        _book_plan(what)
+        return
     party = _party(what.args["buyer"])
     book_withdrawal(party=party, amount=what.args["amount"], reference=what.reference, now=what.now)
 

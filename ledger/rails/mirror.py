@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from ledger.models import ChainAddress, ChainClass, ChainMark
+from ledger.connect import wallet_of
+from ledger.models import Account, ChainAddress, ChainClass, ChainMark
+from ledger.posting import USDC6_LEDGER
 from ledger.rails.base import Chain, Head
 from ledger.rails.evm import chain
 from ledger.rails.indexer import MARK
@@ -35,6 +37,9 @@ def read_words() -> ChainWords:
         bonded, unbonding, _ = read("stake", "stake_of", class_id)
         classes[class_id] = (committed, payable, holdback)
         stakes[class_id] = bonded + unbonding
+    kept = {wallet_of(row.party): row.address for row in ChainAddress.objects.filter(role="provider")}
+    in_use = Account.objects.filter(ledger_id=USDC6_LEDGER, code="chain.wallet", scope__in=kept, debits_posted__gt=0)
+    wallets = {row.scope: read("token", "balanceOf", kept[row.scope])[0] for row in in_use if row.scope is not None}
     *_, fees, pool, _ = read("escrow", "totals")
     return ChainWords(
         block_number=at.number,
@@ -46,6 +51,7 @@ def read_words() -> ChainWords:
         stakes=stakes,
         fees=fees,
         pool=pool,
+        wallets=wallets,
     )
 
 

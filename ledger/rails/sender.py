@@ -72,8 +72,8 @@ def submit(
 ) -> ChainIntent:  # fmt: skip
     """Record in the caller's transaction that `role` shall call `contract.function(*args)`; no chain is asked.
 
-    `plan` is posted when the call's `Locked` or `Settled` is final. The same key with the same call returns the row it
-    made before. `force_gas` sends with that much gas even where an estimate says that the call reverts.
+    `plan` is posted when the call's `Locked`, `Settled` or `Withdrawn` is final. The same key with the same call
+    returns the row it made before. `force_gas` sends with that much gas even where an estimate says that it reverts.
     Raises `IntentReused`, `ContractUnknown`, `FunctionUnknown`.
     """
     if not ROLES.fullmatch(role):

@@ -32,8 +32,8 @@ from marketplace.agent.errors import (
 )
 from marketplace.agent.progress import progress
 from pricing.errors import PricingError
-from pricing.proof import PRESETS
-from pricing.transcript import verify_again
+from pricing.presets import TARGET_SECONDS
+from pricing.transcript import Transcript, verify_again
 
 if TYPE_CHECKING:
     from marketplace.agent.client import ApiClient
@@ -74,7 +74,10 @@ def benchmark(arguments: argparse.Namespace) -> dict[str, Any]:
     """Prove before three throw-away verifiers here, or serve a prover to a verifier elsewhere."""
     from marketplace.agent.prover import LocalProver, ProverServer
 
-    prover = LocalProver(arguments.backend)
+    # The market's verifiers take echoes of the enrolled key alone; for a trial any key will do.
+    enrolled = (arguments.home / keys.KEY_FILE).exists()
+    key = keys.load_key(arguments.home, passphrase=_passphrase(arguments)) if enrolled else None
+    prover = LocalProver(arguments.backend, key=key)
     if arguments.listen is None:
         return _prove_before_throw_away_panel(prover, arguments)
     token = os.environ.get("GROVE_PROVER_TOKEN") or secrets.token_urlsafe(24)
@@ -96,7 +99,11 @@ def verify(arguments: argparse.Namespace) -> dict[str, Any]:
 
         with HttpProver(arguments.prover, token=os.environ.get("GROVE_PROVER_TOKEN", "")) as prover:
             return _prove_before_throw_away_panel(prover, arguments)
-    score = verify_again(arguments.file.read_bytes(), entropy=secrets.token_bytes(32))
+    from marketplace.agent.measuring import check_echoes
+
+    data = arguments.file.read_bytes()
+    score = verify_again(data, entropy=secrets.token_bytes(32))
+    check_echoes(Transcript.from_bytes(data))
     return {
         "verified": True,
         "transcript_hash": score.transcript_hash.hex(),
@@ -186,14 +193,18 @@ def bid(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _prove_before_throw_away_panel(prover: Any, arguments: argparse.Namespace) -> dict[str, Any]:
     from marketplace.agent.attestation import LocalKey
-    from marketplace.agent.panel import run_panel
+    from marketplace.agent.panel import choose_preset, run_panel
     from marketplace.agent.prover import Watched
     from marketplace.agent.verifier import Verifier
 
-    preset = PRESETS[arguments.preset]
-    verifiers = [Verifier(LocalKey(secrets.token_bytes(32))) for _ in range(3)]
+    verifiers = [Verifier(LocalKey(secrets.token_bytes(32)), vantage=f"trial {number}") for number in (1, 2, 3)]
+    preset, is_direct = choose_preset(
+        verifiers, prover, purpose=arguments.preset, memory_bytes=arguments.memory_mib << 20
+    )
     with progress(f"proving ({preset.name})", preset.blocks) as told:
-        proof = run_panel(verifiers, Watched(prover, told), preset=preset, binding=b"local trial")
+        proof = run_panel(
+            verifiers, Watched(prover, told), preset=preset, binding=b"local trial", is_direct=is_direct
+        )
     light = proof.transcript.light().to_bytes()
     if arguments.transcript is not None:
         arguments.transcript.write_bytes(light)
@@ -202,6 +213,10 @@ def _prove_before_throw_away_panel(prover: Any, arguments: argparse.Namespace) -
         "backend": proof.transcript.backend,
         "ops_per_second": proof.score.ops_per_second,
         "elapsed_ns": proof.score.elapsed_ns,
+        "jitter_bps": proof.score.jitter_bps,
+        "resident_bytes": proof.score.resident_bytes,
+        "sweep_bytes_per_second": proof.score.sweep_bytes_per_second,
+        "within_km_of": dict(proof.score.radii),
         "accepted": proof.score.accepted,
         "refusals": dict(proof.refusals),
         "transcript_hash": proof.score.transcript_hash.hex(),
@@ -225,7 +240,10 @@ def parser() -> argparse.ArgumentParser:
     keyed.add_argument("--home", type=Path, default=HOME_DEFAULT, help="folder of the machine key, mode 0700")
     keyed.add_argument("--passphrase-fd", type=int, help="descriptor from which the key's passphrase is read")
     trial = argparse.ArgumentParser(add_help=False)
-    trial.add_argument("--preset", choices=sorted(PRESETS), default="demo")
+    trial.add_argument(
+        "--preset", choices=sorted(TARGET_SECONDS), default="demo", help="the size of its chain follows from a pilot"
+    )
+    trial.add_argument("--memory-mib", type=int, default=0, metavar="MIB", help="memory to show; default: as it comes")
     trial.add_argument("--transcript", type=Path, help="where to keep the transcript")
 
     command = commands.add_parser("enrol", parents=[keyed], help="make the machine key and its enrolment statement")
@@ -236,7 +254,7 @@ def parser() -> argparse.ArgumentParser:
     command.set_defaults(run=enrol)
     command = commands.add_parser("status", parents=[keyed], help="keys, standing, last readings, what waits")
     command.set_defaults(run=status)
-    command = commands.add_parser("benchmark", parents=[trial], help="measure this machine, or serve its prover")
+    command = commands.add_parser("benchmark", parents=[keyed, trial], help="measure this machine, or serve its prover")
     command.add_argument("--backend", choices=NAMES, default="auto", help="default: the fastest exact one here")
     command.add_argument("--listen", metavar="HOST:PORT", help="serve the prover; token in GROVE_PROVER_TOKEN")
     command.set_defaults(run=benchmark)

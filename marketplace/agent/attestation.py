@@ -27,6 +27,7 @@ class Terms:
     started_at: int  # unix seconds
     valid_until: int  # unix seconds, at most 90 days after the end
     reference_rows: tuple[ReferenceRow, ...]
+    hw_key_hash: bytes = HARDWARE_UNATTESTED  # hash of a device's own certificate; unique on chain unless 0
 
     @property
     def binding(self) -> bytes:
@@ -65,8 +66,11 @@ class LocalKey:
 
 
 def resource_class_of(score: Score, rows: Sequence[ReferenceRow]) -> str | None:
-    """The class that a score reaches. Memory and bandwidth are not measured by this suite, so they count as 0."""
-    return class_of(rows, ops_per_second=score.ops_per_second, memory_bytes=0, memory_bytes_per_second=0)
+    """The class that a score reaches. What was not measured counts as 0, so a row that asks for it is not reached."""
+    return class_of(
+        rows, ops_per_second=score.ops_per_second, memory_bytes=score.memory_bytes,
+        memory_bytes_per_second=score.memory_bytes_per_second,
+    )  # fmt: skip
 
 
 def attest(transcript: Transcript, score: Score, terms: Terms) -> BenchmarkAttestation:
@@ -76,7 +80,7 @@ def attest(transcript: Transcript, score: Score, terms: Terms) -> BenchmarkAttes
     return BenchmarkAttestation(
         provider_id=provider_id(terms.provider_address),
         machine_id=machine_id(terms.node_class_id),
-        hw_key_hash=HARDWARE_UNATTESTED,
+        hw_key_hash=terms.hw_key_hash,
         kind=terms.kind,
         seed=transcript.seed,
         challenge_root=challenge_root(transcript),
@@ -85,9 +89,9 @@ def attest(transcript: Transcript, score: Score, terms: Terms) -> BenchmarkAttes
             preset=transcript.preset, backend=transcript.backend, resource_class=resource_class or ""
         ),
         ops_per_sec=score.ops_per_second,
-        mem_bytes=0,
-        mem_bytes_per_sec=0,
-        rtt_max_km=0,
+        mem_bytes=score.memory_bytes,
+        mem_bytes_per_sec=score.memory_bytes_per_second,
+        rtt_max_km=score.radius_km,
         started_at=terms.started_at,
         finished_at=terms.started_at + -(-score.elapsed_ns // 1_000_000_000),
         valid_until=terms.valid_until,

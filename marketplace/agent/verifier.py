@@ -2,7 +2,10 @@
 
 A session runs strictly in this order; any other raises OutOfTurn:
 
-    commit_share -> reveal_share -> begin -> (nonce_sent -> root_arrived) x B -> ask_rows -> accept -> sign
+    commit_share -> reveal_share -> begin -> [echoes] -> (nonce_sent -> root_arrived) x B -> [sweep -> reads]
+        -> ask_rows -> accept -> sign
+
+What stands in brackets is `measuring`; a session that measures speed alone leaves it out.
 """
 
 import secrets
@@ -12,9 +15,11 @@ from contracts.eip712 import BenchmarkAttestation, Signature
 from marketplace.agent import clock
 from marketplace.agent.attestation import SigningKey, Terms, attest
 from marketplace.agent.errors import AttestationUntrue, OutOfTurn
+from marketplace.agent.measuring import Measuring, check_echoes
 from pricing.errors import MalformedProof, ProofRefused
 from pricing.proof import Checker, Commitment, Int64s, Opening, Preset, check_commitment
 from pricing.transcript import (
+    Measures,
     Timeline,
     Transcript,
     Witness,
@@ -32,10 +37,15 @@ class Verifier:
         self,
         key: SigningKey,
         *,
+        vantage: str = "",
+        organisation: str = "",
         monotonic_ns: Callable[[], int] = clock.monotonic_ns,
         entropy: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self._key = key
+        self.organisation = organisation  # its ultimate owner; nobody sits over a machine of its own
+        self.measuring = Measuring(vantage=vantage or key.address, monotonic_ns=monotonic_ns, entropy=entropy)
+        self._machine_key = b""
         self._monotonic_ns = monotonic_ns
         self._entropy = entropy
         self._share = b""
@@ -47,6 +57,7 @@ class Verifier:
         self._root_ns: list[int] = []
         self._asked: list[Int64s] = []
         self._openings: tuple[Opening, ...] = ()
+        self._measures: Measures | None = None
 
     @property
     def address(self) -> str:
@@ -76,6 +87,16 @@ class Verifier:
         seed = seed_of(self._binding, shares, self._share_commitments)
         self._checker = Checker(preset=self._preset, seed=seed, entropy=self._entropy(32))
 
+    def know_machine(self, machine_key: bytes) -> None:
+        """Take the key that signs the echoes of this session; the attestation rests on it."""
+        self._machine_key = machine_key
+
+    def time_pilot(self, work: Callable[[bytes], object]) -> int:
+        """Nanoseconds, by this verifier's clock, that a prover takes for one pilot block on a fresh nonce."""
+        nonce, started_ns = self._entropy(32), self._monotonic_ns()
+        work(nonce)
+        return max(1, self._monotonic_ns() - started_ns)
+
     def new_nonce(self) -> bytes:
         """A fresh nonce for the next block, when it is this verifier's turn to give one."""
         return self._entropy(32)
@@ -102,6 +123,8 @@ class Verifier:
         if self._checker is None or len(self._commitments) != self._preset.blocks:
             raise OutOfTurn("Rows are asked for after the last root.", blocks=len(self._commitments))
         check_timeline(self._preset, self._timeline)
+        if self._machine_key:
+            self.measuring.check(self._preset, self._commitments)
         self._asked = [self._checker.draw_rows(block) for block in range(self._preset.blocks)]
         return tuple(self._asked)
 
@@ -113,12 +136,14 @@ class Verifier:
             if opening.rows.tolist() != asked.tolist():
                 raise MalformedProof("Other rows were opened than asked for.", block=block)
         self._checker.check(self._nonces, self._commitments, openings)
-        self._openings = tuple(openings)
+        self._openings, self._measures = tuple(openings), self.measuring.measures(self._preset)
 
     @property
     def witness(self) -> Witness:
         """What this verifier adds to the transcript; without openings unless it accepted."""
-        return Witness(self.address, self._share_commitment, self._share, self._timeline, self._openings)
+        return Witness(
+            self.address, self._share_commitment, self._share, self._timeline, self._openings, self._measures
+        )
 
     def sign(self, attestation: BenchmarkAttestation, *, terms: Terms, transcript: Transcript) -> Signature:
         """Sign an attestation after deriving it again from the transcript, the other witnesses' rows checked too.
@@ -131,10 +156,13 @@ class Verifier:
         is_the_session = transcript.nonces == tuple(self._nonces) and transcript.commitments == tuple(self._commitments)
         if checker is None or not self._openings or not is_the_session or mine != [self.witness]:
             raise AttestationUntrue("This is not the session that this verifier saw and accepted.")
+        if transcript.machine_key != self._machine_key:
+            raise AttestationUntrue("The echoes are another machine's.")
         if transcript.preset != self._preset or transcript.binding != self._binding or terms.binding != self._binding:
             raise AttestationUntrue("The terms are not those of the challenge.")
         try:
             score = check_transcript(transcript, checker)
+            check_echoes(transcript)
         except ProofRefused as error:
             raise AttestationUntrue("The transcript does not verify.", cause=error.code) from error
         if attest(transcript, score, terms) != attestation:

@@ -67,6 +67,7 @@ TAGS = {  # in data-path order
     "delivery": "The live market: heartbeats, probes, readings, counter-readings, health and cases of running leases.",
     "money": "Balances and movements of the asking party.",
     "market": "For everybody: certificates, public bundles, prices.",
+    "reports": "Reports of wrongdoing with a deposit, and their outcomes without a name.",
 }
 
 

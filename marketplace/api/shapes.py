@@ -179,6 +179,28 @@ class CapacityOut(serializers.ModelSerializer):
         )  # fmt: skip
 
 
+class ValueOut(serializers.Serializer):
+    """One resource class: operations per second and per USD, as its row says and as live proofs show."""
+
+    resource_class = serializers.CharField(source="code")
+    name = serializers.CharField()
+    price_micros = Micros(help_text="reference price, micro-USD per unit-hour")
+    proofs = serializers.IntegerField(help_text="live proofs of proven classes; 0: the proven figures say nothing")
+    is_simulated = serializers.BooleanField(help_text="one proof at least is recorded, not measured")
+    reference_ops_per_sec = serializers.IntegerField()
+    proven_ops_per_sec = serializers.IntegerField(help_text="lower median of the live proofs")
+    reference_ops_per_usd = serializers.IntegerField()
+    proven_ops_per_usd = serializers.IntegerField()
+    jitter_bps = serializers.IntegerField(help_text="p95 over p50 of block times, the worst; 0: not measured")
+
+
+class ValuePage(serializers.Serializer):
+    """What a dollar buys, class by class, the most first."""
+
+    is_demo_panel = serializers.BooleanField(help_text="demo panel, not independent")
+    data = ValueOut(many=True)
+
+
 class BackupOut(serializers.Serializer):
     """Who would step in, agreed beforehand and not reserved: activation checks everything again."""
 

@@ -17,6 +17,7 @@ from marketplace.api.v1 import (
     machines,
     orders,
     planning,
+    reports,
     statements,
     supply,
 )
@@ -47,6 +48,7 @@ urlpatterns = [
     path("v1/admissions/<str:admission>/withdrawal", admissions.AdmissionWithdrawal.as_view()),
     path("v1/bids", supply.BidList.as_view()),
     path("v1/bids/<str:bid>", supply.BidDetail.as_view()),
+    path("v1/bids/<str:bid>/receipt", supply.BidReceipt.as_view()),
     path("v1/bids/<str:bid>/withdrawal", supply.BidWithdrawal.as_view()),
     path("v1/machines/enrolments", machines.EnrolmentList.as_view()),
     path("v1/machines/rotations", machines.RotationList.as_view()),
@@ -56,6 +58,8 @@ urlpatterns = [
     path("v1/awards/<str:award>", clearing.AwardDetail.as_view()),
     path("v1/leases", escrow.LeaseList.as_view()),
     path("v1/leases/<str:lease>", escrow.LeaseDetail.as_view()),
+    path("v1/leases/<str:lease>/pack", escrow.LeasePackDetail.as_view()),
+    path("v1/leases/<str:lease>/egress", escrow.LeaseEgress.as_view()),
     path("v1/leases/<str:lease>/health", delivery.LeaseHealthDetail.as_view()),
     path("v1/leases/<str:lease>/evidence", delivery.LeaseEvidence.as_view()),
     path("v1/leases/<str:lease>/stops", delivery.LeaseStops.as_view()),
@@ -81,6 +85,9 @@ urlpatterns = [
     path("v1/certificates", clearing.CertificateList.as_view()),
     path("v1/certificates/<str:window>", clearing.CertificateDetail.as_view()),
     path("v1/certificates/<str:window>/files/<str:name>", clearing.CertificateFile.as_view()),
+    path("v1/reports", reports.ReportList.as_view()),
+    path("v1/market/report-outcomes", reports.Outcomes.as_view()),
+    path("v1/market/values", catalogue.ValueList.as_view()),
     path("v1/market/prices", clearing.MarketPrices.as_view()),
     re_path(r"^v1(?:/.*)?$", NoSuchAddress.as_view()),  # a problem document, not a page, for what stands nowhere
 ]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 from uuid import UUID
 
+from django.db import transaction
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.permissions import AllowAny, IsAuthenticated
 from rest_framework.renderers import JSONRenderer
@@ -20,7 +21,7 @@ from marketplace.api import problems
 from marketplace.api.auth import KeyAuthentication, SeatAuthentication, party_of
 from marketplace.api.errors import NoSuchPage, ReadOnlyKey, TooMany
 from marketplace.api.fields import Body, NoBody
-from marketplace.api.idempotency import once, rehearsed, require_key
+from marketplace.api.idempotency import Reply, once, rehearsed, require_key
 from marketplace.api.paging import Page, choice, next_link, parameters
 from marketplace.api.parsing import parse_object, read_raw, require_json_type
 from marketplace.api.throttles import Rate, count_request
@@ -116,6 +117,7 @@ class ActView(ApiView):
     body: ClassVar[type[Body]] = NoBody
     may_rehearse: ClassVar[bool] = False
     body_may_be_empty: ClassVar[bool] = False
+    is_idempotent: ClassVar[bool] = False  # the act itself knows what it has done: no reply is remembered
     is_under_caps: ClassVar[bool] = False  # what it does is counted under the caps of a key, or lessens what is out
 
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
@@ -141,6 +143,10 @@ class ActView(ApiView):
             draft = rehearsed(act)
             del draft["id"]  # there is no such row
             return Response({"dry_run": True, "would_be": draft})
+        if self.is_idempotent:
+            with transaction.atomic():
+                reply = Reply(*act())
+            return Response(reply.body, status=reply.status)
         route = f"POST {request.path}"
         reply = once(party=request.party, key=key, route=route, raw=raw, act=act, now=request.now)
         return Response(reply.body, status=reply.status, headers=_reply_headers(request, reply))

@@ -162,19 +162,3 @@ class SplitShare(models.Model):
                 name="split_share_is_a_part", condition=Q(share_ppm__gte=1) & Q(share_ppm__lte=10**6)
             ),
         ]
-
-
-class PayoutShare(models.Model):
-    """What of one payout is whose; the parts of a payout sum to it exactly."""
-
-    payout = models.ForeignKey("marketplace.Payout", on_delete=models.PROTECT, related_name="shares")
-    member = models.ForeignKey(Party, on_delete=models.PROTECT, related_name="payout_shares")
-    split = models.ForeignKey(RevenueSplit, on_delete=models.PROTECT, related_name="+")
-    amount_micros = models.BigIntegerField()
-
-    class Meta:
-        ordering = ["payout", "member"]
-        constraints = [
-            models.UniqueConstraint(name="a_member_has_one_share_of_a_payout", fields=["payout", "member"]),
-            models.CheckConstraint(name="payout_share_is_not_negative", condition=Q(amount_micros__gte=0)),
-        ]

@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
 
 from ledger.ids import uuid7
 from ledger.money import USDC6, Money
+from ledger.rails.signer import signer
 from marketplace.capacity.models import (
     POLICIES,
     CalendarRule,
@@ -23,7 +25,6 @@ from marketplace.capacity.models import (
     Device,
     FundingSource,
     FundingTag,
-    PayoutShare,
     RevenueSplit,
     SplitShare,
     SubSite,
@@ -45,7 +46,7 @@ from marketplace.governance.services import record
 from marketplace.parties.models import Party, Seat
 from marketplace.parties.roles import require_act
 
-Site = NodeClass = Payout = Any  # rows of later stages, which hand them in
+Site = NodeClass = Any  # rows of later stages, which hand them in
 HOUR = timedelta(hours=1)
 
 
@@ -279,7 +280,11 @@ def assign_sub_site(*, seat: Seat, site: Site, member: Party, now: datetime) -> 
 def set_revenue_split(
     *, seat: Seat, shares_ppm: Mapping[Party, int], from_at: datetime, now: datetime
 ) -> RevenueSplit:  # fmt: skip
-    """Share what a consortium earns from an instant on; the parts make 1,000,000 parts per million exactly."""
+    """Share what a consortium is paid from an instant on; the parts make 1,000,000 parts per million exactly.
+
+    The market pays each member its part (`payout.members`). Raises BadInput where escrow pays a wallet of the
+    consortium's own: nobody here could pay on from there.
+    """
     require_act(seat, "money", "set the revenue split")
     if from_at < now:
         raise PastDate("A split holds from now or later.", field="from_at", now=now.isoformat())
@@ -290,6 +295,11 @@ def set_revenue_split(
                              total_ppm=sum(shares_ppm.values()))  # fmt: skip
     if any(not member.is_provider for member in shares_ppm):
         raise BadInput("A member of a consortium is a provider.", field="shares_ppm")
+    if seat.party.chain_address not in (None, signer().address(f"provider:{seat.party_id}")):
+        raise BadInput(
+            "Your node classes are registered to a wallet of your own. Escrow pays there and nowhere else, so the "
+            "market cannot share these payouts.", field="shares_ppm",
+        )  # fmt: skip
     if seat.party.revenue_splits.filter(from_at__gte=from_at).exists():
         raise Overlapping("A split from that time or later stands already.", field="from_at")
     split = RevenueSplit.objects.create(id=uuid7(now), party=seat.party, from_at=from_at, seat=seat, made_at=now)
@@ -302,24 +312,16 @@ def set_revenue_split(
     return split
 
 
-def share_payouts(payouts: Sequence[Payout]) -> int:
-    """Write whose each payout of a consortium is, to the last micro; returns how many parts there are.
+def split_in_force(party_id: UUID, at: datetime) -> RevenueSplit | None:
+    """The split that a party's earnings fall under at an instant, or None for a party that shares with nobody."""
+    return RevenueSplit.objects.filter(party=party_id, from_at__lte=at).order_by("from_at").last()
 
-    Largest remainder; of equal remainders the member first by name.
-    """
-    rows = []
-    for payout in payouts if RevenueSplit.objects.exists() else ():
-        split = RevenueSplit.objects.filter(
-            party=payout.node_class.party_id, from_at__lte=payout.made_at
-        ).order_by("from_at").last()  # fmt: skip
-        if split is None:
-            continue
-        shares = list(split.shares.select_related("member").order_by("member__slug"))
-        parts = Money(payout.amount_micros, USDC6).split([share.share_ppm for share in shares])
-        rows += [PayoutShare(payout=payout, member=share.member, split=split, amount_micros=part.minor)
-                 for share, part in zip(shares, parts, strict=True)]  # fmt: skip
-    PayoutShare.objects.bulk_create(rows)
-    return len(rows)
+
+def parts_of(split: RevenueSplit, amount_micros: int) -> dict[Party, int]:
+    """Whose how much of an amount is, to the last micro-USD: largest remainder; of equal ones the first by name."""
+    shares = list(split.shares.select_related("member").order_by("member__slug"))
+    parts = Money(amount_micros, USDC6).split([share.share_ppm for share in shares])
+    return {share.member: part.minor for share, part in zip(shares, parts, strict=True)}
 
 
 # -- inside ------------------------------------------------------------------------------------------------------------

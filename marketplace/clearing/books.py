@@ -102,7 +102,7 @@ def _demand_line(key: str, row: Demand, name: Pseudonyms, zones: ZoneLists, pape
         start_slot=row.start_slot, end_slot=row.end_slot, price_limit_micros=row.price_limit_micros,
         accepted_rank=row.accepted_rank, minimum_units=row.minimum_units, is_one_site=row.is_one_site,
         choice=name.of("choice", row.party.slug, row.choice) if row.choice else None,
-        is_foundation=row.party.kind == "foundation",
+        is_foundation=row.party.is_foundation,
         requirement=Requirement(
             accepted_classes=tuple(row.accepted_classes), countries=zones.of(row.zone),
             control_countries=zones.of(row.control_zone), tier_min=row.tier_min, vantage=row.vantage_id,

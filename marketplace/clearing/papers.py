@@ -12,11 +12,13 @@ from collections.abc import Callable, Sequence
 from marketplace.capacity.services import Sellable
 from marketplace.catalogue.models import Window
 from marketplace.compliance.holdings import Freezes, Holdings, Span, agreements_in_force
+from marketplace.demand.counsel import without_counsel
 from marketplace.demand.leg_models import DemandLeg
 from marketplace.demand.models import Demand
 from marketplace.supply.models import Bid
 
 FIRM = "firm"  # capacity that nobody takes back; asked for only in a market that has some that is
+COUNSEL = "counsel-signed-off"  # of the demand itself: a bid never holds it, and a demand that has it does not ask
 LEGAL_CONTROL = "legal-control-shown"  # the three countries of control are shown by evidence, as they are registered
 
 
@@ -33,6 +35,7 @@ class Papers:
         self._agreements = agreements_in_force(span, buyers={d.party_id for d in demands})
         self._controls = sorted({code for demand in demands for code in self._controls_asked(demand)})
         self._interruptible = {bid.pk for bid in bids if not _is_firm(bid, window)}
+        self._unsigned = without_counsel(demands)
         self._asks_legal_control = any(demand.control_zone_id for demand in demands)
         self._spreads = Spreads(window, demands, bids)
         self._under_agreement = sorted(
@@ -47,6 +50,8 @@ class Papers:
             asked.add(LEGAL_CONTROL)
         if self._interruptible and not demand.accepts_interruptible:
             asked.add(FIRM)
+        if demand.pk in self._unsigned:
+            asked.add(COUNSEL)
         if agreement := _agreement_of(demand):
             asked.add(self._agreement_name(agreement, demand.party.slug, demand.purpose))
         asked |= {self._name("spread", *part) for part in self._spreads.asked_by(demand)}

@@ -18,7 +18,7 @@ from marketplace import clock
 from marketplace import models as m
 from marketplace.console import books as money
 from marketplace.console import compliance as papers
-from marketplace.console import delivery, keyholders, maker, phases, views
+from marketplace.console import delivery, keyholders, maker, phases, reports, views
 from marketplace.console.reads import (
     certificate_of_last_clearing,
     control_room,
@@ -45,6 +45,9 @@ class Console(UnfoldAdminSite):
             path("books/", self.admin_view(money.books), name="books"),
             path("books/<slug:what>/", self.admin_view(money.books_file), name="books_file"),
             path("parked-jobs/", self.admin_view(money.parked_jobs), name="parked_jobs"),
+            path("reports/", self.admin_view(reports.reports), name="reports"),
+            path("reports/<uuid:pk>/", self.admin_view(reports.report_act), name="report_act"),
+            path("coordination/", self.admin_view(views.coordination), name="coordination"),
             path("certificate/", self.admin_view(views.certificate), name="certificate"),
             path("phases/", self.admin_view(phases.phases), name="phases"),
             path("funding-lines/", self.admin_view(phases.funding_lines), name="funding_lines"),
@@ -173,6 +176,11 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, Any, type[Table]], ...]], ...] = 
         ("Benchmarks", "speed", m.Benchmark, table_of(
             m.Benchmark, show=("node_class", "kind", "epoch", "is_simulated", "finished_at", "valid_until"),
             filters=("kind", "is_simulated"), list_select_related=("node_class__party",), exclude=("transcript",))),
+        ("Verifier seats", "verified", m.VerifierSeat, table_of(
+            m.VerifierSeat, show=("address", "party", "vantage", "is_demo", "seated_at", "retired_at"),
+            list_select_related=("party",))),
+        ("Roll calls", "groups", m.RollCall, table_of(
+            m.RollCall, show=("owner", "opened_at", "closes_at"), list_select_related=("owner",))),
     )),
     ("Clearing", (
         ("Clearings", "balance", m.Clearing, table_of(
@@ -302,6 +310,8 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         {"title": "Phases", "icon": "stairs", "link": reverse("admin:phases")},
         {"title": "Orders and grants", "icon": "request_quote", "link": reverse("admin:funding_lines")},
         {"title": "Opened bids", "icon": "drafts", "link": reverse("admin:opened_bids")},
+        {"title": "Coordination cost", "icon": "handshake", "link": reverse("admin:coordination")},
+        {"title": "Reports", "icon": "flag", "link": reverse("admin:reports")},
         {"title": "Keyholders", "icon": "key", "link": reverse("admin:keyholders")},
         {"title": "Delivery cases", "icon": "balance", "link": reverse("admin:delivery_cases")},
         {"title": "Market-maker", "icon": "storefront", "link": reverse("admin:maker")},

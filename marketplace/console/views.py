@@ -22,8 +22,10 @@ from marketplace.console.underway import transactions_under_way
 from marketplace.doors import found_or_404, page_of
 from marketplace.governance.transactions import cancel_transaction
 from marketplace.insights.anchors import anchored_hashes
+from marketplace.insights.coordination import coordination_trend
 from marketplace.slashing.appeals import give_opinion
 from marketplace.slashing.selectors import find_appealed
+from marketplace.supply.receipts import note_viewing
 
 
 def render_page(request: HttpRequest, template: str, **context: Any) -> TemplateResponse:
@@ -41,7 +43,15 @@ def opened(request: HttpRequest) -> HttpResponse:
     if asked and (window is None or window.name != asked):
         raise Http404("no such opened window")
     page = page_of(request, opened_bids(window), per_page=50) if window else None
+    if window and page:
+        note_viewing(person=request.user.get_username(), window=window, bids=page.object_list, now=clock.now())
     return render_page(request, "opened_bids", title="Opened bids", windows=windows, window=window, page=page)
+
+
+@require_safe
+def coordination(request: HttpRequest) -> HttpResponse:
+    """What it costs to come together, with its trend."""
+    return render_page(request, "coordination", title="Coordination cost", trend=coordination_trend())
 
 
 @require_safe

@@ -1,8 +1,10 @@
 """Three-way reconciliation: agreed slots are rated, contradictions become cases, and every slot ends in a Reading.
 
-    agreed               provider and every seat of the panel have spoken, and the buyer if it has a key: rated at once
-    nothing in dispute   rated a day after the slot: whoever has not spoken by then is not waited for
-    something is held    two of the three sources decide it, 72 hours after the last new evidence; or a person does
+    all have spoken      provider, every seat of the panel, and the buyer if it has a key: rated at once, unless they
+                         contradict one another
+    nothing is held      rated a day after the slot: whoever has not spoken by then is not waited for
+    something is held    rated 72 hours after the slot, by two of the three sources
+    a contradiction      a case: two of three decide it 72 hours after the last new evidence, or a person does
 
 Evidence is taken until a slot is rated and at most 72 hours after its end, so what came in which order changes nothing.
 """
@@ -111,9 +113,8 @@ def _is_ready(
     if case is not None and case.state == "OPEN":
         return now >= case.decide_by
     has_all = tally.is_complete and tally.provider_up is not None and (tally.buyer_up is not None or not has_counter)
-    if not tally.held_word:
-        return has_all or now >= ends_at + timedelta(hours=SILENCE_HOURS)
-    return now >= ends_at + timedelta(hours=DECIDE_HOURS)
+    wait_hours = DECIDE_HOURS if tally.held_word else SILENCE_HOURS
+    return has_all or now >= ends_at + timedelta(hours=wait_hours)
 
 
 def _rate(tally: SlotTally, case: DeliveryCase | None, said: Mapping[int, SlotReport], now: datetime) -> None:

@@ -28,7 +28,7 @@ from marketplace.parties.models import Party
 from marketplace.supply.envelopes import lock, unlock
 from marketplace.supply.party_keys import newest_version, party_key
 from pricing.errors import MeteringError
-from pricing.health import INTERVAL_SECONDS, commitment_of, panel_of, probe_second, retry_after_seconds
+from pricing.health import INTERVAL_SECONDS, PANEL_SEATS, commitment_of, panel_of, probe_second, retry_after_seconds
 
 MARKET = UUID(int=0)  # whose key the secrets lie under: no party's
 DAYS_AHEAD = 1
@@ -75,12 +75,13 @@ def witness_key(party: Party) -> bytes:
 def tend_probe_days(*, now: datetime) -> int:
     """Commit to the secrets of today and tomorrow, and show those of the days that are over; returns how many moved.
 
-    A day's verifiers are those with a key when it is committed to: nobody joins a panel after the draw.
+    A day's verifiers are those with a key when it is committed to: nobody joins a panel after the draw. While there
+    are too few for a panel nothing is drawn.
     """
     today, moved = now.astimezone(UTC).date(), 0
-    somebody_probes = WitnessKey.objects.filter(revoked_at=None, party__kind="verifier").exists()
+    can_draw = WitnessKey.objects.filter(revoked_at=None, party__kind="verifier").count() >= PANEL_SEATS
     for day in (today, today + timedelta(days=DAYS_AHEAD)):
-        if somebody_probes and not ProbeDay.objects.filter(pk=day).exists():
+        if can_draw and not ProbeDay.objects.filter(pk=day).exists():
             _commit(day, now)
             moved += 1
     for row in ProbeDay.objects.select_for_update().filter(day__lt=today, revealed=None).order_by("day"):

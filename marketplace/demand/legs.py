@@ -43,7 +43,7 @@ def post_spread(
 ) -> list[Demand]:  # fmt: skip
     """Post an order of which no owner of providers serves more than a share; takes the terms of `post_demand`.
 
-    Raises QuantityOutOfRange when the share of so few units is less than one, or more than 20 legs were needed.
+    Raises QuantityOutOfRange as `leg_sizes` does.
     """
     require_name(reference, field="reference", longest=50)
     quantity = require_quantity(quantity_units)
@@ -54,17 +54,26 @@ def post_spread(
             raise BadInput("An order that is spread has no minimum, no one site and no alternatives.", field=name)
     if terms.get("kind") == "block":
         raise BadInput("A block is all or nothing, and cannot be spread.", field="kind")
-    most = quantity * provider_share_max_ppm // PPM
-    if most < 1 or -(-quantity // most) > LEGS_MAX:
+    sizes = leg_sizes(quantity, provider_share_max_ppm)
+    legs = len(sizes)
+    wanted = [(f"{reference} {no}/{legs}", "spread", "", dict(terms, quantity_units=size))
+              for no, size in enumerate(sizes, start=1)]  # fmt: skip
+    return _post(party, window, reference, wanted, seat, now)
+
+
+def leg_sizes(quantity_units: int, provider_share_max_ppm: int) -> list[int]:
+    """The units of each leg: as few legs as keep every one within the share, and as even as can be.
+
+    Raises QuantityOutOfRange when the share of so few units is less than one, or more than 20 legs were needed.
+    """
+    most = quantity_units * provider_share_max_ppm // PPM
+    if most < 1 or -(-quantity_units // most) > LEGS_MAX:
         raise QuantityOutOfRange(
             f"So many units cannot be spread that far: a share is one unit at least, and legs are {LEGS_MAX} at most.",
             field="provider_share_max_ppm", most_units=most,
         )  # fmt: skip
-    legs = -(-quantity // most)
-    sizes = [quantity // legs + (place < quantity % legs) for place in range(legs)]
-    wanted = [(f"{reference} {no}/{legs}", "spread", "", dict(terms, quantity_units=size))
-              for no, size in enumerate(sizes, start=1)]  # fmt: skip
-    return _post(party, window, reference, wanted, seat, now)
+    legs = -(-quantity_units // most)
+    return [quantity_units // legs + (place < quantity_units % legs) for place in range(legs)]
 
 
 @transaction.atomic

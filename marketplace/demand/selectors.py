@@ -11,7 +11,7 @@ from django.db.models import BigIntegerField, Count, ExpressionWrapper, F, Query
 from marketplace.catalogue.models import Window
 from marketplace.demand.models import Demand
 from marketplace.parties.models import Party
-from marketplace.parties.owners import last_owners
+from marketplace.parties.owners import FOUNDATION, last_owners
 
 # Demand that counted for a window's gate, whatever became of it afterwards.
 FUNDED_STATES = ("funded", "awarded", "lost", "released")
@@ -84,7 +84,7 @@ def gates_of(windows: Iterable[Window]) -> dict[UUID, GateProgress]:
     windows = list(windows)
     rows = list(
         Demand.objects.filter(window__in=[w.pk for w in windows], state__in=FUNDED_STATES).exclude(hold_id=None)
-        .exclude(party__kind="foundation").order_by().values_list("window_id", "party_id")
+        .exclude(party__in=FOUNDATION).order_by().values_list("window_id", "party_id")
         .annotate(hours=Sum(UNIT_HOURS))
     )  # fmt: skip
     owners = last_owners({party for _, party, _ in rows})

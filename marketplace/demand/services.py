@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Max, QuerySet
 
 from ledger.errors import InsufficientFunds
@@ -34,6 +34,7 @@ from marketplace.demand.stops import require_no_stop
 from marketplace.errors import (
     BadInput,
     ContradictoryRules,
+    MakerLimit,
     NotFunded,
     NotYours,
     QuantityOutOfRange,
@@ -44,6 +45,7 @@ from marketplace.governance.services import record, require_flag
 from marketplace.notices.services import tell_parties
 from marketplace.parties.caps import Order, note_use, require_placed_by, require_within_caps
 from marketplace.parties.models import ApiKey, Party, Seat
+from marketplace.parties.owners import FOUNDATION
 from marketplace.parties.roles import require_seat
 from marketplace.spending.models import Budget, Pilot
 from marketplace.spending.services import Spend
@@ -231,7 +233,13 @@ def fund_demand(
         ) from error
     point("demand.fund.after_hold")
     standing.state, standing.hold_id, standing.funded_at = "funded", hold_id, now
-    standing.save(update_fields=["state", "hold_id", "funded_at", "funding_kind", "funding_line"])
+    try:
+        standing.save(update_fields=["state", "hold_id", "funded_at", "funding_kind", "funding_line"])
+    except IntegrityError as refusal:  # what the Foundation owns trades inside the Foundation's limits, or not at all
+        rule = str(getattr(getattr(refusal.__cause__, "diag", None), "constraint_name", "") or "")
+        if not rule.startswith("maker_"):
+            raise
+        raise MakerLimit("The Foundation's limits do not allow this demand of its own.", rule=rule) from refusal
     record(actor=party.slug, action="fund_demand", subject=demand.pk, reason="funded", now=now, hold=str(hold_id),
            funding=funding)  # fmt: skip
     return standing
@@ -272,7 +280,7 @@ def funded_figures(*, window: Window) -> dict[str, int]:
 
     The Foundation's own demand counts for neither: nobody opens its own market.
     """
-    rows = Demand.objects.filter(window=window, state="funded").exclude(party__kind="foundation")
+    rows = Demand.objects.filter(window=window, state="funded").exclude(party__in=FOUNDATION)
     rows = rows.select_related("party__parent")
     return {
         "funded_unit_hours": sum(row.unit_hours for row in rows),

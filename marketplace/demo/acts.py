@@ -22,7 +22,14 @@ from marketplace.demand.models import Demand
 from marketplace.demand.services import fund_demand, funded_figures, post_demand
 from marketplace.demo import world as w
 from marketplace.demo.logins import ensure_logins
-from marketplace.demo.machines import BASELINE, CHALLENGE, machine_key, prove
+from marketplace.demo.machines import (
+    BASELINE,
+    CHALLENGE,
+    call_all_machines,
+    machine_key,
+    prove,
+    seat_demo_panel,
+)
 from marketplace.demo.minutes import report_window
 from marketplace.demo.papers import show_controls
 from marketplace.demo.worth import SPOKEN_MAX, say_worth
@@ -76,9 +83,7 @@ def found_the_market(story: Story) -> None:
     set_flag(name="prosumer_parties", is_on=False, opens_in_phase=4, actor="foundation",
              reason="enterprise demand comes first", now=now)  # fmt: skip
     ensure_logins(now)
-    for no in (1, 2, 3):
-        register_party(slug=f"verifier-{no}", name=f"Demo verifier {no} (not independent)", kind="verifier",
-                       country="CH", parent_country="CH", now=now)  # fmt: skip
+    seat_demo_panel(now=now)
     for buyer in world.buyers:
         register_party(
             slug=slugify(buyer.name), name=buyer.name, kind=BUYER_KINDS.get(buyer.segment, "enterprise_buyer"),
@@ -135,7 +140,11 @@ def prove_challenges(story: Story) -> None:
 
 
 def prove_baselines(story: Story) -> None:
-    """After two weeks of checks the baselines are attested; slashing is armed for those who are proven."""
+    """After two weeks of checks and a roll call the baselines are attested; slashing is armed for the proven."""
+    clock.move_to(story.day(7, 1))
+    with transaction.atomic():
+        called = [pair for pair in _node_classes(story.world) if pair[1].standing != "REGISTERED"]
+        call_all_machines(called, epoch=2, at=story.day(7), now=clock.now())
     clock.move_to(story.day(14, 4))
     now = clock.now()
     _prove_baselines(story, now)
@@ -152,7 +161,7 @@ def _prove_baselines(story: Story, now: datetime) -> None:
         done = node_class.standing.checks_passed
         record_checks(node_class=node_class, passed=max(0, checks - done), failed=0, now=now)
         if world_class.standing == "PROVEN":
-            benchmark = prove(node_class=node_class, world_class=world_class, kind=BASELINE, epoch=2,
+            benchmark = prove(node_class=node_class, world_class=world_class, kind=BASELINE, epoch=3,
                               at=story.day(14, 3), now=now)  # fmt: skip
             submit_proof(benchmark=benchmark, now=now)
             attest_class(
@@ -212,7 +221,7 @@ def restore_star(story: Story) -> None:
         node_class = case.node_class
         if node_class.standing.state != "DEGRADED":
             continue
-        benchmark = prove(node_class=node_class, world_class=world_classes[node_class.pk], kind=BASELINE, epoch=3,
+        benchmark = prove(node_class=node_class, world_class=world_classes[node_class.pk], kind=BASELINE, epoch=4,
                           at=story.day(20, 5), now=now)  # fmt: skip
         submit_proof(benchmark=benchmark, now=now)
         cycle.run_chain(now=now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,17 +16,22 @@ from ledger.rails.base import Chain
 from ledger.rails.evm import chain
 from ledger.rails.signer import signer
 from marketplace.agent.keys import MachineKey
-from marketplace.agent.panel import prove_here
+from marketplace.agent.panel import ScoreFacts, prove_here
+from marketplace.agent.prover import LocalProver
 from marketplace.demo.world import NodeClass as WorldClass
 from marketplace.errors import ProofRefused
+from marketplace.parties.services import register_party
 from marketplace.supply.models import Benchmark, NodeClass
 from marketplace.supply.onchain import ensure_address, message_of
+from marketplace.supply.rolls import answer_roll, call_the_roll
 from marketplace.supply.services import Measured, record_benchmark
+from marketplace.supply.verifiers import seat_verifier
 from pricing.transcript import ReferenceRow
 
 VERIFIERS = ("verifier:1", "verifier:2", "verifier:3")
 CHALLENGE, BASELINE = 1, 2
-PROOF_DAYS = 60
+PROOF_DAYS = 90
+PLACES = ("demo desk 1", "demo desk 2", "demo desk 3")  # vantages: all on this machine, and so not independent
 PROVING_SECONDS = 60  # how long a recorded, simulated proof is said to have taken
 TRIES = 20  # a machine that is busy with other work measures below its class; nobody is proven on a bad moment
 
@@ -44,6 +50,29 @@ class PanelKey:
         return signer().sign_typed(self._role, struct, chain_id=chain_id, verifying_contract=verifying_contract)
 
 
+def seat_demo_panel(*, now: datetime) -> None:
+    """Register the demo's verifiers and seat them: three keys of one server, and every page says so."""
+    for number, (role, place) in enumerate(zip(VERIFIERS, PLACES, strict=True), start=1):
+        party = register_party(
+            slug=f"verifier-{number}", name=f"Demo verifier {number} (not independent)", kind="verifier",
+            country="CH", parent_country="CH", now=now,
+        )  # fmt: skip
+        seat_verifier(party=party, address=signer().address(role), vantage=place, is_demo=True, now=now)
+
+
+def call_all_machines(
+    pairs: Sequence[tuple[NodeClass, WorldClass]], *, epoch: int, at: datetime, now: datetime
+) -> None:
+    """Call the roll of every owner among these classes and let all its machines answer in one span."""
+    for node_class, world_class in pairs:
+        roll = call_the_roll(party=node_class.party, now=at)
+        proof = prove(
+            node_class=node_class, world_class=world_class, kind=CHALLENGE, epoch=epoch,
+            at=at + timedelta(seconds=PROVING_SECONDS), now=now,
+        )  # fmt: skip
+        answer_roll(roll=roll, benchmark=proof, machines=node_class.units, now=now)
+
+
 def machine_key(code: str) -> MachineKey:
     """The Ed25519 key of a simulated machine: this installation's own, and never written down."""
     seed = hmac.digest(settings.SECRET_KEY.encode(), f"demo machine {code}".encode(), "sha256")
@@ -59,18 +88,19 @@ def prove(
         return standing
     if world_class.benchmark_simulated:
         return _simulated(node_class, world_class, kind, epoch, at, now)
-    return _measured(node_class, kind, epoch, at, now)
+    return _measured(node_class, world_class.code, kind, epoch, at, now)
 
 
-def _measured(node_class: NodeClass, kind: int, epoch: int, at: datetime, now: datetime) -> Benchmark:
+def _measured(node_class: NodeClass, code: str, kind: int, epoch: int, at: datetime, now: datetime) -> Benchmark:
     """A real chain of exact products on this machine, checked by three verifiers."""
     reference = node_class.resource_class
     here: Chain = chain()
     for attempt in range(1, TRIES + 1):
         proven = prove_here(
             preset="demo", keys=[PanelKey(role) for role in VERIFIERS],
+            prover=LocalProver(key=machine_key(code)), vantages=PLACES, machine_key=machine_key(code).public_bytes,
             provider_address=ensure_address(party=node_class.party), node_class_id=node_class.chain_class,
-            # memory and bandwidth are not measured by this preset, so they are not asked for
+            # 4 MiB may lie in a cache: this preset shows memory without measuring it, so it is not asked for
             reference_rows=[ReferenceRow(reference.code, reference.ops_per_sec, 0, 0)], epoch=epoch, kind=kind,
             chain_id=here.chain_id, verifying_contract=here.address("stake"), started_at=int(at.timestamp()),
             valid_until=int((at + timedelta(days=PROOF_DAYS)).timestamp()),
@@ -84,8 +114,9 @@ def _measured(node_class: NodeClass, kind: int, epoch: int, at: datetime, now: d
             )  # fmt: skip
     signatures = dict(zip(proven.signers, proven.signatures, strict=True))
     return _keep(
-        node_class, proven.attestation, signatures, at, is_simulated=False, transcript=proven.transcript, now=now
-    )
+        node_class, proven.attestation, signatures, at, is_simulated=False, transcript=proven.transcript,
+        score=proven.score, now=now,
+    )  # fmt: skip
 
 
 def _simulated(
@@ -110,17 +141,22 @@ def _simulated(
 
 def _keep(
     node_class: NodeClass, struct: BenchmarkAttestation, signatures: dict[str, Signature], at: datetime, *,
-    is_simulated: bool, transcript: bytes | None, now: datetime,
+    is_simulated: bool, transcript: bytes | None, score: ScoreFacts | None = None, now: datetime,
 ) -> Benchmark:  # fmt: skip
     moments: dict[str, Any] = {
         name: at + timedelta(seconds=getattr(struct, name) - struct.started_at)
         for name in ("started_at", "finished_at", "valid_until")
     }
+    seen: dict[str, Any] = {} if score is None else {
+        "preset": score.preset, "backend": score.backend, "jitter_bps": score.jitter_bps,
+        "resident_bytes": score.resident_bytes, "sweep_bytes_per_sec": score.sweep_bytes_per_second,
+        "radii": score.radii,
+    }
     return record_benchmark(
         node_class=node_class, kind=struct.kind, epoch=struct.epoch,
         measured=Measured(
             ops_per_sec=struct.ops_per_sec, mem_bytes=struct.mem_bytes, mem_bytes_per_sec=struct.mem_bytes_per_sec,
-            seed=struct.seed, params_hash=struct.params_hash, transcript_hash=struct.transcript_hash, **moments,
+            seed=struct.seed, params_hash=struct.params_hash, transcript_hash=struct.transcript_hash, **moments, **seen,
         ),
         message=message_of(struct), is_simulated=is_simulated, transcript=transcript, now=now,
         signatures=[(address, each.v, each.r, each.s) for address, each in sorted(signatures.items())],

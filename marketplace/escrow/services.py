@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -31,6 +31,7 @@ from marketplace.demand.funding import origin_of
 from marketplace.demand.models import Demand
 from marketplace.errors import BadInput, PhaseClosed, ReferenceReused, WindowClosed
 from marketplace.escrow.models import Lease, LockBatch, Mandate
+from marketplace.escrow.packs import undocumented, write_packs
 from marketplace.governance.services import record, require_flag
 from marketplace.parties.models import Party
 from marketplace.supply.models import Bid
@@ -39,6 +40,7 @@ from pricing.penalties import stake_micros
 
 CALL_MANDATES_MAX = CALL_CLASSES_MAX = 64
 CALL_LINES_MAX = 512
+TOO_EXPOSED = "The node class has reached the exposure its stake carries."
 DEPOSIT_MAX_MICROS = 10**13  # ten million dollars at once,
 PARTY_MAX_MICROS = 10**14  # and a hundred in all: no number of deposits may bring the books to the end of 64 bits
 
@@ -120,7 +122,7 @@ def lock_window(*, window: Window, now: datetime) -> int:
         return 0
     awards = list(
         Award.objects.filter(clearing__window=locked)
-        .select_related("demand__party", "demand__sla", "bid__party", "bid__node_class__standing")
+        .select_related("demand__party", "demand__sla", "demand__data_class", "bid__party", "bid__node_class__standing")
         .order_by("demand__accepted_rank", "bid__accepted_rank", "start_slot")
     )
     if not awards:
@@ -135,11 +137,14 @@ def lock_window(*, window: Window, now: datetime) -> int:
     for award in awards:
         pairs[award.demand, award.bid].append(award)
     mandates = _sign_mandates(locked, {demand for demand, _ in pairs}, now)
-    beyond = _beyond_exposure(pairs)
-    _refuse_pairs(locked, {pair: pairs.pop(pair) for pair in beyond}, mandates, {demand for demand, _ in pairs}, now)
+    refused = {**undocumented(pairs, locked)}
+    refused |= dict.fromkeys(_beyond_exposure({p: a for p, a in pairs.items() if p not in refused}), TOO_EXPOSED)
+    _refuse_pairs(locked, {pair: (pairs.pop(pair), why) for pair, why in refused.items()}, mandates,
+                  {demand for demand, _ in pairs}, now)  # fmt: skip
     calls = _plan_calls(pairs, mandates) if pairs else []
     for ordinal, call in enumerate(calls):
         _submit_call(locked, ordinal, call, pairs, mandates, now)
+    write_packs(window=locked, now=now)
     point("escrow.lock.before_commit")
     record(
         actor="market", action="lock_window", subject=locked.name, reason="leases made from awards", now=now,
@@ -206,21 +211,18 @@ def _beyond_exposure(pairs: dict[tuple[Demand, Bid], list[Award]]) -> list[tuple
 
 
 def _refuse_pairs(
-    window: Window, refused: dict[tuple[Demand, Bid], list[Award]], mandates: dict[Rules, Mandate],
+    window: Window, refused: dict[tuple[Demand, Bid], tuple[list[Award], str]], mandates: dict[Rules, Mandate],
     served: set[Demand], now: datetime,
 ) -> None:  # fmt: skip
-    """Write the leases that cannot be locked, with the reason, and release holds that nothing else needs."""
-    sentence = "The node class has reached the exposure its stake carries."
+    """Write the leases that cannot be locked, each with its reason, and release holds that nothing else needs."""
     Lease.objects.bulk_create(
-        _lease(window, demand, bid, awards, mandates[_rules(demand)], None, None, now, refusal=sentence)
-        for (demand, bid), awards in refused.items()
+        _lease(window, demand, bid, awards, mandates[_rules(demand)], None, None, now, refusal=why)
+        for (demand, bid), (awards, why) in refused.items()
     )
     for demand in {demand for demand, _ in refused} - served:
         void_hold(id=demand.hold_id, now=now)
-    if refused:
-        record(
-            actor="market", action="refuse_leases", subject=window.name, reason=sentence, now=now, leases=len(refused)
-        )
+    for why, leases in sorted(Counter(why for _, why in refused.values()).items()):
+        record(actor="market", action="refuse_leases", subject=window.name, reason=why, now=now, leases=leases)
 
 
 def chain_batch_no(intent: ChainIntent) -> int:

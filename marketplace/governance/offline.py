@@ -1,7 +1,10 @@
-"""Check an exported audit trail with nothing but this file and Python: `python offline.py TRAIL.jsonl`.
+"""Check an exported audit trail with nothing but this file and Python: `python offline.py TRAIL.jsonl [RECEIPT.json]`.
 
 The first line of an export says how many lines follow and the hash of the last one. Every further line carries its own
 hash, made of the hash before it and its own words, so one altered, missing or added line is found and named.
+
+A bidder's receipt is checked against the trail: the line it names is there, of this bid and window, with the commitment
+that the text of the receipt hashes to.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 FORMAT = "grove-audit"
+RECEIPT_FORMAT = "grove-bid-receipt"
 GENESIS = bytes(32).hex()
 WORDS = ("no", "at", "actor", "action", "subject", "reason", "facts")
 
@@ -45,16 +49,41 @@ def first_fault(path: Path) -> str | None:
     return None
 
 
+def receipt_fault(trail: Path, receipt: Path) -> str | None:
+    """What is wrong with a bidder's receipt beside a whole trail; None when the trail bears it out."""
+    try:
+        paper = json.loads(receipt.read_text(encoding="utf-8"))
+        named = {word: paper[word] for word in ("bid", "window", "commitment", "line_hash", "text")}
+    except (UnicodeDecodeError, ValueError, KeyError, TypeError) as problem:
+        return f"it cannot be read as a receipt: {problem}"
+    if paper.get("format") != RECEIPT_FORMAT:
+        return "it is no receipt of a bid"
+    lines = [json.loads(row) for row in trail.read_text(encoding="utf-8").splitlines()[1:]]
+    line = next((each for each in lines if each["hash"] == named["line_hash"]), None)
+    if line is None:
+        return "the trail has no line with its hash; an export ends where the oldest open bidding began"
+    told = line["facts"].get("commitment"), line["facts"].get("window"), line["subject"], line["action"]
+    if told != (named["commitment"], named["window"], named["bid"], "place_bid"):
+        return f"line {line['no']} is of something else"
+    if named["text"] and hashlib.sha256(named["text"].encode()).hexdigest() != named["commitment"]:
+        return "its text is not what was committed to"
+    return None
+
+
 def main(arguments: list[str]) -> int:
-    if len(arguments) != 1:
-        print("usage: offline.py TRAIL.jsonl", file=sys.stderr)
+    if len(arguments) not in (1, 2):
+        print("usage: offline.py TRAIL.jsonl [RECEIPT.json]", file=sys.stderr)
         return 2
-    path = Path(arguments[0])
-    if not path.is_file():
-        print(f"there is no file {path}", file=sys.stderr)
+    paths = [Path(argument) for argument in arguments]
+    missing = next((path for path in paths if not path.is_file()), None)
+    if missing is not None:
+        print(f"there is no file {missing}", file=sys.stderr)
         return 2
-    fault = first_fault(path)
-    print(f"BROKEN: {fault}" if fault else "the trail is whole: every line follows from the one before it")
+    fault = first_fault(paths[0])
+    if fault is None and len(paths) == 2:
+        fault = receipt_fault(*paths)
+    good = "the trail is whole: every line follows from the one before it"
+    print(f"BROKEN: {fault}" if fault else f"{good}{', and it bears out the receipt' if len(paths) == 2 else ''}")
     return 1 if fault else 0
 
 

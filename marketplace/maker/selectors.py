@@ -11,6 +11,7 @@ from django.db.models.functions import TruncDate
 from marketplace.clearing.models import Clearing
 from marketplace.demand.models import Demand
 from marketplace.maker.models import MakerLimits, MakerQuote
+from marketplace.parties.owners import FOUNDATION
 from marketplace.payout.models import SettlementLine
 from marketplace.sla.models import Credit
 
@@ -57,7 +58,7 @@ def limits_in_force() -> MakerLimits | None:
 
 def use_of_limits(limits: MakerLimits) -> Use:
     """Return how much of the limits open quotes, running leases and past losses use."""
-    open_rows = Demand.objects.filter(party__kind="foundation", state__in=OPEN).exclude(window__state__in=ENDED)
+    open_rows = Demand.objects.filter(party__in=FOUNDATION, state__in=OPEN).exclude(window__state__in=ENDED)
     rows = open_rows.annotate(hours=HOURS)
     sums = rows.aggregate(all_hours=Sum("hours"), money=Sum(F("hours") * F("price_limit_micros")))
     return Use(int(sums["money"] or 0), int(sums["all_hours"] or 0), loss_micros(limits))
@@ -65,7 +66,7 @@ def use_of_limits(limits: MakerLimits) -> Use:
 
 def loss_micros(limits: MakerLimits) -> int:
     """Return what was lost since the limits came into force, never below nothing."""
-    lines = SettlementLine.objects.filter(lease__buyer__kind="foundation", settlement__made_at__gte=limits.approved_at)
+    lines = SettlementLine.objects.filter(lease__buyer__in=FOUNDATION, settlement__made_at__gte=limits.approved_at)
     paid = int(lines.aggregate(total=Sum("earned_micros"))["total"] or 0)
     back = _holdback_credits().filter(posted_at__gte=limits.approved_at).aggregate(total=Sum("amount_micros"))["total"]
     return max(0, paid - int(back or 0))
@@ -74,7 +75,7 @@ def loss_micros(limits: MakerLimits) -> int:
 def daily_results() -> list[Day]:
     """Return the Foundation's result day by day, newest first, out of the settlements themselves."""
     paid = dict(
-        SettlementLine.objects.filter(lease__buyer__kind="foundation").order_by()
+        SettlementLine.objects.filter(lease__buyer__in=FOUNDATION).order_by()
         .annotate(day=TruncDate("settlement__made_at")).values_list("day").annotate(total=Sum("earned_micros"))
     )  # fmt: skip
     credited = dict(
@@ -92,11 +93,11 @@ def quotes() -> QuerySet[MakerQuote]:
 
 def own_trade(clearing: Clearing) -> OwnTrade | None:
     """Return what the Foundation bought in a clearing, or None when it had no line in it."""
-    lines = Demand.objects.filter(window=clearing.window_id, party__kind="foundation").exclude(hold_id=None)
+    lines = Demand.objects.filter(window=clearing.window_id, party__in=FOUNDATION).exclude(hold_id=None)
     count = lines.exclude(state__in=("withdrawn", "unfunded")).count()
     if not count:
         return None
-    awards = clearing.awards.filter(demand__party__kind="foundation").annotate(
+    awards = clearing.awards.filter(demand__party__in=FOUNDATION).annotate(
         hours=ExpressionWrapper(F("units") * (F("end_slot") - F("start_slot")), output_field=BigIntegerField()))
     sums = awards.aggregate(all_hours=Sum("hours"), money=Sum("amount_micros"))
     return OwnTrade(count, int(sums["all_hours"] or 0), int(sums["money"] or 0))
@@ -105,5 +106,5 @@ def own_trade(clearing: Clearing) -> OwnTrade | None:
 def _holdback_credits() -> QuerySet[Credit]:
     # Credits out of escrow are already taken from what a settlement line says was earned.
     return Credit.objects.filter(
-        verdict__lease__buyer__kind="foundation", source="holdback", posted_at__isnull=False
+        verdict__lease__buyer__in=FOUNDATION, source="holdback", posted_at__isnull=False
     )

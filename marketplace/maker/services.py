@@ -85,7 +85,7 @@ def place_quote(
     Raises MakerStopped without limits in force or after a stop, MakerLimit with the rule that it would break, and
     whatever posting and funding a demand raise; then nothing is written.
     """
-    if party.kind != "foundation":
+    if not party.is_foundation:
         raise BadInput("Only the Foundation is market-maker.", field="party")
     limits = MakerLimits.objects.select_for_update().filter(ended_at=None).exclude(approved_at=None).first()
     if limits is None or hasattr(limits, "stop"):

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0033_most_of_a_slot'),
+        ('marketplace', '0039_most_of_a_slot'),
     ]
 
     operations = [

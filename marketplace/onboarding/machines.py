@@ -13,11 +13,14 @@ from django.views.decorators.http import require_POST, require_safe
 
 from marketplace.doors import found_or_404, market_time, provider_only, seat_of
 from marketplace.errors import MarketError
+from marketplace.insights.value import ops_per_usd
 from marketplace.parties.roles import acts_of
 from marketplace.supply import selectors as supply
 from marketplace.supply.key_models import Enrolment
 from marketplace.supply.machine_keys import decide_enrolment, make_enrolment_code, revoke_machine_key
 from marketplace.supply.models import NodeClass
+from marketplace.supply.rolls import last_whole_roll
+from marketplace.supply.verifiers import attest_quorum, is_demo_panel
 
 AGENT = "python -m marketplace.agent"
 
@@ -104,9 +107,13 @@ def steps_of(node_class: NodeClass, server: str, code: str = "") -> list[Step]:
 def _page(request: HttpRequest, node_class: NodeClass, *, code: str = "") -> HttpResponse:
     now, server = market_time(request), request.build_absolute_uri("/").rstrip("/")
     benchmarks = list(node_class.benchmarks.all())
+    live = supply.live_benchmark(node_class, now)
     waiting = node_class.enrolments.filter(decided_at=None).exclude(claimed_at=None)
     return render(request, "onboarding/class.html", {
-        "node_class": node_class, "live": supply.live_benchmark(node_class, now), "now": now, "code": code,
+        "node_class": node_class, "live": live, "now": now, "code": code, "quorum": attest_quorum(),
+        "is_demo_panel": is_demo_panel(), "claim_bps": 10_000 + live.ops_gap_bps if live else 0,
+        "roll": last_whole_roll(node_class) if live else None, "renew_from": supply.renewal_from(node_class),
+        "ops_per_usd": ops_per_usd(live.ops_per_sec, node_class.resource_class.reference_price_micros) if live else 0,
         "proofs": supply.proofs_of(node_class, benchmarks[0]) if benchmarks else [], "benchmarks": benchmarks,
         "waiting": waiting, "changes": node_class.key_changes.order_by("-id")[:10],
         "steps": steps_of(node_class, server, code), "may_operate": "operate" in acts_of(seat_of(request)),

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -19,18 +19,21 @@ from marketplace.clearing import selectors as clearings
 from marketplace.demand.selectors import gates_of
 from marketplace.doors import STOP_POLLING, found_or_404, market_time, page_of, provider_only, seat_of
 from marketplace.downloads import own_statement
-from marketplace.errors import MarketError
+from marketplace.errors import MarketError, NotYours
 from marketplace.escrow import selectors as leases
 from marketplace.insights import onboarding as checklist
 from marketplace.notices import selectors as notices
 from marketplace.onboarding.forms import BidForm
+from marketplace.pack_pages import pack_answer
 from marketplace.payout import banks, claims
 from marketplace.payout import selectors as payouts
 from marketplace.slashing import selectors as slashing
 from marketplace.slashing.appeals import open_appeal
 from marketplace.supply import selectors as supply
+from marketplace.supply.receipts import receipt_of
 from marketplace.supply.sealing import with_own_terms
 from marketplace.supply.services import place_bid, withdraw_bid
+from marketplace.supply.verifiers import is_demo_panel
 
 
 @require_safe
@@ -63,7 +66,7 @@ def class_list(request: HttpRequest) -> HttpResponse:
     classes = list(supply.node_classes_of(request.party))
     rows = [(c, supply.live_benchmark(c, now)) for c in classes]
     return render(request, "onboarding/classes.html", {
-        "rows": [(c, b, supply.proofs_of(c, b) if b else []) for c, b in rows],
+        "rows": [(c, b, supply.proofs_of(c, b) if b else []) for c, b in rows], "is_demo_panel": is_demo_panel(),
     })  # fmt: skip
 
 
@@ -156,10 +159,32 @@ def bid_withdraw(request: HttpRequest, bid_id: UUID) -> HttpResponse:
 
 @require_safe
 @provider_only
+def bid_receipt(request: HttpRequest, bid_id: UUID) -> HttpResponse:
+    """The receipt of an own bid, as a page or as the file that is checked against the trail."""
+    bid = found_or_404(supply.find_bid(bid_id, request.party))
+    try:
+        receipt = receipt_of(bid=bid, party=request.party)
+    except NotYours as missing:
+        raise Http404("no receipt") from missing
+    if "file" in request.GET:
+        name = f"grove-receipt-{bid.pk}.json"
+        return JsonResponse(receipt, headers={"Content-Disposition": f'attachment; filename="{name}"'})
+    return render(request, "onboarding/receipt.html", {"bid": bid, "receipt": receipt})
+
+
+@require_safe
+@provider_only
 def lease_list(request: HttpRequest) -> HttpResponse:
     """The provider's awards as leases, with verdicts and credits."""
     page = page_of(request, leases.leases_sold_by(request.party))
     return render(request, "onboarding/leases.html", {"page": page})
+
+
+@require_safe
+@provider_only
+def lease_pack(request: HttpRequest, lease_id: UUID) -> HttpResponse:
+    """The documentation pack of an own lease, as a page or as its file."""
+    return pack_answer(request, found_or_404(leases.leases_sold_by(request.party).filter(pk=lease_id).first()))
 
 
 @require_safe
@@ -170,7 +195,7 @@ def statement(request: HttpRequest) -> HttpResponse:
     return render(request, "onboarding/statement.html", {
         "page": page, "lines": [payouts.statement_line(line) for line in page.object_list],
         "sums": payouts.statement_sums(request.party), "payouts": payouts.payouts_of(request.party)[:20],
-        "money": checklist.provider_money(request.party),
+        "money": checklist.provider_money(request.party), "shares": payouts.shares_of(request.party)[:40],
     })  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from marketplace.escrow.models import Lease
 class WindDown(models.Model):
     """A lease whose agreement or evidence ended while it ran: it is brought to an end and not renewed. It stays."""
 
-    CAUSES = ("agreement", "tier", "legal_control")
+    CAUSES = ("agreement", "tier", "legal_control", "egress")
     lease = models.ForeignKey(Lease, on_delete=models.PROTECT, related_name="wind_downs")
     cause = models.CharField(max_length=16, choices=[(c, c.replace("_", " ")) for c in CAUSES])
     sentence = models.CharField(max_length=300)
@@ -21,6 +21,6 @@ class WindDown(models.Model):
         ordering = ["-at", "-id"]
         constraints = [
             models.UniqueConstraint(name="a_lease_is_wound_down_once_per_cause", fields=["lease", "cause"]),
-            models.CheckConstraint(name="wind_down_cause_is_known", condition=Q(cause__in=("agreement", "tier",
-                                                                                            "legal_control"))),
+            models.CheckConstraint(name="wind_down_cause_is_known", condition=Q(
+                cause__in=("agreement", "tier", "legal_control", "egress"))),
         ]  # fmt: skip

@@ -15,6 +15,7 @@ ROLES = (
     "approver",
     "finance",
     "compliance",
+    "counsel",
     "operator",
     "market_maker",
     "operations",
@@ -97,6 +98,16 @@ class Party(models.Model):
     def ultimate_country(self) -> str:
         """Where the owner at the top sits. A party's own word counts only while nobody is known above it."""
         return self._top.parent_country
+
+    @property
+    def is_foundation(self) -> bool:
+        """Whether it is the Foundation, or the Foundation stands somewhere above it: for every limit they are one."""
+        here: Party | None = self
+        while here is not None:  # it ends: the database refuses a circle
+            if here.kind == "foundation":
+                return True
+            here = here.parent if here.parent_id else None
+        return False
 
     @property
     def _top(self) -> Party:

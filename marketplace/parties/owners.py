@@ -6,6 +6,7 @@ from collections.abc import Collection
 from uuid import UUID
 
 from django.db import connection
+from django.db.models.expressions import RawSQL
 
 CLIMB = """
 WITH RECURSIVE above (party, owner, next) AS (
@@ -14,6 +15,9 @@ WITH RECURSIVE above (party, owner, next) AS (
     SELECT above.party, p.id, p.parent_id FROM above JOIN marketplace_party p ON p.id = above.next)
 SELECT party, owner FROM above WHERE next IS NULL
 """
+
+# Every party that is the Foundation or belongs to it, for `party__in=FOUNDATION`; the walls ask the same function.
+FOUNDATION = RawSQL("SELECT marketplace_foundation_parties()", ())
 
 
 def last_owners(party_ids: Collection[UUID]) -> dict[UUID, UUID]:

@@ -11,6 +11,7 @@ BUYER_ACTS = {
     "approver": {"approve", "read"},
     "finance": {"fund", "read"},
     "compliance": {"read"},
+    "counsel": {"counsel", "read"},
 }
 PROVIDER_ACTS = {
     "owner": {"operate", "evidence", "money", "sign", "keys", "read"},

@@ -66,6 +66,11 @@ def list_providers() -> list[Party]:
     return list(Party.objects.filter(kind__in=PROVIDER_KINDS).order_by("name"))
 
 
+def find_provider(slug: str) -> Party | None:
+    """Return the provider of that short name, or None."""
+    return Party.objects.filter(slug=slug, kind__in=PROVIDER_KINDS).select_related("parent").first()
+
+
 @transaction.atomic
 def set_owner(*, party: Party, parent: Party | None, actor: str, now: datetime) -> Party:
     """Record who owns a party. Owners in a circle are refused (`cyclic_ownership`), here and by the database.

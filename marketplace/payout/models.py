@@ -5,8 +5,10 @@ from __future__ import annotations
 from django.db import models
 from django.db.models import F, Q
 
+from marketplace.capacity.models import RevenueSplit
 from marketplace.catalogue.models import Window
 from marketplace.escrow.models import Lease
+from marketplace.parties.models import Party
 from marketplace.supply.models import NodeClass
 
 
@@ -88,4 +90,37 @@ class Payout(models.Model):
         constraints = [
             models.UniqueConstraint(name="one_payout_per_class_and_window", fields=["node_class", "window"]),
             models.CheckConstraint(name="payout_is_positive", condition=Q(amount_micros__gte=1)),
+        ]
+
+
+class MemberShare(models.Model):
+    """One member's part of what escrow paid to its consortium; the parts of a payment make it to the last micro.
+
+    The leader's own part stays in its wallet. Every other part is a transfer on chain, tried again until it is final.
+    """
+
+    id = models.UUIDField(primary_key=True)
+    reference = models.BinaryField(max_length=36, help_text="the chain event by which escrow paid")
+    lead = models.ForeignKey(Party, on_delete=models.PROTECT, related_name="shares_paid_on")
+    node_class = models.ForeignKey(NodeClass, on_delete=models.PROTECT, related_name="member_shares")
+    split = models.ForeignKey(RevenueSplit, on_delete=models.PROTECT, related_name="member_shares")
+    member = models.ForeignKey(Party, on_delete=models.PROTECT, related_name="member_shares")
+    paid_micros = models.BigIntegerField(help_text="what escrow paid, of which this is a part")
+    amount_micros = models.BigIntegerField()
+    attempt = models.PositiveSmallIntegerField(default=1)
+    intent_key = models.CharField(max_length=160, default="", blank=True, help_text="empty: nothing to send")
+    made_at = models.DateTimeField()
+    final_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-made_at", "-id"]
+        constraints = [
+            models.UniqueConstraint(name="a_member_is_paid_once_of_a_payment", fields=["reference", "member"]),
+            models.CheckConstraint(
+                name="member_share_is_a_part_of_its_payment",
+                condition=Q(amount_micros__gte=0) & Q(amount_micros__lte=F("paid_micros")),
+            ),
+            models.CheckConstraint(
+                name="member_share_is_sent_or_needs_no_sending", condition=~Q(final_at=None) | ~Q(intent_key="")
+            ),
         ]

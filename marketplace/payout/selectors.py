@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from uuid import UUID
 
-from django.db.models import QuerySet, Sum
+from django.db.models import Q, QuerySet, Sum
 
 from marketplace.parties.models import Party
-from marketplace.payout.models import Payout, SettlementLine
+from marketplace.payout.models import MemberShare, Payout, SettlementLine
 
 
 @dataclass(frozen=True)
@@ -106,3 +106,9 @@ def payouts_of(party: Party) -> QuerySet[Payout]:
     """Return a provider's payouts, newest first."""
     payouts = Payout.objects.filter(node_class__party=party).select_related("node_class", "window")
     return payouts.order_by("-made_at", "id")
+
+
+def shares_of(party: Party) -> QuerySet[MemberShare]:
+    """Return the parts of payments that a party was paid, or paid on as the leader of a consortium; newest first."""
+    rows = MemberShare.objects.filter(Q(member=party) | Q(lead=party))
+    return rows.select_related("lead", "member", "node_class__resource_class")

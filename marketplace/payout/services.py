@@ -22,7 +22,6 @@ from ledger.rails import sender
 from ledger.rails.evm import chain
 from ledger.selectors import balance
 from ledger.services import Posting, cover_posting, settle_postings
-from marketplace.capacity.services import share_payouts
 from marketplace.catalogue.models import Window
 from marketplace.catalogue.services import move_window
 from marketplace.demand.funding import origin_of
@@ -37,6 +36,8 @@ from marketplace.sla.models import Credit, EarlyCredit
 from marketplace.supply.models import NodeClass
 
 NOTHING_LEFT = "nothing is payable"  # the contract's words
+HOLDBACK_DAYS = 30  # after a class's last lease; the contract's own delay
+OVER_STATES = ("refused", "settled")
 CALL_BUYERS_MAX = CALL_CLASSES_MAX = 64
 
 
@@ -199,7 +200,6 @@ def pay_window(*, window: Window, now: datetime) -> int:
         for row in earned
     ]  # fmt: skip
     Payout.objects.bulk_create(payouts)
-    share_payouts(payouts)
     for payout in payouts:
         sender.submit(
             key=payout.intent_key, role="custody", contract="escrow", function="withdraw_for",
@@ -237,18 +237,29 @@ def confirm_payouts(*, now: datetime) -> int:
 
 @transaction.atomic
 def release_holdbacks(*, now: datetime) -> int:
-    """Ask the chain to release what was held back from classes that have proven themselves since."""
+    """Ask the chain to release what was held back from classes that have proven themselves since, or that have had no
+    lease for 30 days."""
     released = 0
-    for node_class in NodeClass.objects.filter(standing__state="PROVEN").order_by("chain_class"):
+    for node_class in NodeClass.objects.select_related("standing").order_by("chain_class"):
         held = balance(code="provider.holdback", party=node_class.party_id, scope=node_class.pk).minor
+        if held == 0 or not (node_class.standing.state == "PROVEN" or _is_over(node_class, now)):
+            continue
         key = f"release:{node_class.chain_class}:{_releases(node_class)}"
-        if held > 0 and not ChainIntent.objects.filter(key=key).exists():
+        if not ChainIntent.objects.filter(key=key).exists():
             sender.submit(
                 key=key, role="custody", contract="escrow", function="release_holdback", args=[node_class.chain_class],
                 now=now,
             )  # fmt: skip
             released += 1
     return released
+
+
+def _is_over(node_class: NodeClass, now: datetime) -> bool:
+    """Whether 30 days have passed since the last lease of a class and its settlement, by the contract's own count."""
+    if Lease.objects.filter(node_class=node_class).exclude(state__in=OVER_STATES).exists():
+        return False
+    since = int(chain().call("escrow", "held_since", node_class.chain_class))
+    return since > 0 and now.timestamp() >= since + HOLDBACK_DAYS * 86_400
 
 
 def _releases(node_class: NodeClass) -> int:

@@ -17,10 +17,13 @@ from marketplace.doors import found_or_404, home_of, market_time
 from marketplace.insights import market
 from marketplace.insights.coverage import coverage_report
 from marketplace.insights.demand_report import demand_report
+from marketplace.insights.public_benefit import benefit_report
 from marketplace.insights.savings import claims
 from marketplace.insights.segments import segments
+from marketplace.insights.value import values
 from marketplace.maker.selectors import daily_results, own_trade
 from marketplace.portal import fonts
+from marketplace.supply.verifiers import is_demo_panel
 from pricing.samples import METHOD
 
 THEMES = ("auto", "light", "dark")
@@ -51,6 +54,12 @@ class SignIn(LoginView):
 
     def get_default_redirect_url(self) -> str:
         return home_of(self.request)
+
+
+@require_safe
+def benefit_page(request: HttpRequest) -> HttpResponse:
+    """What of each window went to research, against what is meant to."""
+    return render(request, "portal/benefit.html", {"report": benefit_report()})
 
 
 @require_safe
@@ -97,6 +106,14 @@ def coverage_page(request: HttpRequest) -> HttpResponse:
     buyers_min = 1 if request.user.is_staff else PARTIES_PER_STEP
     report = coverage_report(on=market_time(request).date(), buyers_min=buyers_min)
     return render(request, "portal/coverage.html", {"report": report})
+
+
+@require_safe
+def value_page(request: HttpRequest) -> HttpResponse:
+    """Proven operations per USD, class by class."""
+    return render(
+        request, "portal/value.html", {"rows": values(market_time(request)), "is_demo_panel": is_demo_panel()}
+    )
 
 
 @require_safe

@@ -2,7 +2,18 @@
 
 from django.urls import path
 
-from marketplace.portal import agreements, commitments, delivery, invoices, keys, planning, spending, views
+from marketplace.portal import (
+    agreements,
+    commitments,
+    counsel,
+    delivery,
+    invoices,
+    keys,
+    planning,
+    reports,
+    spending,
+    views,
+)
 
 app_name = "portal"
 urlpatterns = [
@@ -20,10 +31,15 @@ urlpatterns = [
     path("demands/new/", views.demand_new, name="demand_new"),
     path("demands/<uuid:demand_id>/", views.demand_page, name="demand"),
     path("demands/<uuid:demand_id>/fund/", views.demand_fund, name="demand_fund"),
+    path("demands/<uuid:demand_id>/pin/", views.demand_pin, name="demand_pin"),
     path("demands/<uuid:demand_id>/worth/", planning.worth, name="worth"),
     path("demands/<uuid:demand_id>/withdraw/", views.demand_withdraw, name="demand_withdraw"),
     path("agreements/", agreements.agreements, name="agreements"),
     path("agreements/<uuid:pk>/", agreements.agreement_act, name="agreement_act"),
+    path("counsel/", counsel.counsel, name="counsel"),
+    path("counsel/<uuid:demand_id>/", counsel.counsel_sign, name="counsel_sign"),
+    path("counsel/rules/<uuid:pk>/end/", counsel.counsel_rule_end, name="counsel_rule_end"),
+    path("reports/", reports.reports, name="reports"),
     path("pilots/", agreements.pilots, name="pilots"),
     path("pilots/<uuid:demand_id>/convert/", agreements.pilot_convert, name="pilot_convert"),
     path("approvals/", spending.approvals, name="approvals"),
@@ -38,6 +54,7 @@ urlpatterns = [
     path("leases/<uuid:lease_id>/minutes/", delivery.minutes, name="lease_minutes"),
     path("cases/", delivery.cases, name="cases"),
     path("leases/<uuid:lease_id>/", views.lease_page, name="lease"),
+    path("leases/<uuid:lease_id>/pack/", views.lease_pack, name="lease_pack"),
     path("leases/<uuid:lease_id>/residency/", views.lease_residency, name="lease_residency"),
     path("escrow/", views.escrow, name="escrow"),
     path("prices/", invoices.prices, name="prices"),

@@ -23,6 +23,7 @@ from marketplace.demand import selectors as demands
 from marketplace.demand.gates import money_rules_of
 from marketplace.demand.legs import post_order
 from marketplace.demand.models import STATES as DEMAND_STATES
+from marketplace.demand.pins import pin_data
 from marketplace.demand.services import fund_demand, withdraw_demand
 from marketplace.doors import STOP_POLLING, buyer_only, found_or_404, market_time, page_of, seat_of
 from marketplace.downloads import own_statement
@@ -35,6 +36,7 @@ from marketplace.insights import market
 from marketplace.insights.legs import legs_report
 from marketplace.insights.residency import export_residency
 from marketplace.notices import selectors as notices
+from marketplace.pack_pages import pack_answer
 from marketplace.portal.forms import CardDepositForm, DemandForm, DepositForm
 
 
@@ -159,6 +161,20 @@ def demand_fund(request: HttpRequest, demand_id: UUID) -> HttpResponse:
 
 @require_POST
 @buyer_only
+def demand_pin(request: HttpRequest, demand_id: UUID) -> HttpResponse:
+    """Pin a demand's data to the machines that it will be leased."""
+    demand = found_or_404(demands.find_demand(demand_id, request.party))
+    try:
+        pin_data(demand=demand, party=request.party, seat=seat_of(request), now=market_time(request))
+    except MarketError as error:
+        messages.error(request, str(error), extra_tags=error.code)
+    else:
+        messages.success(request, "Pinned: any byte that leaves is a breach, and both of you are told.")
+    return redirect("portal:demand", demand_id)
+
+
+@require_POST
+@buyer_only
 def demand_withdraw(request: HttpRequest, demand_id: UUID) -> HttpResponse:
     """Take a demand back and release its hold."""
     return _act_on_demand(request, demand_id, withdraw_demand, "Withdrawn. What was held is available again.")
@@ -181,6 +197,13 @@ def lease_list(request: HttpRequest) -> HttpResponse:
     """The buyer's own leases."""
     page = page_of(request, leases.leases_bought_by(request.party))
     return render(request, "portal/leases.html", {"page": page})
+
+
+@require_safe
+@buyer_only
+def lease_pack(request: HttpRequest, lease_id: UUID) -> HttpResponse:
+    """The documentation pack of an own lease, as a page or as its file."""
+    return pack_answer(request, found_or_404(leases.find_lease_of_buyer(lease_id, request.party)))
 
 
 @require_safe

@@ -15,7 +15,7 @@ from ledger.rails import sender
 from ledger.rails.evm import chain
 from ledger.selectors import balance
 from marketplace.catalogue.models import Window
-from marketplace.errors import SlashHeldBack
+from marketplace.errors import SlashHeldBack, TooLate
 from marketplace.escrow.models import Lease
 from marketplace.governance.services import flag_is_on, record, require_flag
 from marketplace.sla.models import Credit, Verdict
@@ -30,6 +30,7 @@ SLASH_QUORUM = 2
 DISPUTE_HOURS = 72
 VERDICT_VALID_DAYS = 13  # the contract lapses a request after 14 days
 BREACH_MEMORY_DAYS = 90
+REQUEST_DAYS_MAX = 17  # after the breach; the contract, which has the same, would revert a later request
 TRAILING_NONCE_AT = 24  # bits: above the place of the judged lease stands that of the lease it reaches back to
 
 
@@ -140,19 +141,28 @@ def _follow_armed(verdict: Verdict, window: Window, now: datetime) -> int:
     if amount == 0:
         _open(verdict, "warned", kind, "The cap of this period is used up: nothing more is taken.", now=now)
         return 1
+    if now - breach_instant(verdict) > timedelta(days=REQUEST_DAYS_MAX):
+        _open(verdict, "warned", kind, "The breach is older than 17 days: too late to ask for stake.", now=now)
+        return 1
     request_slash(verdict=verdict, amount_micros=amount, kind=kind, now=now)
     return 1
 
 
 @transaction.atomic
 def request_slash(*, verdict: Verdict, amount_micros: int, kind: int, now: datetime) -> SlashCase:
-    """Open a case and bring the panel's request to the chain. Raises SlashHeldBack for a lease signed before proof."""
+    """Open a case and bring the panel's request to the chain.
+
+    Raises SlashHeldBack for a lease signed before proof, TooLate more than 17 days after the breach.
+    """
     require_flag(name="slashing", what="Taking of stake")
     lease = verdict.lease
     if not lease.is_armed:
         raise SlashHeldBack(
             "Slashing is held back: this lease was signed before its class was proven.", lease=str(lease.pk)
         )
+    breach_at = breach_instant(verdict)
+    if now - breach_at > timedelta(days=REQUEST_DAYS_MAX):
+        raise TooLate("A slash is asked for within 17 days of the breach.", breach_at=breach_at.isoformat())
     key = f"slash:{lease.pk}"
     case = _open(
         verdict, "requested", kind, "Repeated breach: slash requested by the panel.", amount=amount_micros, key=key,

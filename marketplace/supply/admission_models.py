@@ -7,7 +7,7 @@ from django.db.models import Q
 
 from marketplace.supply.models import NodeClass
 
-ADMISSION_STATES = ("WAITLIST", "ADMITTED", "WITHDRAWN")
+ADMISSION_STATES = ("WAITLIST", "ADMITTED", "WITHDRAWN", "LAPSED")
 
 
 class Admission(models.Model):

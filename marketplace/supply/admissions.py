@@ -154,12 +154,12 @@ def admit_waiting(*, now: datetime) -> int:
     waiting = Admission.objects.filter(
         state="WAITLIST", month__gte=this_month, node_class__standing__state__in=MAY_ENTER
     ).select_related("node_class__site")
-    for row in waiting:
+    for place in places_for(list(waiting)):
         # Looked at without the locks first: most of a long list waits for the same demand that is not there yet.
-        if row.unit_hours > cover_of(node_class=row.node_class, zone=row.zone, month=row.month).room_unit_hours:
+        if place.admission.unit_hours > place.cover.room_unit_hours:
             continue
         try:
-            admit(admission=row, now=now)
+            admit(admission=place.admission, now=now)
         except (DemandFirst, NotEligible, WindowClosed):
             continue
         admitted += 1
@@ -210,12 +210,13 @@ def admissions_of(party: Party) -> QuerySet[Admission]:
 def places_of(party: Party, now: datetime) -> list[Place]:
     """Every request of a provider for this month and later: its place in the waitlist, and the demand that waits."""
     this_month = now.astimezone(UTC).date().replace(day=1)
-    return _places(list(admissions_of(party).filter(month__gte=this_month).exclude(state="WITHDRAWN")))
+    shown = admissions_of(party).filter(month__gte=this_month).exclude(state__in=("WITHDRAWN", "LAPSED"))
+    return places_for(list(shown))
 
 
 def place_of(row: Admission) -> Place:
     """A request's place among those that wait for its product, and what is covered."""
-    return _places([row])[0]
+    return places_for([row])[0]
 
 
 def find_admission(admission_id: UUID, party: Party) -> Admission | None:
@@ -240,8 +241,10 @@ GROUP BY a.id, a.state, a.month, a.zone, n.resource_class_id, n.tier, s.country
 """
 
 
-def _places(rows: list[Admission]) -> list[Place]:
-    """The places of these requests, in one query."""
+def places_for(rows: list[Admission]) -> list[Place]:
+    """The places of these requests, in one query however many they are."""
+    if not rows:
+        return []
     with connection.cursor() as cursor:
         cursor.execute(PLACES, [[row.pk for row in rows]])
         found = {key: figures for key, *figures in cursor.fetchall()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from django.db import models
 from django.db.models import F, Q
 
@@ -116,6 +118,7 @@ class Standing(models.Model):
     challenged_at = models.DateTimeField(null=True, blank=True)
     proven_at = models.DateTimeField(null=True, blank=True)
     proven_until = models.DateTimeField(null=True, blank=True)
+    proven_ops_per_sec = models.BigIntegerField(default=0, help_text="5th percentile of the challenges it rests on")
     last_breach_at = models.DateTimeField(null=True, blank=True)
     restarted_at = models.DateTimeField(null=True, blank=True, help_text="proofs before it are void")
     changed_at = models.DateTimeField()
@@ -163,6 +166,17 @@ class Benchmark(models.Model):
     transcript_hash = models.BinaryField(max_length=32)
     transcript = models.BinaryField(null=True)
     message = models.JSONField(help_text="the attested struct, as signed")
+    hw_key_hash = models.BinaryField(max_length=32, null=True, help_text="null: hardware identity unattested")
+    preset = models.CharField(max_length=32, default="", help_text="the chain that was asked for")
+    backend = models.CharField(max_length=32, default="", help_text="what multiplied, by the prover's own word")
+    jitter_bps = models.PositiveIntegerField(default=0, help_text="p95 over p50 of block times; 0: not measured")
+    resident_bytes = models.BigIntegerField(default=0, help_text="shown in memory, however small; 0: not measured")
+    sweep_bytes_per_sec = models.BigIntegerField(default=0, help_text="rate at which that was read")
+    claimed_class = models.CharField(max_length=40, default="", help_text="as declared when it was measured")
+    measured_class = models.CharField(max_length=40, null=True, help_text="null: it reaches none")
+    ops_gap_bps = models.IntegerField(default=0, help_text="measured less claimed, of the claimed row")
+    mem_gap_bps = models.IntegerField(null=True, help_text="null: not measured")
+    mem_rate_gap_bps = models.IntegerField(null=True, help_text="null: not measured")
     started_at = models.DateTimeField()
     finished_at = models.DateTimeField()
     valid_until = models.DateTimeField()
@@ -175,6 +189,10 @@ class Benchmark(models.Model):
             models.CheckConstraint(
                 name="benchmark_times_follow_each_other",
                 condition=Q(started_at__lte=F("finished_at")) & Q(finished_at__lt=F("valid_until")),
+            ),
+            models.CheckConstraint(
+                name="benchmark_is_valid_90_days_at_most",
+                condition=Q(valid_until__lte=F("finished_at") + timedelta(days=90)),
             ),
         ]
 

@@ -161,15 +161,28 @@ def _placed(window: Window) -> dict[str, str]:
     return {name: placed[name] for name in placed.keys() - set(taken_back.values_list("subject", flat=True))}
 
 
-def _own_terms(bid: Bid, seal: BidSeal) -> Terms:
+def own_text(bid: Bid, seal: BidSeal) -> bytes:
+    """Return the sealed text by the party's own copy of the key. Raises SealUnreadable, SealBroken."""
     key = party_key(bid.party_id, seal.party_key_version)
-    return _read(unlock(key, bytes(seal.key_for_party), _name_of(bid)), bid, seal)
+    return _open(unlock(key, bytes(seal.key_for_party), _name_of(bid)), bid, seal)
+
+
+def _own_terms(bid: Bid, seal: BidSeal) -> Terms:
+    return _terms_of(own_text(bid, seal))
 
 
 def _read(own_key: bytes, bid: Bid, seal: BidSeal) -> Terms:
+    return _terms_of(_open(own_key, bid, seal))
+
+
+def _open(own_key: bytes, bid: Bid, seal: BidSeal) -> bytes:
     text = unlock(own_key, bytes(seal.body), _name_of(bid))
     if hashlib.sha256(text).digest() != bytes(seal.commitment):
         raise SealBroken("A bid is not what was committed to.", bid=str(bid.pk))
+    return text
+
+
+def _terms_of(text: bytes) -> Terms:
     known: dict[str, Any] = json.loads(text)
     return Terms(**{name: known[name] for name in NAMES})
 

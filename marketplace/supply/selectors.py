@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db.models import Prefetch, QuerySet
@@ -11,6 +11,7 @@ from django.db.models import Prefetch, QuerySet
 from marketplace.parties.models import Party
 from marketplace.supply.models import Benchmark, Bid, NodeClass, Site
 from marketplace.supply.sealing import read_own
+from marketplace.supply.services import RENEWAL_FROM_DAYS
 
 # A resource class is given when the measured score reaches these shares of its reference row.
 CLASS_SHARES_BPS = {"ops_per_sec": 8500, "mem_bytes": 9000, "mem_bytes_per_sec": 8000}
@@ -25,6 +26,10 @@ class Proof:
     measured: int
     reference: int
     needed_bps: int
+
+    @property
+    def is_measured(self) -> bool:
+        return self.measured > 0
 
     @property
     def share_bps(self) -> int:
@@ -77,6 +82,14 @@ def proofs_of(node_class: NodeClass, benchmark: Benchmark) -> list[Proof]:
         Proof(name, unit, getattr(benchmark, field), getattr(reference, field), CLASS_SHARES_BPS[field])
         for name, unit, field in rows
     ]
+
+
+def renewal_from(node_class: NodeClass) -> datetime | None:
+    """From when a PROVEN class may prove itself again so that its proof does not lapse; None for any other."""
+    standing = node_class.standing
+    if standing.state != "PROVEN" or standing.proven_at is None:
+        return None
+    return standing.proven_at + timedelta(days=RENEWAL_FROM_DAYS)
 
 
 def live_benchmark(node_class: NodeClass, now: datetime) -> Benchmark | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Max
 
@@ -42,7 +43,7 @@ from marketplace.parties.roles import require_seat
 from marketplace.parties.services import COUNTRY
 from marketplace.supply.bilateral import require_let_in
 from marketplace.supply.key_models import MachineKeyChange, reenrolled_at, revoked_without_successor
-from marketplace.supply.measured_class import claim_gap, list_as_measured, reaches
+from marketplace.supply.measured_class import claim_gap, list_as_measured, note_gap, reaches
 from marketplace.supply.models import (
     STANDING_PATHS,
     Attestation,
@@ -54,14 +55,20 @@ from marketplace.supply.models import (
     Standing,
     StandingChange,
 )
+from marketplace.supply.proof_models import BenchmarkVantage
+from marketplace.supply.rolls import whole_roll_since
 from marketplace.supply.sealing import NAMES, Terms, read_own, with_own_terms, withdraw_seal, write_sealed
+from marketplace.supply.verifiers import require_panel
 from pricing.penalties import PROBATION_LEASE_HOURS, exposed_units
 
-ATTEST_QUORUM = 2
 PROBATION_DAYS = 14
+CHALLENGE_DAYS_NEEDED = 3  # full challenges on so many different days, the baseline's among them
+PROOF_DAYS_MAX = 90
+RENEWAL_FROM_DAYS = 60  # a re-proof counts from this day of a proof to its end
 CHECKS_NEEDED = 313
 CHECK_FAILURES_ALLOWED, CHECK_FAILURES_FATAL = 2, 6
 BREACH_MEMORY_DAYS = 90
+BASELINE = 2
 MAY_BID = ("PROBATION", "PROVEN")
 
 
@@ -78,6 +85,13 @@ class Measured:
     started_at: datetime
     finished_at: datetime
     valid_until: datetime
+    hw_key_hash: bytes | None = None  # None: hardware identity unattested
+    preset: str = ""
+    backend: str = ""
+    jitter_bps: int = 0
+    resident_bytes: int = 0
+    sweep_bytes_per_sec: int = 0
+    radii: tuple[tuple[str, int], ...] = ()  # (vantage, km)
 
 
 @transaction.atomic
@@ -174,21 +188,31 @@ def record_benchmark(
         raise ProofRefused("A benchmark is a challenge or a baseline.", kind=kind)
     if not measured.started_at <= measured.finished_at < measured.valid_until:
         raise ProofRefused("The times of a benchmark follow each other.", finished_at=measured.finished_at.isoformat())
+    if measured.valid_until > measured.finished_at + timedelta(days=PROOF_DAYS_MAX):
+        raise ProofRefused("A benchmark is valid for 90 days at most.", valid_until=measured.valid_until.isoformat())
     signers = {signer for signer, *_ in signatures}
     if len(signers) < len(signatures):
         raise ProofRefused("A verifier signs a benchmark once.", signers=len(signers), signatures=len(signatures))
-    if len(signers) < ATTEST_QUORUM:
-        raise ProofRefused("A benchmark needs its quorum of verifiers.", needed=ATTEST_QUORUM, got=len(signatures))
+    require_panel(node_class=node_class, signers=signers, now=now)
+    _require_own_hardware(node_class, measured.hw_key_hash)
     top = Benchmark.objects.filter(node_class=node_class).aggregate(top=Max("epoch"))["top"] or 0
     if epoch <= top:
         raise ProofRefused("Epochs of a node class rise.", epoch=epoch, last=top)
-    benchmark = Benchmark.objects.create(
+    benchmark = Benchmark(
         id=uuid7(now), node_class=node_class, kind=kind, epoch=epoch, is_simulated=is_simulated,
         ops_per_sec=measured.ops_per_sec, mem_bytes=measured.mem_bytes,
         mem_bytes_per_sec=measured.mem_bytes_per_sec, seed=measured.seed, params_hash=measured.params_hash,
         transcript_hash=measured.transcript_hash, transcript=transcript, message=message,
         started_at=measured.started_at, finished_at=measured.finished_at, valid_until=measured.valid_until,
+        hw_key_hash=measured.hw_key_hash, preset=measured.preset, backend=measured.backend,
+        jitter_bps=measured.jitter_bps, resident_bytes=measured.resident_bytes,
+        sweep_bytes_per_sec=measured.sweep_bytes_per_sec,
     )  # fmt: skip
+    note_gap(benchmark, node_class.resource_class)
+    benchmark.save(force_insert=True)
+    BenchmarkVantage.objects.bulk_create(
+        BenchmarkVantage(benchmark=benchmark, vantage=vantage, radius_km=km) for vantage, km in measured.radii
+    )
     Attestation.objects.bulk_create(
         Attestation(benchmark=benchmark, signer=signer, v=v, r=r, s=s) for signer, v, r, s in signatures
     )
@@ -198,6 +222,16 @@ def record_benchmark(
         **claim_gap(benchmark, node_class.resource_class),
     )  # fmt: skip
     return benchmark
+
+
+def _require_own_hardware(node_class: NodeClass, hw_key_hash: bytes | None) -> None:
+    """One piece of attested hardware serves one class; the contract and the database refuse it as well."""
+    if hw_key_hash is None:
+        return
+    if len(hw_key_hash) != 32 or hw_key_hash == bytes(32):
+        raise BadInput("A hardware key's hash is 32 bytes; leave it out where nothing attests.", field="hw_key_hash")
+    if Benchmark.objects.filter(hw_key_hash=hw_key_hash).exclude(node_class=node_class).exists():
+        raise DeviceTaken("This hardware proves another node class.", field="hw_key_hash")
 
 
 @transaction.atomic
@@ -222,8 +256,10 @@ def advance_standing(*, node_class: NodeClass, now: datetime) -> str:
 
     REGISTERED -> PROBATION with a challenge attested since it last had to start again, listed as the class that it
     measures; where it measures none, nothing moves. PROBATION -> PROVEN with an attested baseline of that class at
-    least 14 days later and 313 hourly checks with at most 2 failures; with 6 failures back to REGISTERED.
-    PROVEN -> PROBATION when the proof has expired.
+    least 14 days later, full challenges on three different days, one roll call that all machines of the owner answered
+    and 313 hourly checks with at most 2 failures; with 6 failures back to REGISTERED. An objective fault suspends, and
+    whoever comes back from that starts its probation again. A PROVEN class that proves itself again from day 60 on is
+    PROVEN for the new proof's time; PROVEN -> PROBATION when the proof has expired.
     """
     standing = Standing.objects.select_for_update().get(node_class=node_class)
     live = Benchmark.objects.filter(node_class=node_class, valid_until__gt=now)
@@ -239,7 +275,11 @@ def advance_standing(*, node_class: NodeClass, now: datetime) -> str:
         _start_again(standing, "verifiers", reason, _last_proof(standing), now)
     if standing.state == "PROBATION" and (baseline := _baseline(standing, live)):
         standing.proven_at, standing.proven_until = baseline.finished_at, baseline.valid_until
+        scores = _challenges(standing, live).values_list("ops_per_sec", flat=True)
+        standing.proven_ops_per_sec = fifth_percentile(scores)
         _change(standing, "PROVEN", "verifiers", "baseline attested after probation", _proof(baseline), now)
+    if standing.state == "PROVEN" and (proof := _renewal(standing, live)):
+        _renew(standing, proof, now)
     if standing.state == "PROVEN" and standing.proven_until and standing.proven_until <= now:
         _change(standing, "PROBATION", "market", "the proof expired", _last_proof(standing), now)
     return standing.state
@@ -358,11 +398,11 @@ def _start_again(standing: Standing, actor: str, reason: str, evidence: bytes, n
 
 @transaction.atomic
 def restore(*, node_class: NodeClass, clean_hours: int, now: datetime) -> str:
-    """Bring a DEGRADED class back to PROVEN: 48 clean hours and a fresh attested proof since the breach."""
+    """Bring a DEGRADED class back to PROVEN: 48 clean hours and an attested proof made since it was degraded."""
     standing = Standing.objects.select_for_update().get(node_class=node_class)
     if standing.state == "DEGRADED" and clean_hours >= 48:
         live = Benchmark.objects.filter(node_class=node_class, kind=2, valid_until__gt=now)
-        fresh = live.filter(finished_at__gt=standing.last_breach_at or standing.changed_at).order_by("epoch").last()
+        fresh = live.filter(finished_at__gt=standing.changed_at).order_by("epoch").last()
         if fresh and reaches(fresh, node_class.resource_class):
             standing.proven_until = fresh.valid_until
             reason = f"{clean_hours} clean hours and a fresh proof"
@@ -384,9 +424,12 @@ def place_bid(
     may not offer that much.
     """
     require_seat(seat, party, "operate", "place bids")
-    own = NodeClass.objects.select_related("standing").filter(pk=node_class.pk, party=party).first()
+    own = NodeClass.objects.select_related("standing", "party__parent").filter(pk=node_class.pk, party=party).first()
     if own is None:
         raise NotYours("There is no such node class.")
+    if own.party.is_foundation:
+        raise NotEligible("The Foundation runs the sealed bidding, so nothing that it owns takes part.",
+                          rule="foundation")  # fmt: skip
     require_name(reference, field="reference", longest=60)
     start, end = require_slots(start_slot, end_slot, window=window)
     ask, quantity = require_price(price_ask_micros, field="price_ask_micros"), require_quantity(quantity_units)
@@ -531,6 +574,12 @@ def _offered(node_class: NodeClass, window: Window, start: int, end: int) -> int
     return sum(bid.quantity_units for bid in bids if bid.start_slot < end and bid.end_slot > start)
 
 
+def fifth_percentile(scores: Iterable[int]) -> int:
+    """The 5th percentile by nearest rank, 0 of none: with fewer than 20 scores the lowest."""
+    ordered = sorted(scores)
+    return ordered[-(-len(ordered) * 5 // 100) - 1] if ordered else 0
+
+
 def _challenge(fresh: Any, node_class: NodeClass) -> Benchmark | None:
     """The first proof that reaches the declared class; else the last one, whatever it reaches."""
     in_order = list(fresh.order_by("finished_at"))
@@ -547,9 +596,47 @@ def _baseline(standing: Standing, live: Any) -> Benchmark | None:
     if standing.challenged_at is None:
         return None
     ripe_at = standing.challenged_at + timedelta(days=PROBATION_DAYS)
-    ripe = live.filter(kind=2, finished_at__gte=ripe_at).order_by("epoch")
     declared = standing.node_class.resource_class
-    return next((each for each in ripe if reaches(each, declared)), None)
+    challenges = [each for each in _challenges(standing, live) if reaches(each, declared)]
+    if len({each.finished_at.date() for each in challenges}) < CHALLENGE_DAYS_NEEDED:
+        return None
+    if whole_roll_since(standing.node_class, standing.challenged_at) is None:
+        return None
+    return next((each for each in challenges if each.finished_at >= ripe_at and _is_baseline(each)), None)
+
+
+def _challenges(standing: Standing, live: Any) -> Any:
+    """The challenges of this probation, in order: the one that admitted the class and all since."""
+    return live.filter(finished_at__gte=standing.challenged_at).order_by("epoch")
+
+
+def _is_baseline(benchmark: Benchmark) -> bool:
+    """Whether a proof may carry PROVEN: a baseline, with memory, its rate and a place measured where that is asked."""
+    if benchmark.kind != BASELINE:
+        return False
+    if not settings.PROOF_NEEDS_MEMORY:
+        return True
+    return bool(benchmark.mem_bytes and benchmark.mem_bytes_per_sec) and benchmark.vantages.exists()
+
+
+def _renewal(standing: Standing, live: Any) -> Benchmark | None:
+    """A baseline made from day 60 of the proof on, before it ended."""
+    if standing.proven_at is None or standing.proven_until is None:
+        return None
+    renewed_from = standing.proven_at + timedelta(days=RENEWAL_FROM_DAYS)
+    later = live.filter(finished_at__gte=renewed_from, finished_at__lte=standing.proven_until)
+    later = later.filter(valid_until__gt=standing.proven_until).order_by("epoch")
+    declared = standing.node_class.resource_class
+    return next((each for each in later if _is_baseline(each) and reaches(each, declared)), None)
+
+
+def _renew(standing: Standing, proof: Benchmark, now: datetime) -> None:
+    """The state stays, so there is no change of standing to note; the trail says what it rests on from now on."""
+    standing.proven_at, standing.proven_until = proof.finished_at, proof.valid_until
+    standing.proven_ops_per_sec = proof.ops_per_sec
+    standing.save(update_fields=["proven_at", "proven_until", "proven_ops_per_sec"])
+    record(actor="verifiers", action="renew_proof", subject=standing.node_class_id, reason="proven again", now=now,
+           proven_until=proof.valid_until.isoformat(), transcript=_proof(proof).hex())  # fmt: skip
 
 
 def _proof(benchmark: Benchmark) -> bytes:

@@ -67,7 +67,8 @@ def test_the_attestation_says_what_the_transcript_proves():
     assert attestation.ops_per_sec == again.ops_per_second == proven.score.ops_per_second
     assert attestation.seed == Transcript.from_bytes(proven.transcript).seed
     assert (attestation.provider_id, attestation.machine_id) == (provider_id(PROVIDER), machine_id(7))
-    assert (attestation.mem_bytes, attestation.mem_bytes_per_sec, attestation.rtt_max_km) == (0, 0, 0)
+    assert (attestation.mem_bytes, attestation.mem_bytes_per_sec) == (0, 0)  # 256 KiB: a cache may have held them
+    assert attestation.rtt_max_km == max(km for _, km in again.radii) == max(km for _, km in proven.score.radii)
     assert attestation.finished_at == START + -(-again.elapsed_ns // 10**9)
 
 
@@ -133,8 +134,8 @@ class ForgetfulProver(LocalProver):
         super().__init__()
         self.lies_to, self.opened = lies_to, 0
 
-    def open_rows(self, block, rows):
-        opening = super().open_rows(block, rows)
+    def open_rows(self, block, rows, **mode):
+        opening = super().open_rows(block, rows, **mode)
         verifier, self.opened = self.opened // SMALL.blocks, self.opened + 1
         if verifier in self.lies_to:
             advice = opening.advice.copy()
@@ -159,8 +160,8 @@ def test_two_of_three_carry_a_proof_and_one_does_not():
 
 def test_other_rows_than_asked_for_are_malformed():
     class EasyRows(LocalProver):
-        def open_rows(self, block, rows):
-            return super().open_rows(block, rows * 0 + range(len(rows)))
+        def open_rows(self, block, rows, **mode):
+            return super().open_rows(block, rows * 0 + range(len(rows)), **mode)
 
     with pytest.raises(PanelFailed) as refusal:
         prove(prover=EasyRows())

@@ -372,3 +372,12 @@ def test_a_window_shows_its_indicative_prices_until_it_is_cleared(market, anybod
     assert kinds["H100-80"] == "cleared_bids"
     assert windows[market.settled.name]["indicative_prices"] == []
     assert windows[market.collecting.name]["concentration_ppm"] == 300_000
+
+
+def test_what_a_dollar_buys_is_public(anybody, market):
+    found = anybody.get("/market/values").json()
+
+    assert found["is_demo_panel"] is True
+    assert {row["resource_class"] for row in found["data"]} == {c.pk for c in m.ResourceClass.objects.all()}
+    first = found["data"][0]
+    assert first["proven_ops_per_usd"] == first["proven_ops_per_sec"] * 3600 * 1_000_000 // int(first["price_micros"])

@@ -15,7 +15,7 @@ from marketplace import models as m
 from marketplace.demo.papers import reviewer_seat
 from marketplace.parties.services import make_seat
 from tests.journey import world
-from tests.owner import behind_the_triggers
+from tests.owner import as_owner, behind_the_triggers
 
 Break = Callable[[], None]
 HASH = hashlib.sha256(b"x").digest()
@@ -156,11 +156,189 @@ def revenue_split() -> dict[str, Any]:
     return {"party": world.party("harbour"), "from_at": later(), "seat": seat("harbour"), "made_at": now()}
 
 
-def payout_share() -> dict[str, Any]:
-    payout = m.Payout.objects.first()
-    assert payout is not None
-    split = m.RevenueSplit.objects.first() or made(m.RevenueSplit, **revenue_split())
-    return {"payout": payout, "member": world.party("harbour"), "split": split, "amount_micros": payout.amount_micros}
+def member_share() -> dict[str, Any]:
+    split = split_share()["split"]
+    m.SplitShare.objects.get_or_create(split=split, member=world.party("harbour"), share_ppm=10**6)
+    return {"reference": bytes(36), "lead": world.party("harbour"), "node_class": world.node_class("harbour"),
+            "split": split, "member": world.party("harbour"), "paid_micros": 7, "amount_micros": 7, "made_at": now(),
+            "final_at": now()}  # fmt: skip
+
+
+def pack() -> dict[str, Any]:
+    return {"lease": m.Lease.objects.exclude(state="refused").first(), "version": 9, "stage": "end", "body": b"x",
+            "sha256": HASH, "made_at": now()}  # fmt: skip
+
+
+def counsel_rule() -> dict[str, Any]:
+    return {"party": world.party("birch"), "seat": seat("birch"), "from_at": now()}
+
+
+def sign_off() -> dict[str, Any]:
+    from tests.architecture.test_constraints import fresh_demand
+
+    return {"demand": fresh_demand(), "seat": seat("alder", "counsel"), "is_approved": True, "reason": "r", "at": now()}
+
+
+def signed_by_its_poster() -> None:
+    row = sign_off()
+    m.Demand.objects.filter(pk=row["demand"].pk).update(posted_by=row["seat"])
+    made(m.CounselSignOff, **row)
+
+
+def high_risk_without_a_pack() -> None:
+    lease = m.Lease.objects.filter(demand__reference="climate").first()
+    assert lease is not None
+    with behind_the_triggers():
+        m.LeasePack.objects.filter(lease=lease).delete()
+        m.Lease.objects.filter(pk=lease.pk).update(state="locking")
+        m.Demand.objects.filter(pk=lease.demand_id).update(required_controls=["ai-act-pack"])
+    m.Lease.objects.filter(pk=lease.pk).update(state="locked")
+
+
+def bid_of_the_foundation() -> None:
+    from tests.architecture.test_constraints import bid_into, fresh_window
+
+    m.Party.objects.filter(slug="granite").update(kind="foundation")
+    bid_into(fresh_window())
+
+
+def egress() -> dict[str, Any]:
+    lease = m.Lease.objects.exclude(state="refused").first()
+    assert lease is not None
+    return {"lease": lease, "slot": lease.start_slot, "egress_bytes": 1, "report": b"r", "signature": b"s",
+            "taken_at": now()}  # fmt: skip
+
+
+def quote() -> dict[str, Any]:
+    return {"resource_class_id": "H100", "provider": "p", "place": "edge", "country": "DE", "is_edge": True,
+            "price_micros": 1, "source": "s", "quoted_on": now().date(), "entered_on": now().date(),
+            "person": "ann"}  # fmt: skip
+
+
+def report() -> dict[str, Any]:
+    """A report whose deposit is held; every one of its hold's kind."""
+    from ledger.ids import uuid_from
+    from ledger.services import reserve_hold
+
+    buyer, id = world.party("elm"), uuid7(now())
+    with behind_the_triggers() as cursor:
+        cursor.execute("UPDATE ledger_account SET credits_posted = credits_posted + 50000000 "
+                       "WHERE code = 'buyer.available' AND party = %s", [buyer.pk])  # fmt: skip
+    hold = uuid_from("report", id)
+    reserve_hold(id=hold, party=buyer.pk, window=id, amount=50_000_000, timeout_at=later(), now=now())
+    return {"id": id, "reporter": buyer, "about": world.party("harbour"), "kind": "other", "text": "t",
+            "deposit_micros": 50_000_000, "reward_micros": 100_000_000, "hold_id": hold, "made_at": now()}  # fmt: skip
+
+
+def report_then(**changes: Any) -> Break:
+    def write() -> None:
+        row = made(m.Report, **report())
+        m.Report.objects.filter(pk=row.pk).update(**changes)
+
+    return write
+
+
+def report_rewritten_by_its_owner() -> None:
+    row = made(m.Report, **report())
+    with as_owner():
+        m.Report.objects.filter(pk=row.pk).update(text="other")
+
+
+def no_deposit() -> None:
+    row = report()
+    with behind_the_triggers():
+        made(m.Report, **row | {"deposit_micros": 0})
+
+
+TRIAGED = {"state": "triaged", "triaged_by": "ann"}
+DECIDED = {"decided_by": "ben", "reason": "r", "outcome": "o"}
+
+
+def decided_again() -> None:
+    row = made(m.Report, **report())
+    m.Report.objects.filter(pk=row.pk).update(state="rejected", decided_at=now(), **DECIDED)
+    m.Report.objects.filter(pk=row.pk).update(outcome="another")
+
+
+def upheld_with_its_deposit_held() -> None:
+    row = made(m.Report, **report())
+    m.Report.objects.filter(pk=row.pk).update(**TRIAGED)
+    m.Report.objects.filter(pk=row.pk).update(state="upheld", decided_at=now(), **DECIDED)
+
+
+def upheld_by_one() -> None:
+    row = made(m.Report, **report())
+    m.Report.objects.filter(pk=row.pk).update(**TRIAGED)
+    with behind_the_triggers():
+        m.Report.objects.filter(pk=row.pk).update(state="upheld", decided_at=now(), **DECIDED | {"decided_by": "ann"})
+
+
+def lapse_notice() -> dict[str, Any]:
+    admission = m.Admission.objects.filter(state="ADMITTED", node_class__party__slug="harbour").first()
+    return {"admission": admission, "missed": 2, "at": now()}
+
+
+def lapse(**changes: Any) -> None:
+    """A lapse that no window and no notice calls for; each missing part is refused by its own name."""
+    notice = made(m.LapseNotice, **lapse_notice())
+    row = {"admission": notice.admission, "notice": notice, "windows": [], "at": now(),
+           "unit_hours_before": notice.admission.unit_hours, "unit_hours_after": 0}  # fmt: skip
+    made(m.Lapse, **row | changes)
+
+
+def missed_by_all() -> None:
+    """Let harbour in again in a month of two windows that nobody bid in; the notice lies between them."""
+    base = world.day(400).replace(day=10)
+    with behind_the_triggers():
+        for number in range(2):
+            window = world.window()
+            demand = world.demand("climate")
+            window.pk, window.number, window.name = uuid7(now()), 900 + number, f"missed {number}"
+            window.starts_at = base + timedelta(days=5 * number)
+            window.demand_closes_at = window.no_cancel_from = window.bidding_closes_at = (
+                window.starts_at - timedelta(days=1))
+            window.state = "CLEARED"
+            window.save(force_insert=True)
+            demand.pk, demand.window, demand.reference = uuid7(now()), window, f"missed {number}"
+            demand.save(force_insert=True)
+        m.Admission.objects.create(
+            id=uuid7(now()), node_class=world.node_class("harbour"), month=base.date().replace(day=1), zone="EU",
+            unit_hours=7, state="ADMITTED", asked_at=now(), decided_at=now(),
+        )  # fmt: skip
+
+
+def lapse_nothing() -> None:
+    missed_by_all()
+    row = m.Admission.objects.get(unit_hours=7, node_class__party__slug="harbour")
+    made(m.LapseRule, windows=2, person="ann", reason="r", at=now())
+    notice = made(m.LapseNotice, admission=row, missed=1, at=world.day(400).replace(day=11))
+    made(m.Lapse, admission=row, notice=notice, windows=[], at=now(), unit_hours_before=7, unit_hours_after=7)
+
+
+def lapse_too_early() -> None:
+    missed_by_all()
+    row = m.Admission.objects.get(unit_hours=7, node_class__party__slug="harbour")
+    notice = made(m.LapseNotice, admission=row, missed=1, at=world.day(400).replace(day=11))
+    made(m.Lapse, admission=row, notice=notice, windows=[], at=now(), unit_hours_before=7, unit_hours_after=0)
+
+
+def lapse_under_a_bid() -> None:
+    missed_by_all()
+    row = m.Admission.objects.get(unit_hours=7, node_class__party__slug="harbour")
+    made(m.LapseRule, windows=2, person="ann", reason="r", at=now())
+    with behind_the_triggers():
+        bid = m.Bid.objects.filter(node_class=row.node_class, state="awarded").first()
+        assert bid is not None
+        earlier = m.Window.objects.get(name="missed 0")
+        earlier.pk, earlier.number, earlier.name = uuid7(now()), 950, "bid in"
+        earlier.bidding_closes_at -= timedelta(days=30)
+        earlier.demand_closes_at = earlier.no_cancel_from = earlier.bidding_closes_at
+        earlier.save(force_insert=True)
+        bid.pk, bid.window, bid.reference, bid.quantity_units = uuid7(now()), earlier, "stands", 1
+        bid.start_slot, bid.end_slot, bid.minimum_units = 0, 2, 0
+        bid.save(force_insert=True)
+    notice = made(m.LapseNotice, admission=row, missed=1, at=world.day(400).replace(day=11))
+    made(m.Lapse, admission=row, notice=notice, windows=[], at=now(), unit_hours_before=7, unit_hours_after=1)
 
 
 def wind_down() -> dict[str, Any]:
@@ -299,8 +477,39 @@ CONSTRAINTS: dict[str, Break] = {
         made(m.RevenueSplit, **(row := revenue_split())), made(m.RevenueSplit, **row), None)[2],
     "a_member_has_one_share_of_a_split": twice(m.SplitShare, split_share),
     "split_share_is_a_part": breaking(m.SplitShare, split_share, share_ppm=0),
-    "a_member_has_one_share_of_a_payout": twice(m.PayoutShare, payout_share),
-    "payout_share_is_not_negative": breaking(m.PayoutShare, payout_share, amount_micros=-1),
+    "a_member_is_paid_once_of_a_payment": twice(m.MemberShare, member_share),
+    "set_aside_is_a_share": lambda: quietly(
+        lambda: made(m.SetAsideRule, share_ppm=10**6 + 1, person="ann", reason="r", at=now())),
+    "set_aside_says_who_and_why": lambda: quietly(
+        lambda: made(m.SetAsideRule, share_ppm=1, person="", reason="r", at=now())),
+    "one_egress_reading_per_lease_and_slot": twice(m.EgressReading, egress),
+    "egress_is_not_negative": breaking(m.EgressReading, egress, egress_bytes=-1),
+    "report_kind_is_known": breaking(m.Report, report, kind="gossip"),
+    "report_is_about_somebody_else": breaking(m.Report, report, about=lambda: world.party("elm")),
+    "report_has_its_deposit": lambda: quietly(no_deposit),
+    "report_state_says_who_decided": report_then(state="triaged"),
+    "report_is_upheld_by_two_people": upheld_by_one,
+    "report_rule_asks_a_deposit": lambda: quietly(
+        lambda: made(m.ReportRule, deposit_micros=0, reward_micros=0, person="ann", reason="r", at=now())),
+    "report_rule_says_who_and_why": lambda: quietly(
+        lambda: made(m.ReportRule, deposit_micros=1, reward_micros=0, person="ann", reason="", at=now())),
+    "comparator_quote_has_its_source": breaking(m.ComparatorQuote, quote, source=""),
+    "comparator_quote_lies_behind_us": breaking(m.ComparatorQuote, quote, quoted_on=lambda: later().date()),
+    "comparator_quote_is_a_price": breaking(m.ComparatorQuote, quote, price_micros=0),
+    "comparator_quote_is_entered_once": twice(m.ComparatorQuote, quote),
+    "lapse_rule_leaves_time_for_a_notice": lambda: quietly(
+        lambda: made(m.LapseRule, windows=1, person="ann", reason="r", at=now())),
+    "lapse_rule_says_who_and_why": lambda: quietly(
+        lambda: made(m.LapseRule, windows=2, person="ann", reason="", at=now())),
+    "lapse_notice_follows_a_missed_window": breaking(m.LapseNotice, lapse_notice, missed=0),
+    "lapse_takes_something_away": lapse_nothing,
+    "pack_is_numbered_once": twice(m.LeasePack, pack),
+    "pack_of_the_start_is_the_first": breaking(m.LeasePack, pack, stage="start"),
+    "one_counsel_rule_in_force_per_data_class": twice(m.CounselRule, counsel_rule),
+    "counsel_rule_ends_after_it_begins": breaking(m.CounselRule, counsel_rule, ended_at=lambda: later(-1)),
+    "counsel_says_why": breaking(m.CounselSignOff, sign_off, reason=""),
+    "member_share_is_a_part_of_its_payment": breaking(m.MemberShare, member_share, amount_micros=8),
+    "member_share_is_sent_or_needs_no_sending": breaking(m.MemberShare, member_share, final_at=None),
     "a_lease_is_wound_down_once_per_cause": twice(m.WindDown, wind_down),
     "wind_down_cause_is_known": breaking(m.WindDown, wind_down, cause="mood"),
 }  # fmt: skip
@@ -353,8 +562,36 @@ RULES: dict[str, Break] = {
     "carve_out_is_no_larger_than_its_class": breaking(m.CarveOut, carve_out, units=17),
     "carve_outs_do_not_overlap": twice(m.CarveOut, carve_out),
     "split_shares_make_a_whole": judged_now("split_is_whole", breaking(m.SplitShare, split_share, share_ppm=1)),
-    "payout_shares_make_the_payout": judged_now(
-        "payout_shares_sum", breaking(m.PayoutShare, payout_share, amount_micros=1)),
+    "member_shares_make_the_payment": judged_now(
+        "member_shares_sum", breaking(m.MemberShare, member_share, amount_micros=6)),
+    "member_shares_are_of_one_payment": judged_now(
+        "member_shares_sum", breaking(m.MemberShare, member_share, lead=lambda: world.party("fjord"))),
+    "member_shares_follow_the_split": judged_now(
+        "member_shares_sum", breaking(m.MemberShare, member_share, member=lambda: world.party("fjord"))),
+    "member_share_stays_as_it_was_shared": lambda: quietly(
+        lambda: (made(m.MemberShare, **member_share()), m.MemberShare.objects.update(attempt=2))),
+    "pack_hash_is_of_its_body": breaking(m.LeasePack, pack, body=b"y"),
+    "high_risk_lease_has_its_pack": high_risk_without_a_pack,
+    "counsel_sign_off_is_by_counsel": breaking(m.CounselSignOff, sign_off, seat=lambda: seat("alder")),
+    "counsel_is_another_person": signed_by_its_poster,
+    "counsel_signs_while_demand_is_collected": breaking(
+        m.CounselSignOff, sign_off, demand=lambda: world.demand("genome")),
+    "award_has_counsels_sign_off": award_after(lambda: quietly(lambda: made(m.CounselRule, **counsel_rule()))),
+    "pin_is_set_while_demand_is_collected": lambda: quietly(
+        lambda: made(m.EgressPin, demand=world.demand("genome"), at=now())),
+    "egress_reading_lies_in_its_lease": breaking(m.EgressReading, egress, slot=700),
+    "report_starts_open": breaking(m.Report, report, **TRIAGED),
+    "report_costs_and_earns_what_the_rule_says": breaking(m.Report, report, reward_micros=1),
+    "report_holds_its_deposit": breaking(m.Report, report, hold_id=lambda: uuid7(now())),
+    "report_stays_as_it_was_made": report_rewritten_by_its_owner,
+    "report_skips_no_state": lambda: report_then(state="upheld", triaged_by="ann", decided_at=now(), **DECIDED)(),
+    "decided_report_stays": decided_again,
+    "upheld_report_gives_its_deposit_back": upheld_with_its_deposit_held,
+    "lapse_is_of_what_was_let_in": lambda: lapse(unit_hours_before=10**9),
+    "lapse_follows_its_notice": lapse,
+    "lapse_comes_after_enough_windows": lapse_too_early,
+    "lapse_leaves_what_bids_stand_on": lapse_under_a_bid,
+    "bid_is_not_of_the_foundation": bid_of_the_foundation,
     "award_leaves_what_is_not_for_sale": award_after(lambda: quietly(lambda: made(m.CarveOut, **carve_out()))),
     "award_pays_the_full_cost_of_funded_capacity": award_after(lambda: quietly(lambda: made(
         m.FundingTag, **funding_tag("cost_recovery") | {"floor_micros": 10**9, "ceiling_micros": 10**9}))),

@@ -112,6 +112,7 @@ def test_bid_is_not_registered_and_the_walk_sees_every_table(market):
 
 def test_no_page_of_the_console_changes_when_a_sealed_bid_arrives(market, staff, provider_class):
     paths = sorted(set(addresses()))
+    walk(staff, [path for path in paths if "opened-bids" in path])  # reading opened bids leaves its line once a day
     before = walk(staff, paths)
     bid = marked_bid(market, provider_class)
     m.RememberedReply.objects.create(

@@ -26,7 +26,7 @@ from marketplace.compliance.catalogue import ensure_catalogue
 from marketplace.delivery.services import close_delivery
 from marketplace.demand.services import fund_demand, post_demand
 from marketplace.demo import world as w
-from marketplace.demo.machines import BASELINE, CHALLENGE, machine_key, prove
+from marketplace.demo.machines import BASELINE, CHALLENGE, call_all_machines, machine_key, prove, seat_demo_panel
 from marketplace.demo.minutes import report_window
 from marketplace.demo.papers import show_controls
 from marketplace.escrow.services import confirm_locks, deposit_funds, lock_window
@@ -151,6 +151,7 @@ def found() -> None:
     for code, country in BUYERS.items():
         register_party(slug=code, name=code.title(), kind="enterprise_buyer", country=country, parent_country=country,
                        now=now)  # fmt: skip
+    seat_demo_panel(now=now)
     for each in MACHINES:
         _enrol(each, now)
     ensure_deployed(now)
@@ -165,12 +166,15 @@ def found() -> None:
             deposit_funds(party=party(code), amount_micros=needed, key="first", now=now)
     cycle.run_chain(now=now)
     _prove(CHALLENGE, epoch=1, at=day(0, 1), now=clock.move_to(day(0, 2)), standings=("PROVEN", "PROBATION"))
+    called = [each.code for each in MACHINES if each.standing != "REGISTERED"]
+    call_all_machines([(node_class(code), _described(code)) for code in called], epoch=2, at=day(7),
+                      now=clock.move_to(day(7, 1)))  # fmt: skip
     now = clock.move_to(day(14, 4))
     for each in MACHINES:
         standing = node_class(each.code).standing
         if each.standing == "PROVEN":
             record_checks(node_class=standing.node_class, passed=313 - standing.checks_passed, failed=0, now=now)
-    _prove(BASELINE, epoch=2, at=day(14, 3), now=now, standings=("PROVEN",))
+    _prove(BASELINE, epoch=3, at=day(14, 3), now=now, standings=("PROVEN",))
 
 
 def collect() -> None:
@@ -186,7 +190,7 @@ def collect() -> None:
     now = clock.move_to(early.ends_at + timedelta(hours=60))
     granite = node_class("granite")
     if granite.standing.state == "DEGRADED":
-        proof = prove(node_class=granite, world_class=_described("granite"), kind=BASELINE, epoch=3,
+        proof = prove(node_class=granite, world_class=_described("granite"), kind=BASELINE, epoch=4,
                       at=early.ends_at + timedelta(hours=58), now=now)  # fmt: skip
         submit_proof(benchmark=proof, now=now)
         cycle.run_chain(now=now)

@@ -17,10 +17,11 @@ from marketplace.capacity.services import (
     add_funding_source,
     assign_sub_site,
     enrol_device,
+    parts_of,
     retire_device,
     set_carve_out,
     set_revenue_split,
-    share_payouts,
+    split_in_force,
     tag_funding,
 )
 from marketplace.clearing.services import clear_window, close_bidding, judge_gate
@@ -207,24 +208,22 @@ def test_the_same_hardware_is_not_listed_twice() -> None:
     assert again.node_class.party.slug == "granite"
 
 
-@pytest.mark.stage("closed")
+@pytest.mark.stage("collecting")
 @pytest.mark.parametrize("shares", [(333_333, 333_333, 333_334), (1, 1, 999_998), (500_000, 250_000, 250_000)])
-def test_a_consortium_shares_each_payout_to_the_last_micro(shares: tuple[int, int, int]) -> None:
+def test_the_split_in_force_divides_to_the_last_micro(shares: tuple[int, int, int]) -> None:
     members = [world.party(slug) for slug in ("basalt", "fjord", "harbour")]
-    now = clock.now()
+    now, paid_micros = clock.now(), 100_000_007
     assign_sub_site(seat=seat(), site=world.node_class("harbour").site, member=members[0], now=now)
     set_revenue_split(seat=seat(), shares_ppm=dict(zip(members, shares, strict=True)), from_at=now, now=now)
-    payout = m.Payout.objects.select_related("node_class").filter(node_class__party__slug="harbour").first()
-    assert payout is not None
-    assert share_payouts([payout]) == 0  # made before the split held
-    payout.made_at = now
+    assert split_in_force(members[2].pk, now - timedelta(seconds=1)) is None
 
-    assert share_payouts([payout]) == 3
+    split = split_in_force(members[2].pk, now)
+    assert split is not None
+    parts = parts_of(split, paid_micros)
 
-    parts = dict(payout.shares.values_list("member__slug", "amount_micros"))
-    assert sum(parts.values()) == payout.amount_micros
+    assert sum(parts.values()) == paid_micros
     for member, share in zip(members, shares, strict=True):
-        assert abs(parts[member.slug] - payout.amount_micros * share / 10**6) < 1
+        assert abs(parts[member] * 10**6 - paid_micros * share) < 10**6
 
 
 @pytest.mark.stage("collecting")

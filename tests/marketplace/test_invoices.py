@@ -121,10 +121,10 @@ def test_an_order_is_due_in_30_days_reminded_of_twice_and_then_in_default_until_
     assert [(age.name, age.amount_micros) for age in ageing(now=due + timedelta(days=30)) if age.invoices] == [
         ("in default", invoice.amount_micros)]  # fmt: skip
 
-    with untouched(), refused(InDefault, invoices=[invoice.number]):
+    with refused(InDefault, invoices=[invoice.number]):
         order("refused")
     waiting = m.Demand.objects.get(reference="after 0 days")
-    with untouched(), refused(InDefault):
+    with refused(InDefault):
         fund_demand(demand=waiting, party=waiting.party, now=clock.now())
     with pytest.raises(IntegrityError, match="buyer_in_default_has_no_new_demand"), transaction.atomic():
         m.Demand.objects.filter(pk=waiting.pk).update(state="funded", hold_id=waiting.pk, funded_at=clock.now(),

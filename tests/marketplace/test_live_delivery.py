@@ -9,6 +9,7 @@ import pytest
 from marketplace import models as m
 from marketplace.agent.statements import RETRY
 from marketplace.delivery.cases import reconcile_window
+from marketplace.delivery.probing import tend_probe_days
 from marketplace.errors import (
     ClockSkewed,
     NotOnPanel,
@@ -21,9 +22,11 @@ from marketplace.errors import (
     ReportReplayed,
     WrongInstant,
 )
+from marketplace.parties.services import register_party
+from pricing.health import is_revealed
 from tests.journey import world
 from tests.journey.refusals import refused, untouched
-from tests.live import go_live
+from tests.live import VERIFIERS, enrol, go_live
 
 pytestmark = pytest.mark.stage("delivering")
 
@@ -206,3 +209,24 @@ def test_a_heartbeat_with_a_missing_device_a_wrong_clock_or_an_old_number() -> N
     live.send_beat(live.beat(now, devices=live.units - 1), now=now)
 
     assert m.LeaseHealth.objects.get().state == "SUSPECT"
+
+
+def test_nothing_is_drawn_before_three_verifiers_have_keys_and_each_day_is_shown_when_it_is_over() -> None:
+    now = world.window().starts_at
+    for n, name in enumerate(VERIFIERS):
+        assert tend_probe_days(now=now) == 0
+        enrol(register_party(slug=name, name=name, kind="verifier", country="DE", parent_country="DE", now=now), now)
+        assert not m.ProbeDay.objects.exists(), n
+
+    assert tend_probe_days(now=now) == 2  # today and tomorrow
+    with untouched():
+        assert tend_probe_days(now=now) == 0
+    today = m.ProbeDay.objects.get(day=now.date())
+    assert today.revealed is None
+    assert tend_probe_days(now=now + timedelta(days=1)) == 2  # one more drawn, one shown
+
+    today.refresh_from_db()
+    assert is_revealed(bytes(today.revealed), day=today.day.isoformat(), commitment=bytes(today.commitment))
+    assert list(m.AuditLine.objects.filter(subject=today.day.isoformat()).values_list("action", flat=True)) == [
+        "commit_probe_day", "reveal_probe_day"
+    ]  # fmt: skip

@@ -13,6 +13,7 @@ from ledger.ids import uuid7
 from ledger.selectors import hold
 from marketplace import clock, cycle
 from marketplace import models as m
+from marketplace.clearing.books import build_book
 from marketplace.clearing.services import clear_window, close_bidding, judge_gate
 from marketplace.demand.selectors import gates_of
 from marketplace.demand.services import funded_figures
@@ -319,3 +320,68 @@ def staff(party: m.Party, email: str, *, alone: bool = False) -> Client:
     client = Client()
     client.force_login(user)
     return client
+
+
+# --- what the Foundation owns ---------------------------------------------------------------------------------------
+def owned(slug: str) -> m.Party:
+    """A company below a company below the Foundation."""
+    base = {"kind": "enterprise_buyer", "country": "DE", "parent_country": "DE", "registered_at": clock.now()}
+    own = base | {"kind": "foundation"}
+    top = m.Party.objects.create(id=uuid7(clock.now()), slug="the-foundation", name="F", **own)
+    middle = m.Party.objects.create(id=uuid7(clock.now()), slug="the-holding", name="H", parent=top, **base)
+    m.Party.objects.filter(slug=slug).update(parent=middle)
+    return world.party(slug)
+
+
+@pytest.mark.stage("collecting")
+def test_a_company_of_the_foundation_funds_demand_inside_the_foundations_limits_only() -> None:
+    from marketplace.demand.services import fund_demand, post_demand, withdraw_demand
+
+    alder, gate = world.party("alder"), funded_figures(window=world.window())
+    for demand in world.window().demands.filter(party=alder, state="funded"):
+        withdraw_demand(demand=demand, party=alder, now=clock.now())
+    company = owned("alder")
+    row = post_demand(
+        party=company, window=world.window(), reference="by the back door", kind="divisible", accepted_classes=["H100"],
+        quantity_units=1, start_slot=0, end_slot=5, price_limit_micros=2_000_000, sla_code="99.0", now=clock.now(),
+    )  # fmt: skip
+
+    with refused(MakerLimit, rule="maker_has_limits_of_two_people"):
+        fund_demand(demand=row, party=company, now=clock.now())
+    in_force(notional_max_micros=9 * world.USD)
+    with refused(MakerLimit, rule="maker_keeps_its_notional"):
+        fund_demand(demand=row, party=company, now=clock.now())
+    in_force(notional_max_micros=10 * world.USD)
+    fund_demand(demand=row, party=company, now=clock.now())
+
+    assert selectors.use_of_limits(selectors.limits_in_force()).notional_micros == 10 * world.USD
+    after = funded_figures(window=world.window())
+    assert after["funded_parties"] == gate["funded_parties"] - 1  # nobody opens its own market
+    assert gates_of([world.window()])[world.window().pk].parties == after["funded_parties"]
+    book, lines = build_book(window=world.window())
+    flags = {lines.demands[name].reference: flag for name, flag in zip(book.demands.ids, book.demands.is_foundation,
+                                                                       strict=True)}  # fmt: skip
+    assert flags["by the back door"]
+    assert not flags["climate"]
+
+
+@pytest.mark.stage("bidding")
+def test_nothing_that_the_foundation_owns_bids_under_its_seal() -> None:
+    from marketplace.errors import NotEligible
+    from marketplace.supply.services import place_bid
+
+    company = owned("granite")
+    offer: dict[str, Any] = {
+        "party": company, "node_class": world.node_class("granite"), "window": world.window(), "quantity_units": 1,
+        "reference": "own", "start_slot": 0, "end_slot": 1, "price_ask_micros": 1_600_000, "sla_code": "99.0",
+    }  # fmt: skip
+
+    with refused(NotEligible, rule="foundation"):
+        place_bid(**offer, now=clock.now())
+    with pytest.raises(IntegrityError, match="bid_is_not_of_the_foundation"), transaction.atomic():
+        m.Bid.objects.create(
+            id=uuid7(clock.now()), window=world.window(), party=company, accepted_rank=10**6, reference="own",
+            node_class=world.node_class("granite"), placed_at=clock.now(),
+        )  # fmt: skip
+    m.Party.objects.filter(slug="granite").update(parent=None)
+    assert place_bid(**offer | {"party": world.party("granite")}, now=clock.now()).quantity_units == 1

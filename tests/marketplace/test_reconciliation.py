@@ -151,6 +151,20 @@ def test_a_contradiction_opens_a_case_and_two_of_three_decide_it_after_72_hours(
 
 
 @pytest.mark.stage("delivering")
+def test_a_minute_that_only_the_machine_saw_is_unpaid_and_holds_nobody_up() -> None:
+    live = go_live()
+    live.probe_slot(0, void=0b1)
+    live.send_reading(live.reading(0), now=live.after(0))
+    assert tally().held_word == 0b1
+
+    reconcile_window(window=world.window(), now=live.after(0))  # nobody is left who could say more
+
+    reading = m.Reading.objects.get(lease=live.lease)
+    assert (reading.minutes_billable, reading.minutes_unknown, reading.minutes_down) == (59, 1, 0)
+    assert not m.DeliveryCase.objects.exists()
+
+
+@pytest.mark.stage("delivering")
 def test_a_minute_that_the_probes_call_down_is_not_billed_for_two_others_words() -> None:
     live = go_live(counter=True)
     live.probe_slot(0, down=0b11)

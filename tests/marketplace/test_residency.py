@@ -13,7 +13,7 @@ from marketplace.errors import NotEligible, NotYours
 from marketplace.insights.gates import phase_counts
 from marketplace.insights.residency import export_residency, findings_of
 from tests.journey import world
-from tests.journey.refusals import refused, untouched
+from tests.journey.refusals import refused
 from tests.owner import behind_the_triggers
 
 
@@ -55,16 +55,16 @@ def test_a_lease_that_ran_outside_its_zone_is_told_and_counts_for_nothing() -> N
 
 @pytest.mark.stage("delivering")
 def test_nothing_is_shown_of_what_was_not_delivered() -> None:
-    with untouched(), refused(NotEligible, rule="delivered"):
+    with refused(NotEligible, rule="delivered"):
         export(world.lease("genome"))
 
 
 @pytest.mark.stage("delivered")
 def test_a_strangers_lease_and_one_without_a_rule_are_refused() -> None:
     lease = world.lease("genome")
-    with untouched(), refused(NotYours):
+    with refused(NotYours):
         export(lease, "birch")
     with behind_the_triggers():
         m.Demand.objects.filter(pk=lease.demand_id).update(zone=None)
-    with untouched(), refused(NotEligible, rule="residency"):
+    with refused(NotEligible, rule="residency"):
         export(lease)

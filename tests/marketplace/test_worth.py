@@ -15,7 +15,7 @@ from marketplace.insights.demand_report import blurred
 from marketplace.insights.savings import claims, difference_of_lease, leases_with_differences, measure_window
 from marketplace.insights.worth import attributes_of, state_worth, statement_by, statement_of, told_buyers
 from tests.journey import world
-from tests.journey.refusals import refused, untouched
+from tests.journey.refusals import refused
 from tests.owner import behind_the_triggers
 
 QUOTE: dict[str, Any] = {
@@ -65,7 +65,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
 @pytest.mark.stage("collecting")
 @pytest.mark.parametrize(("changes", "kind", "field"), BAD)
 def test_what_cannot_be_said_is_refused_with_its_field_and_writes_nothing(changes, kind, field):
-    with untouched(), refused(kind, field=field):
+    with refused(kind, field=field):
         state(**changes)
 
     assert state(**QUOTE).version == 1
@@ -91,7 +91,7 @@ def test_what_hurts_is_said_before_any_demand_and_counts_with_the_demands_of_its
 ])  # fmt: skip
 def test_without_a_demand_there_is_a_pain_and_neither_quote_nor_curve(changes, field):
     said = {"party": "elm", "segment": "enterprise", "pain": "queues"} | changes
-    with untouched(), refused(BadInput, field=field):
+    with refused(BadInput, field=field):
         state_worth(**said | {"party": world.party(said["party"]), "now": clock.now()})
 
 
@@ -106,11 +106,11 @@ def test_a_curve_is_asked_for_without_each_attribute_that_a_demand_names():
 
 @pytest.mark.stage("collecting")
 def test_nobody_speaks_for_another_and_nobody_once_demand_is_closed():
-    with untouched(), refused(NotYours):
+    with refused(NotYours):
         state(party=world.party("birch"))
-    with untouched(), refused(WindowClosed):
+    with refused(WindowClosed):
         state(now=world.window().demand_closes_at)
-    with untouched(), refused(WindowClosed):
+    with refused(WindowClosed):
         state("genome-0", now=clock.now() + timedelta(days=400))
     assert state(now=clock.now()).version == 1
 
@@ -194,11 +194,11 @@ def test_a_comparison_with_a_figure_of_no_source_is_refused_by_side_and_input():
     case, buyer = example(), world.party("alder")
     for change, field in (({"source": " "}, "planned-egress_tb"), ({"low": 10**6}, "planned-egress_tb")):
         inputs = {"now": case["now"], "planned": case["planned"] | {"egress_tb": case["planned"]["egress_tb"] | change}}
-        with untouched(), refused(BadInput, field=field):
+        with refused(BadInput, field=field):
             save_comparison(party=buyer, name="n", inputs=inputs, curve="commerce", now=clock.now())
     for changes, field in (({"curve": "gaming"}, "curve"), ({"name": ""}, "name")):
         given = {"name": "n", "curve": "commerce", "inputs": case} | changes
-        with untouched(), refused(BadInput, field=field):
+        with refused(BadInput, field=field):
             save_comparison(party=buyer, now=clock.now(), **given)
 
 

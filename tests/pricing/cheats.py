@@ -21,7 +21,6 @@ from pricing.proof import (
     Prover,
     backend_named,
     digest,
-    merkle_levels,
     step,
     weights_of,
 )
@@ -94,11 +93,11 @@ class Rounding(FloatBackend):
 class NoTranspose(Prover):
     """Starts each block from its own last rows instead of other machines' columns."""
 
-    def commit_block(self, nonce: bytes) -> Commitment:
-        super().commit_block(nonce)
-        self._transposed[-1] = np.ascontiguousarray(self._transposed[-1].T)
-        self._column_trees[-1] = merkle_levels(self._transposed[-1])
-        return Commitment(nonce, self._row_trees[-1][-1][0], self._column_trees[-1][-1][0])
+    def turn(self, end: Int8s) -> Int8s:
+        return end
+
+    def turned_rows(self, block: int, rows):
+        return self._ends[block][rows]
 
 
 class StaleNonce(Prover):
@@ -183,10 +182,9 @@ def short_memory(run: int) -> None:
 
 def read_of(prover: Prover, block: int, row: int, *, is_missing: bool) -> Read:
     """A true row; one that was not resident had to be computed again, longer than the margin."""
-    opening = prover.open_rows(block, np.array([row]), advice=False)
-    cells = np.ascontiguousarray(prover._transposed[block].T)[row]
+    cells, path = prover.read(block, row)
     late_ns = READ_MARGIN_NS + 1 if is_missing else 8_000
-    return Read(block, row, cells, opening.end_paths[0], RTT_NS + late_ns)
+    return Read(block, row, cells, path, RTT_NS + late_ns)
 
 
 def relay_rtt(run: int) -> None:

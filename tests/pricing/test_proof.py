@@ -17,7 +17,6 @@ from pricing.errors import (
 from pricing.proof import (
     PRESETS,
     Checker,
-    Commitment,
     FloatBackend,
     Preset,
     Prover,
@@ -208,11 +207,11 @@ class RoundingBackend(FloatBackend):
 class NoTranspose(Prover):
     """Starts each block from its own last rows instead of other machines' columns, and commits to them as columns."""
 
-    def commit_block(self, nonce):
-        super().commit_block(nonce)
-        self._transposed[-1] = np.ascontiguousarray(self._transposed[-1].T)
-        self._column_trees[-1] = merkle_levels(self._transposed[-1])
-        return Commitment(nonce, self._row_trees[-1][-1][0], self._column_trees[-1][-1][0])
+    def turn(self, end):
+        return end
+
+    def turned_rows(self, block, rows):
+        return self._ends[block][rows]
 
 
 class StaleNonce(Prover):
@@ -501,6 +500,6 @@ def test_every_refusal_of_a_proof_is_one_kind_with_a_code_of_its_own():
 
 
 def test_the_presets_carry_enough_rows():
-    assert {"demo", "recheck", "short", "full"} == set(PRESETS)
+    assert {"demo", "recheck", "short", "full"} < set(PRESETS)
     for name in ("recheck", "short", "full"):
         assert PRESETS[name].rows_opened * PRESETS[name].blocks >= 256

@@ -20,6 +20,7 @@ from marketplace.supply.admissions import (
     find_admission,
     leave_waitlist,
     place_of,
+    places_for,
 )
 from marketplace.supply.selectors import find_node_class
 
@@ -53,7 +54,7 @@ class AdmissionOut(serializers.ModelSerializer):
 
     @extend_schema_field(CoverOut)
     def get_cover(self, row: Admission) -> Any:
-        place = place_of(row)
+        place = self.context.get("places", {}).get(row.pk) or place_of(row)
         return {
             "place": place.place, "waiting": place.waiting, "funded_unit_hours": place.funded_unit_hours,
             "covered_unit_hours": place.cover.covered_unit_hours,
@@ -77,7 +78,8 @@ class AdmissionList(ListMixin, ActView):
                    parameters=[LIMIT, CURSOR])  # fmt: skip
     def get(self, request: Any) -> Response:
         """Your requests, oldest first, with your place and the funded demand that waits."""
-        return self.page(request, page_by_time(admissions_of(request.party), self.query(request), created="asked_at"))
+        page = page_by_time(admissions_of(request.party), self.query(request), created="asked_at")
+        return self.page(request, page, places={each.admission.pk: each for each in places_for(page.rows)})
 
     @extend_schema(operation_id="ask_admission", tags=["admissions"], request=AdmissionIn,
                    parameters=[IDEMPOTENCY_KEY], responses=act_answers(201, AdmissionOut))  # fmt: skip

@@ -86,7 +86,7 @@ class WitnessKeyList(ActView):
     @extend_schema(operation_id="enrol_witness_key", tags=TAG, request=WitnessKeyIn, parameters=[IDEMPOTENCY_KEY],
                    responses=act_answers(200, WitnessKeyOut))  # fmt: skip
     def post(self, request: Any) -> Response:
-        """Enrol the key that you sign with. An earlier one is revoked; a verifier is drawn from the next day on."""
+        """Enrol the key that you sign with. An earlier one is revoked; a verifier is drawn within two days."""
         return self.perform(request)
 
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
@@ -195,7 +195,7 @@ def whole(query: dict[str, str], name: str, usual: int) -> int:
 class SignedIn(Body):
     """A statement's canonical JSON as text, and the signature over its prefix and those bytes."""
 
-    body = TextIn(4000)
+    body = TextIn(16_000)
     signature = TextIn(128, help_text="64 bytes in hex")
 
 
@@ -218,9 +218,10 @@ class TakenOut(serializers.Serializer):
 
 
 class _Door(ActView):
-    """A POST that takes signed statements."""
+    """A POST that takes signed statements. A statement that stands is passed over, so no reply is remembered."""
 
     body = StatementsIn
+    is_idempotent = True
     is_under_caps = True
     take: ClassVar[Any]
 

@@ -13,14 +13,20 @@ from rest_framework.response import Response
 from ledger.export_files import MEDIA_TYPES
 from ledger.exports import StatementExport
 from ledger.selectors import StatementLine, statement
-from marketplace.api.fields import Micros, id_text
+from marketplace.agent.readings import SignedReport
+from marketplace.api.fields import Body, HexOut, Micros, TextIn, id_text
 from marketplace.api.paging import choice, page_by_place, page_by_time, parameters
 from marketplace.api.reads import AccountBalance, balances_of, leases_of
 from marketplace.api.schema import CURSOR, IDEMPOTENCY_KEY, LIMIT, WINDOW, act_answers, page_of, parameter
 from marketplace.api.shapes import LeaseOut
 from marketplace.api.views import ActView, ApiView, ListMixin, found, key_of, window_filter
+from marketplace.delivery.egress import take_egress
+from marketplace.delivery.egress_models import EgressReading
 from marketplace.downloads import asked_file, send_export
+from marketplace.errors import BadInput
 from marketplace.escrow.models import LEASE_STATES
+from marketplace.escrow.pack_models import LeasePack
+from marketplace.escrow.packs import packs_of
 from marketplace.insights.residency import export_residency
 
 # An account is kept for a window or for a node class; which of the two its code says.
@@ -49,6 +55,68 @@ class LeaseDetail(ApiView):
         """One lease of yours."""
         row = found(leases_of(request.party).filter(pk=key_of(lease, "lea")).first())
         return Response(LeaseOut(row, context={"party": request.party}).data)
+
+
+class PackOut(serializers.Serializer):
+    """The newest documentation pack of a lease. `body` is its canonical JSON: its SHA-256 stands on the audit trail."""
+
+    version = serializers.IntegerField()
+    stage = serializers.CharField(help_text="start, or end: with the logs")
+    made_at = serializers.DateTimeField()
+    sha256 = HexOut()
+    body = serializers.SerializerMethodField()
+
+    def get_body(self, pack: LeasePack) -> str:
+        return bytes(pack.body).decode()
+
+
+class LeasePackDetail(ApiView):
+    @extend_schema(operation_id="get_lease_pack", tags=["leases"], responses=PackOut)
+    def get(self, request: Any, lease: str) -> Response:
+        """The documentation pack of one of your leases, with its record of processing."""
+        row = found(leases_of(request.party).filter(pk=key_of(lease, "lea")).first())
+        return Response(PackOut(found(next(iter(packs_of(row)), None))).data)
+
+
+class EgressIn(Body):
+    """One hour of the egress meter as the machine signed it."""
+
+    report = TextIn(500, help_text="the canonical JSON of the report, as text")
+    signature = TextIn(128, help_text="Ed25519 by the machine's key, in hex")
+
+
+class EgressOut(serializers.Serializer):
+    """What is kept of one hour."""
+
+    id = serializers.SerializerMethodField()
+    slot = serializers.IntegerField()
+    egress_bytes = serializers.IntegerField()
+
+    def get_id(self, row: EgressReading) -> str:
+        return str(row.pk)
+
+
+class LeaseEgress(ActView):
+    body = EgressIn
+
+    @extend_schema(operation_id="report_egress", tags=["leases"], request=EgressIn, parameters=[IDEMPOTENCY_KEY],
+                   responses=act_answers(201, EgressOut))  # fmt: skip
+    def post(self, request: Any, lease: str) -> Response:
+        """Hand in one hour of the egress meter of a lease that you serve. Of pinned data any byte is a breach."""
+        return self.perform(request, lease=lease)
+
+    def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
+        row = found(leases_of(request.party).filter(pk=key_of(ids["lease"], "lea")).first())
+        signed = SignedReport(fields["report"].encode(), signature_bytes(fields["signature"]))
+        return 201, dict(EgressOut(take_egress(party=request.party, lease=row, signed=signed, now=request.now)).data)
+
+
+def signature_bytes(text: str) -> bytes:
+    """A signature from hex. Raises BadInput."""
+    try:
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise BadInput("A signature is hex.", field="signature") from error
 
 
 class ResidencyOut(serializers.Serializer):

@@ -40,15 +40,15 @@ class SplitList(ActView):
     body = SplitIn
 
     @extend_schema(operation_id="post_split_demand", tags=["demands"], request=SplitIn, parameters=[IDEMPOTENCY_KEY],
-                   responses=act_answers(201, LegsOut))  # fmt: skip
+                   responses=act_answers(200, LegsOut))  # fmt: skip
     def post(self, request: Any) -> Response:
-        """Post an order as several demands. Each is funded, cleared and withdrawn by itself."""
+        """Post an order as several demands, all in the answer. Each is funded, cleared and withdrawn by itself."""
         return self.perform(request)
 
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
         window = found(find_visible_window(fields.pop("window"), request.party.pk))
         made = post_split(party=request.party, window=window, now=request.now, seat=seat_of(request), **fields)
-        return 201, dict(LegsOut({"demands": made}).data)
+        return 200, dict(LegsOut({"demands": made}).data)
 
 
 class PlaceOut(serializers.Serializer):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
 from rest_framework.response import Response
 
 from marketplace.api.auth import api_key_of, seat_of
@@ -15,6 +16,7 @@ from marketplace.api.shapes import BidDraft, BidOut, CapacityOut
 from marketplace.api.views import ActView, ApiView, ListMixin, found, key_of, window_filter
 from marketplace.catalogue.selectors import find_visible_window
 from marketplace.supply.models import BID_STATES
+from marketplace.supply.receipts import receipt_of
 from marketplace.supply.sealing import with_own_terms
 from marketplace.supply.selectors import bids_of, find_bid, find_node_class, node_classes_of
 from marketplace.supply.services import place_bid, withdraw_bid
@@ -78,6 +80,28 @@ class BidDetail(ApiView):
     def get(self, request: Any, bid: str) -> Response:
         """One of your bids; after clearing with the reason for what was not used."""
         return Response(BidOut(found(find_bid(key_of(bid, "bid"), request.party))).data)
+
+
+class BidReceiptOut(serializers.Serializer):
+    """A commitment to a sealed bid: with the exported audit trail and `offline.py` anybody can check it."""
+
+    format = serializers.CharField()
+    bid = serializers.CharField(help_text="as the trail names it")
+    reference = serializers.CharField()
+    window = serializers.CharField(help_text="as the trail names it")
+    window_name = serializers.CharField()
+    placed_at = serializers.CharField()
+    commitment = serializers.CharField(help_text="SHA-256 of the text, in hex")
+    line_hash = serializers.CharField(help_text="of the line on the audit trail, in hex")
+    text = serializers.CharField(help_text="the sealed terms in clear, for you alone; empty where your key is lost")
+
+
+class BidReceipt(ApiView):
+    @extend_schema(operation_id="get_bid_receipt", tags=["bids"], responses=BidReceiptOut)
+    def get(self, request: Any, bid: str) -> Response:
+        """The receipt of one of your bids; it stands from the moment the bid is placed."""
+        own = found(find_bid(key_of(bid, "bid"), request.party))
+        return Response(BidReceiptOut(receipt_of(bid=own, party=request.party)).data)
 
 
 class BidWithdrawal(ActView):

@@ -1,0 +1,69 @@
+"""Take the egress meter's reports in, and tell what a lease's meter shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from django.db import transaction
+from django.db.models import Count, Sum
+
+from marketplace.agent.egress import read_egress
+from marketplace.agent.errors import ReadingRefused
+from marketplace.agent.readings import SignedReport
+from marketplace.delivery.egress_models import EgressReading
+from marketplace.demand.pin_models import EgressPin
+from marketplace.errors import BadInput, NotYours, ReferenceReused
+from marketplace.escrow.models import Lease
+from marketplace.parties.models import Party
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """What a lease's egress meter shows: bytes out over so many reported hours, and whether any is allowed."""
+
+    egress_bytes: int
+    hours: int
+    is_pinned: bool
+
+    @property
+    def is_breach(self) -> bool:
+        return self.is_pinned and self.egress_bytes > 0
+
+
+@transaction.atomic
+def take_egress(*, party: Party, lease: Lease, signed: SignedReport, now: datetime) -> EgressReading:
+    """Keep one hour of the meter of a lease that a provider serves; the same report again is the same row.
+
+    Raises NotYours, ReferenceReused for another report of an hour that was taken, and BadInput for a report that is
+    forged or malformed, of an hour outside the lease, or of one that is not over.
+    """
+    own = Lease.objects.select_for_update(of=("self",)).select_related("window", "node_class").filter(
+        pk=lease.pk, provider=party).first()  # fmt: skip
+    if own is None:
+        raise NotYours("There is no such lease.")
+    try:
+        report = read_egress(signed, public_key=bytes(own.node_class.machine_key or b""))
+    except ReadingRefused as refusal:
+        raise BadInput(str(refusal), field="report", cause=refusal.code) from refusal
+    starts_at = datetime.fromtimestamp(report.slot_start_at, UTC)
+    slot, rest = divmod(starts_at - own.window.starts_at, timedelta(hours=1))
+    if report.lease != str(own.pk) or rest or not own.start_slot <= slot < own.end_slot:
+        raise BadInput("The report is of another lease or hour.", field="report")
+    if starts_at + timedelta(hours=1) > now:
+        raise BadInput("That hour is not over.", field="report")
+    standing = EgressReading.objects.filter(lease=own, slot=slot).first()
+    if standing is not None:
+        if bytes(standing.report) != signed.body:
+            raise ReferenceReused("Another report of this hour was taken before.", slot=slot)
+        return standing
+    return EgressReading.objects.create(
+        lease=own, slot=slot, egress_bytes=report.egress_bytes, report=signed.body, signature=signed.signature,
+        taken_at=now,
+    )  # fmt: skip
+
+
+def meter_of(lease: Lease) -> Meter:
+    """What the meter of a lease shows so far."""
+    sums = lease.egress_readings.aggregate(out=Sum("egress_bytes"), hours=Count("pk"))
+    return Meter(int(sums["out"] or 0), int(sums["hours"]), EgressPin.objects.filter(demand=lease.demand_id).exists())

@@ -1,0 +1,103 @@
+"""The roll call: all machines of one ultimate owner, siblings' too, are challenged in one short span.
+
+One machine that is listed twice cannot answer twice at once. If s of N claimed machines are called and m are real,
+the fraud shows with 1 - C(m, s) / C(N, s); here all N are called, so it always shows. Without a whole roll call no
+class of that owner becomes PROVEN.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import transaction
+
+from ledger.ids import uuid7
+from marketplace.errors import BadInput, NotYours, ProofRefused, TooLate
+from marketplace.governance.services import record
+from marketplace.parties.models import Party
+from marketplace.parties.owners import last_owners
+from marketplace.supply.measured_class import reaches
+from marketplace.supply.models import Benchmark, NodeClass
+from marketplace.supply.proof_models import RollAnswer, RollCall, RollMember
+
+SPAN = timedelta(minutes=10)
+# Those that can sell. Whoever comes in or back later needs a roll call of its own, with all of these in it.
+CALLED = ("PROBATION", "PROVEN", "DEGRADED")
+
+
+def classes_of_owner(party: Party) -> list[NodeClass]:
+    """All node classes under the ultimate owner of a party: its own and its siblings'."""
+    rows = list(NodeClass.objects.filter(standing__state__in=CALLED).select_related("party").order_by("chain_class"))
+    owners = last_owners({party.pk, *(row.party_id for row in rows)})
+    return [row for row in rows if owners[row.party_id] == owners[party.pk]]
+
+
+@transaction.atomic
+def call_the_roll(*, party: Party, now: datetime) -> RollCall:
+    """Open a roll call over all machines of a party's ultimate owner; one that is open already is returned.
+
+    It is not announced: whoever knows the moment before can borrow machines for it. Raises BadInput for an owner
+    without machines.
+    """
+    owner_id = last_owners([party.pk])[party.pk]
+    Party.objects.select_for_update().get(pk=owner_id)  # one roll at a time per owner
+    standing = RollCall.objects.filter(owner_id=owner_id, opened_at__lte=now, closes_at__gt=now).first()
+    if standing:
+        return standing
+    classes = classes_of_owner(party)
+    if not classes:
+        raise BadInput("This owner has no machines to call.", field="party")
+    roll = RollCall.objects.create(id=uuid7(now), owner_id=owner_id, opened_at=now, closes_at=now + SPAN)
+    RollMember.objects.bulk_create(RollMember(roll=roll, node_class=row, machines=row.units) for row in classes)
+    record(actor="verifiers", action="call_the_roll", subject=roll.pk, reason="all machines at once", now=now,
+           classes=len(classes), machines=sum(row.units for row in classes))  # fmt: skip
+    return roll
+
+
+@transaction.atomic
+def answer_roll(*, roll: RollCall, benchmark: Benchmark, machines: int, now: datetime) -> RollAnswer:
+    """Note how many machines of a class reached their class in the span; the same answer again is one answer.
+
+    Raises NotYours for a class that was not called, TooLate for a benchmark outside the span, ProofRefused for one that
+    does not reach its class, BadInput for more machines than were called.
+    """
+    member = RollMember.objects.filter(roll=roll, node_class_id=benchmark.node_class_id).first()
+    if member is None:
+        raise NotYours("This class was not called.")
+    if not roll.opened_at <= benchmark.started_at <= benchmark.finished_at <= roll.closes_at:
+        raise TooLate("A roll is answered inside its span.", closes_at=roll.closes_at.isoformat())
+    if not 0 <= machines <= member.machines:
+        raise BadInput("No more machines answer than were called.", field="machines", called=member.machines)
+    if machines and not reaches(benchmark, benchmark.node_class.resource_class):
+        raise ProofRefused("These machines answered below their class.", measured_ops_per_sec=benchmark.ops_per_sec)
+    standing = RollAnswer.objects.filter(member=member).first()
+    if standing:
+        if (standing.benchmark_id, standing.machines) != (benchmark.pk, machines):
+            raise ProofRefused("A class answers a roll once.", answered=standing.machines)
+        return standing
+    answer = RollAnswer.objects.create(member=member, benchmark=benchmark, machines=machines, answered_at=now)
+    record(actor="verifiers", action="answer_roll", subject=benchmark.node_class_id, now=now, machines=machines,
+           reason=f"{machines} of {member.machines} machines answered", called=member.machines)  # fmt: skip
+    return answer
+
+
+def whole_roll_since(node_class: NodeClass, since: datetime) -> RollCall | None:
+    """The first roll call since then in which every machine of the owner answered, this class's among them."""
+    called = RollMember.objects.filter(node_class=node_class, roll__opened_at__gte=since).order_by("roll__opened_at")
+    for member in called.select_related("roll"):
+        if is_whole(member.roll_id):
+            return member.roll
+    return None
+
+
+def last_whole_roll(node_class: NodeClass) -> RollCall | None:
+    """The newest roll call that this class and all called with it answered, or None."""
+    called = RollMember.objects.filter(node_class=node_class).select_related("roll").order_by("-roll__opened_at")
+    return next((member.roll for member in called[:3] if is_whole(member.roll_id)), None)
+
+
+def is_whole(roll_id: UUID) -> bool:
+    """Whether every machine that was called answered."""
+    members = RollMember.objects.filter(roll_id=roll_id).values_list("machines", "answer__machines")
+    return all(called == answered for called, answered in members)
