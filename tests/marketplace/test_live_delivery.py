@@ -70,9 +70,9 @@ def test_one_of_eight_devices_lost_is_failed_within_two_intervals_and_billing_st
     assert set(m.Notice.objects.filter(code="lease_failed").values_list("party__slug", flat=True)) == {
         "alder", "granite"
     }  # fmt: skip
-    live.send_probes(first, [live.probe(3, first, up=False, attempt=RETRY)], live.at(4))
-    live.send_probes(second, [live.probe(3, second, up=False, attempt=RETRY)], live.at(4))
-    live.send_probes(third, [live.probe(3, third, up=False), live.probe(3, third, up=False, attempt=RETRY)], live.at(4))
+    live.send_probes(first, [live.probe(3, first, up=False, attempt=RETRY)], live.at(5))
+    live.send_probes(second, [live.probe(3, second, up=False, attempt=RETRY)], live.at(5))
+    live.send_probes(third, [live.probe(3, third, up=False), live.probe(3, third, up=False, attempt=RETRY)], live.at(5))
     assert tally().down_word == 1 << 3
     for minute in range(4, 7):
         live.round(minute)

@@ -87,6 +87,14 @@ class SlotMachine(RuleBasedStateMachine):
         assert row.billable_word & row.down_word == 0
         self.rated = row
 
+    @precondition(lambda self: self.rated is not None)
+    @rule()
+    def what_was_rated_stays(self) -> None:
+        assert self.rated is not None
+        before = self.figures(self.rated)
+        divide_fee(self.rated)
+        assert self.figures(self.rated) == before
+
     def tally(self) -> SlotTally:
         return made(self.said, self.valid, self.failed, self.fee, self.most)
 
