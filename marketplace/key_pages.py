@@ -32,8 +32,9 @@ class CapForm(DoorForm):
         label="Open orders", required=False, min_value=1, help_text="That wait for clearing at the same time."
     )
     resource_classes = forms.MultipleChoiceField(
-        label="Resource classes", required=False, help_text="The only ones it may order; none chosen: all."
-    )
+        label="Resource classes", required=False, widget=forms.CheckboxSelectMultiple,
+        help_text="The only ones it may order; none chosen: all.",
+    )  # fmt: skip
 
     def __init__(self, *args: Any, codes: list[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from django import template
+from django import forms, template
 from django.conf import settings
 from django.forms import BoundField
 from django.template.context import Context
@@ -222,17 +222,24 @@ def chart(drawn: Any, table_open: bool = False) -> dict[str, Any]:
 def field(bound: BoundField, prefix: str = "", suffix: str = "") -> dict[str, Any]:
     """Place a form field with its label, hint and errors, tied together for screen readers."""
     described = []
+    at = bound.id_for_label or bound.auto_id  # several boxes have no one box that a label could name
     if bound.help_text:
-        described.append(f"{bound.id_for_label}_hint")
+        described.append(f"{at}_hint")
     if bound.errors:
-        described.append(f"{bound.id_for_label}_error")
-    kind = "form-select" if bound.field.widget.__class__.__name__.startswith("Select") else "form-control"
+        described.append(f"{at}_error")
+    widget = bound.field.widget
+    is_boxes = isinstance(widget, forms.CheckboxSelectMultiple)
+    is_check = isinstance(widget, forms.CheckboxInput)
+    kind = "" if is_boxes or is_check else "form-select" if isinstance(widget, forms.Select) else "form-control"
     attrs = {"class": kind + (" is-invalid" if bound.errors else "")}
     if described:
         attrs["aria-describedby"] = " ".join(described)
     if bound.errors:
         attrs["aria-invalid"] = "true"
-    return {"field": bound, "widget": bound.as_widget(attrs=attrs), "prefix": prefix, "suffix": suffix}
+    return {
+        "field": bound, "widget": bound.as_widget(attrs=attrs), "prefix": prefix, "suffix": suffix,
+        "is_check": is_check, "is_boxes": is_boxes, "at": at,
+    }  # fmt: skip
 
 
 @register.simple_tag(takes_context=True)

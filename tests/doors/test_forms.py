@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from django import forms
 from django.urls import reverse
@@ -187,3 +189,14 @@ def test_a_form_without_its_token_is_refused(market):
 
     assert client.post(reverse("portal:demand_new"), demand_of(market)).status_code == 403
     assert not m.Demand.objects.filter(reference="FORM-1").exists()
+
+
+def test_a_box_to_tick_looks_like_one_wherever_it_stands(enter):
+    provider, buyer = enter("provider"), enter("buyer")
+    for page in (provider.get(reverse("onboarding:capacity")), buyer.get(reverse("portal:demand_new")),
+                 buyer.get(reverse("portal:keys")), buyer.get(reverse("portal:approvals"))):  # fmt: skip
+        boxes = re.findall(r'<label for="[^"]+"><input type="checkbox"[^>]*>', page.content.decode())
+
+        assert boxes
+        assert len(boxes) == page.content.count(b'type="checkbox"')
+        assert not [box for box in boxes if "form-control" in box]
