@@ -97,7 +97,8 @@ def test_no_table_outside_the_books_was_forgotten_and_what_is_kept_is_only_added
                       has_any_column_privilege('grove_app', name, 'update') as changes,
                       has_table_privilege('grove_app', name, 'delete') as deletes,
                       exists (select 1 from pg_trigger t join pg_proc p on p.oid = t.tgfoid
-                               where t.tgrelid = name::regclass and p.proname = 'marketplace_deny_change') as is_kept
+                               where t.tgrelid = name::regclass and p.proname = 'marketplace_deny_change'
+                                 and (t.tgtype & 16) > 0) as is_kept  -- as it is, also against UPDATE
                  from (select schemaname || '.' || tablename as name from pg_tables
                         where schemaname in ('public', 'chain', 'stripe_sandbox')
                           and tablename not like 'ledger\\_%%' and tablename <> 'django_migrations') tables""",
