@@ -99,11 +99,11 @@ def metric(number: int, unit: str = "") -> str:
 
 
 @register.filter
-def utc(instant: datetime | None) -> SafeString | str:
-    """Show an instant in UTC, readable by machines too."""
-    if instant is None:
+def utc(instant: datetime | str | None) -> SafeString | str:
+    """Show an instant in UTC, readable by machines too. A document says it as text (ISO 8601)."""
+    if not instant:
         return "–"
-    at = instant.astimezone(UTC)
+    at = (datetime.fromisoformat(instant) if isinstance(instant, str) else instant).astimezone(UTC)
     return format_html('<time datetime="{}">{}</time>', at.isoformat(timespec="seconds"), f"{at:%d %b %Y, %H:%M} UTC")
 
 
