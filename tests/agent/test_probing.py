@@ -103,7 +103,7 @@ def looked_at(live: Live, machine: EchoServer, workload: str, at: datetime) -> N
     machine.clock.set_by(int(at.timestamp() * 1000), asked_ns=time.monotonic_ns())
 
 
-def run_for(one: Prober, holds: Callable[[], Any], seconds: float = 20) -> None:
+def run_for(one: Prober, holds: Callable[[], Any], seconds: float = 40) -> None:
     """Run a prober until something holds."""
     from threading import Timer
 
@@ -122,7 +122,7 @@ def run_for(one: Prober, holds: Callable[[], Any], seconds: float = 20) -> None:
 def test_a_machine_is_probed_at_its_secret_second_and_the_report_is_taken(live, site, machine, open_port, run_on):
     verifier, minute = live.panel[0], 5
     due = live.at(minute) + timedelta(seconds=second_of(live, minute))
-    run_on(due - timedelta(seconds=6))
+    run_on(due - timedelta(seconds=12))
     looked_at(live, machine, open_port, clock.now())
     one = prober(site, live, verifier, open_port)
 
@@ -141,7 +141,7 @@ def test_a_dead_machine_is_probed_once_more_after_its_own_wait(live, site, machi
     waits = {n: live.draw(live.at(n)).retry_seconds(of_day[n], verifier) for n in of_day}
     minute = min(waits, key=lambda n: waits[n])
     due = live.at(minute) + timedelta(seconds=second_of(live, minute))
-    run_on(due - timedelta(seconds=6))
+    run_on(due - timedelta(seconds=12))
     looked_at(live, machine, closed_port(), clock.now())
     machine.stop()
     one = prober(site, live, verifier, open_port)
