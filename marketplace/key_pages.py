@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -10,9 +11,11 @@ from django import forms
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import URLPattern, path
+from django.views.decorators.http import require_http_methods, require_POST
 
 from marketplace.catalogue.selectors import list_classes
-from marketplace.doors import DoorForm, UsdPriceField, found_or_404, market_time, seat_of
+from marketplace.doors import DoorForm, UsdPriceField, View, found_or_404, market_time, seat_of
 from marketplace.errors import MarketError
 from marketplace.parties.caps import Caps, cap_api_key
 from marketplace.parties.models import ApiKey
@@ -58,6 +61,16 @@ class KeyForm(CapForm):
         help_text="Empty: it does not expire.",
     )  # fmt: skip
     field_order = ["label", "days", "may_write"]
+
+
+def key_paths(door: str, only: Callable[[View], View]) -> list[URLPattern]:
+    """The addresses of these pages behind one door, which `only` guards."""
+    at = {"door": door}
+    return [
+        path("keys/", require_http_methods(["GET", "HEAD", "POST"])(only(key_list)), at, name="keys"),
+        path("keys/<uuid:key_id>/cap/", require_POST(only(key_cap)), at, name="key_cap"),
+        path("keys/<uuid:key_id>/end/", require_POST(only(key_revoke)), at, name="key_revoke"),
+    ]
 
 
 def key_list(request: HttpRequest, door: str) -> HttpResponse:

@@ -2,13 +2,14 @@
 
 from django.urls import path
 
+from marketplace.doors import provider_only
+from marketplace.key_pages import key_paths
 from marketplace.onboarding import (
     breakeven,
     compliance,
     delivery,
     imports,
     join,
-    keys,
     machines,
     members,
     views,
@@ -42,9 +43,7 @@ urlpatterns = [
     path("bids/new/", views.bid_new, name="bid_new"),
     path("bids/<uuid:bid_id>/withdraw/", views.bid_withdraw, name="bid_withdraw"),
     path("bids/<uuid:bid_id>/receipt/", views.bid_receipt, name="bid_receipt"),
-    path("keys/", keys.keys, name="keys"),
-    path("keys/<uuid:key_id>/cap/", keys.key_cap, name="key_cap"),
-    path("keys/<uuid:key_id>/end/", keys.key_revoke, name="key_revoke"),
+    *key_paths("onboarding", provider_only),
     path("leases/", views.lease_list, name="leases"),
     path("leases/<uuid:lease_id>/pack/", views.lease_pack, name="lease_pack"),
     path("leases/<uuid:lease_id>/minutes/", delivery.minutes, name="lease_minutes"),

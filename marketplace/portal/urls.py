@@ -2,13 +2,14 @@
 
 from django.urls import path
 
+from marketplace.doors import buyer_only
+from marketplace.key_pages import key_paths
 from marketplace.portal import (
     agreements,
     commitments,
     counsel,
     delivery,
     invoices,
-    keys,
     planning,
     reports,
     spending,
@@ -47,9 +48,7 @@ urlpatterns = [
     path("approvals/<uuid:demand_id>/", spending.approve, name="approve"),
     path("commitments/", commitments.commitments, name="commitments"),
     path("commitments/<uuid:standing_id>/withdraw/", commitments.standing_withdraw, name="standing_withdraw"),
-    path("keys/", keys.keys, name="keys"),
-    path("keys/<uuid:key_id>/cap/", keys.key_cap, name="key_cap"),
-    path("keys/<uuid:key_id>/end/", keys.key_revoke, name="key_revoke"),
+    *key_paths("portal", buyer_only),
     path("leases/", views.lease_list, name="leases"),
     path("leases/<uuid:lease_id>/minutes/", delivery.minutes, name="lease_minutes"),
     path("cases/", delivery.cases, name="cases"),
