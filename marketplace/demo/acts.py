@@ -44,16 +44,11 @@ from marketplace.sla.models import Verdict
 from marketplace.slashing.models import SlashCase
 from marketplace.slashing.services import request_args
 from marketplace.supply.admissions import admit, ask_admission, delivery_month, free_unit_hours
+from marketplace.supply.bids import place_bid
 from marketplace.supply.models import Bid, NodeClass
 from marketplace.supply.onchain import attest_class, deposit_stake, submit_proof
-from marketplace.supply.services import (
-    advance_standing,
-    enrol_node_class,
-    place_bid,
-    record_checks,
-    register_site,
-    restore,
-)
+from marketplace.supply.services import enrol_node_class, register_site
+from marketplace.supply.standing import advance_standing, record_checks, restore
 from pricing.penalties import exposure_cap_micros, stake_micros
 
 if TYPE_CHECKING:

@@ -30,9 +30,9 @@ from marketplace.payout import selectors as payouts
 from marketplace.slashing import selectors as slashing
 from marketplace.slashing.appeals import open_appeal
 from marketplace.supply import selectors as supply
+from marketplace.supply.bids import place_bid, withdraw_bid
 from marketplace.supply.receipts import receipt_of
 from marketplace.supply.sealing import with_own_terms
-from marketplace.supply.services import place_bid, withdraw_bid
 from marketplace.supply.verifiers import is_demo_panel
 
 

@@ -16,7 +16,7 @@ from marketplace.delivery.tallies import live_readings
 from marketplace.escrow.models import Lease
 from marketplace.sla.models import Recheck
 from marketplace.sla.services import evidence_hash
-from marketplace.supply.services import set_back
+from marketplace.supply.standing import set_back
 
 BURN_RATE, BURN_HOURS = 6, 6
 FAILED_CHECKS, CHECKS_HOURS = 3, 24

@@ -21,7 +21,7 @@ from marketplace.escrow.models import Lease
 from marketplace.governance.services import Deed, record_all
 from marketplace.sla.models import Credit, EarlyCredit, Recheck, Verdict
 from marketplace.sla.performance import checks_of
-from marketplace.supply.services import record_hours
+from marketplace.supply.standing import record_hours
 from pricing.performance import failures_allowed
 from pricing.sla import SLASHABLE_MINUTES_MIN, certain_step_bps, credit_micros, judge
 

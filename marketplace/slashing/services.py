@@ -22,7 +22,7 @@ from marketplace.sla.models import Credit, Verdict
 from marketplace.slashing.models import Forfeit, SlashCase
 from marketplace.slashing.trailing import Trailing, trailing_of, unproven_to_judge
 from marketplace.supply.onchain import sign_by_panel
-from marketplace.supply.services import degrade
+from marketplace.supply.standing import degrade
 from pricing.penalties import WARNING, slash_kind, slash_micros
 
 SLASH_PANEL = ("slasher:1", "slasher:2", "slasher:3")

@@ -25,7 +25,7 @@ from marketplace.parties.models import Seat
 from marketplace.parties.roles import require_act
 from marketplace.supply.key_models import Enrolment, MachineKeyChange
 from marketplace.supply.models import NodeClass, Standing
-from marketplace.supply.services import restart, suspend
+from marketplace.supply.standing import restart, suspend
 
 CODE_BYTES = 15
 CODE_LIFE = timedelta(hours=1)

@@ -11,7 +11,7 @@ from django.db.models import Prefetch, QuerySet
 from marketplace.parties.models import Party
 from marketplace.supply.models import Benchmark, Bid, NodeClass, Site
 from marketplace.supply.sealing import read_own
-from marketplace.supply.services import RENEWAL_FROM_DAYS
+from marketplace.supply.standing import RENEWAL_FROM_DAYS
 
 # A resource class is given when the measured score reaches these shares of its reference row.
 CLASS_SHARES_BPS = {"ops_per_sec": 8500, "mem_bytes": 9000, "mem_bytes_per_sec": 8000}

@@ -17,9 +17,9 @@ from marketplace import models as m
 from marketplace.clearing.services import close_bidding
 from marketplace.console.reads import opened_bids
 from marketplace.console.site import console
+from marketplace.supply.bids import place_bid, withdraw_bid
 from marketplace.supply.holders import report_lost
 from marketplace.supply.sealing import NAMES
-from marketplace.supply.services import place_bid, withdraw_bid
 from tests.doors.factories import NOW
 from tests.owner import as_owner, behind_the_triggers
 from tests.sealed import opened

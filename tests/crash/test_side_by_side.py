@@ -27,7 +27,7 @@ from marketplace.clearing.services import (
     verify_published,
 )
 from marketplace.demand.services import fund_demand, post_demand, withdraw_demand
-from marketplace.supply.services import place_bid
+from marketplace.supply.bids import place_bid
 from tests.crash.test_crash import forked, in_a_child
 from tests.journey import world
 

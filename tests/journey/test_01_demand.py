@@ -13,7 +13,7 @@ from marketplace.clearing.services import judge_gate
 from marketplace.demand.services import fund_demand, funded_figures
 from marketplace.errors import DemandFirst, NotFunded, WindowClosed
 from marketplace.escrow.services import deposit_funds
-from marketplace.supply.services import place_bid
+from marketplace.supply.bids import place_bid
 from tests.journey import world
 from tests.journey.refusals import refused
 

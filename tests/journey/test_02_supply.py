@@ -9,7 +9,7 @@ from marketplace import clock
 from marketplace import models as m
 from marketplace.demand.services import amend_demand
 from marketplace.errors import NotEligible, WindowClosed
-from marketplace.supply.services import place_bid
+from marketplace.supply.bids import place_bid
 from tests.journey import world
 from tests.journey.refusals import refused
 

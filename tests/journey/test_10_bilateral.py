@@ -24,8 +24,8 @@ from marketplace.demo.minutes import report_window
 from marketplace.errors import BadInput, DemandFirst, NotYours, ReferenceReused, UnknownName
 from marketplace.escrow.advances import approve_line, ask_line
 from marketplace.parties.services import issue_api_key
+from marketplace.supply.bids import place_bid
 from marketplace.supply.bilateral import open_bilateral
-from marketplace.supply.services import place_bid
 from pricing.penalties import quality_bps
 from tests.journey import world
 from tests.journey.refusals import refused, untouched

@@ -37,15 +37,10 @@ from marketplace.payout.services import confirm_payouts, confirm_settlements, pa
 from marketplace.sla.services import judge_window
 from marketplace.slashing.services import confirm_requests, open_cases, request_args
 from marketplace.supply.admissions import admit, ask_admission, delivery_month, free_unit_hours
+from marketplace.supply.bids import place_bid
 from marketplace.supply.onchain import attest_class, deposit_stake, submit_proof
-from marketplace.supply.services import (
-    advance_standing,
-    enrol_node_class,
-    place_bid,
-    record_checks,
-    register_site,
-    restore,
-)
+from marketplace.supply.services import enrol_node_class, register_site
+from marketplace.supply.standing import advance_standing, record_checks, restore
 
 USD = 1_000_000
 SLOTS = 30

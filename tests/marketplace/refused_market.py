@@ -23,7 +23,8 @@ from marketplace.demand.services import fund_demand, post_demand
 from marketplace.demo.papers import show_controls
 from marketplace.parties.services import make_seat, register_party
 from marketplace.supply.admissions import delivery_month
-from marketplace.supply.services import enrol_node_class, place_bid, register_site
+from marketplace.supply.bids import place_bid
+from marketplace.supply.services import enrol_node_class, register_site
 from tests.journey import world
 from tests.owner import behind_the_triggers
 

@@ -22,7 +22,8 @@ from marketplace.supply.admissions import (
     leave_waitlist,
     places_of,
 )
-from marketplace.supply.services import enrol_node_class, place_bid
+from marketplace.supply.bids import place_bid
+from marketplace.supply.services import enrol_node_class
 from tests.journey import world
 from tests.journey.refusals import refused, untouched
 from tests.owner import behind_the_triggers

@@ -29,7 +29,7 @@ from marketplace.escrow.advances import ask_line
 from marketplace.parties.services import make_seat
 from marketplace.payout.banks import choose_wallet
 from marketplace.spending.services import open_pilot, set_budget, set_seat_limit, set_spending_rule
-from marketplace.supply.services import withdraw_bid
+from marketplace.supply.bids import withdraw_bid
 from tests.journey import world
 from tests.journey.refusals import refused
 

@@ -19,7 +19,7 @@ from marketplace.errors import RoleForbidden
 from marketplace.governance.offline import first_fault
 from marketplace.oversight.audit_export import export_audit
 from marketplace.parties.services import make_seat
-from marketplace.supply.services import place_bid
+from marketplace.supply.bids import place_bid
 from tests.journey import world
 from tests.journey.refusals import refused
 

@@ -39,7 +39,8 @@ from marketplace.errors import (
     SharesDoNotSum,
 )
 from marketplace.parties.services import make_seat
-from marketplace.supply.services import enrol_node_class, place_bid
+from marketplace.supply.bids import place_bid
+from marketplace.supply.services import enrol_node_class
 from tests.journey import world
 from tests.journey.refusals import refused
 

@@ -13,7 +13,7 @@ from marketplace import clock
 from marketplace import models as m
 from marketplace.clearing.services import clear_window, close_bidding, verify_published
 from marketplace.supply.admissions import delivery_month
-from marketplace.supply.services import place_bid
+from marketplace.supply.bids import place_bid
 from marketplace.templatetags.grove import percent_ppm
 from tests.journey import world
 from tests.owner import behind_the_triggers

@@ -13,7 +13,7 @@ from marketplace.compliance.incidents import close_incident, hours_to_notice, no
 from marketplace.demo.papers import reviewer_seat
 from marketplace.errors import BadInput, Frozen, PastDate, RoleForbidden
 from marketplace.parties.services import make_seat
-from marketplace.supply.services import place_bid
+from marketplace.supply.bids import place_bid
 from tests.journey import world
 from tests.journey.refusals import refused
 

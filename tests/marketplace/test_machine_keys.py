@@ -30,7 +30,8 @@ from marketplace.supply.machine_keys import (
     revoke_machine_key,
     rotate_machine_key,
 )
-from marketplace.supply.services import Measured, advance_standing, readmit
+from marketplace.supply.services import Measured
+from marketplace.supply.standing import advance_standing, readmit
 from pricing.metering import FULL_WORD
 from tests.journey import world
 from tests.journey.refusals import refused

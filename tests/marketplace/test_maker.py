@@ -368,7 +368,7 @@ def test_a_company_of_the_foundation_funds_demand_inside_the_foundations_limits_
 @pytest.mark.stage("bidding")
 def test_nothing_that_the_foundation_owns_bids_under_its_seal() -> None:
     from marketplace.errors import NotEligible
-    from marketplace.supply.services import place_bid
+    from marketplace.supply.bids import place_bid
 
     company = owned("granite")
     offer: dict[str, Any] = {

@@ -14,7 +14,7 @@ from marketplace.clearing import warm
 from marketplace.clearing.previews import preview_window, renew_indicative
 from marketplace.clearing.services import clear_window, close_bidding, verify_published
 from marketplace.errors import WindowClosed
-from marketplace.supply.services import place_bid
+from marketplace.supply.bids import place_bid
 from tests.journey import world
 from tests.journey.refusals import all_rows, refused, untouched
 from tests.sealed import reseal

@@ -16,7 +16,7 @@ from marketplace.errors import BadInput, DeviceTaken, NotYours, ProofRefused, Re
 from marketplace.parties.services import register_party, set_owner
 from marketplace.supply.rolls import answer_roll, call_the_roll, is_whole, whole_roll_since
 from marketplace.supply.selectors import renewal_from
-from marketplace.supply.services import advance_standing, fifth_percentile, record_checks
+from marketplace.supply.standing import advance_standing, fifth_percentile, record_checks
 from marketplace.supply.verifiers import panel_for, seat_verifier
 from tests.journey import world
 from tests.journey.refusals import refused, untouched

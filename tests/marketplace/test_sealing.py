@@ -25,10 +25,10 @@ from marketplace.console.reads import opened_bids
 from marketplace.errors import HoldersMissing, ReferenceReused, SealBroken, ShareRefused, TooEarly
 from marketplace.supply import holders, party_keys, shamir
 from marketplace.supply.admissions import delivery_month
+from marketplace.supply.bids import place_bid, withdraw_bid
 from marketplace.supply.envelopes import lock_for, make_private_key, public_key_of, unlock_with
 from marketplace.supply.sealing import with_own_terms
 from marketplace.supply.selectors import find_bid
-from marketplace.supply.services import place_bid, withdraw_bid
 from tests.journey import world
 from tests.journey.refusals import refused, untouched
 from tests.owner import as_owner, behind_the_triggers

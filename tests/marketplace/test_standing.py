@@ -10,7 +10,8 @@ from marketplace import clock
 from marketplace import models as m
 from marketplace.clearing.books import served_tier
 from marketplace.errors import NotEligible, ProofRefused, WrongStanding
-from marketplace.supply.services import advance_standing, degrade, place_bid, readmit, record_checks, suspend, unbond
+from marketplace.supply.bids import place_bid
+from marketplace.supply.standing import advance_standing, degrade, readmit, record_checks, suspend, unbond
 from tests.journey import world
 from tests.journey.refusals import refused, untouched
 from tests.marketplace.test_supply import prove

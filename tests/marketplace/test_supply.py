@@ -24,18 +24,9 @@ from marketplace.errors import (
     UnknownName,
     WindowClosed,
 )
-from marketplace.supply.services import (
-    Measured,
-    advance_standing,
-    degrade,
-    enrol_node_class,
-    place_bid,
-    record_benchmark,
-    record_checks,
-    register_site,
-    restore,
-    withdraw_bid,
-)
+from marketplace.supply.bids import place_bid, withdraw_bid
+from marketplace.supply.services import Measured, enrol_node_class, record_benchmark, register_site
+from marketplace.supply.standing import advance_standing, degrade, record_checks, restore
 from tests.journey import world
 from tests.journey.refusals import refused, untouched
 from tests.owner import behind_the_triggers

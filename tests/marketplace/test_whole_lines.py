@@ -13,7 +13,7 @@ from marketplace.clearing.services import clear_window, close_bidding, judge_gat
 from marketplace.demand.services import fund_demand, post_demand, withdraw_demand
 from marketplace.errors import QuantityOutOfRange, ReferenceReused
 from marketplace.insights.words import reason_sentence
-from marketplace.supply.services import place_bid
+from marketplace.supply.bids import place_bid
 from tests.journey import world
 from tests.journey.refusals import refused
 

@@ -15,11 +15,11 @@ from marketplace.api.schema import CURSOR, DRY_RUN, IDEMPOTENCY_KEY, LIMIT, WIND
 from marketplace.api.shapes import BidDraft, BidOut, CapacityOut
 from marketplace.api.views import ActView, ApiView, ListMixin, found, key_of, window_filter
 from marketplace.catalogue.selectors import find_visible_window
+from marketplace.supply.bids import place_bid, withdraw_bid
 from marketplace.supply.models import BID_STATES
 from marketplace.supply.receipts import receipt_of
 from marketplace.supply.sealing import with_own_terms
 from marketplace.supply.selectors import bids_of, find_bid, find_node_class, node_classes_of
-from marketplace.supply.services import place_bid, withdraw_bid
 
 
 class BidIn(Body):
