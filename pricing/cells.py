@@ -9,8 +9,8 @@ from pricing.book import TICK_MICROS, Book, Flags, Ints, exact_sum
 from pricing.certificate import line_gains
 from pricing.fill import Prices, price_pools, window_units
 from pricing.ladder import Ladder, strictly_filled
+from pricing.market import Market
 from pricing.prices import midpoint
-from pricing.programme import Market
 from pricing.ranges import Lines, cover, exact_product, range_sums
 from pricing.settle import Settled
 from pricing.steps import NEVER, Steps

@@ -29,7 +29,7 @@ from pricing.components import Components, split_prices
 from pricing.eligibility import Eligibility, match_lines
 from pricing.fill import Prices, fill_lines, price_pools
 from pricing.highs import Floats
-from pricing.programme import CapRow, Market, make_market
+from pricing.market import CapRow, Market, make_market
 from pricing.ranges import Lines, cover, exact_product
 from pricing.reasons import Quotes, ReasonColumns, ReasonLine, judge, quote_cells, reason_lines
 from pricing.sifting import Named, carry_over

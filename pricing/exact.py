@@ -11,7 +11,8 @@ import numpy as np
 from pricing import highs
 from pricing.book import Flags, Ints
 from pricing.highs import Columns, Floats
-from pricing.programme import Market, Programme, build_programme
+from pricing.market import Market
+from pricing.programme import Programme, build_programme
 
 LINES_MAX = 200  # indivisible ones
 LINE_SLOTS_MAX = 12_000  # up to here branch and bound takes seconds: 600 demands and 120 bids of a real market

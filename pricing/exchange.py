@@ -21,7 +21,7 @@ from pricing.book import TICK_MICROS, Book, Flags, Ints
 from pricing.cells import Worth
 from pricing.certificate import unit_hours
 from pricing.fill import LineFill, Prices, fill_lines
-from pricing.programme import Market, join_wholes
+from pricing.market import Market, join_wholes
 from pricing.ranges import Lines, exact_product, join_lines, line_slots, range_sums, slot_by_slot
 from pricing.settle import Settled
 from pricing.steps import NEVER

@@ -14,7 +14,8 @@ from pricing import errors
 from pricing.awards import share_pro_rata
 from pricing.book import Book, Ints
 from pricing.draws import Words
-from pricing.programme import IN, Market, Wholes
+from pricing.market import Market, Wholes
+from pricing.programme import IN
 from pricing.ranges import Lines, line_slots, slot_by_slot
 from pricing.settle import Settled
 from pricing.sifting import pool_prices

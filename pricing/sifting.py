@@ -21,7 +21,8 @@ import numpy as np
 from pricing import errors, highs
 from pricing.book import Flags, Ints
 from pricing.highs import AT_LOWER, AT_UPPER, BASIC, Columns, Floats, Model
-from pricing.programme import IN, OUT, Market, Programme, Wholes, build_programme
+from pricing.market import Market, Wholes
+from pricing.programme import IN, OUT, Programme, build_programme
 from pricing.ranges import Lines, cover, range_sums
 from pricing.steps import NEVER, Focus, Hidden, Steps
 from pricing.threads import both

@@ -25,7 +25,8 @@ from pricing.cells import Worth, add_up, bound_micros
 from pricing.exchange import Held, Trial, exchanges
 from pricing.fill import fill_in_order, price_pools, ties, window_units
 from pricing.highs import Floats
-from pricing.programme import IN, Market, Wholes, build_programme, draw_again, join_wholes
+from pricing.market import Market, Wholes, draw_again, join_wholes
+from pricing.programme import IN, build_programme
 from pricing.ranges import Lines, join_lines, line_slots
 from pricing.settle import TOLERANCE, Face, Low, Settled, low_point, settle
 

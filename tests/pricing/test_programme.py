@@ -5,7 +5,8 @@ import pytest
 
 from pricing.book import DIVISIBLE
 from pricing.eligibility import match_lines
-from pricing.programme import CapRow, build_programme, make_market
+from pricing.market import CapRow, make_market
+from pricing.programme import build_programme
 from pricing.sifting import run
 from pricing.steps import NEVER, Focus, narrow_steps
 from tests.pricing.drawn import by_seed, small_book

@@ -10,7 +10,7 @@ from pricing.certificate import unit_hours
 from pricing.clearing import clear
 from pricing.draws import WEIGHT_BITS, mixed
 from pricing.eligibility import match_lines
-from pricing.programme import make_market
+from pricing.market import make_market
 from pricing.settle import low_point, settle
 from pricing.sifting import solve_market
 from tests.pricing.drawn import CONVEX, by_seed, small_book

@@ -10,7 +10,7 @@ from pricing import sifting
 from pricing.bundle import public_bundle
 from pricing.clearing import clear, price_book
 from pricing.eligibility import match_lines
-from pricing.programme import make_market
+from pricing.market import make_market
 from pricing.sifting import solve_market
 from pricing.steps import NEVER
 from tests.benchmarks.scale_book import churn, scale_book
