@@ -116,7 +116,8 @@ def test_a_strategy_that_comes_to_nothing_says_so():
 def test_bids_offer_each_open_hour_once_up_to_the_units_and_no_other(start, slots, units, percent, days, hours,
                                                                      standing):  # fmt: skip
     text = changed("_percent = 70", f"_percent = {percent}").replace(
-        '["mon", "tue"]', str(sorted(days)).replace("'", '"')).replace("from_hour = 18", f"from_hour = {hours[0]}")  # fmt: skip
+        '["mon", "tue"]', str(sorted(days)).replace("'", '"'))  # fmt: skip
+    text = text.replace("from_hour = 18", f"from_hour = {hours[0]}")
     window = WINDOW | {"slots": slots, "starts_at": (MONDAY + timedelta(hours=start)).isoformat()}
     strategy = read_strategy(text)
     offered = dict.fromkeys(range(slots), 0)

@@ -4,6 +4,7 @@ import ast
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import zipfile
@@ -697,6 +698,42 @@ def test_a_large_bundle_in_balance_passes():
 
     assert report.ok, [check for check in report.checks if not check.ok]
     assert report.gap_micros == 0
+
+
+@pytest.fixture
+def two_processes(monkeypatch):
+    """Any bundle counts as large."""
+    monkeypatch.setattr(verify, "LARGE", 0)
+
+
+ONE_OF_EACH = sorted({checks: name for name, (_, checks) in FORGERIES.items()}.values())
+
+
+@pytest.mark.parametrize("name", ["honest", *ONE_OF_EACH])
+def test_two_processes_find_what_one_finds(honest, two_processes, tmp_path, name):
+    forger = Forger(honest)
+    if name != "honest":
+        FORGERIES[name][0](forger)
+    for file, text in forger.sealed().items():
+        (tmp_path / file).write_bytes(text)
+
+    assert verify.verify_path(tmp_path) == verify_bundle(forger.sealed())
+
+
+@pytest.mark.parametrize("last_words", ["", "[[", '[[["prices", true, "all w'])
+def test_what_a_killed_copy_left_open_is_checked_by_the_first(
+    honest, two_processes, tmp_path, monkeypatch, last_words
+):
+    def die(_, pipe):
+        pipe.write(last_words)
+        pipe.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    for name, text in honest.items():
+        (tmp_path / name).write_bytes(text)
+    monkeypatch.setattr(verify.json, "dump", die)
+
+    assert verify.verify_path(tmp_path) == verify_bundle(honest)
 
 
 @pytest.mark.slow
