@@ -160,11 +160,11 @@ class WarmModel:
 
     def set_basis(self, columns: Statuses, basic_rows: Flags) -> None:
         status = self._core.HighsBasisStatus
-        table = [status.kLower, status.kBasic, status.kUpper]
+        told = np.array([status.kLower, status.kBasic, status.kUpper])  # of objects, in the order of our own codes
         basis = self._core.HighsBasis()
         basis.valid = True
-        basis.col_status = [table[one] for one in columns.tolist()]
-        basis.row_status = [status.kBasic if one else status.kLower for one in basic_rows.tolist()]
+        basis.col_status = told[columns].tolist()
+        basis.row_status = told[np.where(basic_rows, BASIC, AT_LOWER)].tolist()
         self._handle.setBasis(basis)
 
     def basis(self) -> tuple[Flags, Flags] | None:

@@ -29,7 +29,18 @@ from pricing.book import Flags, Ints
 from pricing.highs import Columns, Floats
 from pricing.market import Market, Wholes
 from pricing.ranges import cover, line_slots, range_sums
-from pricing.steps import NEVER, Focus, Hidden, Steps, in_order, merge_steps, narrow_steps, reach_of, widen_steps
+from pricing.steps import (  # fmt: skip
+    NEVER,
+    Focus,
+    Hidden,
+    Steps,
+    grade_steps,
+    in_order,
+    merge_steps,
+    narrow_steps,
+    reach_of,
+    widen_steps,
+)
 from pricing.threads import both
 
 FLOW_BAND = 0.12  # of a price: a missing flow tears two prices apart
@@ -175,6 +186,8 @@ def _merge_demand(market: Market, focus: Focus | None) -> Steps:
     # The budget counts what each line of the Foundation may cost, so none of them is merged with dearer ones.
     own = market.is_foundation[:, None]
     some = merge_steps(ladder, np.where(own, -1, rows), focus.demand, reach, is_coarse=focus.is_coarse)
+    if focus.is_graded:
+        some = grade_steps(some, focus.demand)
     if not own.any():
         return some
     return in_order(some, merge_steps(ladder, np.where(own, rows, -1), focus.demand, np.full_like(reach, NEVER)))
@@ -185,7 +198,8 @@ def _merge_supply(market: Market, focus: Focus | None) -> Steps:
     if focus is None:
         return merge_steps(ladder, rows, np.zeros_like(rows), np.full_like(rows, NEVER))
     reach = reach_of(focus.supply, focus, focus.hidden.supply if focus.hidden else None)
-    return merge_steps(ladder, rows, focus.supply, reach, is_coarse=focus.is_coarse)
+    steps = merge_steps(ladder, rows, focus.supply, reach, is_coarse=focus.is_coarse)
+    return grade_steps(steps, focus.supply) if focus.is_graded else steps
 
 
 def _refocused(market: Market, focus: Focus, hidden: Hidden, known: Programme, old: Focus) -> tuple[Steps, Steps]:

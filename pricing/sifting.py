@@ -60,7 +60,6 @@ class Start:
         """The same for a market without these wholes."""
         return self._changed(lambda one: one[~windows], lambda one: one[~whole_bids])
 
-
     def with_window(self) -> "Start":
         """The same for a market with one more window, the last."""
         return self._changed(_and_one, lambda one: one)
@@ -132,8 +131,9 @@ def solve_market(market: Market, start: Start | None = None) -> Solved:
 def _solve_in_parts(market: Market, start: Start | None) -> Solved:
     rounds = 0
     if start is None or start.near is None:  # prices of another book are a start for the wide band only
+        is_known = start is not None
         start = start or sweep(market)
-        focus = replace(focus_on(market, start, COARSE, None), is_coarse=True)
+        focus = replace(focus_on(market, start, COARSE, None), is_coarse=True, is_graded=is_known)
         coarse = run(build_programme(market, focus), start.basis, 1)
         rounds = 1
         start = replace(next_start(coarse), near=None, hidden=hidden_at(coarse.programme, coarse.read()))

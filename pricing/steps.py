@@ -14,6 +14,8 @@ from pricing.ladder import Ladder
 
 NEVER = 1 << 50  # ticks: no price reaches it, and sums of a window of it still fit
 WIDE = 0.05  # of a price: the band of a cell whose own was too narrow
+GRADE = 0.002  # of a price: so near it coarse steps stay apart when prices are nearly known
+GRADES = 2  # of them for each time further away
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +30,7 @@ class Focus:
     is_coarse: bool  # lines next to each other are one step
     hidden: "Hidden | None" = None  # what has to be seen as well
     wide: float = WIDE  # half width, as a part of the price, in the cells of `hidden`
+    is_graded: bool = False  # coarse, and the coarser the further from these prices, which are nearly right
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +133,20 @@ def narrow_steps(steps: Steps, met: Ints, band: float, kept: Flags) -> Steps:
     last = np.append(first[1:], len(steps)) - 1
     nearest = np.where(beyond[first] < 0, last, first)
     return Steps(steps.cell[first], steps.price[nearest], np.add.reduceat(steps.units, first), beyond[first])
+
+
+def grade_steps(steps: Steps, met: Ints) -> Steps:
+    """The same steps, those of a cell together that lie about as far from its price, at the mean of theirs."""
+    price = met.ravel()[steps.cell]
+    off = steps.price / np.maximum(price, 1) - 1.0
+    grade = np.rint(GRADES * np.log1p(np.abs(off) / GRADE) * np.sign(off)).astype(np.int64)
+    run = np.stack([steps.cell, steps.beyond, grade])
+    first = np.flatnonzero(np.append(True, (np.diff(run) != 0).any(axis=0))[:len(steps)])
+    if not len(first):
+        return steps
+    units = np.add.reduceat(steps.units, first)
+    mean = np.add.reduceat(steps.units * steps.price, first) / units
+    return Steps(steps.cell[first], mean, units, steps.beyond[first])  # beyond the band stands one step: its own mean
 
 
 def _merge_prices(ladder: Ladder, cell: Ints, low: Ints, high: Ints) -> tuple[Ints, Floats, Ints]:

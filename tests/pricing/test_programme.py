@@ -8,7 +8,7 @@ from pricing.eligibility import match_lines
 from pricing.market import CapRow, make_market
 from pricing.programme import build_programme
 from pricing.sifting import run
-from pricing.steps import NEVER, Focus, narrow_steps
+from pricing.steps import NEVER, Focus, Steps, grade_steps, narrow_steps
 from tests.pricing.drawn import by_seed, small_book
 from tests.pricing.lines import bid, book, demand
 from tests.pricing.optimum import best_welfare_micros
@@ -137,6 +137,34 @@ def test_narrowed_steps_keep_every_unit_and_what_must_stand_apart(seed):
             out = steps.price[(steps.cell == cell) & (way * (steps.price - 10) > 2)]
             assert narrow.price[(narrow.cell == cell) & (narrow.beyond == way)].tolist() == (
                 [min(out * way) * way] if len(out) else [])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_graded_steps_keep_units_and_money_and_are_the_finer_the_nearer(seed):
+    market = market_of(small_book(by_seed(seed), least=4, is_plain=True, kinds=("divisible",), whole_bids=False))
+    focus = in_sight(market, lam=10, band=0.5)
+    steps = build_programme(market, focus).demand
+
+    graded = grade_steps(steps, focus.demand)
+
+    for cell in np.unique(steps.cell):
+        old, new = steps.cell == cell, graded.cell == cell
+        assert graded.units[new].sum() == steps.units[old].sum()
+        assert (graded.units * graded.price)[new].sum() == pytest.approx((steps.units * steps.price)[old].sum())
+        assert (np.diff(graded.price[new]) > 0).all()
+        for way in (-1, 1):
+            assert graded.units[new & (graded.beyond == way)].sum() == steps.units[old & (steps.beyond == way)].sum()
+        assert set(steps.price[old & (steps.price == 10)]) <= set(graded.price[new])  # nothing joins the price itself
+
+
+def test_steps_far_from_their_price_stand_together():
+    prices = [1_000, 1_001, 1_090, 1_091, 1_100, 1_101]
+    far = Steps(np.zeros(6, dtype=np.int64), np.array(prices, dtype=float), np.ones(6, dtype=np.int64),
+                np.zeros(6, dtype=np.int64))
+
+    graded = grade_steps(far, np.array([[1_000]]))
+
+    assert graded.price.tolist() == [1_000, 1_001, 1_095.5]
 
 
 def test_the_price_of_a_mask_is_the_least_of_what_it_accepts():
