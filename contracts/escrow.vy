@@ -132,6 +132,8 @@ _MANDATE_TYPE: constant(bytes32) = keccak256(
 )
 _M64: constant(uint256) = 2**64 - 1
 _M40: constant(uint256) = 2**40 - 1
+_HELD: constant(uint256) = (2**64 - 1) << 64  # the holdback of a class line
+_CARRIES: constant(uint256) = (1 << 128) | (1 << 192)  # set in a ^ b ^ (a + b) where a field ran into the next one
 _BPS: constant(uint256) = 10_000
 _FEE_BPS_MAX: constant(uint256) = 1_000
 _HOUR: constant(uint256) = 3600
@@ -164,9 +166,7 @@ settle_limit: public(uint64)
 
 buyer_count: public(uint32)
 index_of: public(HashMap[address, uint32])
-_account: HashMap[uint256, uint256]  # free u64 | locked u64 << 64 | spent u64 << 128 | nonce u64 << 192
-_class: HashMap[uint64, uint256]  # committed u64 | payable u64 << 64 | holdback u64 << 128 | credited u64 << 192
-_held_since: HashMap[uint64, uint256]  # when the delay of release_holdback starts
+_held_since: HashMap[uint256, uint256]  # when the delay of release_holdback starts
 _buyers: uint256  # free u64 | locked u64 << 64 | fees u64 << 128 | pool u64 << 192
 _classes: uint256  # committed u64 | payable u64 << 64 | holdback u64 << 128 | claimed and not covered u64 << 192
 _wound: uint256  # of locked money at wind_up: what is left u64 | all u64 << 64; 0 before
@@ -177,6 +177,9 @@ batch_hash: public(HashMap[uint32, bytes32])
 _batch: HashMap[uint32, uint256]  # locked at u64 | window u32 << 64 | total u64 << 96
 _evidence: HashMap[bytes32, bool]
 _verdict_nonce: HashMap[uint64, HashMap[uint64, bool]]
+# Arrays by number, not mappings: a place in an array needs no hash. Last, because they leave whole ranges of slots.
+_account: uint256[2**32]  # free u64 | locked u64 << 64 | spent u64 << 128 | nonce u64 << 192
+_class: uint256[2**64 - 1]  # committed u64 | payable u64 << 64 | holdback u64 << 128 | credited u64 << 192
 
 
 @deploy
@@ -299,9 +302,9 @@ def open_window(window: uint32, ends_at: uint64):
     @param ends_at End of its last slot (unix seconds).
     """
     self._only_operator()
-    assert self.window_ends[window] == 0, "escrow: window is open already"
+    self._need(self.window_ends[window] == 0, "escrow: window is open already")
     end: uint256 = convert(ends_at, uint256)
-    assert block.timestamp < end and end <= _M40, "escrow: window ends in the past"
+    self._need(block.timestamp < end and end <= _M40, "escrow: window ends in the past")
     self.window_ends[window] = ends_at
     log WindowOpened(window=window, ends_at=ends_at)
 
@@ -401,7 +404,7 @@ def lock(
         cap: uint256 = (word >> _EXPOSURE_CAP_AT) & _M64
         if (word >> _PROVEN_UNTIL_AT) & _M40 < block.timestamp:
             assert (self._class[classes[i]] & _M64) + loads[i] <= unproven_cap, "escrow: unproven cap is exceeded"
-            self._hold_since(classes[i], ends_at)
+            self._hold_since(convert(classes[i], uint256), ends_at)
         standing: uint256 = self._class[classes[i]]
         assert (standing & _M64) + loads[i] <= cap, "escrow: exposure cap is exceeded"
         self._class[classes[i]] = standing + loads[i]
@@ -423,7 +426,7 @@ def lock(
 def settle(
     epoch: uint64,
     buyer_lines: DynArray[uint256, 64],
-    class_lines: DynArray[uint256, 64],
+    class_lines: DynArray[uint256, 512],
     covered: uint64,
     root: bytes32,
     bundle_hash: bytes32,
@@ -443,7 +446,7 @@ def settle(
     self._not_wound_up()
     assert convert(epoch, uint256) == (self._meter >> 192) + 1, "escrow: epoch is not the next"
 
-    # Sums of at most 64 fields of 64 bits do not overflow 256, and a word is changed only after its fields were
+    # Sums of at most 512 fields of 64 bits do not overflow 256, and a word is changed only after its fields were
     # compared: arithmetic without the compiler's checks is about 100 gas per lease cheaper here.
     debits: uint256 = 0
     refunds: uint256 = 0
@@ -452,33 +455,50 @@ def settle(
         index: uint256 = line >> 128
         assert index > above, "escrow: buyer lines not rising"
         above = index
-        debit: uint256 = (line >> 64) & _M64
         refund: uint256 = line & _M64
         account: uint256 = self._account[index]
-        taken: uint256 = unsafe_add(debit, refund)
+        taken: uint256 = unsafe_add((line >> 64) & _M64, refund)
         assert taken <= (account >> 64) & _M64, "escrow: locked is too small"
         self._fits(unsafe_add(account & _M64, refund))
         self._account[index] = unsafe_sub(unsafe_add(account, refund), taken << 64)
-        debits = unsafe_add(debits, debit)
+        debits = unsafe_add(debits, taken)
         refunds = unsafe_add(refunds, refund)
+    debits = unsafe_sub(debits, refunds)
 
-    gross_sum: uint256 = 0
-    held_sum: uint256 = 0
-    fee_sum: uint256 = 0
-    returned_sum: uint256 = 0
+    # Each line takes no more than is committed to its class and lines name different classes, so their fields sum up to
+    # no more than all committed money: one addition of whole words sums all three. A difference that fell below zero
+    # and a sum beyond its field both show above bit 63, so one comparison stands for five; which one it was is asked
+    # only then. An addition that ran into the next field shows in a ^ b ^ (a + b).
+    sums: uint256 = 0
+    paid_sum: uint256 = 0
+    bps: uint256 = convert(fee_bps, uint256)
     next_class: uint256 = 0
     for line: uint256 in class_lines:
         node_class: uint256 = line >> 192
-        assert node_class >= next_class, "escrow: class lines not rising"
-        next_class = unsafe_add(node_class, 1)
         gross: uint256 = (line >> 128) & _M64
-        held: uint256 = (line >> 64) & _M64
-        returned: uint256 = line & _M64
-        fee: uint256 = self._credit_class(convert(node_class, uint64), gross, held, returned)
-        gross_sum = unsafe_add(gross_sum, gross)
-        held_sum = unsafe_add(held_sum, held)
-        fee_sum = unsafe_add(fee_sum, fee)
-        returned_sum = unsafe_add(returned_sum, returned)
+        paid: uint256 = unsafe_sub(unsafe_sub(gross, (line >> 64) & _M64), unsafe_div(unsafe_mul(gross, bps), _BPS))
+        standing: uint256 = self._class[node_class]
+        # The line shifted by a field has gross and holdback where they belong; what was paid takes returned's place.
+        added: uint256 = unsafe_sub(unsafe_add(line, paid), line & _M64) << 64
+        raised: uint256 = unsafe_sub(unsafe_sub(unsafe_add(standing, added), gross), line & _M64)
+        if (
+            unsafe_sub(node_class, next_class)
+            | paid
+            | unsafe_sub(unsafe_sub(standing & _M64, gross), line & _M64)
+            | unsafe_add(standing >> 192, gross)
+            | ((standing ^ added ^ raised) & _CARRIES)
+        ) > _M64:
+            self._refuse_class_line(line, next_class, paid, standing)
+        self._class[node_class] = raised
+        next_class = unsafe_add(node_class, 1)
+        sums = unsafe_add(sums, line)
+        paid_sum = unsafe_add(paid_sum, paid)
+        if line & _HELD != 0:
+            self._hold_since(node_class, block.timestamp)
+    gross_sum: uint256 = (sums >> 128) & _M64
+    held_sum: uint256 = (sums >> 64) & _M64
+    returned_sum: uint256 = sums & _M64
+    fee_sum: uint256 = unsafe_sub(unsafe_sub(gross_sum, held_sum), paid_sum)
     uncovered: uint256 = self._classes >> 192
     paid_back: uint256 = convert(covered, uint256)
     assert paid_back <= uncovered, "escrow: covers more than claimed"
@@ -491,7 +511,7 @@ def settle(
         self._classes
         - gross_sum
         - returned_sum
-        + ((gross_sum - held_sum - fee_sum) << 64)
+        + (paid_sum << 64)
         + (held_sum << 128)
         - (paid_back << 192)
     )
@@ -536,9 +556,9 @@ def release_holdback(node_class: uint64):
     """
     standing: uint256 = self._class[node_class]
     amount: uint256 = (standing >> 128) & _M64
-    assert amount > 0, "escrow: nothing is held back"
-    if block.timestamp < self._held_since[node_class] + holdback_delay:
-        assert staticcall IStake(stake).state_of(node_class) == _PROVEN, "escrow: holdback is not due yet"
+    self._need(amount > 0, "escrow: nothing is held back")
+    if block.timestamp < self._held_since[convert(node_class, uint256)] + holdback_delay:
+        self._need(staticcall IStake(stake).state_of(node_class) == _PROVEN, "escrow: holdback is not due yet")
     self._fits(((standing >> 64) & _M64) + amount)
     self._class[node_class] = standing - (amount << 128) + (amount << 64)
     self._classes = self._classes - (amount << 128) + (amount << 64)
@@ -566,17 +586,16 @@ def forfeit_holdback(
     line: IEscrow.Line = self._line(verdict.batch, verdict.line, buyers, classes, lines)
     amount: uint256 = convert(verdict.amount, uint256)
     breach_at: uint256 = convert(verdict.breachAt, uint256)
-    assert block.timestamp <= convert(verdict.expires, uint256), "escrow: verdict has expired"
-    assert not self._evidence[verdict.evidence], "escrow: evidence was used"
-    assert not self._verdict_nonce[verdict.nodeClass][verdict.nonce], "escrow: verdict nonce was used"
-    assert line.node_class == verdict.nodeClass, "escrow: line is of another class"
-    assert line.locked_at <= breach_at and breach_at <= block.timestamp, "escrow: breach outside lease"
-    assert amount > 0 and verdict.amount <= line.amount, "escrow: verdict exceeds lease"
+    self._need(block.timestamp <= convert(verdict.expires, uint256), "escrow: verdict has expired")
+    self._need(not self._evidence[verdict.evidence], "escrow: evidence was used")
+    self._need(not self._verdict_nonce[verdict.nodeClass][verdict.nonce], "escrow: verdict nonce was used")
+    self._need(line.node_class == verdict.nodeClass, "escrow: line is of another class")
+    self._need(line.locked_at <= breach_at and breach_at <= block.timestamp, "escrow: breach outside lease")
+    self._need(amount > 0 and verdict.amount <= line.amount, "escrow: verdict exceeds lease")
     standing: uint256 = self._class[verdict.nodeClass]
-    assert amount <= (standing >> 128) & _M64, "escrow: holdback is too small"
-    assert not staticcall IStake(stake).armed(
-        verdict.nodeClass, line.locked_at, breach_at
-    ), "escrow: proven, slash the stake"
+    self._need(amount <= (standing >> 128) & _M64, "escrow: holdback is too small")
+    is_armed: bool = staticcall IStake(stake).armed(verdict.nodeClass, line.locked_at, breach_at)
+    self._need(not is_armed, "escrow: proven, slash the stake")
     digest: bytes32 = domain._digest(verdicts._hash(verdict))
     assert staticcall IStake(stake).check_verdict(digest, verdict.nodeClass, signatures)
 
@@ -615,7 +634,7 @@ def withdraw_fees():
     @notice Pay the platform fees to the treasury. Anybody may call.
     """
     amount: uint256 = (self._buyers >> 128) & _M64
-    assert amount > 0, "escrow: no fees to withdraw"
+    self._need(amount > 0, "escrow: no fees to withdraw")
     self._buyers -= amount << 128
     log FeesWithdrawn(treasury=treasury, amount=convert(amount, uint64))
     self._pay(treasury, amount)
@@ -665,21 +684,25 @@ def claim(node_class: uint64, cumulative: uint64, index: uint256, n: uint256, pr
                 node = keccak256(concat(x"01", node, sister))
         place >>= 1
         width = unsafe_add(width, 1) >> 1
-    assert node == self.claim_root and used == len(proof), "escrow: proof does not fit"
+    self._need(node == self.claim_root and used == len(proof), "escrow: proof does not fit")
 
     standing: uint256 = self._class[node_class]
     owed: uint256 = convert(cumulative, uint256)
-    assert owed > standing >> 192, "escrow: nothing to claim"
+    self._need(owed > standing >> 192, "escrow: nothing to claim")
     gross: uint256 = min(owed - (standing >> 192), standing & _M64)
-    assert gross > 0, "escrow: nothing is committed"
+    self._need(gross > 0, "escrow: nothing is committed")
+    fee: uint256 = gross * convert(fee_bps, uint256) // _BPS
+    paid: uint256 = gross - fee
     held: uint256 = 0
     if staticcall IStake(stake).state_of(node_class) != _PROVEN:
-        held = gross - unsafe_div(gross * convert(fee_bps, uint256), _BPS)
-    fee: uint256 = self._credit_class(node_class, gross, held, 0)
+        held = paid
+        paid = 0
+        self._hold_since(convert(node_class, uint256), block.timestamp)
+    # Credited stays below what is owed; no other field can hold more than the balance of tokens (E1, E9).
+    added: uint256 = (paid << 64) + (held << 128) + (gross << 192) - gross
+    self._class[node_class] = standing + added
     self._buyers += fee << 128
-    self._classes = (
-        self._classes - gross + ((gross - held - fee) << 64) + (held << 128) + (gross << 192)
-    )
+    self._classes += added
     log Claimed(
         node_class=node_class, gross=convert(gross, uint64), fee=convert(fee, uint64), held=convert(held, uint64)
     )
@@ -708,11 +731,11 @@ def refund(buyer: address):
             rounded down. Anybody may call.
     @param buyer The buyer.
     """
-    assert self._wound != 0, "escrow: not wound up"
+    self._need(self._wound != 0, "escrow: not wound up")
     index: uint256 = convert(self.index_of[buyer], uint256)
     account: uint256 = self._account[index]
     locked: uint256 = (account >> 64) & _M64
-    assert locked > 0, "escrow: buyer has nothing locked"
+    self._need(locked > 0, "escrow: buyer has nothing locked")
     amount: uint256 = locked * (self._wound & _M64) // (self._wound >> 64)
     self._fits((account & _M64) + amount)
     self._account[index] = account - (locked << 64) + amount
@@ -750,7 +773,7 @@ def enact(action: uint8, subject: address, figure: uint256):
     @param figure The number concerned, as scheduled.
     """
     governed._take(action, subject, figure)
-    assert action >= SET_OPERATOR and action <= SET_SETTLE_LIMIT, "escrow: no such action"
+    self._need(action >= SET_OPERATOR and action <= SET_SETTLE_LIMIT, "escrow: no such action")
     if action == SET_OPERATOR:
         self.operator = subject
     elif action == SET_PAUSER:
@@ -847,7 +870,7 @@ def held_since(node_class: uint64) -> uint256:
     @notice From when the holdback delay of a class counts (unix seconds).
     @param node_class The class.
     """
-    return self._held_since[node_class]
+    return self._held_since[convert(node_class, uint256)]
 
 
 @external
@@ -931,6 +954,13 @@ def _credit(buyer: address, amount: uint256):
 
 @internal
 @pure
+def _need(holds: bool, sentence: String[40]):
+    # One place that words a refusal: each `assert` with a sentence is 60 bytes longer, and code is at its limit.
+    assert holds, sentence
+
+
+@internal
+@pure
 def _fits(amount: uint256):
     assert amount <= _M64, "escrow: field overflows"
 
@@ -956,36 +986,21 @@ def _not_wound_up():
 @internal
 @view
 def _silent_for(span: uint256):
-    assert (self._buyers >> 64) & _M64 > 0, "escrow: nothing is locked"
-    assert block.timestamp >= ((self._meter >> 128) & _M64) + span, "escrow: operator is not silent"
+    self._need((self._buyers >> 64) & _M64 > 0, "escrow: nothing is locked")
+    self._need(block.timestamp >= ((self._meter >> 128) & _M64) + span, "escrow: operator is not silent")
 
 
 @internal
-def _credit_class(node_class: uint64, gross: uint256, held: uint256, returned: uint256) -> uint256:
-    # Returns the fee; everything else of gross becomes payable or is held back. All four are of 64 bits at most.
-    fee: uint256 = unsafe_div(unsafe_mul(gross, convert(fee_bps, uint256)), _BPS)
-    paid: uint256 = unsafe_add(held, fee)
-    assert paid <= gross, "escrow: holdback exceeds gross"
-    paid = unsafe_sub(gross, paid)
-    standing: uint256 = self._class[node_class]
-    taken: uint256 = unsafe_add(gross, returned)
-    assert taken <= standing & _M64, "escrow: committed is too small"
-    # One bit above 64 in any of the three sums shows in their union.
-    self._fits(
-        unsafe_add(standing >> 192, gross)
-        | unsafe_add((standing >> 64) & _M64, paid)
-        | unsafe_add((standing >> 128) & _M64, held)
-    )
-    self._class[node_class] = unsafe_add(
-        unsafe_sub(standing, taken), (paid << 64) | (held << 128) | (gross << 192)
-    )
-    if held != 0:
-        self._hold_since(node_class, block.timestamp)
-    return fee
+@pure
+def _refuse_class_line(line: uint256, next_class: uint256, paid: uint256, standing: uint256):
+    assert line >> 192 >= next_class, "escrow: class lines not rising"
+    assert paid <= _M64, "escrow: holdback exceeds gross"
+    assert ((line >> 128) & _M64) + (line & _M64) <= standing & _M64, "escrow: committed is too small"
+    raise "escrow: field overflows"
 
 
 @internal
-def _hold_since(node_class: uint64, at: uint256):
+def _hold_since(node_class: uint256, at: uint256):
     if at > self._held_since[node_class]:
         self._held_since[node_class] = at
 
@@ -1027,12 +1042,12 @@ def _line(
     lines: DynArray[uint256, 512],
 ) -> IEscrow.Line:
     info: uint256 = self._batch[batch]
-    assert info != 0, "escrow: no such batch"
+    self._need(info != 0, "escrow: no such batch")
     window: uint32 = convert((info >> 64) & (2**32 - 1), uint32)
-    assert self.batch_hash[batch] == keccak256(
+    self._need(self.batch_hash[batch] == keccak256(
         abi_encode(self.batch_hash[batch - 1], window, buyers, classes, lines)
-    ), "escrow: batch hash differs"
-    assert convert(line, uint256) < len(lines), "escrow: no such line"
+    ), "escrow: batch hash differs")
+    self._need(convert(line, uint256) < len(lines), "escrow: no such line")
     word: uint256 = lines[line]
     return IEscrow.Line(
         buyer=buyers[word >> 80],

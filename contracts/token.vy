@@ -1,6 +1,6 @@
 # pragma version 0.4.3
 # pragma evm-version cancun
-# pragma optimize codesize
+# pragma optimize gas
 """
 @title Token: a test stablecoin with 6 decimals and EIP-2612 permit
 @license Apache-2.0
@@ -128,8 +128,10 @@ def DOMAIN_SEPARATOR() -> bytes32:
 @internal
 def _move(owner: address, to: address, amount: uint256):
     assert to != empty(address), "token: recipient is the zero address"
-    assert self.balanceOf[owner] >= amount, "token: balance is too small"
-    self.balanceOf[owner] -= amount
+    # The owner's balance is read once. The recipient's is read after that was written, as it may be the same.
+    balance: uint256 = self.balanceOf[owner]
+    assert balance >= amount, "token: balance is too small"
+    self.balanceOf[owner] = unsafe_sub(balance, amount)
     self.balanceOf[to] += amount
     log IERC20.Transfer(sender=owner, receiver=to, value=amount)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
@@ -34,6 +34,8 @@ from marketplace.notices.services import tell_parties
 from marketplace.parties.models import Party
 from marketplace.payout.models import MemberShare
 from marketplace.supply.onchain import ensure_address
+
+AGAIN_AFTER, AGAIN_AFTER_MAX = timedelta(minutes=10), timedelta(days=1)
 
 
 def share_payment(
@@ -71,7 +73,10 @@ def share_payment(
 
 @transaction.atomic
 def confirm_shares(*, now: datetime) -> int:
-    """Book the parts whose coins arrived, and send again those whose coins did not move; returns how many."""
+    """Book the parts whose coins arrived, and send again those whose coins did not move; returns how many.
+
+    The first time at once; a part that fails again waits ten minutes, then twice as long each time, a day at most.
+    """
     waiting = {
         row.intent_key: row
         for row in MemberShare.objects.select_for_update(of=("self",)).filter(final_at=None)
@@ -80,6 +85,8 @@ def confirm_shares(*, now: datetime) -> int:
     ended = ChainIntent.objects.filter(key__in=list(waiting), state__in=("final", "reverted")).order_by("created_at")
     moved = 0
     for intent in ended:
+        if intent.state == ChainIntent.State.REVERTED and now < _again_at(waiting[intent.key], intent):
+            continue
         try:
             with transaction.atomic():
                 _end(waiting[intent.key], intent, now)
@@ -87,6 +94,15 @@ def confirm_shares(*, now: datetime) -> int:
             continue
         moved += 1
     return moved
+
+
+def _again_at(share: MemberShare, intent: ChainIntent) -> datetime:
+    """From when a part whose coins did not move is sent again: each attempt costs gas, and the cause may last."""
+    ended_at = intent.final_at or intent.created_at
+    if share.attempt == 1:
+        return ended_at
+    doublings = min(share.attempt - 2, 16)  # an exponent that never runs out of a timedelta
+    return ended_at + min(AGAIN_AFTER * 2**doublings, AGAIN_AFTER_MAX)
 
 
 def _end(share: MemberShare, intent: ChainIntent, now: datetime) -> None:

@@ -17,7 +17,8 @@ from tests.contracts.world import DELAYS, USD, World, buyer_line, class_line, lo
 
 LEASE = 20 * USD
 PLENTY = 2**62
-CALL_MAX = 64  # classes in one call of lock or settle
+LOCK_MAX = 64  # classes in one call of lock
+SETTLE_MAX = 512  # classes in one call of settle
 DAY = 86_400
 
 Pairs = Sequence[tuple[int, int]]  # (buyer, payee) of each lease, from 0
@@ -46,8 +47,8 @@ class Market:
         """Lock and settle a lease between each pair; return the gas of the locks and of the settlements."""
         self.window += 1
         self.world.open_window(self.window, DAY)
-        locked = sum(self.lock(part) for part in parts(pairs))
-        settled = sum(self.settle(part) for part in parts(pairs))
+        locked = sum(self.lock(part) for part in parts(pairs, LOCK_MAX))
+        settled = sum(self.settle(part) for part in parts(pairs, SETTLE_MAX))
         return locked, settled
 
     def lock(self, pairs: Pairs) -> int:
@@ -92,11 +93,11 @@ def pairs_of(leases: int, buyers: int, payees: int) -> list[tuple[int, int]]:
     return pairs
 
 
-def parts(pairs: Pairs) -> Iterator[list[tuple[int, int]]]:
+def parts(pairs: Pairs, payees_max: int) -> Iterator[list[tuple[int, int]]]:
     """Cut into calls of as many payees as one call takes."""
     last = max(payee for _, payee in pairs)
-    for first in range(0, last + 1, CALL_MAX):
-        part = [pair for pair in pairs if first <= pair[1] < first + CALL_MAX]
+    for first in range(0, last + 1, payees_max):
+        part = [pair for pair in pairs if first <= pair[1] < first + payees_max]
         if part:
             yield part
 
@@ -105,7 +106,7 @@ def measure(market: Market, leases: int, buyers: int, payees: int) -> dict[str, 
     """Measure one case; `calls` is how many settle calls it took, `lines` how many buyer lines these had."""
     pairs = pairs_of(leases, buyers, payees)
     locked, settled = market.round(pairs)
-    cut = list(parts(pairs))
+    cut = list(parts(pairs, SETTLE_MAX))
     return {
         "leases": leases, "payees": payees, "buyers": buyers, "lock": locked, "settle": settled, "calls": len(cut),
         "lines": sum(len({buyer for buyer, _ in part}) for part in cut),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
@@ -120,6 +121,17 @@ def test_coins_that_did_not_move_are_sent_again_and_meanwhile_belong_to_the_lead
     assert in_custody("fjord") == 0
     assert [each for each in check_books() if not each.ok] == []
 
+    # It fails again: the third attempt waits, and the fourth twice as long.
+    for attempt, minutes in ((2, 10), (3, 20)):
+        sender.pump(now=now)
+        assert confirm_shares(now=now + timedelta(minutes=minutes, seconds=-1)) == 0
+        assert set(_attempts()) == {attempt}
+        now += timedelta(minutes=minutes)
+        assert confirm_shares(now=now) == 2
+        assert set(_attempts()) == {attempt + 1}
+    assert [each for each in check_books() if not each.ok] == []
+    first = ChainIntent.objects.filter(key__startswith="member-share:", state="queued").earliest("created_at")
+
     sender.submit(key="back", role="faucet", contract="token", function="mint",
                   args=[ensure_address(party=world.party(LEAD)), held], now=now)  # fmt: skip
     back = ChainIntent.objects.get(key="back")
@@ -130,6 +142,10 @@ def test_coins_that_did_not_move_are_sent_again_and_meanwhile_belong_to_the_lead
     assert {slug: on_chain(slug) - before[slug] for slug in PPM} == parts
     assert list(wrong_shares()) == []
     assert cycle.reconcile(now=now) == []
+
+
+def _attempts() -> list[int]:
+    return list(m.MemberShare.objects.exclude(member__slug=LEAD).values_list("attempt", flat=True))
 
 
 def _one_round(now: object) -> None:
