@@ -12,7 +12,8 @@
     E2   sum of locked over buyers == sum of committed over classes + claimed - covered, until wind_up.
     E3   no lock line outside its mandate: site, owner, operator, keys, tier, window, spend, expiry; nor outside its
          class attestation: end of the window, exposure cap, suspension.
-    E4   settle takes epoch last + 1 only; a repeated or skipped epoch changes nothing.
+    E4   settle takes epoch last + 1 only; a repeated or skipped epoch changes nothing. Each claim begins a generation of
+         epochs, so that no settle signed before it pays for what was claimed.
     E5   per settle: debits == gross + covered, refunds == returned; per class line gross == payable + holdback + fee;
          a class is credited, by settle or by claim, out of its own committed money only.
     E6   free and payable balances are withdrawable in every state, paused or wound up.
@@ -137,6 +138,8 @@ _CARRIES: constant(uint256) = (1 << 128) | (1 << 192)  # set in a ^ b ^ (a + b) 
 _BPS: constant(uint256) = 10_000
 _FEE_BPS_MAX: constant(uint256) = 1_000
 _HOUR: constant(uint256) = 3600
+_METERED: constant(uint256) = 2**192 - 1  # the meter without its epoch
+_GENERATION_AT: constant(uint256) = 224  # the upper half of the meter's epoch counts claims
 _PROVEN: constant(uint8) = 2
 # Positions of the fields in a class word of stake.vy
 _SUSPENDED: constant(uint256) = 1 << 40
@@ -434,7 +437,7 @@ def settle(
     """
     @notice Net one epoch: take delivered money from the buyers' locks, credit it to the classes it was locked for,
             return the rest. Empty lists are a sign of life.
-    @param epoch The last settled epoch plus one.
+    @param epoch The last settled epoch plus one: claims made since ever << 32 | place, from 1.
     @param buyer_lines index u32 << 128 | debit u64 << 64 | refund u64, strictly rising by index.
     @param class_lines class u64 << 192 | gross u64 << 128 | holdback u64 << 64 | returned u64, strictly rising.
     @param covered Part of the debits that pays for what classes have claimed meanwhile (micro-units).
@@ -703,6 +706,9 @@ def claim(node_class: uint64, cumulative: uint64, index: uint256, n: uint256, pr
     self._class[node_class] = standing + added
     self._buyers += fee << 128
     self._classes += added
+    # A settle that is signed already knows nothing of this and would pay the class once more: its epoch is over now.
+    meter: uint256 = self._meter
+    self._meter = (meter & _METERED) | (unsafe_add(meter >> _GENERATION_AT, 1) << _GENERATION_AT)
     log Claimed(
         node_class=node_class, gross=convert(gross, uint64), fee=convert(fee, uint64), held=convert(held, uint64)
     )
@@ -849,7 +855,7 @@ def wound_up() -> bool:
 @view
 def last_epoch() -> uint64:
     """
-    @notice The last settled epoch; 0 before the first.
+    @notice What the next epoch follows: the last settled one, or, after a claim, claims made << 32; 0 before the first.
     """
     return self._field(self._meter, 192)
 

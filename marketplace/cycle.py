@@ -48,6 +48,7 @@ from marketplace.payout.services import (
     post_credits,
     release_holdbacks,
     settle_window,
+    take_back_refused,
 )
 from marketplace.sla.burning import watch_burning
 from marketplace.sla.evidence import seal_evidence
@@ -105,6 +106,7 @@ EARLY_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
 )
 MARKET_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
     ("watch burn rates", watch_burning),
+    ("take back refused", take_back_refused),
     ("confirm credits", confirm_credits),
     ("confirm payouts", confirm_payouts),
     ("confirm shares", confirm_shares),

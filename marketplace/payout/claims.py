@@ -38,6 +38,11 @@ def tree_of(owed: dict[int, int]) -> ClaimTree:
     return ClaimTree(chain_id=chain().chain_id, contract=chain().address("escrow"), owed=owed)
 
 
+def generation() -> int:
+    """Return how many claims have become final: the contract counts them in the upper half of its epoch."""
+    return ChainEvent.objects.filter(contract="escrow", name="Claimed", final=True).count()
+
+
 def uncovered_by_class() -> dict[int, int]:
     """Return gross micro-USD that each class has claimed and no settlement has covered, by its number on chain."""
     claimed: Counter[int] = Counter()

@@ -13,11 +13,14 @@ from marketplace.supply.models import NodeClass
 
 
 class Settlement(models.Model):
-    """One settle call: epochs on chain are strictly consecutive."""
+    """One settle call. Epochs on chain are strictly consecutive, and each claim begins a generation of them.
+
+    A call that the chain refused has no lines any more: its leases are settled by another.
+    """
 
     id = models.UUIDField(primary_key=True)
     window = models.ForeignKey(Window, on_delete=models.PROTECT, related_name="settlements")
-    epoch = models.BigIntegerField(unique=True)
+    epoch = models.BigIntegerField()
     intent_key = models.CharField(max_length=120, unique=True)
     earned_micros = models.BigIntegerField()
     refunded_micros = models.BigIntegerField()
@@ -26,10 +29,20 @@ class Settlement(models.Model):
     owed = models.JSONField(default=dict, help_text="gross micro-USD since ever by the class's number: what root says")
     made_at = models.DateTimeField()
     final_at = models.DateTimeField(null=True, blank=True)
+    refused_at = models.DateTimeField(null=True, blank=True)
+    refusal = models.CharField(max_length=200, default="", help_text="the contract's own sentence")
 
     class Meta:
         ordering = ["epoch"]
-        constraints = [models.CheckConstraint(name="settlement_epochs_start_at_one", condition=Q(epoch__gte=1))]
+        constraints = [
+            models.CheckConstraint(name="settlement_epochs_start_at_one", condition=Q(epoch__gte=1)),
+            models.UniqueConstraint(
+                name="one_settlement_per_epoch", fields=["epoch"], condition=Q(refused_at=None)
+            ),
+            models.CheckConstraint(
+                name="settlement_is_final_or_refused", condition=Q(refused_at=None) | Q(final_at=None)
+            ),
+        ]
 
 
 class SettlementLine(models.Model):

@@ -39,6 +39,7 @@ NOTHING_LEFT = "nothing is payable"  # the contract's words
 HOLDBACK_DAYS = 30  # after a class's last lease; the contract's own delay
 OVER_STATES = ("refused", "settled")
 CALL_BUYERS_MAX = CALL_CLASSES_MAX = 64
+ATTEMPTS_MAX = 3  # at one epoch; then a person looks at it
 
 
 @dataclass(slots=True)
@@ -80,7 +81,7 @@ def settle_window(*, window: Window, now: datetime) -> int:
     if not leases or any(lease.state != "judged" for lease in leases):
         return 0
     suspects = mark_suspects(leases=leases, now=now)
-    epoch_no = Settlement.objects.aggregate(top=Max("epoch"))["top"] or 0
+    epoch_no = _last_epoch()
     for epoch in _epochs(leases):
         epoch_no += 1
         _settle_epoch(locked, epoch_no, epoch.leases, suspects, now)
@@ -99,7 +100,7 @@ def post_credits(*, window: Window, now: datetime) -> int:
     due = list(waiting.select_related("lease__buyer", "lease__node_class").order_by("lease__buyer__slug", "id"))
     if locked.state != "DELIVERING" or not due:
         return 0
-    epoch_no = Settlement.objects.aggregate(top=Max("epoch"))["top"] or 0
+    epoch_no = _last_epoch()
     by_lease: dict[Lease, list[EarlyCredit]] = defaultdict(list)
     for credit in due:
         by_lease[credit.lease].append(credit)
@@ -107,6 +108,55 @@ def post_credits(*, window: Window, now: datetime) -> int:
         epoch_no += 1
         _credit_epoch(locked, epoch_no, [row for lease in epoch.leases for row in by_lease[lease]], now)
     return len(due)
+
+
+def _last_epoch() -> int:
+    """Return what the next epoch follows: the last one asked for, or the generation that the last claim began.
+
+    Asked before what was claimed is read. A claim that is seen only then makes a call too old, which the contract
+    refuses; the other way round a call would be new enough and not know of it.
+    """
+    asked_for = Settlement.objects.filter(refused_at=None).aggregate(top=Max("epoch"))["top"] or 0
+    return max(asked_for, claims.generation() << 32)
+
+
+def _intent_key(epoch: int) -> str:
+    attempts = Settlement.objects.filter(epoch=epoch).count()
+    return f"settle:{epoch}:{attempts}" if attempts else f"settle:{epoch}"
+
+
+@transaction.atomic
+def take_back_refused(*, now: datetime) -> int:
+    """Free the leases and credits of settle calls that the chain refused, to be settled anew; returns how many calls.
+
+    A class that claims while a call is signed makes it too old (E4): what was claimed has to be covered first. Nothing
+    is taken back while a call is under way, because the next epoch is not known until it has ended.
+    """
+    waiting = Settlement.objects.select_for_update().filter(final_at=None, refused_at=None).order_by("epoch")
+    calls = {call.key: call for call in ChainIntent.objects.filter(key__in=waiting.values_list("intent_key"))}
+    ended = [row for row in waiting if calls[row.intent_key].state in ("final", "reverted")]
+    refused = [row for row in ended if calls[row.intent_key].state == "reverted"]
+    if len(ended) < len(waiting):
+        return 0
+    return sum(_take_back(row, calls[row.intent_key].revert_reason, now) for row in refused)
+
+
+def _take_back(settlement: Settlement, sentence: str, now: datetime) -> int:
+    if Settlement.objects.filter(epoch=settlement.epoch).count() >= ATTEMPTS_MAX:
+        return 0
+    lines = list(settlement.lines.order_by("lease"))
+    record(
+        actor="chain", action="settle_refused", subject=settlement.window.name, reason=sentence, now=now,
+        epoch=settlement.epoch, lines=[
+            [str(line.lease_id), line.earned_micros, line.covered_micros, line.payable_micros, line.holdback_micros]
+            for line in lines
+        ],
+    )  # fmt: skip
+    settlement.lines.all().delete()
+    EarlyCredit.objects.filter(intent_key=settlement.intent_key).update(intent_key="")
+    settlement.refused_at, settlement.refusal = now, sentence[:200]
+    settlement.save(update_fields=["refused_at", "refusal"])
+    return 1
 
 
 def _credit_epoch(window: Window, epoch: int, credits: Sequence[EarlyCredit], now: datetime) -> None:
@@ -118,7 +168,7 @@ def _credit_epoch(window: Window, epoch: int, credits: Sequence[EarlyCredit], no
     indexed = sorted((chain().call("escrow", "account_of", address)[0], back) for address, back in buyers.items())
     owed = claims.owed_by_class()
     settlement = Settlement.objects.create(
-        id=uuid7(now), window=window, epoch=epoch, intent_key=f"settle:{epoch}", root=claims.tree_of(owed).root,
+        id=uuid7(now), window=window, epoch=epoch, intent_key=_intent_key(epoch), root=claims.tree_of(owed).root,
         owed=owed, made_at=now, earned_micros=0, refunded_micros=sum(buyers.values()), fees_micros=0,
     )  # fmt: skip
     sender.submit(
@@ -165,7 +215,7 @@ def confirm_settlements(*, window: Window, now: datetime) -> int:
     locked = Window.objects.select_for_update().get(pk=window.pk)
     if locked.state != "DELIVERING":
         return 0
-    rows = list(locked.settlements.all())
+    rows = list(locked.settlements.filter(refused_at=None))
     final = set(
         ChainIntent.objects.filter(key__in=[row.intent_key for row in rows], state="final").values_list(
             "key", flat=True
@@ -174,7 +224,7 @@ def confirm_settlements(*, window: Window, now: datetime) -> int:
     unsettled = Lease.objects.filter(window=locked, settlement_line=None).exclude(state="refused").exists()
     if unsettled or len(final) < len(rows):
         return 0
-    locked.settlements.filter(final_at=None).update(final_at=now)
+    locked.settlements.filter(final_at=None, refused_at=None).update(final_at=now)
     Credit.objects.filter(verdict__lease__window=locked, source="escrow", posted_at=None).update(posted_at=now)
     count = Lease.objects.filter(window=locked, state="judged").update(state="settled")
     move_window(window=locked, to_state="SETTLED", reason="every lease settled on chain", now=now, leases=count)
@@ -284,7 +334,7 @@ def _settle_epoch(
     owed = claims.owed_by_class()  # these leases are judged: they are in it
     root = claims.tree_of(owed).root
     settlement = Settlement.objects.create(
-        id=uuid7(now), window=window, epoch=epoch, intent_key=f"settle:{epoch}", root=root, owed=owed, made_at=now,
+        id=uuid7(now), window=window, epoch=epoch, intent_key=_intent_key(epoch), root=root, owed=owed, made_at=now,
         earned_micros=sum(line.earned_micros for line in lines),
         refunded_micros=sum(
             line.returned_micros + line.credit_micros - line.credited_before_micros for line in lines

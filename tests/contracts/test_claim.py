@@ -204,6 +204,37 @@ def test_E5_the_next_settle_debits_the_buyers_for_what_was_claimed(quiet: tuple[
     check_sums(world)
 
 
+def test_E4_no_settle_that_was_signed_before_a_claim_is_taken_after_it(quiet: tuple[World, ClaimTree]) -> None:
+    """Each of them would pay the class for what it has claimed, out of what other leases have committed to it."""
+    world, tree = quiet
+    signed = world.call("escrow", "last_epoch") + 1
+    lines = [buyer_line(1, 300 * USD)], [class_line(1, 300 * USD)]
+    world.copy().settle(*lines, epoch=signed)
+
+    world.claim(tree, 2)
+
+    for epoch in (signed, signed + 1, signed + 2):
+        with refused("escrow: epoch is not the next"):
+            world.settle(*lines, epoch=epoch)
+    world.settle([], [], epoch=(1 << 32) + 1)
+    for epoch in (signed, signed + 1, signed + 2):
+        with refused("escrow: epoch is not the next"):
+            world.settle(*lines, epoch=epoch)
+    world.settle(*lines, epoch=(1 << 32) + 2)
+
+
+def test_E4_a_claim_is_no_sign_of_the_operators_life(quiet: tuple[World, ClaimTree]) -> None:
+    world, tree = quiet
+    seen_at, hour = world.call("escrow", "last_seen_at"), SETTLE_LIMIT
+
+    for number in (1, 2):
+        world.claim(tree, number)
+
+    assert world.call("escrow", "last_seen_at") == seen_at
+    assert world.call("escrow", "last_epoch") == 2 << 32
+    assert world.call("escrow", "settle_limit") == hour
+
+
 def test_E5_debits_must_equal_gross_and_what_is_covered(quiet: tuple[World, ClaimTree]) -> None:
     world, tree = quiet
     with refused("escrow: covers more than claimed"):

@@ -124,6 +124,46 @@ def test_a_provider_claims_with_the_published_root_and_the_next_settlement_cover
     assert cycle.reconcile(now=clock.now()) == []
 
 
+def test_a_settlement_signed_before_a_claim_is_refused_and_made_again_with_the_cover(
+    own_world: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The operator signs, falls silent, classes claim, and its call is mined after all."""
+    own_world("judged")
+    first = settle_the_first_call_only(monkeypatch)
+    settled = {line.lease.node_class_id for line in first.lines.all()}
+    late = next(node for code in ("granite", "harbour", "prairie")
+                if (node := world.node_class(code)).pk not in settled)
+    document = claims.proofs_of(late.party)
+    (claim,) = document["claims"]
+    with monkeypatch.context() as patch:
+        patch.setattr(payout, "CALL_CLASSES_MAX", 1)  # two calls wait, of which the second names a later epoch
+        assert payout.settle_window(window=world.window(), now=clock.now()) > 0
+    stale = list(m.Settlement.objects.filter(window=world.window()).exclude(pk=first.pk))
+    assert len(stale) > 1
+    clock.move_forward(CLAIM_SILENCE)
+    assert bring(document, claim)
+
+    cycle.run_chain(now=clock.now())  # what was signed goes out only now
+    before = balance(code="provider.payable", party=late.party_id, scope=late.pk).minor
+    assert payout.take_back_refused(now=clock.now()) == len(stale)
+    assert payout.take_back_refused(now=clock.now()) == 0, "once"
+
+    for row in stale:
+        row.refresh_from_db()
+        assert row.refusal == "escrow: epoch is not the next"
+        assert not row.lines.exists()
+    assert payout.settle_window(window=world.window(), now=clock.now()) > 0
+    cycle.run_chain(now=clock.now())
+    assert payout.confirm_settlements(window=world.window(), now=clock.now()) == 6
+    assert claims.uncovered_by_class() == {}
+    assert total("suspense").minor == 0
+    assert chain().call("escrow", "class_of", late.chain_class)[3] == claim["cumulative_micros"], "credited once"
+    assert balance(code="provider.payable", party=late.party_id, scope=late.pk).minor == before
+    assert chain().call("escrow", "last_epoch") == (1 << 32) + 1
+    assert all(found.ok for found in check_books())
+    assert cycle.reconcile(now=clock.now()) == []
+
+
 @pytest.mark.stage("paid")
 def test_a_line_cannot_cover_less_than_nothing_nor_out_of_nowhere() -> None:
     line = m.SettlementLine.objects.select_related("settlement", "lease").first()

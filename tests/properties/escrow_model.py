@@ -164,6 +164,7 @@ class Escrow:
         need(gross > 0, "nothing is committed")
         self._credit(number, gross, 0 if self.is_proven(number, at) else gross - fee_of(gross), at)
         node.claimed += gross
+        self.epoch = ((self.epoch >> 32) + 1) << 32  # calls that are signed already are too old
 
     def wind_up(self, at: int) -> None:
         need(self.wound is None, "wound up")

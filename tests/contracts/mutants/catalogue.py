@@ -138,6 +138,8 @@ MONEY: Final = _of(
     ("claim paid twice", "works_once",
      'owed > standing >> 192, "escrow: nothing to claim")\n    gross: uint256 = min(owed - (standing >> 192),',
      'owed > 0, "escrow: nothing to claim")\n    gross: uint256 = min(owed,'),
+    ("claim leaves signed settles alive", "signed_before_a_claim",
+     "unsafe_add(meter >> _GENERATION_AT, 1)", "unsafe_add(meter >> _GENERATION_AT, 0)"),
     ("claim above what is committed", "never_takes_more",
      "min(owed - (standing >> 192), standing & _M64)", "owed - (standing >> 192)"),
     ("claim without silence", "to_the_second",
