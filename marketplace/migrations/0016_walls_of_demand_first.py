@@ -25,7 +25,7 @@ INSERT INTO marketplace_flag (name, is_on, opens_in_phase, reason) VALUES
     ('prosumer_parties', false, 4, 'enterprise demand comes first') ON CONFLICT DO NOTHING;
 SET CONSTRAINTS ALL IMMEDIATE;
 """
-NO_PHASES = "DELETE FROM marketplace_phasecondition; DELETE FROM marketplace_phase;"
+NO_PHASES = "TRUNCATE marketplace_phase CASCADE;"  # with the evidence and the signatures that hang on it
 
 FUNCTIONS = """
 CREATE FUNCTION marketplace_delivery_month(moment timestamptz) RETURNS date LANGUAGE sql STABLE AS $$

@@ -38,7 +38,7 @@ WALLS = [
         "0043_walls_of_proof",
         "0041_walls_of_machine_keys", "0044_members_are_paid",
         "0045_what_the_foundation_owns", "0046_packs_and_counsel", "0047_unused_quota_lapses",
-        "0048_reports_and_quotes", "0049_pinned_data", "0050_set_aside",
+        "0048_reports_and_quotes", "0049_pinned_data", "0050_set_aside", "0051_remade_settlements",
     )
 ]  # fmt: skip
 # A need of its own (now part of a statement), and a note beside payouts, until members were paid (0070).
