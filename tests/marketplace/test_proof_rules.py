@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 from ledger.rails.signer import signer
 from marketplace import clock
 from marketplace import models as m
-from marketplace.demo.machines import VERIFIERS
+from marketplace.demo.machines import verifier_roles
 from marketplace.environment import BadSetting, Quorum, env_quorum
 from marketplace.errors import BadInput, DeviceTaken, NotYours, ProofRefused, ReferenceReused, TooLate
 from marketplace.parties.services import register_party, set_owner
@@ -30,7 +30,7 @@ def signatures(*addresses: str) -> list[tuple[str, int, bytes, bytes]]:
 
 
 def seats() -> list[str]:
-    return [signer().address(role) for role in VERIFIERS]
+    return [signer().address(role) for role in verifier_roles()]
 
 
 # --- who attests -----------------------------------------------------------------------------------------------------
