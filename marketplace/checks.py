@@ -53,11 +53,15 @@ def assertions_are_kept(**_: Any) -> list[CheckMessage]:
 
 @register(Tags.security, deploy=True)
 def panels_are_large(**_: Any) -> list[CheckMessage]:
-    """Warn where fewer than 5 of 7 sign a benchmark: at 10 % dishonest ones 2 of 3 fail 150 times as often."""
-    quorum = settings.ATTEST_QUORUM
-    if quorum.needed >= 5:
-        return []
-    return [Warning(f"A benchmark is attested by {quorum}.", hint="Set ATTEST_QUORUM=5/7.", id="marketplace.W003")]
+    """Warn where fewer than 5 sign a benchmark (at 10 % dishonest ones 2 of 3 fail 150 times as often) or 7 a slash."""
+    weak = []
+    if settings.ATTEST_QUORUM.needed < 5:
+        weak.append(Warning(f"A benchmark is attested by {settings.ATTEST_QUORUM}.", hint="Set ATTEST_QUORUM=5/7.",
+                            id="marketplace.W003"))  # fmt: skip
+    if settings.SLASH_QUORUM.needed < 7:
+        weak.append(Warning(f"Stake is taken by {settings.SLASH_QUORUM}.", hint="Set SLASH_QUORUM=7/9.",
+                            id="marketplace.W004"))  # fmt: skip
+    return weak
 
 
 @register(Tags.security, deploy=True)

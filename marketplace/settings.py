@@ -119,8 +119,10 @@ CARD_DELAY_HOURS = env_int("CARD_DELAY_HOURS", default=0, minimum=0)  # before c
 PRICING_SOLVER = env_choice("PRICING_SOLVER", default="warm", choices=("warm", "public"))  # read by `pricing.highs`
 PLATFORM_FEE_BPS = env_int("PLATFORM_FEE_BPS", default=250, minimum=0, maximum=10_000)
 
-# -- proofs: how many verifiers of how many sign a benchmark; the contract holds the same figure for its panel
+# -- proofs: how many of how many sign a benchmark, and a slash. The contract is deployed with the same figures; with
+# fewer slashers than its panel has at first it takes no slash at all.
 ATTEST_QUORUM = env_quorum("ATTEST_QUORUM", default="2/3" if DEMO else "5/7")
+SLASH_QUORUM = env_quorum("SLASH_QUORUM", default="2/3" if DEMO else "7/9")
 # A baseline counts only with memory, bandwidth and place measured; the demo's chain is too small for that.
 PROOF_NEEDS_MEMORY = env_bool("PROOF_NEEDS_MEMORY", default=not DEMO)
 

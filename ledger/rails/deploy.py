@@ -35,12 +35,11 @@ DEPLOYER = "deployer"
 DEPLOY_GAS = 12_000_000
 TEST_CHAIN_IDS = (1337, 31337, 31338)  # ganache, anvil, the embedded chain: only there is money made out of nothing
 RECEIPT_SECONDS_MAX = 180
-PANEL = 3  # verifiers, compliance officers and slashers each
-QUORUM = 2
+COMPLIANCE_NEEDED, COMPLIANCE_SEATS = 2, 3
 TOKEN_SYMBOL = "GUSD"
 # veto, lapse, appeal, unbonding, probation, longest validity, oldest breach: the periods of contracts/README.md.
 DELAYS = (3 * DAY, 14 * DAY, 14 * DAY, 21 * DAY, 14 * DAY, 90 * DAY, 17 * DAY)
-# Constructor arguments that are figures, not addresses. The demo's panels are 2 of 3; production asks for more.
+# Constructor arguments that are figures, not addresses. Those of the panels are settings.
 FIGURES: dict[str, Any] = {
     "name": Permit.domain_name,
     "symbol": TOKEN_SYMBOL,
@@ -51,8 +50,6 @@ FIGURES: dict[str, Any] = {
     "holdback_delay": 30 * DAY,
     "governance_delay": 2 * DAY,
     "arbiter_quorum": 1,
-    "quorums": (QUORUM, QUORUM, QUORUM),
-    "slashers_min": PANEL,
     "delays": DELAYS,
     "jurisdictions_hash": LIST_HASH,
 }
@@ -72,8 +69,8 @@ class Planned:
 def ensure_deployed(now: datetime) -> dict[str, str]:
     """The addresses of token, stake, escrow and anchor, deployed if they are missing; harmless when run again.
 
-    Raises `DeploymentBroken` if a place is taken, a deployment failed, or the recorded contracts come from another
-    build.
+    Raises `DeploymentBroken` if a place is taken, a deployment failed, the recorded contracts come from another build,
+    or their panels sign by other quorums than the settings say.
     """
     here = chain()
     plans = plan_deployment(here)
@@ -86,6 +83,7 @@ def ensure_deployed(now: datetime) -> dict[str, str]:
         _bind(here, {plan.name: plan.address for plan in plans}, now)
         faults.point("deploy.before_record")
         _record(here, plans)
+    _refuse_other_quorums(here)
     return {name: here.address(name) for name in NAMES}
 
 
@@ -124,7 +122,10 @@ def _arguments(name: str, addresses: Mapping[str, str]) -> list[Any]:
         **FIGURES, **addresses, **roles, "minter": keys.address("faucet"), "poster": keys.address("anchor"),
         "treasury": keys.address("governance"), "veto_role": keys.address("veto"),
         "arbiters": [keys.address("arbiter")], "fee_bps": int(settings.PLATFORM_FEE_BPS),
-        "verifiers": _panel("verifier"), "compliance": _panel("compliance"), "slashers": _panel("slasher"),
+        "verifiers": _panel("verifier", settings.ATTEST_QUORUM.seats), "quorums": quorums_wanted(),
+        "compliance": _panel("compliance", COMPLIANCE_SEATS),
+        "slashers": _panel("slasher", settings.SLASH_QUORUM.seats),
+        "slashers_min": settings.SLASH_QUORUM.seats,
     }  # fmt: skip
     wanted = [argument for argument, _ in load(name).constructor_inputs()]
     unknown = [argument for argument in wanted if argument.strip("_") not in known]
@@ -133,9 +134,26 @@ def _arguments(name: str, addresses: Mapping[str, str]) -> list[Any]:
     return [known[argument.strip("_")] for argument in wanted]
 
 
-def _panel(kind: str) -> list[tuple[str, int]]:
+def _panel(kind: str, seats: int) -> list[tuple[str, int]]:
     """Seats of a panel: a key and the number of the organisation that holds it."""
-    return [(signer().address(f"{kind}:{number}"), number) for number in range(1, PANEL + 1)]
+    return [(signer().address(f"{kind}:{number}"), number) for number in range(1, seats + 1)]
+
+
+def quorums_wanted() -> tuple[int, int, int]:
+    """How many verifiers, compliance officers and slashers sign, by the settings."""
+    return settings.ATTEST_QUORUM.needed, COMPLIANCE_NEEDED, settings.SLASH_QUORUM.needed
+
+
+def _refuse_other_quorums(here: Chain) -> None:
+    """Whoever signs by one figure and is checked by another is reverted, or checked by less than is promised."""
+    wanted = quorums_wanted()
+    found = tuple(int(here.call("stake", "quorum", panel)) for panel in range(len(wanted)))
+    if found != wanted:
+        raise DeploymentBroken(
+            f"The contract asks for {found} signatures of verifiers, compliance and slashers, the settings for "
+            f"{wanted}: change ATTEST_QUORUM and SLASH_QUORUM, or the contract by its governance.",
+            on_chain=found, wanted=wanted,
+        )  # fmt: skip
 
 
 def _refuse_other_build(here: Chain, plans: Sequence[Planned]) -> None:

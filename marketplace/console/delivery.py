@@ -1,21 +1,26 @@
-"""The console's cases of delivery: what the sources say of a disputed hour, and a judge's decision."""
+"""The console's cases of delivery, what judges decide of them, and outages that two judges sign as nobody's fault."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from uuid import UUID
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_http_methods, require_safe
 
 from marketplace import clock
 from marketplace.console.acts import REFUSALS
 from marketplace.console.views import render_page
 from marketplace.delivery.cases import decide_case
+from marketplace.delivery.causes import sign_force_majeure, signed_outages
 from marketplace.delivery.selectors import cases_of, sources_of
 from marketplace.doors import found_or_404, page_of, seat_of
+from marketplace.errors import BadInput
+from marketplace.supply.models import NodeClass
 
 
 @require_safe
@@ -43,3 +48,39 @@ def case(request: HttpRequest, pk: UUID) -> HttpResponse:
     else:
         messages.success(request, "The case is decided, and both parties are told.")
     return redirect("admin:delivery_case", pk=pk)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def outages(request: HttpRequest) -> HttpResponse:
+    """Show what was signed as beyond anybody's power, and take a judge's signature."""
+    if request.method != "POST":
+        classes = NodeClass.objects.select_related("party", "site").order_by("chain_class")
+        return render_page(
+            request, "outages", title="Force majeure", outages=signed_outages(most=50), classes=classes
+        )  # fmt: skip
+    seat = seat_of(request)
+    if seat is None:
+        raise PermissionDenied("A judge of the Foundation signs a force majeure.")
+    number = request.POST.get("node_class", "")
+    row = found_or_404(NodeClass.objects.filter(chain_class=number).first() if number.isdecimal() else None)
+    try:
+        sign_force_majeure(
+            node_class=row, starts_at=_moment(request, "starts_at"), ends_at=_moment(request, "ends_at"), seat=seat,
+            evidence=request.POST.get("evidence", ""), now=clock.now(),
+        )  # fmt: skip
+    except REFUSALS as refusal:
+        messages.error(request, f"{refusal} ({refusal.code})")
+    else:
+        messages.success(request, "Signed. It counts once a second judge signed the same span.")
+    return redirect("admin:outages")
+
+
+def _moment(request: HttpRequest, field: str) -> datetime:
+    """A moment of the form, read as UTC where it names no zone. Raises BadInput."""
+    try:
+        found = parse_datetime(request.POST.get(field, ""))
+    except ValueError:
+        found = None
+    if found is None:
+        raise BadInput("Write a date and a time, UTC.", field=field)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 from django.db import transaction
 
@@ -25,7 +26,8 @@ from marketplace.errors import BadInput, NotYours, Overlapping, TooLate
 from marketplace.escrow.models import Lease
 from marketplace.governance.services import record
 from marketplace.notices.services import tell_parties
-from marketplace.parties.models import Party
+from marketplace.parties.models import Party, Seat
+from marketplace.parties.roles import require_act
 from marketplace.supply.models import NodeClass
 from pricing.attribution import MaintenanceNotice as Span
 from pricing.attribution import MinuteEvidence, attribute, maintenance_minutes
@@ -33,6 +35,8 @@ from pricing.attribution import MinuteEvidence, attribute, maintenance_minutes
 MINUTE = timedelta(minutes=1)
 STOP_BACKDATED_MAX = timedelta(minutes=1)  # a buyer's own record is made when it happens
 MAINTENANCE_SPAN_MAX = timedelta(hours=4)
+EVIDENCE_MAX = 300
+SIGNERS_NEEDED = 2  # as `pricing.attribution` counts them
 
 
 @transaction.atomic
@@ -100,14 +104,19 @@ def record_stop(
 
 @transaction.atomic
 def sign_force_majeure(
-    *, node_class: NodeClass, starts_at: datetime, ends_at: datetime, person: str, evidence: str, now: datetime
+    *, node_class: NodeClass, starts_at: datetime, ends_at: datetime, seat: Seat, evidence: str, now: datetime
 ) -> ForceMajeure:
-    """Sign, as one person, that an outage was beyond anybody's power; it counts once a second person signed it too.
+    """Sign, as one judge, that an outage was beyond anybody's power; it counts once a second judge signed it too.
 
-    Raises TooLate when a slot in the span is rated: its money is decided.
+    Each brings evidence of their own. Raises RoleForbidden for anybody else, BadInput for a span that runs backwards or
+    evidence that is missing or over 300 characters, TooLate when a slot in the span is rated: its money is decided.
     """
-    if ends_at <= starts_at or not person.strip() or not evidence.strip():
-        raise BadInput("A force majeure has a span, a person and evidence.", field="evidence")
+    require_act(seat, "judge", "sign a force majeure")
+    person, evidence = seat.user.email, evidence.strip()
+    if ends_at <= starts_at:
+        raise BadInput("An outage ends after it starts.", field="ends_at")
+    if not evidence or len(evidence) > EVIDENCE_MAX:
+        raise BadInput(f"A signature names its evidence in {EVIDENCE_MAX} characters.", field="evidence")
     for tally in SlotTally.objects.filter(lease__node_class=node_class).exclude(rated_at=None).select_related(
         "lease__window"
     ):
@@ -122,6 +131,31 @@ def sign_force_majeure(
         record(actor=person, action="sign_force_majeure", subject=node_class.pk, reason=evidence, now=now,
                starts_at=starts_at.isoformat(), ends_at=ends_at.isoformat())  # fmt: skip
     return signed
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """What was signed about one span of a node class, in order of signing."""
+
+    node_class: NodeClass
+    starts_at: datetime
+    ends_at: datetime
+    signatures: list[ForceMajeure]
+
+    @property
+    def counts(self) -> bool:
+        """Whether two persons signed it."""
+        return len({each.person for each in self.signatures}) >= SIGNERS_NEEDED
+
+
+def signed_outages(*, most: int) -> list[Outage]:
+    """The newest spans that somebody signed as beyond anybody's power, at most so many."""
+    found: dict[tuple[UUID, datetime, datetime], Outage] = {}
+    rows = ForceMajeure.objects.select_related("node_class__party", "node_class__site")
+    for row in rows.order_by("-starts_at", "signed_at")[: most * SIGNERS_NEEDED * 2]:
+        key = (row.node_class_id, row.starts_at, row.ends_at)
+        found.setdefault(key, Outage(row.node_class, row.starts_at, row.ends_at, [])).signatures.append(row)
+    return list(found.values())[:most]
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,12 +28,20 @@ from marketplace.supply.services import Measured, record_benchmark
 from marketplace.supply.verifiers import seat_verifier
 from pricing.transcript import ReferenceRow
 
-VERIFIERS = ("verifier:1", "verifier:2", "verifier:3")
 CHALLENGE, BASELINE = 1, 2
 PROOF_DAYS = 90
-PLACES = ("demo desk 1", "demo desk 2", "demo desk 3")  # vantages: all on this machine, and so not independent
 PROVING_SECONDS = 60  # how long a recorded, simulated proof is said to have taken
 TRIES = 20  # a machine that is busy with other work measures below its class; nobody is proven on a bad moment
+
+
+def verifier_roles() -> list[str]:
+    """The signing roles of the demo's verifiers, as many as ATTEST_QUORUM has seats."""
+    return [f"verifier:{number}" for number in range(1, settings.ATTEST_QUORUM.seats + 1)]
+
+
+def places() -> list[str]:
+    """Their vantages: all on this machine, and so not independent."""
+    return [f"demo desk {number}" for number in range(1, settings.ATTEST_QUORUM.seats + 1)]
 
 
 class PanelKey:
@@ -52,7 +60,7 @@ class PanelKey:
 
 def seat_demo_panel(*, now: datetime) -> None:
     """Register the demo's verifiers and seat them: three keys of one server, and every page says so."""
-    for number, (role, place) in enumerate(zip(VERIFIERS, PLACES, strict=True), start=1):
+    for number, (role, place) in enumerate(zip(verifier_roles(), places(), strict=True), start=1):
         party = register_party(
             slug=f"verifier-{number}", name=f"Demo verifier {number} (not independent)", kind="verifier",
             country="CH", parent_country="CH", now=now,
@@ -97,8 +105,8 @@ def _measured(node_class: NodeClass, code: str, kind: int, epoch: int, at: datet
     here: Chain = chain()
     for attempt in range(1, TRIES + 1):
         proven = prove_here(
-            preset="demo", keys=[PanelKey(role) for role in VERIFIERS],
-            prover=LocalProver(key=machine_key(code)), vantages=PLACES, machine_key=machine_key(code).public_bytes,
+            preset="demo", keys=[PanelKey(role) for role in verifier_roles()],
+            prover=LocalProver(key=machine_key(code)), vantages=places(), machine_key=machine_key(code).public_bytes,
             provider_address=ensure_address(party=node_class.party), node_class_id=node_class.chain_class,
             # 4 MiB may lie in a cache: this preset shows memory without measuring it, so it is not asked for
             reference_rows=[ReferenceRow(reference.code, reference.ops_per_sec, 0, 0)], epoch=epoch, kind=kind,
@@ -134,7 +142,7 @@ def _simulated(
         started_at=int(at.timestamp()), finished_at=int(at.timestamp()) + PROVING_SECONDS,
         valid_until=int((at + timedelta(days=PROOF_DAYS)).timestamp()), epoch=epoch, panel_root=_hash("panel", "demo"),
     )  # fmt: skip
-    keys = [PanelKey(role) for role in VERIFIERS]
+    keys = [PanelKey(role) for role in verifier_roles()]
     signatures = {key.address: key.sign(struct, **here.domain("stake")) for key in keys}
     return _keep(node_class, struct, signatures, at, is_simulated=True, transcript=None, now=now)
 

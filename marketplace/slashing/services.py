@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime, timedelta
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 
@@ -25,8 +26,6 @@ from marketplace.supply.onchain import sign_by_panel
 from marketplace.supply.standing import degrade
 from pricing.penalties import WARNING, slash_kind, slash_micros
 
-SLASH_PANEL = ("slasher:1", "slasher:2", "slasher:3")
-SLASH_QUORUM = 2
 DISPUTE_HOURS = 72
 VERDICT_VALID_DAYS = 13  # the contract lapses a request after 14 days
 BREACH_MEMORY_DAYS = 90
@@ -105,7 +104,7 @@ def request_args(*, verdict: Verdict, amount_micros: int, kind: int, now: dateti
     """Arguments of `stake.request_slash`: the signed verdict and the lock batch it speaks of."""
     struct = verdict_struct(verdict=verdict, amount_micros=amount_micros, kind=kind, now=now)
     batch = verdict.lease.lock_batch
-    signatures = sign_by_panel(struct, roles=SLASH_PANEL[:SLASH_QUORUM], contract="stake")
+    signatures = sign_by_panel(struct, panel="slasher", needed=settings.SLASH_QUORUM.needed, contract="stake")
     return [struct.abi(), [int(line) for line in batch.lines], batch.buyers, batch.classes, signatures]
 
 
@@ -248,7 +247,7 @@ def _forfeit(case: SlashCase, verdict: Verdict, harmed: Verdict, amount_micros: 
         nonce=nonce, expires=int((now + timedelta(days=VERDICT_VALID_DAYS)).timestamp()),
     )  # fmt: skip
     batch = lease.lock_batch
-    signatures = sign_by_panel(struct, roles=SLASH_PANEL[:SLASH_QUORUM], contract="escrow")
+    signatures = sign_by_panel(struct, panel="slasher", needed=settings.SLASH_QUORUM.needed, contract="escrow")
     sender.submit(
         key=key, role="custody", contract="escrow", function="forfeit_holdback",
         args=[struct.abi(), [int(line) for line in batch.lines], batch.buyers, batch.classes, signatures], now=now,

@@ -11,6 +11,7 @@ from contracts.eip712 import BenchmarkAttestation, ClassAttestation, Signature, 
 from contracts.jurisdictions import index_of
 from ledger.models import ChainAddress, ChainClass, ChainIntent
 from ledger.rails import sender
+from ledger.rails.deploy import COMPLIANCE_NEEDED
 from ledger.rails.evm import chain
 from ledger.rails.signer import signer
 from marketplace.compliance.holdings import Holdings, Span
@@ -18,8 +19,6 @@ from marketplace.governance.services import record
 from marketplace.parties.models import Party
 from marketplace.supply.models import Benchmark, NodeClass
 
-COMPLIANCE_PANEL = ("compliance:1", "compliance:2", "compliance:3")
-COMPLIANCE_QUORUM = 2
 EXPOSURE_CAP_AT = 128  # bit of the cap in the packed word of a class; see contracts/stake.vy
 
 
@@ -55,7 +54,7 @@ def attest_class(
         keys=index_of(site.keys_country), tier=tier, exposure_cap=exposure_cap_micros,
         expires=int(expires_at.timestamp()), nonce=nonce,
     )  # fmt: skip
-    signatures = sign_by_panel(attestation, roles=COMPLIANCE_PANEL[:COMPLIANCE_QUORUM], contract="stake")
+    signatures = sign_by_panel(attestation, panel="compliance", needed=COMPLIANCE_NEEDED, contract="stake")
     key = f"attest:{node_class.chain_class}:{nonce}"
     if not ChainIntent.objects.filter(key=key).exists():
         record(
@@ -124,7 +123,8 @@ def message_of(attestation: BenchmarkAttestation) -> dict[str, Any]:
     }
 
 
-def sign_by_panel(struct: Any, *, roles: tuple[str, ...], contract: str) -> tuple[tuple[int, bytes, bytes], ...]:
-    """Signatures of `roles` under a typed struct for one contract, sorted as the contract wants them."""
+def sign_by_panel(struct: Any, *, panel: str, needed: int, contract: str) -> tuple[tuple[int, bytes, bytes], ...]:
+    """Signatures of the first `needed` seats of a panel under a typed struct, sorted as the contract wants them."""
     keys, domain = signer(), chain().domain(contract)
+    roles = [f"{panel}:{number}" for number in range(1, needed + 1)]
     return in_signing_order({keys.address(role): keys.sign_typed(role, struct, **domain) for role in roles})

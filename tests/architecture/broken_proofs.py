@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django.db import connection
+from django.db.models import F
 
 from ledger.ids import uuid7
 from marketplace import clock
@@ -83,15 +85,100 @@ def same_hardware() -> None:
     benchmark("harbour", hw_key_hash=b"h" * 32)
 
 
-def rise_without_checks() -> None:
-    standing = m.Standing.objects.get(node_class=world.node_class("basalt"))
+def rise(*, raw: bool = False, **facts: Any) -> None:
+    """Harbour did all that is asked for: it is put back into probation with some other facts, and rises again."""
     with behind_the_triggers():
-        m.Standing.objects.filter(pk=standing.pk).update(
-            state="PROBATION", proven_at=clock.now(), proven_until=clock.now(), checks_passed=312, checks_failed=0
-        )
-    with connection.cursor() as cursor:
-        cursor.execute("SET CONSTRAINTS proven_has_its_checks_and_baseline IMMEDIATE")
-    m.Standing.objects.filter(pk=standing.pk).update(state="PROVEN")
+        m.Standing.objects.filter(node_class=world.node_class("harbour")).update(state="PROBATION", **facts)
+    if raw:
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE marketplace_standing SET state = 'PROVEN' WHERE state = 'PROBATION' AND "
+                           "node_class_id = %s", [world.node_class("harbour").pk])  # fmt: skip
+        return
+    m.Standing.objects.filter(node_class=world.node_class("harbour")).update(state="PROVEN")
+
+
+def harbours_proofs() -> list[m.Benchmark]:
+    return list(m.Benchmark.objects.filter(node_class=world.node_class("harbour")).order_by("epoch"))
+
+
+def move(proof: m.Benchmark, at: datetime) -> datetime:
+    """Let a proof have ended at another moment; returns until when it is valid then."""
+    until = proof.valid_until + (at - proof.finished_at)
+    with behind_the_triggers():
+        m.Benchmark.objects.filter(pk=proof.pk).update(started_at=at, finished_at=at, valid_until=until)
+    return until
+
+
+def rise_too_early(*, raw: bool = False) -> None:
+    first, _, baseline = harbours_proofs()[:3]
+    early = first.finished_at + timedelta(days=14, seconds=-1)
+    rise(raw=raw, proven_at=early, proven_until=move(baseline, early))
+
+
+def rise_from_an_invented_start(*, raw: bool = False) -> None:
+    """The row says that the probation began earlier: no challenge ended then."""
+    started = world.node_class("harbour").standing.challenged_at
+    rise(raw=raw, challenged_at=started - timedelta(days=30))
+
+
+def rise_by_two_days(*, raw: bool = False) -> None:
+    first, second = harbours_proofs()[:2]
+    move(second, first.finished_at + timedelta(seconds=1))
+    rise(raw=raw)
+
+
+def rise_by_a_slow_day(*, raw: bool = False) -> None:
+    """On the second of the three days the machines did not reach their class."""
+    with behind_the_triggers():
+        m.Benchmark.objects.filter(pk=harbours_proofs()[1].pk).update(ops_per_sec=1)
+    rise(raw=raw)
+
+
+def rise_without_a_roll(*, raw: bool = False) -> None:
+    """One machine of somebody called with it did not answer."""
+    called = m.RollMember.objects.filter(node_class=world.node_class("harbour")).values("roll")
+    with behind_the_triggers():
+        m.RollAnswer.objects.filter(member__roll__in=called).update(machines=F("machines") - 1)
+    rise(raw=raw)
+
+
+def rise_over_a_fault(*, raw: bool = False) -> None:
+    """It was suspended in between, and nobody let its probation start again."""
+    standing = world.node_class("harbour").standing
+    m.StandingChange.objects.create(
+        node_class_id=standing.pk, from_state="PROBATION", to_state="SUSPENDED", actor="foundation:ada",
+        reason="two machines under one name", evidence=bytes(32), at=standing.challenged_at + timedelta(days=1),
+    )  # fmt: skip
+    rise(raw=raw)
+
+
+def stay_proven_for_longer(*, raw: bool = False) -> None:
+    until = world.node_class("harbour").standing.proven_until + timedelta(days=1)
+    if raw:
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE marketplace_standing SET proven_until = %s WHERE state = 'PROVEN'", [until])
+        return
+    m.Standing.objects.filter(state="PROVEN").update(proven_until=until)
+
+
+# The break, as (ORM or SQL) -> None; each of them is tried by both doors.
+ENTRY: dict[str, Callable[..., None]] = {
+    "proven_has_its_checks_and_baseline": partial(rise, checks_passed=312, checks_failed=0),
+    "proven_after_fourteen_days": rise_too_early,
+    "proven_by_challenges_on_three_days": rise_by_two_days,
+    "proven_by_a_roll_that_all_answered": rise_without_a_roll,
+    "proven_without_a_fault_since_its_challenge": rise_over_a_fault,
+    "proof_lasts_as_long_as_its_baseline": stay_proven_for_longer,
+}
+MORE_ENTRY: list[tuple[str, Callable[..., None]]] = [
+    *ENTRY.items(),
+    ("proven_has_its_checks_and_baseline", partial(rise, checks_passed=310, checks_failed=3)),
+    ("proven_has_its_checks_and_baseline", partial(rise, proven_until=datetime(2030, 1, 1, tzinfo=UTC))),
+    ("proven_after_fourteen_days", rise_from_an_invented_start),
+    ("proven_by_challenges_on_three_days", rise_by_a_slow_day),
+    ("", rise),
+    ("", partial(rise, checks_passed=311, checks_failed=2)),
+]
 
 
 def ask_too_late() -> None:
@@ -119,6 +206,6 @@ RULES: dict[str, Break] = {
     "verifier_is_of_another_owner": lambda: below("fjord"),
     "hardware_proves_one_class": same_hardware,
     "roll_is_answered_in_its_span": answer_late,
-    "proven_has_its_checks_and_baseline": rise_without_checks,
+    **ENTRY,
     "slash_is_asked_for_in_time": ask_too_late,
 }

@@ -39,6 +39,7 @@ WALLS = [
         "0041_walls_of_machine_keys", "0044_members_are_paid",
         "0045_what_the_foundation_owns", "0046_packs_and_counsel", "0047_unused_quota_lapses",
         "0048_reports_and_quotes", "0049_pinned_data", "0050_set_aside", "0051_remade_settlements",
+        "0052_entry_to_proven",
     )
 ]  # fmt: skip
 # A need of its own (now part of a statement), and a note beside payouts, until members were paid (0070).
@@ -932,6 +933,15 @@ def test_every_rule_of_the_triggers_has_a_way_to_break_it() -> None:
 @pytest.mark.parametrize("name", [*CONSTRAINTS, *RULES])
 def test_the_database_refuses_each_break_by_its_name(name: str) -> None:
     assert refused_by((CONSTRAINTS | RULES)[name]) == name
+
+
+@pytest.mark.stage("closed")
+@pytest.mark.parametrize("raw", [False, True], ids=["by the models", "by SQL"])
+@pytest.mark.parametrize(("name", "attempt"), broken_proofs.MORE_ENTRY)
+def test_nobody_becomes_proven_without_every_figure_of_its_entry(
+    name: str, attempt: Callable[..., None], raw: bool
+) -> None:
+    assert refused_by(lambda: attempt(raw=raw)) == name
 
 
 @pytest.mark.stage("closed")

@@ -17,7 +17,15 @@ from typing import Any
 import numpy as np
 from scipy.stats import binom
 
-from pricing.performance import HONEST_FAILURE_RATE, failures_allowed
+from pricing.performance import (
+    HONEST_FAILURE_RATE,
+    Check,
+    failures_allowed,
+    has_failed,
+    is_performance_breach,
+    needs_retry,
+    shortfall_micros,
+)
 from pricing.sla import FALSE_BREACH_RATE, FALSE_DOWN_RATE, threshold_minutes
 from tests.benchmarks.clearing import Tell
 from tests.benchmarks.report import Report, table
@@ -28,7 +36,10 @@ HELP = "false slashes and power of the breach test over simulated lease-months, 
 LEASE_MONTHS, POWER_MONTHS = 10_000, 1_000
 SLAS = (9900, 9950, 9990)
 POWER_SHAPES = tuple(shape for shape in SHAPES if shape.name.startswith("bursts"))
-GOALS = {"false_slash_at_budget": 0, "power_at_2x": 0.99, "seconds": 60}
+GOALS = {"false_slash_at_budget": 0, "power_at_2x": 0.99, "seconds": 60, "dip_called": 1.0, "noise_called": 0.0}
+CHECKS_A_MONTH, PROVEN_OPS, HOURS_OF_FEE_MICROS = 120, 1_000_000_000, 1_000_000
+# (name in the figures, what the host still does of its proven score on average, its noise)
+HOSTS = (("dip", 0.4, 0.05), ("noise", 1.0, 0.05))
 AVAILABILITIES = (0.998, 0.996, 0.995, 0.99, 0.98, 0.95)
 PERIODS = ((9900, 1440), (9900, 43_200), (9950, 1440), (9950, 43_200), (9990, 10_080), (9990, 43_200))
 
@@ -37,6 +48,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     """How many months, the seed, and the table instead of the run."""
     parser.add_argument("--months", type=int, default=LEASE_MONTHS, help="lease-months at the budget")
     parser.add_argument("--power-months", type=int, default=POWER_MONTHS, help="per SLA and outage length, at 2x")
+    parser.add_argument("--check-months", type=int, default=1_000, help="months of 120 re-checks, per kind of host")
     parser.add_argument("--seed", type=int, default=6)
     parser.add_argument("--replay", type=Path, metavar="DIR", help="replay the failure records of a folder and stop")
     parser.add_argument("--table", action="store_true", help="print the error table of the breach test and stop")
@@ -53,11 +65,14 @@ def run(options: Mapping[str, Any], tell: Tell) -> Report:
         figures = {name: {sla: asdict(tally) for sla, tally in by.items()} for name, by in found.items()}
         return Report(figures, list(replay_rows(found)))
     tell(f"judging {options['months']:,} lease-months at the budget, then months at twice the budget")
-    figures = measure(months=options["months"], power_months=options["power_months"], seed=options["seed"])
+    figures = measure(
+        months=options["months"], power_months=options["power_months"], check_months=options["check_months"],
+        seed=options["seed"],
+    )  # fmt: skip
     return Report(figures, list(rows_of(figures)), faults_of(figures))
 
 
-def measure(*, months: int, power_months: int, seed: int) -> dict[str, Any]:
+def measure(*, months: int, power_months: int, check_months: int, seed: int) -> dict[str, Any]:
     """Return the figures under their names; counts of months, rates from 0 to 1."""
     rng = np.random.default_rng(seed)
     started, worked = time.perf_counter(), time.process_time()
@@ -85,7 +100,32 @@ def measure(*, months: int, power_months: int, seed: int) -> dict[str, Any]:
         "by_shape": by_shape,
         "power": power,
         "goals": GOALS,
-    }
+        "performance": {name: checked_months(rng, share=share, noise=noise, months=check_months)
+                        for name, share, noise in HOSTS},
+    }  # fmt: skip
+
+
+def checked_months(rng: np.random.Generator, *, share: float, noise: float, months: int) -> dict[str, float]:
+    """How often the product calls a host slow that does `share` of its proven score on average: rates from 0 to 1.
+
+    The noise of both tries is normal and independent. The proven score is the host's average, not its 5th percentile
+    as in the market: the harder case for an honest host.
+    """
+    called = failed_checks = credited = 0
+    for _ in range(months):
+        tries = np.maximum(0, PROVEN_OPS * share * (1 + noise * rng.standard_normal((CHECKS_A_MONTH, 2))))
+        failed = 0
+        for first, second in tries.astype(np.int64).tolist():
+            check = Check(first, second if needs_retry(ops=first, proven_ops=PROVEN_OPS) else None)
+            failed += has_failed(check, proven_ops=PROVEN_OPS)
+            credited += shortfall_micros(check, proven_ops=PROVEN_OPS, interval_fee_micros=HOURS_OF_FEE_MICROS)
+        called += is_performance_breach(failed=failed, checks=CHECKS_A_MONTH)
+        failed_checks += failed
+    checks = months * CHECKS_A_MONTH
+    return {
+        "share": share, "noise": noise, "months": months, "called_a_breach": called / months,
+        "checks_failed": failed_checks / checks, "credited_of_fee": credited / (checks * HOURS_OF_FEE_MICROS),
+    }  # fmt: skip
 
 
 def size_of(sla_bps: int, minutes: int) -> float:
@@ -139,6 +179,13 @@ def rows_of(figures: Mapping[str, Any]) -> Iterator[str]:
            for row in figures["power"]]
     )  # fmt: skip
     yield ""
+    yield from table(
+        [["re-checks", "months", "called a breach", "checks failed", "credited of the fee", ""]]
+        + [[f"{row['share']:.0%} of the proven score, {row['noise']:.0%} noise", f"{row['months']:,}",
+            f"{row['called_a_breach']:.4f}", f"{row['checks_failed']:.6f}", f"{row['credited_of_fee']:.6f}", ""]
+           for row in figures["performance"].values()]
+    )  # fmt: skip
+    yield ""
     yield (
         f"{figures['lease_months']:,} lease-months judged in {figures['seconds']} s "
         f"({figures['cpu_seconds']} s of a core, goal {GOALS['seconds']} s): "
@@ -183,6 +230,11 @@ def faults_of(figures: Mapping[str, Any]) -> list[str]:
         faults.append(f"{figures['false_slash_at_budget']} hosts exactly on their budget were called in breach")
     if figures["power_at_2x"] < GOALS["power_at_2x"]:
         faults.append(f"power {figures['power_at_2x']:.4f} at twice the budget is under {GOALS['power_at_2x']}")
+    dip, noise = (figures["performance"][name]["called_a_breach"] for name, _, _ in HOSTS)
+    if dip < GOALS["dip_called"]:
+        faults.append(f"a dip of 60 % was called a breach in {dip:.2%} of months only")
+    if noise > GOALS["noise_called"]:
+        faults.append(f"5 % of noise was called a breach in {noise:.2%} of months")
     if figures["largest_size"] > FALSE_BREACH_RATE:
         faults.append(f"a test of size {figures['largest_size']:.1e} is larger than designed")
     return faults

@@ -14,7 +14,7 @@ KEYS = {"lease_months", "false_slash_at_budget", "power_at_2x", "seconds"}
 
 
 def test_a_small_run_has_its_keys_and_no_false_slash() -> None:
-    figures = sla.measure(months=48, power_months=2, seed=1)
+    figures = sla.measure(months=48, power_months=2, check_months=20, seed=1)
 
     assert figures.keys() >= KEYS
     assert (figures["lease_months"], figures["false_slash_at_budget"]) == (48, 0)
@@ -22,11 +22,26 @@ def test_a_small_run_has_its_keys_and_no_false_slash() -> None:
     assert sla.faults_of(figures) == []
 
 
+def rates(dip: float, noise: float) -> dict[str, dict[str, float]]:
+    return {"dip": {"called_a_breach": dip}, "noise": {"called_a_breach": noise}}
+
+
+def test_a_dip_of_60_percent_is_called_a_breach_and_5_percent_of_noise_is_not() -> None:
+    found = sla.measure(months=0, power_months=1, check_months=50, seed=2)["performance"]
+
+    assert (found["dip"]["called_a_breach"], found["dip"]["checks_failed"]) == (1.0, 1.0)
+    assert found["dip"]["credited_of_fee"] == pytest.approx(0.6, abs=0.03)  # the better of both tries counts
+    assert found["noise"]["called_a_breach"] == 0.0
+    assert found["noise"]["checks_failed"] < 2e-3  # 5.2e-4 by the arithmetic, 6,000 checks here
+
+
 def test_faults_are_named() -> None:
-    good = {"false_slash_at_budget": 0, "power_at_2x": 0.99, "largest_size": 5e-5}
+    good = {"false_slash_at_budget": 0, "power_at_2x": 0.99, "largest_size": 5e-5, "performance": rates(1.0, 0.0)}
 
     assert sla.faults_of(good) == []
-    for name, value in (("false_slash_at_budget", 1), ("power_at_2x", 0.989), ("largest_size", 6e-5)):
+    worse = {"false_slash_at_budget": [1], "power_at_2x": [0.989], "largest_size": [6e-5],
+             "performance": [rates(0.999, 0.0), rates(1.0, 0.001)]}  # fmt: skip
+    for name, value in ((name, value) for name, values in worse.items() for value in values):
         assert len(sla.faults_of(good | {name: value})) == 1
 
 

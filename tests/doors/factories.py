@@ -184,6 +184,32 @@ def _rise(market: Market, standing: m.Standing, state: str, reason: str, at: dat
     standing.save()
 
 
+def _mark(market: Market, row: m.NodeClass, *, epoch: int, kind: int, days_ago: int) -> m.Benchmark:
+    """An attested benchmark that reaches the class."""
+    reference, at = row.resource_class, NOW - timedelta(days=days_ago)
+    mark = m.Benchmark.objects.create(
+        id=uuid7(NOW), node_class=row, kind=kind, epoch=epoch, is_simulated=True,
+        ops_per_sec=reference.ops_per_sec * 96 // 100, mem_bytes=reference.mem_bytes,
+        mem_bytes_per_sec=reference.mem_bytes_per_sec * 91 // 100, seed=market.hash("seed", row.chain_class),
+        params_hash=market.hash("params"), transcript_hash=market.hash("transcript", row.chain_class), message={},
+        started_at=at - timedelta(minutes=2), finished_at=at, valid_until=at + timedelta(days=90),
+    )
+    for verifier in range(3):
+        m.Attestation.objects.create(
+            benchmark=mark, signer="0x" + market.hash("verifier", verifier).hex()[:40], v=27, r=bytes(32), s=bytes(32)
+        )
+    return mark
+
+
+def _answer_a_roll(row: m.NodeClass, mark: m.Benchmark) -> None:
+    roll = m.RollCall.objects.create(
+        id=uuid7(NOW), owner_id=row.party_id, opened_at=mark.started_at,
+        closes_at=mark.started_at + timedelta(minutes=10),
+    )
+    member = m.RollMember.objects.create(roll=roll, node_class=row, machines=row.units)
+    m.RollAnswer.objects.create(member=member, benchmark=mark, machines=row.units, answered_at=mark.finished_at)
+
+
 def _standing(market: Market, row: m.NodeClass, state: str) -> None:
     proven = state == "PROVEN"
     standing = m.Standing.objects.create(
@@ -195,21 +221,13 @@ def _standing(market: Market, row: m.NodeClass, state: str) -> None:
     if state == "REGISTERED":
         return
     _rise(market, standing, "PROBATION", "challenge attested by a quorum", NOW - timedelta(days=40))
-    if proven:
+    if not proven:
+        _mark(market, row, epoch=1, kind=1, days_ago=20)
+    else:
+        _mark(market, row, epoch=1, kind=1, days_ago=40)
+        _answer_a_roll(row, _mark(market, row, epoch=2, kind=1, days_ago=30))
+        _mark(market, row, epoch=3, kind=2, days_ago=20)
         _rise(market, standing, "PROVEN", "313 checks passed and baseline attested", NOW - timedelta(days=20))
-    reference = row.resource_class
-    mark = m.Benchmark.objects.create(
-        id=uuid7(NOW), node_class=row, kind=2 if proven else 1, epoch=1, is_simulated=True,
-        ops_per_sec=reference.ops_per_sec * 96 // 100, mem_bytes=reference.mem_bytes,
-        mem_bytes_per_sec=reference.mem_bytes_per_sec * 91 // 100, seed=market.hash("seed", row.chain_class),
-        params_hash=market.hash("params"), transcript_hash=market.hash("transcript", row.chain_class), message={},
-        started_at=NOW - timedelta(days=20, minutes=2), finished_at=NOW - timedelta(days=20),
-        valid_until=NOW + timedelta(days=70),
-    )
-    for verifier in range(3):
-        m.Attestation.objects.create(
-            benchmark=mark, signer="0x" + market.hash("verifier", verifier).hex()[:40], v=27, r=bytes(32), s=bytes(32)
-        )
     books.book_stake(
         provider=row.party_id, node_class=row.pk, amount=5_500 * USD,
         reference=market.hash("stake", row.chain_class) + bytes(4), now=NOW - timedelta(days=30),

@@ -167,9 +167,11 @@ def disputed(live: Live) -> m.DeliveryCase:
     return m.DeliveryCase.objects.get()
 
 
-def person(slug: str, role: str, *, is_staff: bool = False) -> Client:
-    made = make_seat(party=world.party(slug), email=f"{role}@{slug}.example", password="correct horse", role=role,
-                     now=clock.now())  # fmt: skip
+def person(slug: str, role: str, *, is_staff: bool = False, name: str = "") -> Client:
+    made = make_seat(
+        party=world.party(slug), email=f"{name or role}@{slug}.example", password="correct horse", role=role,
+        now=clock.now(),
+    )  # fmt: skip
     m.User.objects.filter(pk=made.user_id).update(is_staff=is_staff, is_superuser=is_staff)
     client = Client()
     client.force_login(m.User.objects.get(pk=made.user_id))
@@ -205,6 +207,32 @@ def test_pages_of_both_sides_show_health_minutes_and_cases_and_a_judge_decides()
     judge.post(f"/console/delivery-cases/{case.pk}/", {"decision": "bill", "reason": "the counter was off"})
     case.refresh_from_db()
     assert (case.outcome, case.billed_minutes) == ("people", 4)
+
+
+def test_two_judges_sign_an_outage_in_the_console_and_nobody_else_does() -> None:
+    live = go_live()
+    register_party(slug="house", name="House", kind="foundation", country="CH", parent_country="CH", now=clock.now())
+    first, second = person("house", "judge", is_staff=True), person("house", "judge", is_staff=True, name="second")
+    auditor, address = person("house", "auditor", is_staff=True), "/console/outages/"
+    row = live.lease.node_class
+    span = {"node_class": row.chain_class, "starts_at": live.at(0).isoformat(), "ends_at": live.at(5).isoformat()}
+
+    assert "None." in first.get(address).content.decode()
+    auditor.post(address, {**span, "evidence": "flood"})
+    first.post(address, {**span, "starts_at": "soon", "evidence": "flood"})
+    first.post(address, {**span, "evidence": " "})
+    assert first.post(address, {**span, "node_class": 10**6, "evidence": "flood"}).status_code == 404
+    assert not m.ForceMajeure.objects.exists()
+
+    first.post(address, {**span, "evidence": "the river's gauge"})
+    first.post(address, {**span, "evidence": "the river's gauge"})
+    assert "waits for a second judge" in second.get(address).content.decode()
+    second.post(address, {**span, "evidence": "the fire brigade's report"})
+
+    page = second.get(address).content.decode()
+    assert "waits for a second judge" not in page
+    assert "the fire brigade&#x27;s report" in page
+    assert m.ForceMajeure.objects.count() == 2
 
 
 def test_minutes_come_a_day_to_a_page_and_a_full_page_costs_what_a_short_one_does() -> None:

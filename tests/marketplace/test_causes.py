@@ -15,7 +15,8 @@ from marketplace import models as m
 from marketplace.delivery.cases import reconcile_window
 from marketplace.delivery.causes import announce_maintenance, record_stop, sign_force_majeure
 from marketplace.delivery.tallies import minutes_down
-from marketplace.errors import BadInput, NotYours, Overlapping, TooLate
+from marketplace.errors import BadInput, NotYours, Overlapping, RoleForbidden, TooLate
+from marketplace.parties.services import make_seat, register_party
 from marketplace.sla.evidence import check_receipt, check_statements, receipt_of, seal_evidence, statements_of
 from marketplace.sla.services import judge_window
 from pricing.metering import FULL_WORD
@@ -24,6 +25,13 @@ from tests.journey.refusals import refused, untouched
 from tests.live import Live, go_live
 
 LOST = 0b11111
+
+
+def judge(name: str, *, role: str = "judge") -> m.Seat:
+    """A person of the Foundation."""
+    house = register_party(slug="house", name="House", kind="foundation", country="CH", parent_country="CH",
+                           now=clock.now())  # fmt: skip
+    return make_seat(party=house, email=f"{name}@house.example", password=None, role=role, now=clock.now())
 
 
 def tally(slot: int = 0) -> m.SlotTally:
@@ -112,17 +120,22 @@ def test_force_majeure_takes_two_people_and_comes_before_the_rating() -> None:
     told = {"node_class": live.lease.node_class, "starts_at": live.at(0), "ends_at": live.at(5), "evidence": "flood"}
     live.probe_slot(0, down=LOST)
     live.send_reading(live.reading(0, FULL_WORD & ~LOST), now=live.after(0))
-    sign_force_majeure(**told, person="ann", now=live.after(0))
-    sign_force_majeure(**told, person="ann", now=live.after(0))
+    ann, ben, eve, cat = judge("ann"), judge("ben"), judge("eve", role="auditor"), judge("cat")
+    sign_force_majeure(**told, seat=ann, now=live.after(0))
+    sign_force_majeure(**told, seat=ann, now=live.after(0))
     assert tally().causes == {"PROVIDER": LOST}
-    sign_force_majeure(**told, person="ben", now=live.after(0))
+    with refused(RoleForbidden):
+        sign_force_majeure(**told, seat=eve, now=live.after(0))
+    with refused(BadInput, field="evidence"):
+        sign_force_majeure(**{**told, "evidence": " "}, seat=ben, now=live.after(0))
+    sign_force_majeure(**told, seat=ben, now=live.after(0))
 
     reading = rated(live)
 
     assert (reading.minutes_down, reading.minutes_billable) == (0, 55)  # unpaid, and nobody's fault
     assert reading.causes == {"FORCE_MAJEURE": LOST}
     with refused(TooLate, slot=0):
-        sign_force_majeure(**told, person="cat", now=live.after(0, hours=74))
+        sign_force_majeure(**told, seat=cat, now=live.after(0, hours=74))
 
 
 @pytest.mark.stage("delivering")

@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 from ledger.rails.signer import signer
 from marketplace import clock
 from marketplace import models as m
-from marketplace.demo.machines import VERIFIERS
+from marketplace.demo.machines import verifier_roles
 from marketplace.environment import BadSetting, Quorum, env_quorum
 from marketplace.errors import BadInput, DeviceTaken, NotYours, ProofRefused, ReferenceReused, TooLate
 from marketplace.parties.services import register_party, set_owner
@@ -30,7 +30,7 @@ def signatures(*addresses: str) -> list[tuple[str, int, bytes, bytes]]:
 
 
 def seats() -> list[str]:
-    return [signer().address(role) for role in VERIFIERS]
+    return [signer().address(role) for role in verifier_roles()]
 
 
 # --- who attests -----------------------------------------------------------------------------------------------------
@@ -228,10 +228,10 @@ def test_without_a_roll_that_all_machines_answered_nobody_is_proven() -> None:
     since = world.node_class("basalt").standing.challenged_at
     assert whole_roll_since(basalt, since) is not None
     # The same path with a probation that began after the roll: everything else is there.
-    m.Standing.objects.filter(node_class=basalt).update(challenged_at=clock.now() - timedelta(days=14, hours=1))
-    for epoch, days in ((20, 10), (21, 5)):
+    began = clock.now() - timedelta(days=14, hours=1)
+    m.Standing.objects.filter(node_class=basalt).update(challenged_at=began)
+    for epoch, at in ((20, began), (21, began + timedelta(days=5))):
         mark = prove("basalt", epoch=epoch)
-        at = clock.now() - timedelta(days=days)
         m.Benchmark.objects.filter(pk=mark.pk).update(started_at=at, finished_at=at)
     assert advance_standing(node_class=basalt, now=clock.now()) == "PROBATION"
 

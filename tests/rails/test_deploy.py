@@ -16,6 +16,7 @@ from ledger.rails import deploy
 from ledger.rails.base import Chain
 from ledger.rails.errors import DeploymentBroken
 from ledger.rails.signer import signer
+from marketplace.environment import Quorum
 from tests.rails.conftest import START
 
 
@@ -63,6 +64,27 @@ def test_contracts_of_another_build_are_not_taken_for_ours(rails: Chain) -> None
     ChainContract.objects.filter(name="escrow").update(abi_hash="0x00")
 
     with pytest.raises(DeploymentBroken, match="another build"):
+        deploy.ensure_deployed(START)
+
+
+@pytest.mark.parametrize(("attest", "slash"), [(Quorum(2, 3), Quorum(2, 3)), (Quorum(5, 7), Quorum(7, 9))])
+def test_the_contract_is_deployed_with_the_quorums_of_the_settings(
+    shared_chain: Chain, settings: Any, attest: Quorum, slash: Quorum
+) -> None:
+    settings.ATTEST_QUORUM, settings.SLASH_QUORUM = attest, slash
+
+    deploy.ensure_deployed(START)
+
+    asked = [shared_chain.call("stake", "quorum", panel) for panel in range(3)]
+    assert asked == [attest.needed, 2, slash.needed]
+    assert [shared_chain.call("stake", "seats", panel) for panel in (0, 2)] == [attest.seats, slash.seats]
+    assert shared_chain.call("stake", "slashers_min") == slash.seats
+
+
+def test_other_quorums_than_the_contract_was_given_are_refused(rails: Chain, settings: Any) -> None:
+    settings.ATTEST_QUORUM = Quorum(5, 7)
+
+    with pytest.raises(DeploymentBroken, match="ATTEST_QUORUM"):
         deploy.ensure_deployed(START)
 
 
