@@ -37,7 +37,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--providers", type=int, choices=books.PROVIDERS, default=30, help="of the real book")
     parser.add_argument("--kinds", choices=books.KINDS, default="dw", help="dw leaves the block lines out")
     parser.add_argument("--seed", type=at_least(0), default=1)
-    parser.add_argument("--turns", type=at_least(1), default=2, help="how often each time is taken (default 2)")
+    parser.add_argument("--turns", type=at_least(1), default=3, help="how often each time is taken (default 3)")
     parser.add_argument("--peers", action=BooleanOptionalAction, help=f"default: up to {PEER_LINES_MAX} lines")
 
 
