@@ -685,7 +685,7 @@ CONSTRAINTS: dict[str, Callable[[], None]] = {
     "tax_rule_says_who_approved_it": lambda: tax_rule(approved_by="ben") and None,
     "tax_rule_is_of_two_people": lambda: tax_rule(proposed_by="ben") and None,
     "tax_rule_is_approved_before_it_begins": lambda: tax_rule(valid_from=world.day(0)) and None,
-    "one_tax_rule_begins_at_a_time": lambda: twice(tax_rule),
+    "one_tax_rule_begins_at_a_time": lambda: twice(lambda: tax_rule(valid_from=world.day(300))),
     "one_tax_line_per_invoice": lambda: uninvoiced(taxed_twice),
     "a_cause_stops_demand_once": lambda: twice(stopped),
     "lifted_stop_says_by_whom": lambda: stopped(lifted_at=clock.now()),
