@@ -82,6 +82,10 @@ CHART: dict[str, Entry] = {
         _entry("programme.grant", "credit", "credit", "scope", "grant money of one programme (scope)"),
         _entry("market_maker", "credit", "credit", "", "prefunded; its floor is the loss budget"),
         _entry("insurance.pool", "credit", "credit", "", "receives slash remainders, pays buyers"),
+        _entry("invoice.receivable", "debit", "debit", "party scope", "open on one invoice (scope) of an order"),
+        _entry("foundation.advanced", "credit", "credit", "", "put forward for purchase orders that were invoiced"),
+        _entry("tax.payable", "credit", "credit", "", "tax on invoices, owed to the authorities"),
+        _entry("bank.received", "debit", "debit", "", "payments of invoices that came to our bank"),
         _entry("card.clearing", "debit", "none", "", "balance at the card processor; negative on disputes"),
         _entry("chain.escrow", "debit", "debit", "", "finalized token balance of the escrow contract"),
         _entry("chain.stake", "debit", "debit", "", "finalized token balance of the stake contract"),
@@ -131,6 +135,9 @@ class Code(IntEnum):
     SLA_CREDIT = 305
     COVERED = 306  # a buyer's part of what classes had claimed while nobody settled
     WOUND_UP = 307  # a buyer's share of locked money after wind-up, and what of it had been claimed
+    INVOICED = 351
+    INVOICE_TAX = 352
+    INVOICE_PAID = 353
     HOLDBACK_RELEASED = 401
     HOLDBACK_FORFEITED = 402
     TAKEN_IN = 403  # escrow's coins came into a wallet we keep for their provider: nothing has left us yet

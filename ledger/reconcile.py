@@ -116,6 +116,28 @@ _CHECKS: tuple[tuple[str, str, str], ...] = (
      """select 'transfer ' || t.seq as wrong, t.origin, p.origin as origin_of_the_hold
           from ledger_transfer t join ledger_transfer p on p.ledger = t.ledger and p.id = t.pending_id
          where t.ledger = %(ledger)s and t.origin <> p.origin order by t.seq limit 1"""),
+    ("L16", "what is open on an invoice was invoiced and is paid whole, and nothing else moves it",
+     """select 'account ' || a.id || ' ' || a.code as wrong, a.scope as invoice,
+               coalesce(sum(t.amount) filter (where t.debit = a.id), 0) as invoiced,
+               coalesce(sum(t.amount) filter (where t.credit = a.id), 0) as paid
+          from ledger_account a
+          join ledger_transfer t on t.ledger = a.ledger and array[t.debit, t.credit] @> array[a.id]
+         where a.ledger = %(ledger)s and a.code = 'invoice.receivable'
+         group by a.id
+        having count(*) filter (where t.kind <> 'posted' or not (
+                   (t.debit = a.id and t.code in (351, 352)) or (t.credit = a.id and t.code = 353))) > 0
+            or coalesce(sum(t.amount) filter (where t.credit = a.id), 0) not in (
+                   0, coalesce(sum(t.amount) filter (where t.debit = a.id), 0))
+         order by a.id limit 1"""),
+    ("L16", "what was invoiced is put forward or is tax, and is open or was paid at our bank",
+     """select 'ledger ' || ledger as wrong,
+               coalesce(sum(debits_posted - credits_posted) filter (
+                   where code in ('invoice.receivable', 'bank.received')), 0) as owed_and_paid,
+               coalesce(sum(credits_posted - debits_posted) filter (
+                   where code in ('foundation.advanced', 'tax.payable')), 0) as advanced_and_tax
+          from ledger_account where ledger = %(ledger)s group by ledger
+        having coalesce(sum(debits_posted - credits_posted) filter (where code in (
+            'invoice.receivable', 'bank.received', 'foundation.advanced', 'tax.payable')), 0) <> 0"""),
 )  # fmt: skip
 _LEFT_LYING = """
     select 'account ' || a.id || ' ' || a.code as wrong, a.debits_posted - a.credits_posted as left_over,

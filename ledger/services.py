@@ -29,6 +29,7 @@ from ledger.connect import (
     reserve_bank_payout,
     void_bank_payout,
 )
+from ledger.invoices import book_invoice, book_invoice_paid
 from ledger.members import book_member_share, reserve_member_share, void_member_share
 from ledger.posting import (
     LEDGERS,
@@ -84,6 +85,8 @@ __all__ = [
     "book_given_back",
     "book_holdback_forfeited",
     "book_holdback_released",
+    "book_invoice",
+    "book_invoice_paid",
     "book_lost_deposit",
     "book_member_share",
     "book_paid_out",

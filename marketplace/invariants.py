@@ -34,6 +34,8 @@ from marketplace.escrow.models import Lease
 from marketplace.escrow.pack_models import LeasePack
 from marketplace.governance.services import first_broken_line
 from marketplace.oversight.packs import wrong_packs
+from marketplace.payout.invoice_models import Invoice
+from marketplace.payout.invoices import wrong_receivables
 from marketplace.payout.members import wrong_shares
 from marketplace.payout.models import MemberShare, SettlementLine
 from marketplace.sla.evidence import leaves_of
@@ -122,6 +124,12 @@ def _members(now: datetime) -> Iterator[Finding]:
     told = "; ".join(f"payment {each.reference}: {each.sentence}" for each in faults[:3])
     looked = MemberShare.objects.count()
     yield Finding("each consortium's members were paid their split", not faults, told or f"{looked} parts of payments")
+
+
+def _invoices(now: datetime) -> Iterator[Finding]:
+    wrong = wrong_receivables()
+    told = "; ".join(wrong[:3]) or f"{Invoice.objects.exclude(order=None).count()} invoices behind orders"
+    yield Finding("what is open on each invoice is open in the books", not wrong, told)
 
 
 def _packs(now: datetime) -> Iterator[Finding]:
@@ -223,6 +231,7 @@ PARTS: tuple[tuple[str, Callable[[datetime], Iterator[Finding]]], ...] = (
     ("certificates", _certificates),
     ("leases", _leases),
     ("members", _members),
+    ("invoices", _invoices),
     ("packs", _packs),
     ("readings", _readings),
     ("delivery", _delivery),

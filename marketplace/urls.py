@@ -20,6 +20,7 @@ urlpatterns = [
     path("market/value/", public.value_page, name="value"),
     path("market/demand/", public.demand_page, name="demand_report"),
     path("market/public-benefit/", public.benefit_page, name="public_benefit"),
+    path("market/fees/", public.fees_page, name="fees"),
     path("market/quotes/", quotes.quotes, name="quotes"),
     path("market/reports/", reports.outcomes, name="report_outcomes"),
     path("market/bundles/<int:number>.zip", public.bundle, name="bundle"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from uuid import UUID
 
+from django import forms
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -15,6 +16,7 @@ from marketplace.console.acts import REFUSALS
 from marketplace.console.views import render_page
 from marketplace.demand.funding_models import FundingLine
 from marketplace.doors import found_or_404
+from marketplace.errors import BadInput
 from marketplace.escrow.advances import approve_line, refuse_line
 from marketplace.governance.phases import gate_board, keep_evidence, open_phase, sign_phase
 from marketplace.governance.signals import (
@@ -30,8 +32,18 @@ from marketplace.governance.signals import (
 from marketplace.insights.gates import phase_counts
 from marketplace.payout.invoice_models import Invoice
 from marketplace.payout.invoices import ageing, note_payment, open_invoices
+from marketplace.payout.taxes import approve_tax, propose_tax, tax_rules
 
 LINES_SHOWN = 50
+
+
+class TaxForm(forms.Form):
+    """A rule as `propose_tax` takes it."""
+
+    country = forms.CharField(max_length=2, help_text="of the buyer, two letters")
+    rate_ppm = forms.IntegerField(min_value=0, max_value=10**6, help_text="parts per million: 190000 is 19 %")
+    words = forms.CharField(max_length=120, help_text="as the invoice says it")
+    valid_from = forms.DateTimeField(help_text="UTC, such as 2030-01-01 00:00")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -96,8 +108,11 @@ def funding_lines(request: HttpRequest) -> HttpResponse:
         return render_page(
             request, "funding_lines", title="Orders and grants", pending=rows.filter(state="PENDING"),
             decided=rows.exclude(state="PENDING")[:LINES_SHOWN], invoices=open_invoices()[:LINES_SHOWN],
-            ages=ageing(now=clock.now()),
+            ages=ageing(now=clock.now()), taxes=tax_rules(), tax_form=TaxForm(prefix="tax"), person=_person(request),
         )  # fmt: skip
+    taxing = {"propose_tax": _propose_tax, "approve_tax": _approve_tax}.get(request.POST.get("act", ""))
+    if taxing is not None:
+        return _told(request, "admin:funding_lines", lambda: taxing(request))
     if request.POST.get("act") == "paid":
         invoice = found_or_404(open_invoices().filter(pk=_id(request, "invoice")).first())
         return _told(request, "admin:funding_lines", lambda: _paid(request, invoice))
@@ -117,6 +132,20 @@ def _paid(request: HttpRequest, invoice: Invoice) -> str:
     note_payment(invoice=invoice, person=_person(request), reference=request.POST.get("reference", ""),
                  now=clock.now())  # fmt: skip
     return f"Invoice {invoice} is paid."
+
+
+def _propose_tax(request: HttpRequest) -> str:
+    form = TaxForm(request.POST, prefix="tax")
+    if not form.is_valid():
+        field, errors = next(iter(form.errors.items()))
+        raise BadInput(f"{field}: {errors[0]}", field=field)
+    propose_tax(**form.cleaned_data, person=_person(request), now=clock.now())
+    return "Proposed. It comes into force on its day when another person approves it."
+
+
+def _approve_tax(request: HttpRequest) -> str:
+    rule = approve_tax(rule_id=_id(request, "tax_rule"), person=_person(request), now=clock.now())
+    return f"{rule} is approved."
 
 
 def _told(request: HttpRequest, back: str, act: Callable[[], str]) -> HttpResponse:

@@ -18,7 +18,7 @@ from marketplace import clock
 from marketplace import models as m
 from marketplace.console import books as money
 from marketplace.console import compliance as papers
-from marketplace.console import delivery, keyholders, maker, phases, reports, views
+from marketplace.console import delivery, keyholders, maker, phases, reports, rules, views
 from marketplace.console.reads import (
     certificate_of_last_clearing,
     control_room,
@@ -45,6 +45,7 @@ class Console(UnfoldAdminSite):
             path("books/", self.admin_view(money.books), name="books"),
             path("books/<slug:what>/", self.admin_view(money.books_file), name="books_file"),
             path("parked-jobs/", self.admin_view(money.parked_jobs), name="parked_jobs"),
+            path("rules/", self.admin_view(rules.rules), name="rules"),
             path("reports/", self.admin_view(reports.reports), name="reports"),
             path("reports/<uuid:pk>/", self.admin_view(reports.report_act), name="report_act"),
             path("coordination/", self.admin_view(views.coordination), name="coordination"),
@@ -312,6 +313,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         {"title": "Orders and grants", "icon": "request_quote", "link": reverse("admin:funding_lines")},
         {"title": "Opened bids", "icon": "drafts", "link": reverse("admin:opened_bids")},
         {"title": "Coordination cost", "icon": "handshake", "link": reverse("admin:coordination")},
+        {"title": "Rules for everybody", "icon": "gavel", "link": reverse("admin:rules")},
         {"title": "Reports", "icon": "flag", "link": reverse("admin:reports")},
         {"title": "Keyholders", "icon": "key", "link": reverse("admin:keyholders")},
         {"title": "Delivery cases", "icon": "balance", "link": reverse("admin:delivery_cases")},

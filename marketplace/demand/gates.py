@@ -16,6 +16,7 @@ from marketplace.demand.models import Demand
 from marketplace.demand.services import funded_figures
 from marketplace.errors import BadInput, ReferenceReused, WindowClosed
 from marketplace.governance.services import record
+from marketplace.parties.owners import FOUNDATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +62,11 @@ def require_notional(*, window: Window, notional_micros: Mapping[str, int], now:
 def gate_of(window: Window) -> list[Figure]:
     """Every condition of a window's gate with what funded demand has reached. A demand counts for each class it takes.
 
-    Parties are counted by their last owner. Money is what demand would cost at its limits, in micro-USD.
+    Parties are counted by their last owner. Money is what demand would cost at its limits, in micro-USD. What the
+    Foundation demands itself counts nowhere.
     """
     figures = funded_figures(window=window)
-    rows = list(Demand.objects.filter(window=window, state="funded"))
+    rows = list(Demand.objects.filter(window=window, state="funded").exclude(party__in=FOUNDATION))
     found = [
         Figure("unit_hours", window.gate_unit_hours, figures["funded_unit_hours"]),
         Figure("parties", window.gate_parties, figures["funded_parties"]),

@@ -13,7 +13,7 @@ from marketplace.governance.models import AuditLine
 from marketplace.governance.phases import Count
 from marketplace.insights.residency import DELIVERED, EXPORT
 from marketplace.insights.worth import curve_givers, told_buyers
-from marketplace.parties.owners import last_owners
+from marketplace.parties.owners import FOUNDATION, last_owners
 from marketplace.sla.models import Credit
 from marketplace.supply.models import NodeClass
 
@@ -21,6 +21,7 @@ from marketplace.supply.models import NodeClass
 def phase_counts() -> dict[str, Count]:
     """Return what there is of every condition of every phase, counted from live rows."""
     funded = Demand.objects.filter(state__in=FUNDED_STATES, party__kind="enterprise_buyer").exclude(hold_id=None)
+    funded = funded.exclude(party__in=FOUNDATION)  # a company of its own opens no phase either
     buyers = set(funded.order_by().values_list("party_id", flat=True).distinct())
     proven = NodeClass.objects.filter(standing__state="PROVEN", party__kind="university")
     leases = Lease.objects.filter(state__in=DELIVERED).order_by().values_list("provider__kind")

@@ -2,7 +2,8 @@
 
 Every line is an award at its price, or what the verdict on its lease takes off; a charge that maps to neither is
 refused here and by the database. A purchase order is paid within 30 days; after that its buyer is reminded twice, and
-60 days after it was issued it is in default: the buyer posts and funds no new demand until it is paid.
+60 days after it was issued it is in default: the buyer posts and funds no new demand until it is paid. What is
+open on it stands in the books with its tax (`taxes.py`) from the moment it is issued until it is paid whole.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from django.db.models import Exists, OuterRef, QuerySet, Sum
 
 from ledger.faults import point
 from ledger.ids import uuid7
+from ledger.selectors import balance
+from ledger.services import book_invoice, book_invoice_paid
 from marketplace.catalogue.limits import require_name
 from marketplace.catalogue.models import Window
 from marketplace.clearing.models import Award
@@ -28,6 +31,7 @@ from marketplace.governance.services import record
 from marketplace.notices.services import tell_parties
 from marketplace.parties.models import Party
 from marketplace.payout.invoice_models import DUNNING, Invoice, InvoiceLine
+from marketplace.payout.taxes import tax_micros, tax_rule_of
 
 TERMS = timedelta(days=30)
 # from the due date on: a reminder, another one, default
@@ -75,17 +79,29 @@ def _issue(
         due_at=now + TERMS if order else now, paid_at=None if order else now, paid_reference="" if order else PREPAID,
     )  # fmt: skip
     lines = [line for lease in leases for line in _lines_of(invoice, lease)]
+    rule = tax_rule_of(buyer.country, now) if order else None
+    if rule is not None:
+        tax = tax_micros(rule, sum(line.amount_micros for line in lines))
+        lines.append(InvoiceLine(invoice=invoice, kind="tax", tax_rule=rule, amount_micros=tax))
     invoice.amount_micros = sum(line.amount_micros for line in lines)
     if order is not None and invoice.amount_micros == 0:
         invoice.paid_at, invoice.paid_reference = now, "nothing to pay"
     invoice.save(force_insert=True)
     InvoiceLine.objects.bulk_create(lines)
+    if order is not None:
+        _book(invoice, now)
     record(actor="market", action="issue_invoice", subject=number, reason="its leases are settled", now=now,
            party=buyer.slug, amount_micros=invoice.amount_micros, lines=len(lines))  # fmt: skip
     if invoice.paid_at is None:
         tell_parties(parties=(buyer.pk,), about=f"invoice:{number}", code="invoice_issued", now=now,
                      sentence=f"Invoice {number} is due on {invoice.due_at:%d %B %Y}.")  # fmt: skip
     return invoice
+
+
+def _book(invoice: Invoice, now: datetime) -> None:
+    """Put what an order's invoice asks for into the books as open; again it is the same."""
+    tax = sum(line.amount_micros for line in invoice.lines.filter(kind="tax"))
+    book_invoice(invoice=invoice.pk, party=invoice.party_id, net=invoice.amount_micros - tax, tax=tax, now=now)
 
 
 def _lines_of(invoice: Invoice, lease: Lease) -> list[InvoiceLine]:
@@ -114,7 +130,7 @@ def charge(invoice: Invoice, *, award: Award | None, amount_micros: int, words: 
 
 @transaction.atomic
 def note_payment(*, invoice: Invoice, person: str, reference: str, now: datetime) -> Invoice:
-    """Note that an invoice was paid, with the bank's reference; a stop that it caused is lifted. Twice is one act."""
+    """Note that an invoice was paid whole, with the bank's reference; a stop it caused is lifted. Twice is one act."""
     require_name(reference, field="reference", longest=80)
     locked = Invoice.objects.select_for_update(of=("self",)).get(pk=invoice.pk)
     if locked.paid_at is not None:
@@ -123,6 +139,9 @@ def note_payment(*, invoice: Invoice, person: str, reference: str, now: datetime
         return locked
     locked.paid_at, locked.paid_reference = now, reference
     locked.save(update_fields=["paid_at", "paid_reference"])
+    _book(locked, now)  # one that was issued before invoices stood in the books
+    point("payout.invoices.before_payment_is_booked")
+    book_invoice_paid(invoice=locked.pk, party=locked.party_id, amount=locked.amount_micros, now=now)
     record(actor=person, action="note_payment", subject=locked.number, reason=reference, now=now,
            amount_micros=locked.amount_micros)  # fmt: skip
     lift_stop(cause=locked.number, person=person, now=now)
@@ -152,6 +171,17 @@ def _tell(invoice: Invoice, now: datetime) -> None:
     tell_parties(parties=(invoice.party_id,), about=f"dun:{invoice.number}:{invoice.dunned}", code="invoice_overdue",
                  now=now, sentence=f"Invoice {invoice.number} was due on {invoice.due_at:%d %B %Y}. From 30 days after "
                  "that on it is in default, and no new demand is taken.")  # fmt: skip
+
+
+def wrong_receivables() -> list[str]:
+    """Say where the books know another open amount of an order's invoice than the invoice asks for."""
+    faults = []
+    for row in Invoice.objects.exclude(order=None):
+        open_micros = 0 if row.paid_at else row.amount_micros
+        booked = balance(code="invoice.receivable", party=row.party_id, scope=row.pk).minor
+        if booked != open_micros:
+            faults.append(f"{row.number}: {booked} in the books, {open_micros} open")
+    return faults
 
 
 def invoices_of(party: Party) -> QuerySet[Invoice]:

@@ -27,10 +27,11 @@ def invoice_list(request: HttpRequest) -> HttpResponse:
 @require_safe
 @buyer_only
 def invoice_page(request: HttpRequest, invoice_id: UUID) -> HttpResponse:
-    """One invoice: every line is an award at its price, or what its verdict takes off."""
+    """One invoice, fit to be printed: every line is an award at its price, what its verdict takes off, or tax."""
     invoice = found_or_404(invoices_of(request.party).filter(pk=invoice_id).first())
-    lines = invoice.lines.select_related("award__demand", "award__bid__party", "verdict__lease__demand")
-    return render(request, "portal/invoice.html", {"invoice": invoice, "lines": lines})
+    lines = invoice.lines.select_related("award__demand", "award__bid__party", "verdict__lease__demand", "tax_rule")
+    net = sum(line.amount_micros for line in lines if line.kind != "tax")
+    return render(request, "portal/invoice.html", {"invoice": invoice, "lines": lines, "net": net})
 
 
 @require_safe

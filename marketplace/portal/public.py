@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView
 from django.db import connection
@@ -10,6 +11,7 @@ from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST, require_safe
 
+from contracts.parameters import DAY, HOLDBACK_DELAY
 from marketplace.catalogue import selectors as catalogue
 from marketplace.clearing import selectors as clearings
 from marketplace.demand.selectors import PARTIES_PER_STEP, gates_of
@@ -22,13 +24,30 @@ from marketplace.insights.savings import claims
 from marketplace.insights.segments import segments
 from marketplace.insights.value import values
 from marketplace.maker.selectors import daily_results, own_trade
+from marketplace.payout.invoices import DUNNED_AFTER, TERMS
+from marketplace.payout.taxes import tax_rules
 from marketplace.portal import fonts
 from marketplace.supply.verifiers import is_demo_panel
+from pricing.penalties import (
+    FORFEIT_BPS,
+    PERIOD_CAP_BPS,
+    PROOF_FRAUD,
+    QUARTER_CAP_BPS,
+    SECOND_BREACH,
+    SEVERE_BREACH,
+    SLASH_BPS,
+    THIRD_BREACH,
+    WARNING,
+)
 from pricing.samples import METHOD
 
 THEMES = ("auto", "light", "dark")
 YEAR_SECONDS = 365 * 86_400
 DAYS_SHOWN = 14
+SLASH_WORDS = {
+    WARNING: "first breach in 90 days", SECOND_BREACH: "second", THIRD_BREACH: "third and later",
+    SEVERE_BREACH: "availability below 95 %", PROOF_FRAUD: "a false proof of performance",
+}  # fmt: skip
 
 
 class SignInForm(AuthenticationForm):
@@ -60,6 +79,18 @@ class SignIn(LoginView):
 def benefit_page(request: HttpRequest) -> HttpResponse:
     """What of each window went to research, against what is meant to."""
     return render(request, "portal/benefit.html", {"report": benefit_report()})
+
+
+@require_safe
+def fees_page(request: HttpRequest) -> HttpResponse:
+    """Everything that the exchange takes or keeps back, by the figures that the code itself uses."""
+    return render(request, "portal/fees.html", {
+        "fee_ppm": settings.PLATFORM_FEE_BPS * 100, "holdback_days": HOLDBACK_DELAY // DAY,
+        "slashes": [(name, SLASH_BPS[code] * 100) for code, name in SLASH_WORDS.items()],
+        "forfeit_ppm": FORFEIT_BPS * 100, "period_ppm": PERIOD_CAP_BPS * 100, "quarter_ppm": QUARTER_CAP_BPS * 100,
+        "terms_days": TERMS.days, "default_days": (TERMS + DUNNED_AFTER[-1]).days,
+        "taxes": [rule for rule in tax_rules() if rule.approved_at],
+    })  # fmt: skip
 
 
 @require_safe

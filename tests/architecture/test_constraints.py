@@ -39,7 +39,7 @@ WALLS = [
         "0041_walls_of_machine_keys", "0044_members_are_paid",
         "0045_what_the_foundation_owns", "0046_packs_and_counsel", "0047_unused_quota_lapses",
         "0048_reports_and_quotes", "0049_pinned_data", "0050_set_aside", "0051_remade_settlements",
-        "0052_entry_to_proven",
+        "0052_entry_to_proven", "0055_walls_of_tax",
     )
 ]  # fmt: skip
 # A need of its own (now part of a statement), and a note beside payouts, until members were paid (0070).
@@ -411,6 +411,31 @@ def taken_off(**changes: Any) -> None:
         "verdict": verdict, "amount_micros": -verdict.lease.settlement_line.returned_micros} | changes)  # fmt: skip
 
 
+def tax_rule(**changes: Any) -> m.TaxRule:
+    """A tax of a fifth that is proposed and, unless told otherwise, in force on buyers of alder's country."""
+    now = clock.now()
+    told = {"id": uuid7(now), "country": "DE", "rate_ppm": 200_000, "words": "VAT", "valid_from": now,
+            "proposed_by": "ann", "proposed_at": now}  # fmt: skip
+    rule = m.TaxRule.objects.create(**told | changes)
+    m.TaxRule.objects.filter(pk=rule.pk, approved_at=None).update(approved_by="ben", approved_at=now)
+    return rule
+
+
+def taxed(*, is_of_an_order: bool, amount_micros: int) -> None:
+    """An invoice whose one line is a tax."""
+    rule = tax_rule()
+    behind = m.FundingLine.objects.create(
+        id=uuid7(clock.now()), party=world.party("alder"), kind="purchase_order", number="PO", limit_micros=1,
+        valid_until=world.day(400), asked_by="a", asked_at=clock.now()) if is_of_an_order else None  # fmt: skip
+    of_order = invoice(order=behind, amount_micros=amount_micros)
+    m.InvoiceLine.objects.create(invoice=of_order, kind="tax", tax_rule=rule, amount_micros=amount_micros)
+
+
+def taxed_twice() -> None:
+    taxed(is_of_an_order=True, amount_micros=0)
+    again(first(m.InvoiceLine, kind="tax"))
+
+
 def uninvoiced(make: Callable[[], None]) -> None:
     """The world's own invoices out of the way: an award is charged once."""
     with behind_the_triggers():
@@ -657,6 +682,12 @@ CONSTRAINTS: dict[str, Callable[[], None]] = {
     "invoice_without_an_order_is_paid": lambda: invoice(paid_at=None, paid_reference="") and None,
     "invoice_line_maps_to_an_award_or_a_verdict": lambda: uninvoiced(lambda: charged(kind="credit")),
     "a_verdict_is_taken_off_once": lambda: uninvoiced(lambda: twice(taken_off)),
+    "tax_rate_is_a_share": lambda: tax_rule(rate_ppm=10**6 + 1) and None,
+    "tax_rule_says_who_approved_it": lambda: tax_rule(approved_by="ben") and None,
+    "tax_rule_is_of_two_people": lambda: tax_rule(proposed_by="ben") and None,
+    "tax_rule_is_approved_before_it_begins": lambda: tax_rule(valid_from=world.day(0)) and None,
+    "one_tax_rule_begins_at_a_time": lambda: twice(lambda: tax_rule(valid_from=world.day(300))),
+    "one_tax_line_per_invoice": lambda: uninvoiced(taxed_twice),
     "a_cause_stops_demand_once": lambda: twice(stopped),
     "lifted_stop_says_by_whom": lambda: stopped(lifted_at=clock.now()),
     "leg_role_is_known": lambda: leg(role="left") and None,
@@ -845,6 +876,10 @@ RULES: dict[str, Callable[[], None]] = {
     "invoice_line_is_an_award_of_its_buyer": lambda: uninvoiced(lambda: charged(amount_micros=1)),
     "invoice_line_takes_off_what_was_settled": lambda: uninvoiced(lambda: taken_off(amount_micros=-1)),
     "invoice_is_the_sum_of_its_lines": lambda: uninvoiced(charged),
+    "tax_rule_starts_as_a_proposal": lambda: tax_rule(approved_by="ben", approved_at=clock.now()) and None,
+    "tax_rule_stays_as_proposed": lambda: change(m.TaxRule, {"pk": tax_rule().pk}, approved_by="cleo"),
+    "tax_line_is_the_rule_in_force": lambda: uninvoiced(lambda: taxed(is_of_an_order=False, amount_micros=0)),
+    "tax_is_its_share_of_the_lines": lambda: uninvoiced(lambda: taxed(is_of_an_order=True, amount_micros=1)),
     "buyer_in_default_has_no_new_demand": in_default,
     "legs_of_an_order_are_one_buyers": lambda: (leg(), leg(demand=world.demand("hope"), no=2), None)[2],
     "award_keeps_the_cap_on_one_provider": two_legs_of_one_owner,
@@ -981,7 +1016,7 @@ def test_the_walls_come_down_and_go_up_again(own_world: Callable[[str], str]) ->
         assert refused_by(forget_standing) == ""
 
         MigrationExecutor(connection).migrate(head)
-    assert len(own_triggers()) == len(APPEND_ONLY) + 77
+    assert len(own_triggers()) == len(APPEND_ONLY) + 78
     assert refused_by(RULES["window_skips_no_state"]) == "window_skips_no_state"
 
 

@@ -40,13 +40,15 @@ CONTRAST = """() => {
 
 def pages_of(site, who: str) -> list[str]:
     if who == "stranger":
-        return ["/login/", "/market/", "/market/claims/", "/market/coverage/", "/market/demand/", "/nothing/"]
+        return ["/login/", "/market/", "/market/claims/", "/market/coverage/", "/market/demand/", "/market/fees/",
+                "/nothing/"]  # fmt: skip
     if who == "buyer":
         party = site.market.buyers[0]
         lease = next(x for x in site.market.leases if x.buyer_id == party.pk and x.verdict.is_breach)
         lost = m.Demand.objects.filter(party=party, state="lost").first()
         windows = [site.market.settled, site.market.bidding, site.market.collecting]
-        names = ["home", "workloads", "cost", "savings", "windows", "demands", "demand_new", "leases", "escrow"]
+        names = ["home", "workloads", "cost", "savings", "windows", "demands", "demand_new", "leases", "escrow",
+                 "invoices"]
         return [
             *(reverse(f"portal:{name}") for name in names), reverse("portal:lease", args=[lease.pk]),
             reverse("portal:demand", args=[lost.pk]), reverse("portal:worth", args=[lost.pk]),

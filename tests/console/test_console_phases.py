@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from django.test import Client
 
 from marketplace import models as m
 from marketplace.governance.phases import Count
+from marketplace.payout.taxes import tax_rule_of
 from tests.doors.factories import NOW, seat, stand_in_phase
 
 PATH = "/console/phases/"
@@ -106,3 +109,20 @@ def test_an_order_is_decided_by_another_person_with_a_reason(market, staff):
     assert "no credit" in staff.get(path).content.decode()
     assert "line_not_decided" in decide(line, act="approve")
     assert staff.post(path, {"line": line.pk, "act": "burn"}).status_code == 404
+
+
+def test_a_tax_rule_is_proposed_by_one_person_and_approved_by_another(market, staff, second):
+    page, begins = "/console/funding-lines/", NOW + timedelta(days=3)
+    told = {"act": "propose_tax", "tax-country": "DE", "tax-rate_ppm": "190000", "tax-words": "VAT 19 %",
+            "tax-valid_from": f"{begins:%Y-%m-%d %H:%M}"}  # fmt: skip
+    wrong = staff.post(page, told | {"tax-rate_ppm": "1000001"}, follow=True).content.decode()
+    assert "rate_ppm" in wrong
+    assert not m.TaxRule.objects.exists()
+    assert "comes into force on its day" in staff.post(page, told, follow=True).content.decode()
+    rule = m.TaxRule.objects.get()
+    approve = {"act": "approve_tax", "tax_rule": str(rule.pk)}
+    assert "(same_person)" in staff.post(page, approve, follow=True).content.decode()
+    assert tax_rule_of("DE", begins) is None
+
+    assert "is approved" in second.post(page, approve, follow=True).content.decode()
+    assert tax_rule_of("DE", begins) == rule

@@ -6,8 +6,10 @@ from datetime import date, timedelta
 
 from django.urls import reverse
 
+from ledger.ids import uuid7
 from marketplace import models as m
 from marketplace.payout.invoices import issue_invoices
+from marketplace.payout.taxes import approve_tax, propose_tax
 from marketplace.supply.admissions import delivery_month
 from tests.doors.factories import NOW, USD
 from tests.owner import behind_the_triggers
@@ -212,6 +214,38 @@ def test_invoices_and_prices_are_read_by_their_buyer_alone(market, enter):
     assert "a charge that is no award is refused" in page.content.decode()
     assert enter("other.buyer").get(reverse("portal:invoice", args=[mine.pk])).status_code == 404
     assert mine.number not in enter("other.buyer").get(reverse("portal:invoices")).content.decode()
+
+
+def test_an_invoice_of_an_order_shows_its_terms_and_its_tax(market, enter):
+    buyer = market.buyers[0]
+    began = NOW - timedelta(days=2)
+    rule = propose_tax(country=buyer.country, rate_ppm=190_000, words="VAT of a fifth", valid_from=began, person="ann",
+                       now=began - timedelta(days=1))  # fmt: skip
+    approve_tax(rule_id=rule.pk, person="ben", now=began - timedelta(days=1))
+    order = m.FundingLine.objects.create(
+        id=uuid7(NOW), party=buyer, kind="purchase_order", number="PO 77", limit_micros=10**12, asked_by="a",
+        asked_at=NOW, valid_until=NOW + timedelta(days=300))  # fmt: skip
+    with behind_the_triggers():
+        m.Demand.objects.filter(party=buyer, window=market.settled).update(
+            funding_kind="purchase_order", funding_line=order)
+    issue_invoices(window=market.settled, now=NOW)
+    mine = m.Invoice.objects.get(party=buyer, window=market.settled)
+    net = mine.amount_micros - mine.lines.get(kind="tax").amount_micros
+
+    page = enter("buyer").get(reverse("portal:invoice", args=[mine.pk])).content.decode()
+    assert mine.lines.get(kind="tax").amount_micros == (net * 19 + 50) // 100 > 0
+    for words in ("PO 77", "30 days net", "VAT of a fifth", f"Name {mine.number} with your payment", "19.000 %"):
+        assert words in page, words
+    assert "its rated hours" in page
+
+
+def test_the_fees_that_are_published_are_those_that_are_taken(market, enter):
+    line = m.SettlementLine.objects.filter(fee_micros__gt=0, covered_micros=0).first()
+    page = enter(None).get("/market/fees/").content.decode()
+
+    assert "2.500 %" in page
+    assert line.earned_micros * 250 // 10_000 - line.fee_micros in (-1, 0, 1)
+    assert "30 days after it was issued" in page
 
 
 def test_a_lease_shows_its_clauses_and_its_residency_is_taken_as_a_file(market, enter):

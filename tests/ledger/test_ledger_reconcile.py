@@ -8,11 +8,14 @@ from uuid import UUID
 
 import pytest
 
-from ledger.errors import LedgerHalted, StaleWords
+from ledger.errors import IdReused, InsufficientFunds, LedgerHalted, StaleWords
 from ledger.models import ChainClass, ChainMark, Ledger, Reconciliation, Transfer
 from ledger.reconcile import check_books, compare_when_still, compare_with_chain
+from ledger.selectors import balance, total
 from ledger.services import (
     USDC6_LEDGER,
+    book_invoice,
+    book_invoice_paid,
     book_paid_out,
     book_slash,
     book_stake,
@@ -57,7 +60,7 @@ def test_books_that_nobody_touched_are_right(books, turn):
     findings = check_books(now=books.now)
 
     assert wrong(books.now) == {}
-    assert {finding.invariant for finding in findings} >= {"L1", "L2", "L3", "L4", "L6", "L7", "L8", "L9", "L13"}
+    assert {finding.invariant for finding in findings} >= {"L1", "L2", "L3", "L4", "L6", "L7", "L8", "L9", "L13", "L16"}
     assert all("ledger" in finding.detail for finding in findings)
 
 
@@ -123,6 +126,51 @@ def test_l6_a_group_without_a_leg_is_found(books, turn):
         cursor.execute("update ledger_transfer set link = null where link = %s and code <> 301", [link])
 
     assert str(link) in wrong()["L6"]
+
+
+@pytest.fixture
+def invoices(books):
+    """Two invoices of one buyer, one of them paid."""
+    buyer, paid, unpaid = (books.id() for _ in range(3))
+    for invoice in (paid, unpaid):
+        book_invoice(invoice=invoice, party=buyer, net=100, tax=19, now=books.now)
+    book_invoice_paid(invoice=paid, party=buyer, amount=119, now=books.now)
+    return {"party": buyer, "paid": paid, "unpaid": unpaid}
+
+
+def test_l16_what_is_open_on_an_invoice_is_what_was_invoiced_and_not_paid(books, invoices):
+    party = invoices["party"]
+    open_on = {name: balance(code="invoice.receivable", party=party, scope=invoices[name]).minor
+               for name in ("paid", "unpaid")}  # fmt: skip
+
+    assert open_on == {"paid": 0, "unpaid": 119}
+    assert [total(code).minor for code in ("foundation.advanced", "tax.payable", "bank.received")] == [200, 38, 119]
+    again = {"party": party, "now": books.now}
+    assert book_invoice(invoice=invoices["unpaid"], net=100, tax=19, **again) == 0
+    assert book_invoice_paid(invoice=invoices["paid"], amount=119, **again) == 0
+    with pytest.raises(IdReused):
+        book_invoice(invoice=invoices["unpaid"], net=101, tax=19, **again)
+    with pytest.raises(InsufficientFunds):
+        book_invoice_paid(invoice=invoices["unpaid"], amount=120, **again)
+    assert wrong() == {}
+
+
+def test_l16_an_invoice_that_is_paid_in_part_or_moved_by_something_else_is_named(books, invoices):
+    open_one = books.account("invoice.receivable", invoices["party"], invoices["unpaid"])
+    book_invoice_paid(invoice=invoices["unpaid"], party=invoices["party"], amount=118, now=books.now)
+    assert "invoiced 119, paid 118" in wrong()["L16"]
+    assert str(invoices["unpaid"]) in wrong()["L16"]
+
+    book_other = books.posting(books.account("bank.received"), open_one, 1)  # a correction makes it no better
+    books.post(book_other)
+    assert f"account {open_one} invoice.receivable" in wrong()["L16"]
+
+
+def test_l16_advances_that_nobody_was_invoiced_for_are_found(books, invoices):
+    books.deposit(invoices["party"], 5)
+    books.post(books.posting(books.account("buyer.available", invoices["party"]), books.account("tax.payable"), 5))
+
+    assert "owed_and_paid 238, advanced_and_tax 243" in wrong()["L16"]
 
 
 @pytest.mark.parametrize(

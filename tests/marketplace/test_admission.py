@@ -6,8 +6,9 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
+from ledger.ids import uuid7
 from marketplace import clock
 from marketplace import models as m
 from marketplace.catalogue.services import open_window
@@ -48,12 +49,13 @@ def far_window(name: str = "Far window", **changes: Any) -> m.Window:
     return open_window(**terms | changes)
 
 
-def fund(into: m.Window, reference: str = "far", units: int = 4, **rules: Any) -> m.Demand:
+def fund(into: m.Window, reference: str = "far", units: int = 4, by: str = "birch", **rules: Any) -> m.Demand:
     """A funded demand of ten hours; harbour (H100, France, T1) could serve it."""
-    withdraw_demand(demand=world.demand("climate"), party=world.party("birch"), now=clock.now())
+    for held in m.Demand.objects.filter(window=world.window(), party__slug=by, state="funded"):
+        withdraw_demand(demand=held, party=held.party, now=clock.now())
     terms = {"zone_code": "EU", "accepted_classes": ["H100"]} | rules
     row = post_demand(
-        party=world.party("birch"), window=into, reference=reference, kind="divisible", quantity_units=units,
+        party=world.party(by), window=into, reference=reference, kind="divisible", quantity_units=units,
         start_slot=0, end_slot=10, price_limit_micros=1_000_000, sla_code="99.0", now=clock.now(), **terms,
     )  # fmt: skip
     return fund_demand(demand=row, party=row.party, now=clock.now())
@@ -168,6 +170,58 @@ def test_the_database_itself_lets_nobody_in_beyond_the_ratio() -> None:
     m.Admission.objects.filter(pk=asked.pk).update(unit_hours=80)
 
     assert m.Admission.objects.filter(pk=asked.pk).update(state="ADMITTED", decided_at=clock.now()) == 1
+
+
+def give_to_the_foundation(how: str, demand: m.Demand) -> None:
+    """Put the Foundation behind a funded demand: as its buyer, or two owners above it."""
+    base = {"kind": "enterprise_buyer", "country": "DE", "parent_country": "DE", "registered_at": clock.now()}
+    if how == "its own":
+        m.Party.objects.filter(pk=demand.party_id).update(kind="foundation")
+        return
+    kind = "enterprise_buyer" if how == "a stranger's" else "foundation"
+    top = m.Party.objects.create(id=uuid7(clock.now()), slug="the-top", name="T", **base | {"kind": kind})
+    middle = m.Party.objects.create(id=uuid7(clock.now()), slug="the-holding", name="H", parent=top, **base)
+    m.Party.objects.filter(pk=demand.party_id).update(parent=middle)
+
+
+# whose demand: what it covers of 40 funded unit-hours at a ratio of two
+OWNERS = [("its own", 0), ("a company's below it", 0), ("a stranger's", 80)]
+
+
+@pytest.mark.parametrize(("whose", "covered"), OWNERS, ids=[row[0] for row in OWNERS])
+def test_what_the_foundation_demands_covers_nobody(whose: str, covered: int) -> None:
+    into = far_window()
+    demand = fund(into)
+    give_to_the_foundation(whose, demand)
+    over = ask("harbour", covered + 1)
+
+    with refused(DemandFirst, covered_unit_hours=covered, asked_unit_hours=covered + 1):
+        admit(admission=over, now=clock.now())
+    assert places_of(over.node_class.party, clock.now())[-1].funded_unit_hours == covered // 2
+    with pytest.raises(IntegrityError, match="admission_is_covered_by_funded_demand"), transaction.atomic():
+        decide_by_sql(over)
+    if covered:
+        m.Admission.objects.filter(pk=over.pk).update(unit_hours=covered)
+        assert decide_by_sql(over) == 1
+
+
+def test_a_quote_beside_a_buyers_demand_adds_nothing_to_what_it_covers() -> None:
+    into = far_window()
+    bought = fund(into, units=2)
+    give_to_the_foundation("its own", fund(into, reference="quote", units=2, by="cedar"))
+
+    assert bought.unit_hours == 20
+    over = ask("harbour", 41)
+    with refused(DemandFirst, covered_unit_hours=40):
+        admit(admission=over, now=clock.now())
+    assert admit(admission=ask("harbour", 40), now=clock.now()).state == "ADMITTED"
+
+
+def decide_by_sql(asked: m.Admission) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE marketplace_admission SET state = 'ADMITTED', decided_at = now() WHERE id = %s",
+                       [asked.pk])  # fmt: skip
+        return cursor.rowcount
 
 
 def test_a_bid_keeps_within_what_was_let_in_whoever_writes_it() -> None:

@@ -110,6 +110,19 @@ def test_money_has_to_be_committed_to_the_class_itself(needed: int, h100: int, a
         assert m.WindowTransition.objects.get(window=into).facts["missing"]["notional_micros:H100"] > 0
 
 
+@pytest.mark.parametrize("needed", [20_000_000, 20_000_001])
+def test_the_foundations_own_money_meets_no_condition_of_a_gate(needed: int) -> None:
+    free_money()
+    into = open_one(gate_unit_hours=20, gate_parties=2)
+    require_notional(window=into, notional_micros={"H100": needed}, now=clock.now())
+    fund(into, *FUNDERS)
+    m.Party.objects.filter(slug="cedar").update(kind="foundation")
+
+    have = {figure.name: figure.have for figure in gate_of(into)}
+    assert have == {"unit_hours": 20, "parties": 2, "notional_micros:H100": 20_000_000}
+    assert judged(into) == ("BIDDING" if needed == 20_000_000 else "FAILED")
+
+
 def test_a_gate_that_was_missed_gives_every_hold_back() -> None:
     free_money()
     into = open_one()

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from django.db import IntegrityError, connection, transaction
 
+from ledger.reconcile import check_books
+from ledger.selectors import balance
 from marketplace import clock, cycle
 from marketplace import models as m
 from marketplace.demand.services import fund_demand, post_demand
-from marketplace.errors import InDefault, ReferenceReused, UnmappedLine
+from marketplace.errors import BadInput, InDefault, NotYours, ReferenceReused, SamePerson, UnmappedLine
 from marketplace.escrow.advances import approve_line, ask_line
-from marketplace.payout.invoices import ageing, charge, dun, invoices_of, issue_invoices, note_payment
+from marketplace.payout.invoices import (
+    ageing,
+    charge,
+    dun,
+    invoices_of,
+    issue_invoices,
+    note_payment,
+    wrong_receivables,
+)
+from marketplace.payout.taxes import approve_tax, propose_tax, tax_micros, tax_rule_of
 from tests.journey import world
 from tests.journey.refusals import refused, untouched
 from tests.owner import behind_the_triggers
@@ -143,9 +154,19 @@ def test_a_buyer_reads_its_own_invoices_alone() -> None:
     assert {row.party.slug for row in invoices_of(world.party("alder"))} == {"alder"}
 
 
+def taxed(rate_ppm: int = 190_000, country: str = "DE", **changes: Any) -> m.TaxRule:
+    """A rule in force from a moment ago on."""
+    began = clock.now() - timedelta(hours=1)
+    terms = {"country": country, "rate_ppm": rate_ppm, "words": "VAT 19 %", "valid_from": began, "person": "ann",
+             "now": began - timedelta(hours=1)} | changes  # fmt: skip
+    rule = propose_tax(**terms)
+    return approve_tax(rule_id=rule.pk, person="ben", now=terms["now"])
+
+
 def test_an_order_becomes_an_invoice_that_is_due_by_the_cycle(own_world: Callable[[str], str]) -> None:
     own_world("collecting")
     elm, now = world.party("elm"), clock.now()
+    rule = taxed()
     line = ask_line(party=elm, kind="purchase_order", number="PO 7", limit_micros=400 * world.USD,
                     valid_until=world.day(300), person="a@elm.example", now=now)  # fmt: skip
     approve_line(line=line, person="b@grove.example", reason="known for years", now=now)
@@ -158,6 +179,97 @@ def test_an_order_becomes_an_invoice_that_is_due_by_the_cycle(own_world: Callabl
     assert (invoice.order, invoice.paid_at) == (line, None)
     assert invoice.due_at - invoice.issued_at == timedelta(days=30)
     assert invoice.amount_micros == sum(row.amount_micros for row in invoice.lines.all()) > 0
+    tax = invoice.lines.get(kind="tax")
+    assert (tax.tax_rule, tax.amount_micros) == (rule, tax_micros(rule, invoice.amount_micros - tax.amount_micros))
+    # A buyer whose leases were paid out of escrow owes nothing, and no tax is added to a price that was final.
+    assert not m.InvoiceLine.objects.filter(kind="tax").exclude(invoice=invoice).exists()
+    assert m.Invoice.objects.filter(order=None).count() > 0
+    assert (receivable(invoice), booked_tax()) == (invoice.amount_micros, tax.amount_micros)
+    assert wrong_receivables() == []
     later: datetime = clock.move_to(invoice.due_at + timedelta(days=31))
     cycle.advance_until_quiet(now=later)
     assert m.DemandStop.objects.get().party == elm
+    invoice.refresh_from_db()
+    note_payment(invoice=invoice, person="finance@grove.example", reference="SEPA 1", now=later)
+    assert (receivable(invoice), booked_tax()) == (0, tax.amount_micros)
+    assert balance(code="bank.received").minor == invoice.amount_micros
+    assert wrong_receivables() == []
+    assert all(found.ok for found in check_books(now=later) if found.invariant == "L16")
+
+
+def receivable(invoice: m.Invoice) -> int:
+    return balance(code="invoice.receivable", party=invoice.party_id, scope=invoice.pk).minor
+
+
+def booked_tax() -> int:
+    return balance(code="tax.payable").minor
+
+
+@pytest.mark.stage("paid")
+def test_an_invoice_that_the_books_do_not_know_is_told_and_paying_it_books_both() -> None:
+    invoice = owed()
+    assert wrong_receivables() == [f"{invoice.number}: 0 in the books, {invoice.amount_micros} open"]
+
+    note_payment(invoice=invoice, person="finance@grove.example", reference="SEPA 4711", now=clock.now())
+    assert (receivable(invoice), wrong_receivables()) == (0, [])
+    assert balance(code="foundation.advanced").minor == balance(code="bank.received").minor == invoice.amount_micros
+
+
+# --- tax ------------------------------------------------------------------------------------------------------------
+def propose(**changes: Any) -> m.TaxRule:
+    terms = {"country": "DE", "rate_ppm": 190_000, "words": "VAT 19 %", "person": "ann",
+             "valid_from": clock.now() + timedelta(days=1), "now": clock.now()}  # fmt: skip
+    return propose_tax(**terms | changes)
+
+
+@pytest.mark.stage("paid")
+def test_a_tax_rule_is_in_force_from_its_day_and_by_two_people_only() -> None:
+    now, rule = clock.now(), propose()
+    day = rule.valid_from
+
+    assert tax_rule_of("DE", day) is None
+    with refused(SamePerson, proposed_by="ann"):
+        approve_tax(rule_id=rule.pk, person="ann", now=now)
+    with pytest.raises(IntegrityError, match="tax_rule_is_of_two_people"), transaction.atomic():
+        m.TaxRule.objects.filter(pk=rule.pk).update(approved_by="ann", approved_at=now)
+    approve_tax(rule_id=rule.pk, person="ben", now=now)
+    with untouched():
+        approve_tax(rule_id=rule.pk, person="cleo", now=now)
+    assert [tax_rule_of("DE", at) for at in (day - timedelta(microseconds=1), day)] == [None, rule]
+    assert tax_rule_of("FR", day) is None
+    later = propose(rate_ppm=160_000, valid_from=day + timedelta(days=1))
+    approve_tax(rule_id=later.pk, person="ben", now=now)
+    assert [tax_rule_of("DE", later.valid_from - timedelta(seconds=1)), tax_rule_of("DE", later.valid_from)] == [
+        rule, later]  # fmt: skip
+
+
+@pytest.mark.stage("paid")
+@pytest.mark.parametrize(("changes", "field"), [
+    ({"country": "XX"}, "country"), ({"country": "de"}, "country"), ({"rate_ppm": -1}, "rate_ppm"),
+    ({"rate_ppm": 10**6 + 1}, "rate_ppm"), ({"rate_ppm": 0.19}, "rate_ppm"), ({"words": " "}, "words"),
+    ({"words": "x" * 121}, "words"), ({"valid_from": datetime(2020, 1, 1, tzinfo=UTC)}, "valid_from"),
+])  # fmt: skip
+def test_a_bad_tax_rule_is_refused_beside_its_field(changes: dict[str, Any], field: str) -> None:
+    with refused(BadInput, field=field):
+        propose(**changes)
+
+
+@pytest.mark.stage("paid")
+def test_a_rule_is_not_approved_after_its_beginning_nor_beside_another_nor_where_there_is_none() -> None:
+    begins, now = clock.now() + timedelta(days=1), clock.now()
+    rule, twin = propose(valid_from=begins), propose(valid_from=begins, rate_ppm=1)
+    with refused(NotYours):
+        approve_tax(rule_id=world.party("alder").pk, person="ben", now=now)
+    with refused(BadInput, field="valid_from"):
+        approve_tax(rule_id=rule.pk, person="ben", now=rule.valid_from + timedelta(seconds=1))
+    approve_tax(rule_id=rule.pk, person="ben", now=now)
+    with refused(ReferenceReused, field="valid_from"):
+        approve_tax(rule_id=twin.pk, person="ben", now=now)
+
+
+@pytest.mark.parametrize(("net", "rate_ppm", "tax"), [
+    (100, 190_000, 19), (0, 190_000, 0), (1, 499_999, 0), (1, 500_000, 1), (3, 500_000, 2), (10**15, 10**6, 10**15),
+    (7, 0, 0),
+])  # fmt: skip
+def test_tax_is_rounded_half_up_to_the_micro(net: int, rate_ppm: int, tax: int) -> None:
+    assert tax_micros(m.TaxRule(rate_ppm=rate_ppm), net) == tax

@@ -247,6 +247,15 @@ def test_the_counts_come_from_live_rows() -> None:
     assert set(counts) == {code for needed in NEEDED.values() for code in needed}
 
 
+def test_a_company_of_the_foundation_counts_for_no_phase() -> None:
+    register_party(slug="the-foundation", name="F", kind="foundation", country="DE", parent_country="DE",
+                   now=clock.now())  # fmt: skip
+    before = phase_counts()["funded_enterprises"].have
+    m.Party.objects.filter(slug="alder").update(parent=m.Party.objects.get(slug="the-foundation"))
+
+    assert (before, phase_counts()["funded_enterprises"].have) == (3, 2)
+
+
 @pytest.mark.parametrize(("changes", "field"), [
     ({"kind": "rumour"}, "kind"), ({"title": ""}, "title"), ({"title": "x" * 201}, "title"), ({"owner": " "}, "owner"),
     ({"evidence_link": "see the wiki"}, "evidence_link"), ({"evidence_link": "javascript:alert(1)"}, "evidence_link"),

@@ -17,15 +17,16 @@ from marketplace.payout.invoices import invoices_of
 
 
 class InvoiceLineOut(serializers.ModelSerializer):
-    """An award at its price, or what the verdict on a lease takes off."""
+    """An award at its price, what the verdict on a lease takes off, or tax with the words of its rule."""
 
     award = IdOut("awd", source="award_id", allow_null=True)
     lease = IdOut("lea", source="verdict.lease_id", allow_null=True, default=None)
+    tax = serializers.CharField(source="tax_rule.words", default="")
     amount_micros = Micros()
 
     class Meta:
         model = InvoiceLine
-        fields = ("kind", "award", "lease", "amount_micros")
+        fields = ("kind", "award", "lease", "tax", "amount_micros")
 
 
 class InvoiceOut(serializers.ModelSerializer):
@@ -52,6 +53,6 @@ class InvoiceList(ListMixin, ApiView):
     @extend_schema(operation_id="list_invoices", tags=["money"], responses=page_of(InvoiceOut),
                    parameters=[LIMIT, CURSOR])  # fmt: skip
     def get(self, request: Any) -> Response:
-        """Your invoices, oldest first. Every line maps to an award or to the verdict on a lease."""
-        rows = invoices_of(request.party).prefetch_related("lines__verdict")
+        """Your invoices, oldest first. Every line maps to an award, to the verdict on a lease, or to a tax rule."""
+        rows = invoices_of(request.party).prefetch_related("lines__verdict", "lines__tax_rule")
         return self.page(request, page_by_time(rows, self.query(request), created="issued_at"))
