@@ -1007,7 +1007,7 @@ def test_the_models_and_the_migrations_say_the_same() -> None:
 @pytest.mark.slow  # every migration of the market, backwards and forwards
 def test_the_walls_come_down_and_go_up_again(own_world: Callable[[str], str]) -> None:
     own_world("closed")
-    head = MigrationExecutor(connection).loader.graph.leaf_nodes("marketplace")
+    head, walls = MigrationExecutor(connection).loader.graph.leaf_nodes("marketplace"), own_triggers()
     with as_owner():
         assert refused_by(forget_standing) == "marketplace_standingchange_is_append_only"
 
@@ -1016,7 +1016,8 @@ def test_the_walls_come_down_and_go_up_again(own_world: Callable[[str], str]) ->
         assert refused_by(forget_standing) == ""
 
         MigrationExecutor(connection).migrate(head)
-    assert len(own_triggers()) == len(APPEND_ONLY) + 78
+    assert own_triggers() == walls
+    assert len(walls) > len(APPEND_ONLY)
     assert refused_by(RULES["window_skips_no_state"]) == "window_skips_no_state"
 
 
