@@ -39,7 +39,9 @@ NUMBERS = (1, 2)
 RULES = ("deposit", "withdraw", "lock", "settle", "settle_covering", "sign_of_life", "withdraw_for", "release_holdback",
          "withdraw_fees", "claim", "claim_held_back", "wind_up", "refund", "refund_after_claims", "pause",
          "prove")  # fmt: skip
-RULE_OF = {"settle_covering": "settle", "sign_of_life": "settle", "claim_held_back": "claim"}
+RACE_RULES = ("settle_signed_before", "settle_signed_anew", "claim", "claim_held_back")
+RULE_OF = {"settle_covering": "settle", "sign_of_life": "settle", "claim_held_back": "claim",
+           "settle_signed_before": "settle", "settle_signed_anew": "settle"}
 STEPS_OF_ONE_MARKET = 80
 SLOTS_MAX = 64
 BUYERS_MAX = 2**32
@@ -267,14 +269,14 @@ class EscrowMachine(RuleBasedStateMachine):
         covered += spoil == "covered"
         epoch = escrow.epoch + 1 + {"epoch": 1, "epoch twice": -1}.get(spoil, 0)
         name = "settle_covering" if covered else "settle" if lines else "sign_of_life"
-        self.send_settle(name, epoch, lines, covered, more)
-
-    def send_settle(self, name: str, epoch: int, lines: dict[int, Line], covered: int, more: tuple[int, int]) -> None:
         # The root owes each class what it has, what this call credits, and something that is still to be settled.
         owed = {
             number: node.credited + (lines[number].gross if number in lines else 0) + more[number - 1]
             for number, node in self.escrow.classes.items()
         }
+        self.send_settle(name, epoch, lines, covered, owed)
+
+    def send_settle(self, name: str, epoch: int, lines: dict[int, Line], covered: int, owed: dict[int, int]) -> bool:
         tree = self.tree_of(owed)
         done = self.call(
             name, "operator", "settle", epoch,
@@ -285,6 +287,7 @@ class EscrowMachine(RuleBasedStateMachine):
         )  # fmt: skip
         if done:
             self.tree = tree
+        return done
 
     # -- providers ---------------------------------------------------------------------------------------------------
     @rule(what=st.sampled_from(["withdraw_for", "release_holdback", "withdraw_fees"]), number=which)
@@ -336,7 +339,52 @@ class EscrowMachine(RuleBasedStateMachine):
                   model=lambda at: self.escrow.refund(number))  # fmt: skip
 
 
-def run_machine(machine: type[EscrowMachine], steps: int) -> int:
+class RacingMachine(EscrowMachine):
+    """The same market in which classes claim while a settlement is signed and not yet mined."""
+
+    @while_open("claim")
+    @while_open("settle")
+    @rule(number=which, order=st.sampled_from(["claim first", "claim, then silence", "settle first", "no claim"]),
+          more=unsettled)  # fmt: skip
+    def race(self, number: int, order: str, more: tuple[int, int]) -> None:
+        """The operator signs all that is owed; a class claims before that is mined, or after it, or not at all.
+
+        In every order each class is credited what it is owed, not a micro-USD more and, once signed anew, not one less.
+        """
+        escrow = self.escrow
+        owed = {n: node.credited + more[n - 1] for n, node in escrow.classes.items()}
+        self.send_settle("sign_of_life", escrow.epoch + 1, {}, 0, owed)
+        self.fall_silent(CLAIM_SILENCE, 0)
+        signed_at = escrow.epoch
+        due = {
+            n: min(max(owed.get(n, 0), node.credited), node.credited + node.committed)
+            for n, node in escrow.classes.items()
+        }
+        lines, covered = self.lines_up_to(due), escrow.uncovered
+        if order.startswith("claim"):
+            self.claim(number, 0, 0, 0)
+        done = self.send_settle("settle_signed_before", signed_at + 1, lines, covered, owed)
+        assert done in (False, escrow.epoch == signed_at + 1), "nothing signed before a claim is taken after it"
+        if not done and escrow.epoch != signed_at and order == "claim first":
+            anew = self.lines_up_to(due), escrow.uncovered
+            done = self.send_settle("settle_signed_anew", escrow.epoch + 1, *anew, owed)
+        if order == "settle first":
+            self.claim(number, 1, 0, 0)
+        if done:
+            assert {n: node.credited for n, node in escrow.classes.items()} == due, "once, and whole"
+
+    def lines_up_to(self, due: dict[int, int]) -> dict[int, Line]:
+        """What an operator signs now so that each class has been credited `due` and what was claimed is covered."""
+        lines = {}
+        for number, node in self.escrow.classes.items():
+            gross = due[number] - node.credited
+            if gross or node.claimed:
+                held = 0 if number == 1 else gross - fee_of(gross)
+                lines[number] = Line(gross + node.claimed, 0, gross, held, 0)
+        return lines
+
+
+def run_machine(machine: type[EscrowMachine], steps: int, rules: tuple[str, ...] = RULES) -> int:
     """Take so many steps at least and return how many; each rule must have been accepted once in two thousand."""
     EscrowMachine.steps = 0
     accepted.clear()
@@ -350,19 +398,23 @@ def run_machine(machine: type[EscrowMachine], steps: int) -> int:
     )  # fmt: skip
     print(f"{EscrowMachine.steps} steps, accepted {dict(accepted)}, refused {dict(refused)}", flush=True)
     assert EscrowMachine.steps >= steps
-    rare = {name: accepted[name] for name in RULES if accepted[name] < max(1, steps // 2_000)}
+    rare = {name: accepted[name] for name in rules if accepted[name] < max(1, steps // 2_000)}
     assert rare == {}, "rules that hardly ever took effect"
     return EscrowMachine.steps
 
 
-def seeded(number: int) -> type[EscrowMachine]:
+def seeded(number: int, machine: type[EscrowMachine] = EscrowMachine) -> type[EscrowMachine]:
     """A machine whose run depends on this number alone."""
-    return seed(number)(type("EscrowMachine", (EscrowMachine,), {}))  # type: ignore[no-any-return]
+    return seed(number)(type(machine.__name__, (machine,), {}))  # type: ignore[no-any-return]
 
 
 # Ten thousand steps in two halves, of which the other has a file of its own, so that two processes share them.
 def test_escrow_answers_like_escrow_in_plain_python() -> None:
     run_machine(seeded(1), 5_000)
+
+
+def test_E4_whatever_a_class_claims_while_a_settlement_is_signed_it_is_paid_once_and_whole() -> None:
+    run_machine(seeded(1, RacingMachine), 1_000, RACE_RULES)
 
 
 @pytest.mark.nightly

@@ -86,7 +86,8 @@ def test_a_claim_is_booked_against_suspense_and_the_next_settlement_covers_it(ma
 
     index = market.chain.call("escrow", "account_of", buyer(market))[0]
     plan = (cover_posting(key=LEASE, buyer=BUYER, window=WINDOW, amount=OWED),)
-    send(market, "settle", 2, [index << 128 | OWED << 64], [], OWED, tree(market).root, bytes(32), plan=plan)
+    epoch = (1 << 32) + 1  # a claim begins a generation of epochs
+    send(market, "settle", epoch, [index << 128 | OWED << 64], [], OWED, tree(market).root, bytes(32), plan=plan)
 
     assert (minor("suspense"), held()) == (0, LOCKED - OWED)
 
