@@ -9,13 +9,10 @@ halved until the group stands alone.
 
 from __future__ import annotations
 
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
 from datetime import datetime
-from time import monotonic
 from types import TracebackType
 from uuid import UUID
 
@@ -30,14 +27,31 @@ WAITING_MAX = 10_000  # groups in the queue
 PATIENCE_SECONDS = 0.002  # for the callers of the last run to come back
 
 
-@dataclass(frozen=True)
 class _Group:
-    postings: tuple[Posting, ...]
-    answer: Future[int] = field(default_factory=Future)
+    """What one caller hands in, and the answer it waits for.
 
-    @property
-    def links(self) -> set[UUID]:
-        return {posting.link for posting in self.postings if posting.link is not None}
+    A bare lock, because a caller's way to sleep and back is most of what a small run costs: a Future is three of them.
+    """
+
+    __slots__ = ("_answer", "_answered", "links", "postings")
+
+    def __init__(self, postings: Sequence[Posting]) -> None:
+        self.postings = tuple(postings)
+        self.links = {posting.link for posting in self.postings if posting.link is not None}
+        self._answer: int | BaseException = 0
+        self._answered = threading.Lock()
+        self._answered.acquire()
+
+    def result(self) -> int:
+        """Wait for the answer; raises it where it is a refusal."""
+        with self._answered:
+            if isinstance(self._answer, BaseException):
+                raise self._answer
+            return self._answer
+
+    def give(self, answer: int | BaseException) -> None:
+        self._answer = answer
+        self._answered.release()
 
 
 class Poster:
@@ -48,9 +62,10 @@ class Poster:
     """
 
     def __init__(self, *, ledger: int, clock: Callable[[], datetime], waiting_max: int = WAITING_MAX) -> None:
-        self._ledger, self._clock = ledger, clock
-        self._queue: queue.Queue[_Group | None] = queue.Queue(waiting_max)
-        self._entry = threading.Lock()
+        self._ledger, self._clock, self._waiting_max = ledger, clock, waiting_max
+        self._waiting: deque[_Group] = deque()
+        self._bell = threading.Condition(threading.Lock())  # rung once for a run, not once for a caller
+        self._expected = 1  # how many must wait before it is rung
         self._is_closed = False
         self._thread = threading.Thread(target=self._work, name=f"poster of ledger {ledger}", daemon=True)
         self._thread.start()
@@ -66,22 +81,27 @@ class Poster:
             raise RuntimeError("The poster commits by itself; inside a transaction call post_transfers.")
         if not postings:
             return 0
-        group = _Group(tuple(postings))
-        with self._entry:
+        group = _Group(postings)
+        with self._bell:
             if self._is_closed:
                 raise Busy("The poster is closed.", ledger=self._ledger)
-            try:
-                self._queue.put_nowait(group)
-            except queue.Full:
-                raise Busy("Too many wait for this ledger.", ledger=self._ledger, waiting=self._queue.maxsize) from None
-        return group.answer.result()
+            if len(self._waiting) >= self._waiting_max:
+                raise Busy("Too many wait for this ledger.", ledger=self._ledger, waiting=self._waiting_max)
+            self._waiting.append(group)
+            if len(self._waiting) >= self._expected:
+                self._bell.notify()
+        return group.result()
+
+    @property
+    def waiting(self) -> int:
+        """How many groups wait for a run."""
+        return len(self._waiting)
 
     def close(self) -> None:
         """Answer everybody who waits, then end the thread."""
-        with self._entry:
-            was_closed, self._is_closed = self._is_closed, True
-        if not was_closed:
-            self._queue.put(None)
+        with self._bell:
+            self._is_closed = True
+            self._bell.notify()
         self._thread.join()
 
     def __enter__(self) -> Poster:
@@ -93,50 +113,45 @@ class Poster:
     # -- the thread --------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        waiting: list[_Group | None] = [self._queue.get()]
-        together = 1
-        while (first := waiting.pop()) is not None:
-            run = self._gather(first, together, waiting)
+        run = self._next_run(1)
+        while run:
             self._answer(run)
-            together = len(run)
-            if not waiting:
-                waiting.append(self._queue.get())
+            run = self._next_run(len(run))
         connection.close()
 
-    def _gather(self, first: _Group, together: int, waiting: list[_Group | None]) -> list[_Group]:
-        """Return the groups that go together; one that was taken and does not fit goes to `waiting`.
+    def _next_run(self, together: int) -> list[_Group]:
+        """Wait for callers and return the groups that go together; none when the poster is closed and nobody waits.
 
         The callers of the last run come back one after the other: without a moment's patience the first of them would
         have a commit for itself, and all others would wait for it.
         """
-        run, length, links = [first], len(first.postings), first.links
-        patient_until = monotonic() + PATIENCE_SECONDS
-        while True:
-            patience = patient_until - monotonic() if len(run) < together else 0.0
-            try:
-                group = self._queue.get(timeout=patience) if patience > 0 else self._queue.get_nowait()
-            except queue.Empty:
-                return run
-            if group is None or length + len(group.postings) > RUN_LENGTH_MAX or links & group.links:
-                waiting.append(group)
-                return run
-            run.append(group)
+        with self._bell:
+            self._expected = together
+            self._bell.wait_for(lambda: self._is_closed or len(self._waiting) >= together, PATIENCE_SECONDS)
+            self._expected = 1
+            self._bell.wait_for(lambda: self._is_closed or self._waiting)
+            return list(self._taken())
+
+    def _taken(self) -> Iterator[_Group]:
+        """Take those in front, up to the first that does not fit to them."""
+        length, links = 0, set[UUID]()
+        while self._waiting:
+            group = self._waiting[0]
+            if length and (length + len(group.postings) > RUN_LENGTH_MAX or links & group.links):
+                return
             length, links = length + len(group.postings), links | group.links
+            yield self._waiting.popleft()
 
     def _answer(self, run: Sequence[_Group]) -> None:
         """Write a run, and answer each group as soon as what it asked for is durable, or refused."""
         waiting = iter(run)
         try:
             for answer in post_together(ledger=self._ledger, groups=[one.postings for one in run], clock=self._clock):
-                future = next(waiting).answer
-                if isinstance(answer, Exception):
-                    future.set_exception(answer)
-                else:
-                    future.set_result(answer)
+                next(waiting).give(answer)
         except BaseException as error:  # the connection may be gone: nobody knows what was committed
             connection.close()
             for group in waiting:
-                group.answer.set_exception(error)
+                group.give(error)
 
 
 def post_together(

@@ -39,9 +39,9 @@ class Held:
 
     def send(self, *postings: Any) -> None:
         """Hand a group in from a thread of its own, behind those that were sent before."""
-        before = self.poster._queue.qsize()
+        before = self.poster.waiting
         self.waiting.append(self.pool.submit(self._answer, postings))
-        while self.poster._queue.qsize() == before and not self.waiting[-1].done() and len(self.waiting) > 1:
+        while self.poster.waiting == before and not self.waiting[-1].done() and len(self.waiting) > 1:
             threading.Event().wait(0.001)
 
     def _answer(self, postings: Any) -> Any:
@@ -66,7 +66,7 @@ def held(committed_books: Any) -> Iterator[Callable[..., Held]]:
         made.append(Held(committed_books, **more))
         card, suspense = committed_books.account("card.clearing"), committed_books.account("suspense")
         made[-1].send(committed_books.posting(card, suspense, 1))
-        while made[-1].poster._queue.qsize():  # the thread has taken it and waits
+        while made[-1].poster.waiting:  # the thread has taken it and waits
             threading.Event().wait(0.001)
         return made[-1]
 
@@ -129,6 +129,18 @@ def test_two_who_have_nothing_cannot_pay_each_other_in_one_run(committed_books, 
     poster.send(books.posting(second, first, 10))
 
     assert poster.answers()[1:] == [InsufficientFunds, InsufficientFunds]
+
+
+def test_what_anothers_hold_releases_is_spent_by_nobody_in_the_same_run(committed_books, held):
+    books, buyer, window = committed_books, committed_books.id(), committed_books.id()
+    books.deposit(buyer, 10)
+    hold = books.hold(buyer, window, 10)
+    available, inside = books.account("buyer.available", buyer), books.account("buyer.held", buyer, window)
+    poster = held()
+    poster.send(books.posting(available, books.account("chain.escrow"), 10))
+    poster.send(books.posting(available, inside, 10, kind="void", pending_id=hold))
+
+    assert poster.answers()[1:] == [InsufficientFunds, 1]
 
 
 def test_one_group_may_pass_on_what_it_received(committed_books, held):
