@@ -151,9 +151,14 @@ def prove_transfer(*, ledger: int, seq: int) -> Inclusion | None:
 
 
 def leaf_hash(transfer: Transfer) -> bytes:
-    """Return the leaf of one transfer: every column, at a fixed width; what is absent is told apart from zero."""
+    """Return the leaf of one transfer."""
+    return keccak(leaf_bytes(transfer))
+
+
+def leaf_bytes(transfer: Transfer) -> bytes:
+    """Return what a leaf is hashed from: every column, at a fixed width; what is absent is told apart from zero."""
     reference = bytes(transfer.reference) if transfer.reference is not None else None
-    return keccak(
+    return (
         b"\x00"
         + LEAF_VERSION.to_bytes(1, "big")
         + transfer.ledger.to_bytes(4, "big")

@@ -25,6 +25,7 @@ LedgerError                code                   when
  +- SeqNotWritten          seq_not_written        the books have no transfer of this number
  +- RangeReversed          range_reversed         the first number of a range lies behind its last
  +- UnknownFormat          unknown_format         the books are not written in this format
+ +- ExportUnreadable       export_unreadable      a file is no export of transfers, or is cut off
  +- JobNotDead             job_not_dead           the job is done or still tried by itself: nobody need help it
  +- StaleWords             stale_words            the chain was read at another block than the books have reached
 """
@@ -142,6 +143,10 @@ class RangeReversed(LedgerError):
 
 class UnknownFormat(LedgerError):
     code = "unknown_format"
+
+
+class ExportUnreadable(LedgerError):
+    code = "export_unreadable"
 
 
 class JobNotDead(LedgerError):

@@ -15,12 +15,14 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from ledger.errors import RangeReversed
+from ledger.models import Epoch
 from ledger.posting import LEDGERS, USDC6_LEDGER
 from ledger.selectors import (
     StatementLine,
     TrialBalance,
     TrialRow,
     epoch_of,
+    epochs_within,
     last_seq,
     read_pages,
     reason_of,
@@ -137,7 +139,8 @@ class TransfersExport:
     """Every transfer of a range, by number. For the Foundation only: it names both parties.
 
     The manifest has per account code what the rows added to each side: the trial balance at `to_seq` less the one
-    before `from_seq`.
+    before `from_seq`. It names the sealed epochs that lie in the range whole, so that the file can be checked by itself
+    (`ledger/offline.py`).
     """
 
     name = "transfers"
@@ -164,7 +167,8 @@ class TransfersExport:
 
     def manifest(self) -> dict[str, Any]:
         sums = dict(sorted(self._sums.items()))
-        return _manifest(self.name, self._span, self._rows, sums, totals=_totals(sums))
+        epochs = [_epoch(row) for row in epochs_within(self._span.from_seq, self._span.to_seq)]
+        return _manifest(self.name, self._span, self._rows, sums, totals=_totals(sums), epochs=epochs)
 
     def _add(self, *, kind: str, debit: str, credit: str, amount: int, reserved: int | None) -> None:
         posted = amount if kind in ("posted", "post") else 0
@@ -196,6 +200,11 @@ class TrialBalanceExport:
             row.code: dict(zip(_SIDES, _cells_of_trial_row(row)[2:], strict=True)) for row in self._trial.rows
         }
         return _manifest(self.name, self._span, len(self._trial.rows), sums, totals=_totals(sums))
+
+
+def _epoch(row: Epoch) -> dict[str, Any]:
+    hashes = {name: bytes(getattr(row, name)).hex() for name in ("root", "prev_root", "totals_hash")}
+    return {"no": row.no, "from_seq": row.from_seq, "to_seq": row.to_seq, **hashes}
 
 
 def _totals(sums: Sums) -> dict[str, int]:

@@ -157,6 +157,11 @@ def epoch_of(seq: int, *, ledger: int = USDC6_LEDGER) -> Epoch | None:
     return Epoch.objects.filter(ledger=ledger, from_seq__lte=seq, to_seq__gte=seq).first()
 
 
+def epochs_within(from_seq: int, to_seq: int, *, ledger: int = USDC6_LEDGER) -> list[Epoch]:
+    """Return the sealed epochs of which every transfer lies in a range of numbers, oldest first."""
+    return list(Epoch.objects.filter(ledger=ledger, from_seq__gte=from_seq, to_seq__lte=to_seq).order_by("no"))
+
+
 def trial_balance(*, ledger: int = USDC6_LEDGER, at_seq: int | None = None) -> TrialBalance:
     """Return debits and credits of every code of one ledger, posted and pending apart.
 

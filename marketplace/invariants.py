@@ -15,6 +15,7 @@ from django.db.models import F
 from ledger.epochs import merkle_root
 from ledger.models import ChainIntent
 from ledger.rails import mirror
+from ledger.rails.anchors import check_anchors
 from ledger.rails.base import Chain
 from ledger.rails.card_checks import check_card_rail
 from ledger.rails.evm import chain
@@ -80,6 +81,8 @@ def _books_and_chain(now: datetime) -> Iterator[Finding]:
     differences = compare_when_still(mirror.read_words, now=now)
     worst = "; ".join(f"{d.figure} {d.subject}: books {d.books}, chain {d.chain}" for d in differences[:3])
     yield Finding("books equal chain", not differences, worst or "every party, class and contract balance")
+    roots = check_anchors()
+    yield Finding("the roots of the books are those on chain", roots.ok, roots.detail)
 
 
 def _card_rail(now: datetime) -> Iterator[Finding]:

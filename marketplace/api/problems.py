@@ -65,6 +65,7 @@ NEVER_OVER_HTTP: dict[type[Exception], str] = {
     api.ApiError: "the root of the API's own branch",
     books.LedgerError: "the root of the tree is never raised itself",
     books.JobNotDead: "raised by the console",
+    books.ExportUnreadable: "raised by the command that checks a file",
     **dict.fromkeys(
         (books.IdReused, books.LinkBroken, books.PendingNotFound, books.PendingMismatch, books.PendingNotTimedOut,
          books.UnknownAccount, books.UnknownLedger, books.NotInChart, books.OriginMismatch, books.UnlikeAssets,

@@ -6,15 +6,20 @@ from collections.abc import Callable
 
 import pytest
 
-from ledger.models import ChainIntent, EpochAnchor, Ledger, Reconciliation
+from ledger.audit import audit_ledger
+from ledger.epochs import leaf_hash, merkle_root
+from ledger.models import ChainIntent, Epoch, EpochAnchor, Ledger, Reconciliation, Transfer
+from ledger.rails.anchors import check_anchors
 from ledger.rails.evm import chain
 from ledger.rails.mirror import read_words
 from ledger.selectors import trial_balance
+from ledger.services import USDC6_LEDGER
 from marketplace import clock, cycle
 from marketplace import models as m
 from marketplace.invariants import check_everything
 from tests.journey import world
 from tests.journey.refusals import all_rows
+from tests.owner import behind_the_triggers
 
 PATH = ["BIDDING", "CLEARING", "CLEARED", "DELIVERING", "SETTLED"]
 
@@ -57,6 +62,37 @@ def test_the_books_are_sealed_and_their_root_lies_on_the_chain() -> None:
     assert chain().call("anchor", "last_epoch") == anchored.no == 1
     assert Reconciliation.objects.latest("id").differences == []
     assert not Ledger.objects.filter(halted=True).exists()
+
+
+@pytest.mark.stage("closed")
+def test_history_that_was_rewritten_whole_is_told_by_the_roots_on_chain_alone() -> None:
+    assert check_anchors().ok
+    with behind_the_triggers() as cursor:
+        cursor.execute("update ledger_transfer set effective_at = effective_at + interval '1 day' where seq = 1")
+        epoch = Epoch.objects.get(ledger=USDC6_LEDGER, no=1)
+        root = merkle_root(leaf_hash(row) for row in Transfer.objects.filter(
+            ledger=USDC6_LEDGER, seq__range=(epoch.from_seq, epoch.to_seq)).order_by("seq"))  # fmt: skip
+        cursor.execute("update ledger_epoch set root = %s where ledger = %s and no = 1", [root, USDC6_LEDGER])
+
+    found = check_anchors()
+
+    assert all(each.ok for each in audit_ledger(USDC6_LEDGER)), "the books agree with themselves"
+    assert (found.ok, found.invariant) == (False, "L8")
+    assert found.detail.startswith("epoch 1: the chain keeps 0x")
+    assert root.hex() in found.detail
+
+
+@pytest.mark.stage("closed")
+def test_epochs_that_the_books_lost_or_only_claim_to_have_anchored_are_named() -> None:
+    with behind_the_triggers() as cursor:
+        cursor.execute("update ledger_epochanchor set no = 2")
+        cursor.execute("delete from ledger_epoch")
+
+    found = check_anchors()
+
+    assert not found.ok
+    assert "the books give none" in found.detail
+    assert "epoch 2 is said to be on chain, and is not" in found.detail
 
 
 def test_the_cycle_alone_comes_to_the_same_figures_as_step_by_step(
