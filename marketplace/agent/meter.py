@@ -185,7 +185,7 @@ class Meter:
     def fetch_leases(self) -> None:
         """Learn which leases run on this machine, and keep it for a start without the network."""
         found = self._client.get(f"/api/v1/node-classes/{self._machine}/leases")
-        rows, witnesses = found["data"], [str(key) for key in found["witnesses"]]
+        rows, witnesses = found["data"], [str(key) for key in found.get("witnesses", [])]
         with self._lock:
             self._leases, self._witnesses = Leases.of_rows(rows), witnesses
         homes.write_json(self.home, LEASES_FILE, {"rows": rows, "witnesses": witnesses})
