@@ -85,11 +85,18 @@ def reserve_hold(
     `id` is the caller's and kept before. Choose a timeout beyond the time in which the chain becomes final: a hold that
     is over can no longer be posted. Raises InsufficientFunds, PendingTimedOut, IdReused.
     """
-    posting = Posting(
+    posting = hold_posting(id=id, party=party, window=window, amount=amount, timeout_at=timeout_at, origin=origin)
+    return post_transfers(ledger=USDC6_LEDGER, postings=[posting], now=now)
+
+
+def hold_posting(
+    *, id: UUID, party: UUID, window: UUID, amount: int, timeout_at: datetime, origin: str = Origin.ORGANIC
+) -> Posting:
+    """Return the posting of a hold: money that a chain plan sets free is reserved again by the same plan."""
+    return Posting(
         id, _account("buyer.available", party), _account("buyer.held", party, window), amount, "pending", Code.HOLD,
         origin, timeout_at=timeout_at,
     )  # fmt: skip
-    return post_transfers(ledger=USDC6_LEDGER, postings=[posting], now=now)
 
 
 @transaction.atomic

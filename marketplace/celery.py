@@ -27,6 +27,7 @@ app.conf.beat_schedule = {
     "send transactions to the chain": every(1, "ledger.tasks.send_task"),
     "book what the chain made final": every(1, "ledger.tasks.index_task"),
     "watch the heartbeats of running leases": every(15, "marketplace.tasks.watch_heartbeats_task"),
+    "call the rolls of owners": every(60, "marketplace.tasks.call_rolls_task"),
     "turn the market": every(60, "marketplace.tasks.cycle_task"),
     "seal the books and anchor their root": every(3600, "marketplace.tasks.anchor_task"),
     "look after card payments": every(30, "ledger.tasks.card_sweep_task"),

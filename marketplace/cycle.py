@@ -24,11 +24,13 @@ from ledger.services import USDC6_LEDGER, expire_holds
 from marketplace.catalogue.models import Window
 from marketplace.clearing.previews import renew_indicative
 from marketplace.clearing.services import attempt_clearing, close_bidding, hand_out_clearing, judge_gate
+from marketplace.delivery.backups import start_backups
 from marketplace.delivery.cases import reconcile_window
 from marketplace.delivery.health import watch_silence
 from marketplace.delivery.probing import tend_probe_days
 from marketplace.delivery.services import close_delivery
 from marketplace.errors import MarketError
+from marketplace.escrow.backups import confirm_backups, lock_backups
 from marketplace.escrow.services import confirm_locks, lock_window
 from marketplace.escrow.standing import enter_windows, fund_waiting
 from marketplace.insights.savings import measure_window
@@ -38,6 +40,7 @@ from marketplace.oversight.egress import watch_egress
 from marketplace.oversight.packs import complete_packs
 from marketplace.oversight.reports import settle_reports
 from marketplace.oversight.winddowns import watch_papers
+from marketplace.payout.backups import give_back_rests
 from marketplace.payout.invoices import dun, issue_invoices
 from marketplace.payout.members import confirm_shares
 from marketplace.payout.services import (
@@ -82,6 +85,10 @@ WINDOW_STEPS: tuple[tuple[str, tuple[str, ...], Callable[..., object]], ...] = (
     ("clear", ("CLEARING",), attempt_clearing),
     ("lock", ("CLEARED",), lock_window),
     ("confirm locks", ("CLEARED",), confirm_locks),
+    ("start backups", ("DELIVERING",), start_backups),
+    ("give back rests", ("DELIVERING",), give_back_rests),
+    ("lock backups", ("DELIVERING",), lock_backups),
+    ("confirm backups", ("DELIVERING",), confirm_backups),
     ("reconcile readings", ("DELIVERING",), reconcile_window),
     ("deliver", ("DELIVERING",), close_delivery),
     ("re-checks", ("DELIVERING",), judge_checks),
@@ -92,7 +99,7 @@ WINDOW_STEPS: tuple[tuple[str, tuple[str, ...], Callable[..., object]], ...] = (
     ("confirm settlements", ("DELIVERING",), confirm_settlements),
     ("measure differences", ("SETTLED",), measure_window),
     ("complete packs", ("SETTLED",), complete_packs),
-    ("pay", ("SETTLED",), pay_window),
+    ("pay", ("DELIVERING", "SETTLED"), pay_window),
     ("invoice", ("SETTLED",), issue_invoices),
     ("slash", ("SETTLED",), open_cases),
 )

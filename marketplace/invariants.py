@@ -111,9 +111,10 @@ def _certificates(now: datetime) -> Iterator[Finding]:
 
 def _leases(now: datetime) -> Iterator[Finding]:
     wrong = 0
-    leases = Lease.objects.prefetch_related("demand__awards")
+    leases = Lease.objects.prefetch_related("demand__awards", "step_in__runs")
     for lease in leases:
-        mine = sum(a.amount_micros for a in lease.demand.awards.all() if a.bid_id == lease.bid_id)
+        runs = lease.demand.awards.all() if lease.step_in is None else lease.step_in.runs.all()
+        mine = sum(run.amount_micros for run in runs if run.bid_id == lease.bid_id)
         wrong += mine != lease.fee_micros
     yield Finding("each lease costs what was awarded", not wrong, f"{wrong} of {len(leases)} leases differ")
     split = SettlementLine.objects.exclude(

@@ -80,6 +80,7 @@ from marketplace.clearing.models import (
     PriceRow,
 )
 from marketplace.escrow.models import Lease, LockBatch, Mandate
+from marketplace.escrow.backup_models import StepIn, StepInRun
 from marketplace.escrow.pack_models import LeasePack
 from marketplace.escrow.suspects import SuspectFlow
 from marketplace.delivery.egress_models import EgressReading
@@ -90,6 +91,7 @@ from marketplace.delivery.evidence_models import (
     DeliveryCase,
     ForceMajeure,
     HealthEvent,
+    JudgedCause,
     LeaseHealth,
     MaintenanceNotice,
     ProbeDay,
@@ -119,7 +121,7 @@ __all__ = [
     "EgressPin", "EgressReading", "Enrolment", "Evidence", "EvidenceDay", "EvidenceEnd", "EvidenceReview", "Flag",
     "ForceMajeure", "Forfeit", "FundingLine", "FundingSource", "FundingTag", "GateReview", "GateRule",
     "HealthEvent", "HolderKey", "Incident", "IncidentStep", "IndicativePrice", "Invoice", "InvoiceLine",
-    "KeyHolder", "KeyUse", "KindLimit", "Lapse", "LapseNotice", "LapseRule", "Lease", "LeaseDifference",
+    "JudgedCause", "KeyHolder", "KeyUse", "KindLimit", "Lapse", "LapseNotice", "LapseRule", "Lease", "LeaseDifference",
     "LeaseHealth", "LeasePack", "LineReason", "LockBatch", "MachineKeyChange", "MaintenanceNotice", "MakerLimits",
     "MakerQuote", "MakerStop", "Mandate", "MarketClock", "MemberShare", "NodeClass", "Notice", "Opinion", "Pair",
     "Party", "Payout", "Phase", "PhaseCondition", "PhaseEvidence", "PhaseSignOff", "Pilot", "PriceRow", "ProbeDay",
@@ -127,7 +129,7 @@ __all__ = [
     "ReportRule", "ResourceClass", "RevenueSplit", "RollAnswer", "RollCall", "RollMember", "Seat", "SeatLimit",
     "SetAsideRule", "Settlement", "SettlementLine", "Signal", "Site", "SiteLatency", "SlaPreset", "SlashCase",
     "SlotReport", "SlotTally", "SpendingRule", "SplitShare", "Standing", "StandingChange", "StandingDemand",
-    "StandingEntry", "SubSite", "SuspectFlow", "TaxRule", "Tier", "TierControl", "TierZone", "User", "Vantage",
-    "Verdict", "VerifierSeat", "WindDown", "Window", "WindowKey", "WindowShare", "WindowTransition", "WitnessKey",
-    "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
+    "StandingEntry", "StepIn", "StepInRun", "SubSite", "SuspectFlow", "TaxRule", "Tier", "TierControl", "TierZone",
+    "User", "Vantage", "Verdict", "VerifierSeat", "WindDown", "Window", "WindowKey", "WindowShare",
+    "WindowTransition", "WitnessKey", "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
 ]  # fmt: skip

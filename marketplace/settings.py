@@ -117,11 +117,16 @@ STRIPE_WEBHOOK_SECRET = env_str("STRIPE_WEBHOOK_SECRET") or ("" if STRIPE_API_KE
 CARD_CAP_CENTS = env_int("CARD_CAP_CENTS", default=1_000_000, minimum=0)  # per party, of what may still be disputed
 CARD_DELAY_HOURS = env_int("CARD_DELAY_HOURS", default=0, minimum=0)  # before card money goes into escrow
 PRICING_SOLVER = env_choice("PRICING_SOLVER", default="warm", choices=("warm", "public"))  # read by `pricing.highs`
+# A failed lease's backup steps in after the time of grace, from the first hour that begins when the lead is over: the
+# lead covers two calls that have to be final on chain, one after the other.
+BACKUP_GRACE_MINUTES = env_int("BACKUP_GRACE_MINUTES", default=10, minimum=0, maximum=1440)
+BACKUP_LEAD_MINUTES = env_int("BACKUP_LEAD_MINUTES", default=30, minimum=1, maximum=1440)
 PLATFORM_FEE_BPS = env_int("PLATFORM_FEE_BPS", default=250, minimum=0, maximum=10_000)
 
-# -- proofs: how many of how many sign a benchmark, and a slash. The contract is deployed with the same figures; with
-# fewer slashers than its panel has at first it takes no slash at all.
+# -- panels: how many of how many sign a benchmark, a class's place and tier, and a slash. The contract is deployed with
+# the same figures; with fewer slashers than its panel has at first it takes no slash at all.
 ATTEST_QUORUM = env_quorum("ATTEST_QUORUM", default="2/3" if DEMO else "5/7")
+COMPLIANCE_QUORUM = env_quorum("COMPLIANCE_QUORUM", default="2/3")
 SLASH_QUORUM = env_quorum("SLASH_QUORUM", default="2/3" if DEMO else "7/9")
 # A baseline counts only with memory, bandwidth and place measured; the demo's chain is too small for that.
 PROOF_NEEDS_MEMORY = env_bool("PROOF_NEEDS_MEMORY", default=not DEMO)

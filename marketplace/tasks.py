@@ -12,6 +12,7 @@ from marketplace import clock, cycle
 from marketplace.catalogue.models import Window
 from marketplace.clearing.services import JOB, attempt_clearing
 from marketplace.delivery.health import watch_silence
+from marketplace.supply.rolls import call_due_rolls
 
 
 @shared_task(acks_late=True)
@@ -25,6 +26,12 @@ def cycle_task() -> int:
 def watch_heartbeats_task() -> int:
     """Suspect running leases whose machine has fallen silent."""
     return watch_silence(now=clock.now())
+
+
+@shared_task(acks_late=True)
+def call_rolls_task() -> int:
+    """Call the roll of every owner whose secret moment has come."""
+    return call_due_rolls(now=clock.now())
 
 
 @shared_task(acks_late=True)

@@ -2,8 +2,9 @@
 
     MAINT           announced at least 72 h before it begins, at most 240 minutes a month, the first ones of them
     FORCE_MAJEURE   two persons signed it, each with evidence
-    NETWORK         fewer than two vantages had their anchors: the path failed, not the machine
-    BUYER           the machine answers but the buyer's workload is stopped, over quota or unfunded
+    NETWORK         fewer than two vantages had their anchors, or two judges signed it: the path failed, not the machine
+    BUYER           two judges signed it, or the machine answers but the buyer's workload is stopped, over quota or
+                    unfunded
     UNKNOWN         nobody was able to see
     PROVIDER        everything else: the vantages worked and the machine did not answer
 
@@ -20,6 +21,7 @@ from pricing.errors import MeteringError
 Cause = Literal["PROVIDER", "BUYER", "NETWORK", "FORCE_MAJEURE", "MAINT", "UNKNOWN"]
 NOTICE_MINUTES_MIN = 72 * 60
 MAINTENANCE_MINUTES_MAX = 240  # a month
+SIGNERS_NEEDED = 2  # different persons, for each cause that is signed
 PAID_CAUSES: tuple[Cause, ...] = ("BUYER", "MAINT")
 
 
@@ -33,6 +35,8 @@ class MinuteEvidence:
     buyer_stopped: bool = False  # stopped, over quota or unfunded, as the buyer's own record says
     is_maintenance: bool = False  # inside a notice that counts, and within the month's allowance
     force_majeure_signers: tuple[str, ...] = ()
+    network_signers: tuple[str, ...] = ()
+    buyer_signers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,19 @@ class MaintenanceNotice:
 
 
 def attribute(evidence: MinuteEvidence) -> Cause:
-    """The cause of one bad minute. Maintenance and two signatures come first: they were on record before."""
+    """The cause of one bad minute. Maintenance and two signatures come first: they were on record before.
+
+    Where judges signed for more than one cause, the one that pays less goes before: NETWORK before BUYER.
+    """
     if evidence.is_maintenance:
         return "MAINT"
-    if len(set(evidence.force_majeure_signers)) >= 2:
-        return "FORCE_MAJEURE"
+    signed: tuple[tuple[Cause, tuple[str, ...]], ...] = (
+        ("FORCE_MAJEURE", evidence.force_majeure_signers), ("NETWORK", evidence.network_signers),
+        ("BUYER", evidence.buyer_signers),
+    )  # fmt: skip
+    for cause, signers in signed:
+        if len(set(signers)) >= SIGNERS_NEEDED:
+            return cause
     if evidence.valid_reports < 2:
         return "NETWORK" if evidence.vantages_without_anchors >= 2 else "UNKNOWN"
     if evidence.echo_ok and evidence.buyer_stopped:

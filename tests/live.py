@@ -66,7 +66,7 @@ class Live:
     @property
     def lease(self) -> m.Lease:
         return m.Lease.objects.select_related("window", "node_class", "buyer", "provider", "demand").get(
-            demand__reference=self.reference
+            demand__reference=self.reference, step_in=None
         )
 
     @property

@@ -35,7 +35,6 @@ DEPLOYER = "deployer"
 DEPLOY_GAS = 12_000_000
 TEST_CHAIN_IDS = (1337, 31337, 31338)  # ganache, anvil, the embedded chain: only there is money made out of nothing
 RECEIPT_SECONDS_MAX = 180
-COMPLIANCE_NEEDED, COMPLIANCE_SEATS = 2, 3
 TOKEN_SYMBOL = "GUSD"
 # veto, lapse, appeal, unbonding, probation, longest validity, oldest breach: the periods of contracts/README.md.
 DELAYS = (3 * DAY, 14 * DAY, 14 * DAY, 21 * DAY, 14 * DAY, 90 * DAY, 17 * DAY)
@@ -123,7 +122,7 @@ def _arguments(name: str, addresses: Mapping[str, str]) -> list[Any]:
         "treasury": keys.address("governance"), "veto_role": keys.address("veto"),
         "arbiters": [keys.address("arbiter")], "fee_bps": int(settings.PLATFORM_FEE_BPS),
         "verifiers": _panel("verifier", settings.ATTEST_QUORUM.seats), "quorums": quorums_wanted(),
-        "compliance": _panel("compliance", COMPLIANCE_SEATS),
+        "compliance": _panel("compliance", settings.COMPLIANCE_QUORUM.seats),
         "slashers": _panel("slasher", settings.SLASH_QUORUM.seats),
         "slashers_min": settings.SLASH_QUORUM.seats,
     }  # fmt: skip
@@ -141,7 +140,7 @@ def _panel(kind: str, seats: int) -> list[tuple[str, int]]:
 
 def quorums_wanted() -> tuple[int, int, int]:
     """How many verifiers, compliance officers and slashers sign, by the settings."""
-    return settings.ATTEST_QUORUM.needed, COMPLIANCE_NEEDED, settings.SLASH_QUORUM.needed
+    return settings.ATTEST_QUORUM.needed, settings.COMPLIANCE_QUORUM.needed, settings.SLASH_QUORUM.needed
 
 
 def _refuse_other_quorums(here: Chain) -> None:
@@ -151,7 +150,7 @@ def _refuse_other_quorums(here: Chain) -> None:
     if found != wanted:
         raise DeploymentBroken(
             f"The contract asks for {found} signatures of verifiers, compliance and slashers, the settings for "
-            f"{wanted}: change ATTEST_QUORUM and SLASH_QUORUM, or the contract by its governance.",
+            f"{wanted}: change ATTEST_QUORUM, COMPLIANCE_QUORUM and SLASH_QUORUM, or the contract by its governance.",
             on_chain=found, wanted=wanted,
         )  # fmt: skip
 

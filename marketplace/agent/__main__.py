@@ -118,6 +118,7 @@ def meter(arguments: argparse.Namespace) -> dict[str, Any]:
     from marketplace.agent.clock import MarketClock
     from marketplace.agent.echo import EchoServer
     from marketplace.agent.meter import Addresses, Meter, flush, stop_on_signals
+    from marketplace.agent.rechecks import CheckDoor
     from marketplace.agent.sensors import Sensors
 
     key = keys.load_key(arguments.home, passphrase=_passphrase(arguments))
@@ -130,23 +131,35 @@ def meter(arguments: argparse.Namespace) -> dict[str, Any]:
         )  # fmt: skip
         if arguments.flush:
             return flush(running)
-        echo = None
+        echo = door = None
         if arguments.listen:
-            echo = EchoServer(_address(arguments.listen), key=key, clock=clock, devices_of=running.devices)
+            door = CheckDoor(
+                _prover_address(arguments), key=key, backend=arguments.backend, clock=clock,
+                leases_of=running.devices, witnesses_of=running.witnesses,
+            )  # fmt: skip
+            door.start()
+            echo = EchoServer(
+                _address(arguments.listen), key=key, clock=clock, devices_of=running.devices, door=door
+            )
             echo.start()
         stop_on_signals(running.stop)
         port = echo.server_address[1] if echo else None
-        print(json.dumps({"metering": market["machine"], "probe_port": port}), flush=True)
+        told = {"metering": market["machine"], "probe_port": port, "check_port": door.port if door else None}
+        print(json.dumps(told), flush=True)
         try:
             running.run()
         finally:
-            if echo:
-                echo.stop()
+            for each in (echo, door):
+                if each:
+                    each.stop()
     return {"metering": None, "waiting": running.waiting}
 
 
 def probe(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Probe what this verifier is ordered to, until SIGTERM."""
+    """Probe and measure again what this verifier is ordered to, until SIGTERM."""
+    from threading import Thread
+
+    from marketplace.agent.checking import Checker
     from marketplace.agent.clock import MarketClock
     from marketplace.agent.meter import stop_on_signals
     from marketplace.agent.probing import Prober
@@ -157,9 +170,18 @@ def probe(arguments: argparse.Namespace) -> dict[str, Any]:
         prober = Prober(
             key=key, verifier=market["witness"], client=client, anchors=arguments.anchor, clock=MarketClock()
         )
+        checker = Checker(arguments.home, key=key, verifier=market["witness"], client=client, clock=prober.clock)
+        checker.stop = prober.stop
         stop_on_signals(prober.stop)
         print(json.dumps({"probing": market["witness"]}), flush=True)
-        return prober.run(minutes=arguments.minutes)
+        beside = Thread(target=checker.run, daemon=True)
+        beside.start()
+        try:
+            found = prober.run(minutes=arguments.minutes)
+        finally:
+            prober.stop.set()
+            beside.join(timeout=10)
+        return found | {"checks": checker.told}
 
 
 def _client(server: str, **options: Any) -> "ApiClient":
@@ -173,6 +195,14 @@ def _address(text: str) -> tuple[str, int]:
     if not port.isdigit() or int(port) > PORT_MAX:
         raise UsageWrong("An address to listen at is HOST:PORT.", given=text)
     return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def _prover_address(arguments: argparse.Namespace) -> tuple[str, int]:
+    """Where re-checks are proved: as said, or at the port after the one of the echoes."""
+    if arguments.prove:
+        return _address(arguments.prove)
+    host, port = _address(arguments.listen)
+    return host, port + 1 if 0 < port < PORT_MAX else 0
 
 
 def _advertised(arguments: argparse.Namespace) -> str:
@@ -268,11 +298,13 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--check", metavar="COMMAND", help="prints how many units answer; run every 5 seconds")
     command.add_argument("--listen", metavar="HOST:PORT", help="where probes are answered")
     command.add_argument("--advertise", metavar="ADDRESS", help="where verifiers reach that; default: --listen")
+    command.add_argument("--prove", metavar="HOST:PORT", help="where re-checks are proved; default: the port after")
+    command.add_argument("--backend", choices=NAMES, default="auto", help="for re-checks; default: the fastest exact")
     command.add_argument("--workload", metavar="HOST:PORT", help="where the workload takes connections")
     command.add_argument("--days", type=int, default=7, choices=range(1, 91), metavar="DAYS", help="lines are kept; 7")
     command.add_argument("--flush", action="store_true", help="send what waits and end")
     command.set_defaults(run=meter)
-    command = commands.add_parser("probe", parents=[keyed], help="probe as a verifier; key in GROVE_API_KEY")
+    command = commands.add_parser("probe", parents=[keyed], help="probe, re-check as a verifier; key in GROVE_API_KEY")
     command.add_argument("--anchor", action="append", default=[], metavar="HOST:PORT", help="three of them")
     command.add_argument("--minutes", type=int, help="end after so many; default: at SIGTERM")
     command.set_defaults(run=probe)

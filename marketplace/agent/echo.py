@@ -3,6 +3,8 @@
     -> {"lease": "…", "minute_at": 1790000040, "attempt": 1, "nonce": "64 hex digits"}
     <- {"echo": "128 hex digits", "devices": 8}
 
+A line with `ask` or `done` is a re-check's and goes to `rechecks.CheckDoor`, where the meter has one.
+
 It signs for leases of this machine and for the minute that runs, so that nobody can collect echoes for later, and it
 serves few at a time and briefly, so that nobody can hold it up.
 """
@@ -13,12 +15,15 @@ import socket
 from collections.abc import Callable, Mapping
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from threading import BoundedSemaphore, Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from marketplace.agent.clock import MarketClock
 from marketplace.agent.errors import ProbeRefused
 from marketplace.agent.keys import MachineKey
 from marketplace.agent.statements import EXTRA, FIRST, MINUTE_SECONDS, RETRY, sign_echo
+
+if TYPE_CHECKING:
+    from marketplace.agent.rechecks import CheckDoor
 
 LINE_BYTES_MAX = 1024
 ANSWER_SECONDS = 1.0
@@ -35,12 +40,12 @@ class EchoServer(ThreadingTCPServer):
 
     def __init__(
         self, address: tuple[str, int], *, key: MachineKey, clock: MarketClock,
-        devices_of: Callable[[], Mapping[str, int]],
+        devices_of: Callable[[], Mapping[str, int]], door: "CheckDoor | None" = None,
     ) -> None:  # fmt: skip
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         super().__init__(address, _Handler)
-        self.key, self.clock, self.devices_of = key, clock, devices_of
+        self.key, self.clock, self.devices_of, self.door = key, clock, devices_of, door
         self.room = BoundedSemaphore(AT_ONCE_MAX)
         self._thread = Thread(target=self.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
 
@@ -55,7 +60,12 @@ class EchoServer(ThreadingTCPServer):
         self.server_close()
 
     def answer(self, asked: Any) -> dict[str, Any]:
-        """The echo to a probe. Raises ProbeRefused for another lease, another minute or another form."""
+        """The echo to a probe, or the door's answer to a re-check.
+
+        Raises ProbeRefused for another lease, another minute or another form.
+        """
+        if self.door is not None and isinstance(asked, dict) and ("ask" in asked or "done" in asked):
+            return self.door.answer(asked)
         try:
             lease, minute_at, attempt, nonce = (asked[name] for name in ("lease", "minute_at", "attempt", "nonce"))
         except (TypeError, KeyError) as error:
@@ -86,7 +96,7 @@ class _Handler(StreamRequestHandler):
             try:
                 answer = self.server.answer(json.loads(line))
             except ProbeRefused as error:
-                answer = {"code": error.code, "title": str(error)}
+                answer = {"code": error.code, "title": str(error), **error.facts}
             self.wfile.write(json.dumps(answer).encode() + b"\n")
         except (OSError, ValueError, RecursionError):
             return  # whoever asks in another form, or hangs up, gets no answer

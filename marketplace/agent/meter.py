@@ -70,7 +70,8 @@ class Meter:
         self._sensors, self._addresses = sensors, addresses
         self._spool = Spool(home / "spool", days_kept=days_kept)
         self._lock = Lock()  # over the spool and what stands below
-        self._leases = Leases.of_rows(homes.read_json(home, LEASES_FILE).get("rows", []))
+        kept = homes.read_json(home, LEASES_FILE)
+        self._leases, self._witnesses = Leases.of_rows(kept.get("rows", [])), list(kept.get("witnesses", []))
         self._least: int | None = None  # the fewest units that any count of the running minute found
         self._minute_at = 0
         self._told: dict[str, Any] = {"beat_at_ms": None, "trouble": None, "given_up": 0}
@@ -183,10 +184,16 @@ class Meter:
 
     def fetch_leases(self) -> None:
         """Learn which leases run on this machine, and keep it for a start without the network."""
-        rows = self._client.get(f"/api/v1/node-classes/{self._machine}/leases")["data"]
+        found = self._client.get(f"/api/v1/node-classes/{self._machine}/leases")
+        rows, witnesses = found["data"], [str(key) for key in found.get("witnesses", [])]
         with self._lock:
-            self._leases = Leases.of_rows(rows)
-        homes.write_json(self.home, LEASES_FILE, {"rows": rows})
+            self._leases, self._witnesses = Leases.of_rows(rows), witnesses
+        homes.write_json(self.home, LEASES_FILE, {"rows": rows, "witnesses": witnesses})
+
+    def witnesses(self) -> list[str]:
+        """The keys of the market's verifiers, in hex: who may ask for a re-check."""
+        with self._lock:
+            return list(self._witnesses)
 
     def send_what_waits(self, told: Any = None) -> int:
         """Send the hours that are over, oldest first, in batches; returns how many went.

@@ -67,11 +67,22 @@ class CheckStatement:
     transcript: str  # SHA-256 in hex of the re-check's transcript
 
 
-AnyStatement = Beat | ProbeStatement | CheckStatement
-Statement = TypeVar("Statement", Beat, ProbeStatement, CheckStatement)
+@dataclass(frozen=True)
+class CheckAsk:
+    """A verifier's question to a machine, not to the market: open your prover to me now."""
+
+    verifier: str
+    lease: str
+    machine: str
+    interval: int
+    asked_at_ms: int  # unix milliseconds of market time
+
+
+AnyStatement = Beat | ProbeStatement | CheckStatement | CheckAsk
+Statement = TypeVar("Statement", Beat, ProbeStatement, CheckStatement, CheckAsk)
 PREFIXES: dict[type, bytes] = {
     Beat: b"grove-exchange heartbeat 1\n", ProbeStatement: b"grove-exchange probe 1\n",
-    CheckStatement: b"grove-exchange re-check 1\n",
+    CheckStatement: b"grove-exchange re-check 1\n", CheckAsk: b"grove-exchange re-check ask 1\n",
 }  # fmt: skip
 
 
@@ -145,6 +156,8 @@ def _wrong_field(statement: AnyStatement) -> str | None:
             return _wrong_beat(statement)
         case ProbeStatement():
             return _wrong_probe(statement)
+        case CheckAsk():
+            return "interval" if not 0 <= statement.interval < 2**15 else None
     return _wrong_check(statement)
 
 

@@ -12,6 +12,7 @@ from marketplace.api.problems import fact_text
 from marketplace.catalogue.models import Window
 from marketplace.clearing.models import Award, Backup, IndicativePrice, LineReason
 from marketplace.demand.models import Demand
+from marketplace.escrow.backup_models import StepIn
 from marketplace.escrow.clauses import clauses_of
 from marketplace.escrow.models import Lease
 from marketplace.insights.words import reason_sentence
@@ -351,6 +352,21 @@ class ClauseOut(serializers.Serializer):
     words = serializers.CharField()
 
 
+class StepInOut(serializers.ModelSerializer):
+    """What was decided when the lease's machine failed: its backup stepped in, or why not. The newest decision."""
+
+    begins_at = serializers.SerializerMethodField()
+    returned_micros = Micros()
+
+    class Meta:
+        model = StepIn
+        fields = ("state", "code", "sentence", "failed_at", "from_slot", "begins_at", "returned_micros", "decided_at")
+
+    @extend_schema_field({"type": "string", "format": "date-time"})
+    def get_begins_at(self, row: StepIn) -> Any:
+        return _utc(row.lease.window.slot_at(row.from_slot))
+
+
 class LeaseOut(serializers.ModelSerializer):
     """The running contract between one demand and one bid, with verdict, credit and slash case."""
 
@@ -373,19 +389,29 @@ class LeaseOut(serializers.ModelSerializer):
     slash_case = serializers.SerializerMethodField()
     settlement = serializers.SerializerMethodField()
     clauses = serializers.SerializerMethodField()
+    is_backup = serializers.SerializerMethodField(help_text="it took over the rest of a failed lease's hours")
+    step_in = serializers.SerializerMethodField()
 
     class Meta:
         model = Lease
         fields = (
             "id", "window", "role", "demand", "bid", "buyer", "provider", "resource_class", "site", "country", "tier",
             "start_slot", "end_slot", "starts_at", "ends_at", "unit_hours", "fee_micros", "sla_bps", "is_armed",
-            "state", "made_at", "verdict", "credit", "slash_case", "settlement",
-            "clauses",
+            "ended_slot", "state", "made_at", "verdict", "credit", "slash_case", "settlement", "clauses", "is_backup",
+            "step_in",
         )  # fmt: skip
 
     @extend_schema_field(ClauseOut(many=True))
     def get_clauses(self, lease: Lease) -> Any:
         return ClauseOut(clauses_of(lease), many=True).data
+
+    def get_is_backup(self, lease: Lease) -> bool:
+        return lease.step_in_id is not None
+
+    @extend_schema_field(StepInOut(allow_null=True))
+    def get_step_in(self, lease: Lease) -> Any:
+        newest = next(iter(lease.step_ins.all()), None)
+        return StepInOut(newest).data if newest else None
 
     def _bought(self, lease: Lease) -> bool:
         return lease.buyer_id == self.context["party"].pk
@@ -408,7 +434,7 @@ class LeaseOut(serializers.ModelSerializer):
 
     @extend_schema_field({"type": "string", "format": "date-time"})
     def get_ends_at(self, lease: Lease) -> Any:
-        return _utc(lease.window.slot_at(lease.end_slot))
+        return _utc(lease.window.slot_at(lease.until_slot))
 
     @extend_schema_field(VerdictOut(allow_null=True))
     def get_verdict(self, lease: Lease) -> Any:

@@ -14,7 +14,7 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.utils.dateparse import parse_date, parse_datetime
+from django.utils.dateparse import parse_date
 from django.views.decorators.http import require_POST, require_safe
 
 from marketplace import clock
@@ -22,6 +22,7 @@ from marketplace.catalogue.models import ResourceClass, Zone
 from marketplace.compliance.evidence import end_evidence, read_document, review_evidence
 from marketplace.compliance.incidents import close_incident, hours_to_notice, note_notice, open_incident, set_frozen
 from marketplace.compliance.models import Evidence, Incident, ZoneReport
+from marketplace.console.moments import moment
 from marketplace.console.views import render_page
 from marketplace.doors import found_or_404, page_of, seat_of
 from marketplace.errors import BadInput, MarketError
@@ -97,7 +98,7 @@ def incident_new(request: HttpRequest) -> HttpResponse:
             seat=seat, title=asked.get("title", ""), party=Party.objects.filter(slug=asked.get("party", "")).first(),
             resource_class=ResourceClass.objects.filter(pk=asked.get("resource_class", "")).first(),
             zone=Zone.objects.filter(pk=asked.get("zone", "")).first(), tier=int(tier) if tier.isdigit() else None,
-            discovered_at=_moment(asked.get("discovered_at", ""), now), freeze=bool(asked.get("freeze")),
+            discovered_at=moment(asked, "discovered_at", empty=now), freeze=bool(asked.get("freeze")),
             reason=asked.get("reason", ""), now=now,
         )  # fmt: skip
         return "The incident is open, and its clock runs."
@@ -178,16 +179,6 @@ def _do(request: HttpRequest, act: Act, back: str) -> HttpResponse:
     except MarketError as refusal:
         messages.error(request, f"{refusal} ({refusal.code})")
     return redirect(back)
-
-
-def _moment(text: str, now: datetime) -> datetime:
-    try:
-        found = parse_datetime(text) if text else now
-    except ValueError:
-        found = None
-    if found is None:
-        raise BadInput("Write a moment as 2027-01-31T12:00.", field="discovered_at")
-    return found if found.tzinfo else found.replace(tzinfo=now.tzinfo)
 
 
 def _file(body: bytes, name: str) -> HttpResponse:

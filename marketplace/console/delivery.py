@@ -1,25 +1,23 @@
-"""The console's cases of delivery, what judges decide of them, and outages that two judges sign as nobody's fault."""
+"""The console's cases of delivery, what judges decide of them, and what two judges sign of outages and their causes."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from uuid import UUID
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_http_methods, require_safe
 
 from marketplace import clock
 from marketplace.console.acts import REFUSALS
+from marketplace.console.moments import moment
 from marketplace.console.views import render_page
 from marketplace.delivery.cases import decide_case
-from marketplace.delivery.causes import sign_force_majeure, signed_outages
-from marketplace.delivery.selectors import cases_of, sources_of
+from marketplace.delivery.causes import sign_cause, sign_force_majeure, signed_causes, signed_outages
+from marketplace.delivery.selectors import cases_of, running_leases_by_name, sources_of
 from marketplace.doors import found_or_404, page_of, seat_of
-from marketplace.errors import BadInput
 from marketplace.supply.models import NodeClass
 
 
@@ -65,8 +63,8 @@ def outages(request: HttpRequest) -> HttpResponse:
     row = found_or_404(NodeClass.objects.filter(chain_class=number).first() if number.isdecimal() else None)
     try:
         sign_force_majeure(
-            node_class=row, starts_at=_moment(request, "starts_at"), ends_at=_moment(request, "ends_at"), seat=seat,
-            evidence=request.POST.get("evidence", ""), now=clock.now(),
+            node_class=row, starts_at=moment(request.POST, "starts_at"), ends_at=moment(request.POST, "ends_at"),
+            seat=seat, evidence=request.POST.get("evidence", ""), now=clock.now(),
         )  # fmt: skip
     except REFUSALS as refusal:
         messages.error(request, f"{refusal} ({refusal.code})")
@@ -75,12 +73,27 @@ def outages(request: HttpRequest) -> HttpResponse:
     return redirect("admin:outages")
 
 
-def _moment(request: HttpRequest, field: str) -> datetime:
-    """A moment of the form, read as UTC where it names no zone. Raises BadInput."""
+@require_http_methods(["GET", "HEAD", "POST"])
+def causes(request: HttpRequest) -> HttpResponse:
+    """Show what was signed as the buyer's doing or the network's, and take a judge's signature."""
+    if request.method != "POST":
+        return render_page(
+            request, "causes", title="Causes of bad minutes", causes=signed_causes(most=50),
+            leases=running_leases_by_name(),
+        )  # fmt: skip
+    seat = seat_of(request)
+    if seat is None:
+        raise PermissionDenied("A judge of the Foundation signs a cause.")
+    asked = request.POST.get("lease", "")
+    row = found_or_404(next((lease for lease in running_leases_by_name() if str(lease.pk) == asked), None))
     try:
-        found = parse_datetime(request.POST.get(field, ""))
-    except ValueError:
-        found = None
-    if found is None:
-        raise BadInput("Write a date and a time, UTC.", field=field)
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+        sign_cause(
+            lease=row, cause=request.POST.get("cause", ""), starts_at=moment(request.POST, "starts_at"),
+            ends_at=moment(request.POST, "ends_at"), seat=seat, evidence=request.POST.get("evidence", ""),
+            now=clock.now(),
+        )  # fmt: skip
+    except REFUSALS as refusal:
+        messages.error(request, f"{refusal} ({refusal.code})")
+    else:
+        messages.success(request, "Signed. It counts once a second judge signed the same; both parties are told.")
+    return redirect("admin:causes")

@@ -45,10 +45,12 @@ from marketplace.insights.anchors import anchored_hashes
 from marketplace.insights.charts import Chart
 from marketplace.insights.market import public_market
 from marketplace.insights.words import next_time
+from marketplace.notices.models import Progress
 from marketplace.parties.models import Party
 from marketplace.payout.models import SettlementLine
 from marketplace.slashing.models import SlashCase
 from marketplace.supply.models import Bid
+from marketplace.supply.rolls import failed_roll_job
 
 OPENED = ("opened", "awarded", "lost")
 ENDED = ("SETTLED", "FAILED")
@@ -94,6 +96,7 @@ class Health:
     oldest_dead: Outbox | None
     transactions_open: int
     transactions_reverted: int
+    rolls: Progress | None  # the last run of the roll calls, where it failed
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,7 @@ def health(now: datetime) -> Health:
         halted_because=halt_reason() or halt_reason(ledger=USD2_LEDGER),
         jobs_open=jobs.count(), jobs_overdue=jobs.filter(run_at__lt=now).count(),
         dead=dead_jobs().count(), oldest_dead=dead_jobs().first(),
-        transactions_open=intents["open"], transactions_reverted=intents["reverted"],
+        transactions_open=intents["open"], transactions_reverted=intents["reverted"], rolls=failed_roll_job(),
     )  # fmt: skip
 
 

@@ -58,6 +58,7 @@ class Console(UnfoldAdminSite):
             path("appeals/<uuid:pk>/", self.admin_view(views.appeal), name="appeal"),
             path("delivery-cases/", self.admin_view(delivery.cases), name="delivery_cases"),
             path("outages/", self.admin_view(delivery.outages), name="outages"),
+            path("causes/", self.admin_view(delivery.causes), name="causes"),
             path("delivery-cases/<uuid:pk>/", self.admin_view(delivery.case), name="delivery_case"),
             path("acts/<slug:name>/", self.admin_view(views.act), name="act"),
             *compliance_urls(self.admin_view),
@@ -209,6 +210,9 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, Any, type[Table]], ...]], ...] = 
             list_select_related=("demand__party", "bid__party"))),
     )),
     ("Escrow", (
+        ("Backups that step in", "emergency", m.StepIn, table_of(
+            m.StepIn, show=("lease", "state", "code", "sentence", "from_slot", "fee_micros", "decided_at"),
+            filters=("state",), list_select_related=("lease__demand", "lease__provider"))),
         ("Mandates", "draw", m.Mandate, table_of(
             m.Mandate, show=("window", "party", "nonce", "max_spend_micros", "expires_at"), filters=("window",),
             list_select_related=("window", "party"))),
@@ -318,6 +322,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         {"title": "Keyholders", "icon": "key", "link": reverse("admin:keyholders")},
         {"title": "Delivery cases", "icon": "balance", "link": reverse("admin:delivery_cases")},
         {"title": "Force majeure", "icon": "flood", "link": reverse("admin:outages")},
+        {"title": "Causes of bad minutes", "icon": "account_tree", "link": reverse("admin:causes")},
         {"title": "Market-maker", "icon": "storefront", "link": reverse("admin:maker")},
         {"title": "Preview a clearing", "icon": "preview", "link": reverse("admin:preview")},
         {"title": "Trial balance", "icon": "account_balance_wallet", "link": reverse("admin:books")},

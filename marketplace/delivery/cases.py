@@ -5,6 +5,7 @@
     nothing is held      rated a day after the slot: whoever has not spoken by then is not waited for
     something is held    rated 72 hours after the slot, by two of the three sources
     a contradiction      a case: two of three decide it 72 hours after the last new evidence, or a person does
+    one judge signed     for a cause in the hour: a second one is waited for, 72 hours after the slot at most
 
 Evidence is taken until a slot is rated and at most 72 hours after its end, so what came in which order changes nothing.
 """
@@ -54,7 +55,7 @@ def _reconcile(lease: Lease, now: datetime) -> int:
     has_counter = WitnessKey.objects.filter(party_id=lease.buyer_id, revoked_at=None).exists()
     said = _provider_reports(lease)
     moved = 0
-    if Records(lease):
+    if records := Records(lease):
         waiting = SlotTally.objects.filter(lease=lease, rated_at=None).values_list("slot", flat=True)
         refresh_tallies(lease=lease, slots=list(waiting), now=now, is_evidence=False)
     for tally in SlotTally.objects.select_for_update().filter(lease=lease, rated_at=None):
@@ -64,7 +65,10 @@ def _reconcile(lease: Lease, now: datetime) -> int:
             continue
         case = _tend_case(tally, cases.get(tally.slot), ends_at, now)
         moved += case is not None and cases.get(tally.slot) is None
-        if _is_ready(tally, case, ends_at, has_counter, now):
+        is_half_signed = now < ends_at + timedelta(hours=DECIDE_HOURS) and records.is_half_signed(
+            ends_at - timedelta(hours=1), ends_at
+        )
+        if not is_half_signed and _is_ready(tally, case, ends_at, has_counter, now):
             _rate(tally, case, said, now)
             moved += 1
     return moved

@@ -12,12 +12,15 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from ledger.ids import uuid7
 from marketplace.delivery.evidence_models import (
+    JUDGED_CAUSES,
     STOP_REASONS,
     BuyerStop,
     ForceMajeure,
+    JudgedCause,
     MaintenanceNotice,
     ProbeReport,
     SlotTally,
@@ -29,14 +32,13 @@ from marketplace.notices.services import tell_parties
 from marketplace.parties.models import Party, Seat
 from marketplace.parties.roles import require_act
 from marketplace.supply.models import NodeClass
+from pricing.attribution import SIGNERS_NEEDED, MinuteEvidence, attribute, maintenance_minutes
 from pricing.attribution import MaintenanceNotice as Span
-from pricing.attribution import MinuteEvidence, attribute, maintenance_minutes
 
-MINUTE = timedelta(minutes=1)
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 STOP_BACKDATED_MAX = timedelta(minutes=1)  # a buyer's own record is made when it happens
 MAINTENANCE_SPAN_MAX = timedelta(hours=4)
 EVIDENCE_MAX = 300
-SIGNERS_NEEDED = 2  # as `pricing.attribution` counts them
 
 
 @transaction.atomic
@@ -113,16 +115,7 @@ def sign_force_majeure(
     """
     require_act(seat, "judge", "sign a force majeure")
     person, evidence = seat.user.email, evidence.strip()
-    if ends_at <= starts_at:
-        raise BadInput("An outage ends after it starts.", field="ends_at")
-    if not evidence or len(evidence) > EVIDENCE_MAX:
-        raise BadInput(f"A signature names its evidence in {EVIDENCE_MAX} characters.", field="evidence")
-    for tally in SlotTally.objects.filter(lease__node_class=node_class).exclude(rated_at=None).select_related(
-        "lease__window"
-    ):
-        begins = tally.lease.window.slot_at(tally.slot)
-        if begins < ends_at and starts_at < begins + timedelta(hours=1):
-            raise TooLate("A slot in that span is rated already.", slot=tally.slot)
+    _require_signable(SlotTally.objects.filter(lease__node_class=node_class), starts_at, ends_at, evidence)
     signed, made = ForceMajeure.objects.get_or_create(
         node_class=node_class, starts_at=starts_at, ends_at=ends_at, person=person,
         defaults={"id": uuid7(now), "evidence": evidence, "signed_at": now},
@@ -131,6 +124,97 @@ def sign_force_majeure(
         record(actor=person, action="sign_force_majeure", subject=node_class.pk, reason=evidence, now=now,
                starts_at=starts_at.isoformat(), ends_at=ends_at.isoformat())  # fmt: skip
     return signed
+
+
+@transaction.atomic
+def sign_cause(
+    *, lease: Lease, cause: str, starts_at: datetime, ends_at: datetime, seat: Seat, evidence: str, now: datetime
+) -> JudgedCause:
+    """Sign, as one judge, that bad minutes of a lease were the buyer's doing or the network's.
+
+    It counts once a second judge signed the same, each with evidence of their own; the buyer's are then billed, the
+    network's unpaid, and neither costs the provider more. Until the second signs, hours in the span are not rated, for
+    72 hours at most. Both parties are told of each signature. Raises RoleForbidden, BadInput and TooLate as
+    `sign_force_majeure` does.
+    """
+    require_act(seat, "judge", "sign a cause")
+    person, evidence = seat.user.email, evidence.strip()
+    if cause not in JUDGED_CAUSES:
+        raise BadInput(f"Judges sign for {' or '.join(JUDGED_CAUSES)}.", field="cause")
+    Lease.objects.select_for_update().get(pk=lease.pk)
+    _require_signable(SlotTally.objects.filter(lease=lease), starts_at, ends_at, evidence)
+    signed, made = JudgedCause.objects.get_or_create(
+        lease=lease, cause=cause, starts_at=starts_at, ends_at=ends_at, person=person,
+        defaults={"id": uuid7(now), "evidence": evidence, "signed_at": now},
+    )  # fmt: skip
+    if made:
+        record(actor=person, action="sign_cause", subject=lease.pk, reason=evidence, now=now, cause=cause,
+               starts_at=starts_at.isoformat(), ends_at=ends_at.isoformat())  # fmt: skip
+        _tell_signed(signed, lease, now)
+    return signed
+
+
+WORDS = {"BUYER": "the buyer's doing: they are billed", "NETWORK": "the network's: they are not billed"}
+
+
+def _tell_signed(signed: JudgedCause, lease: Lease, now: datetime) -> None:
+    same = JudgedCause.objects.filter(
+        lease=lease, cause=signed.cause, starts_at=signed.starts_at, ends_at=signed.ends_at
+    )
+    span = f"from {signed.starts_at:%Y-%m-%d %H:%M} to {signed.ends_at:%Y-%m-%d %H:%M} UTC"
+    counts = same.count() >= SIGNERS_NEEDED
+    sentence = f"{lease.demand.reference}: {'two judges' if counts else 'one judge'} signed that bad minutes {span} "
+    sentence += f"are {WORDS[signed.cause]}, and cost the provider nothing more."
+    tell_parties(
+        parties={lease.buyer_id, lease.provider_id}, about=f"cause:{signed.pk}", now=now,
+        code="cause_decided" if counts else "cause_signed",
+        sentence=sentence if counts else f"{sentence} It counts once a second one signs: {signed.evidence}",
+    )  # fmt: skip
+
+
+def _require_signable(
+    tallies: QuerySet[SlotTally], starts_at: datetime, ends_at: datetime, evidence: str
+) -> None:
+    if ends_at <= starts_at:
+        raise BadInput("An outage ends after it starts.", field="ends_at")
+    if not evidence or len(evidence) > EVIDENCE_MAX:
+        raise BadInput(f"A signature names its evidence in {EVIDENCE_MAX} characters.", field="evidence")
+    for tally in tallies.exclude(rated_at=None).select_related("lease__window"):
+        begins = tally.lease.window.slot_at(tally.slot)
+        if begins < ends_at and starts_at < begins + HOUR:
+            raise TooLate("A slot in that span is rated already.", slot=tally.slot)
+
+
+@dataclass(frozen=True, slots=True)
+class SignedCause:
+    """What was signed about one span of a lease, in order of signing."""
+
+    lease: Lease
+    cause: str
+    starts_at: datetime
+    ends_at: datetime
+    signatures: list[JudgedCause]
+
+    @property
+    def counts(self) -> bool:
+        """Whether two persons signed it."""
+        return len({each.person for each in self.signatures}) >= SIGNERS_NEEDED
+
+    @property
+    def words(self) -> str:
+        """What it means for the bill."""
+        return WORDS[self.cause]
+
+
+def signed_causes(*, lease: Lease | None = None, most: int) -> list[SignedCause]:
+    """The newest spans whose bad minutes judges signed as the buyer's doing or the network's, at most so many."""
+    found: dict[tuple[UUID, str, datetime, datetime], SignedCause] = {}
+    rows = JudgedCause.objects.select_related("lease__demand", "lease__provider", "lease__buyer")
+    rows = rows if lease is None else rows.filter(lease=lease)
+    for row in rows.order_by("-starts_at", "signed_at")[: most * SIGNERS_NEEDED * 2]:
+        key = (row.lease_id, row.cause, row.starts_at, row.ends_at)
+        found.setdefault(key, SignedCause(row.lease, row.cause, row.starts_at, row.ends_at, [])).signatures.append(row)
+    return list(found.values())[:most]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +257,23 @@ class Records:
     def __init__(self, lease: Lease) -> None:
         self.stops = list(BuyerStop.objects.filter(lease=lease))
         self.majeure = list(ForceMajeure.objects.filter(node_class_id=lease.node_class_id))
+        self.judged = list(JudgedCause.objects.filter(lease=lease))
         self.notices = list(MaintenanceNotice.objects.filter(node_class_id=lease.node_class_id))
         self._excused: dict[datetime, set[int]] = {}
 
     def __bool__(self) -> bool:
-        return bool(self.stops or self.majeure or self.notices)
+        return bool(self.stops or self.majeure or self.judged or self.notices)
+
+    def is_half_signed(self, starts_at: datetime, ends_at: datetime) -> bool:
+        """Whether a judge signed for a cause in a span, and no second one has signed the same yet."""
+        persons: dict[tuple[str, datetime, datetime], set[str]] = defaultdict(set)
+        for each in self.judged:
+            if each.starts_at < ends_at and starts_at < each.ends_at:
+                persons[each.cause, each.starts_at, each.ends_at].add(each.person)
+        return any(len(signers) < SIGNERS_NEEDED for signers in persons.values())
+
+    def _signers(self, cause: str, minute_at: datetime) -> tuple[str, ...]:
+        return _best_signed([each for each in self.judged if each.cause == cause], minute_at)
 
     def cause_of(self, minute_at: datetime, counts: MinuteCounts) -> str:
         """The cause of a bad minute."""
@@ -189,6 +285,7 @@ class Records:
                 force_majeure_signers=tuple(
                     each.person for each in self.majeure if each.starts_at <= minute_at < each.ends_at
                 ),
+                network_signers=self._signers("NETWORK", minute_at), buyer_signers=self._signers("BUYER", minute_at),
             )
         )  # fmt: skip
 
@@ -205,6 +302,15 @@ class Records:
             ]
             self._excused[month] = maintenance_minutes(spans)
         return (utc - month) // MINUTE in self._excused[month]
+
+
+def _best_signed(rows: Sequence[JudgedCause], minute_at: datetime) -> tuple[str, ...]:
+    """Who signed the span over a minute that most signed: two judges count who signed the same span, not two spans."""
+    spans: dict[tuple[datetime, datetime], set[str]] = defaultdict(set)
+    for each in rows:
+        if each.starts_at <= minute_at < each.ends_at:
+            spans[each.starts_at, each.ends_at].add(each.person)
+    return tuple(sorted(max(spans.values(), key=len, default=set())))
 
 
 def minute_counts(reports: Sequence[ProbeReport]) -> Mapping[datetime, MinuteCounts]:

@@ -46,11 +46,12 @@ class CheckOrder:
     interval: int
     due_at: datetime
     proven_ops: int
+    pulse: rows.Pulse | None
 
 
 def intervals_of(lease: Lease) -> int:
     """Return how many whole intervals a lease has."""
-    return (lease.end_slot - lease.start_slot) // CHECK_HOURS
+    return (lease.until_slot - lease.start_slot) // CHECK_HOURS
 
 
 def begins_at(lease: Lease, interval: int) -> datetime:
@@ -78,7 +79,10 @@ def check_orders(*, verifier: Party, now: datetime) -> list[CheckOrder]:
     if verifier.kind != "verifier":
         raise BadInput("Only verifiers are ordered to check.", field="party")
     draws, found = Draws(), []
-    for lease in running_leases():
+    leases = running_leases()
+    told = rows.Pulse.objects.filter(node_class__in={lease.node_class_id for lease in leases})
+    pulses = {row.node_class_id: row for row in told}
+    for lease in leases:
         for interval in range(intervals_of(lease)):
             start = begins_at(lease, interval)
             if not start - timedelta(hours=1) <= now < start + timedelta(hours=CHECK_HOURS):
@@ -89,7 +93,8 @@ def check_orders(*, verifier: Party, now: datetime) -> list[CheckOrder]:
             except NotOnPanel:
                 continue
             if is_drawn and now - STARTED_WITHIN <= at < now + timedelta(hours=1):
-                found.append(CheckOrder(lease, interval, at, proven_ops_of(lease, at)))
+                pulse = pulses.get(lease.node_class_id)
+                found.append(CheckOrder(lease, interval, at, proven_ops_of(lease, at), pulse))
     return sorted(found, key=lambda order: (order.due_at, str(order.lease.pk)))
 
 

@@ -29,7 +29,7 @@ def duties_of(node_class: NodeClass) -> list[Duty]:
         Duty(
             lease.pk, lease.window.slot_at(lease.start_slot),
             tuple(owed[lease.pk, slot].units if (lease.pk, slot) in owed else 0
-                  for slot in range(lease.start_slot, lease.end_slot)),
+                  for slot in range(lease.start_slot, lease.until_slot)),
         )
         for lease in leases
     ]  # fmt: skip

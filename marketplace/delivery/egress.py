@@ -48,7 +48,7 @@ def take_egress(*, party: Party, lease: Lease, signed: SignedReport, now: dateti
         raise BadInput(str(refusal), field="report", cause=refusal.code) from refusal
     starts_at = datetime.fromtimestamp(report.slot_start_at, UTC)
     slot, rest = divmod(starts_at - own.window.starts_at, timedelta(hours=1))
-    if report.lease != str(own.pk) or rest or not own.start_slot <= slot < own.end_slot:
+    if report.lease != str(own.pk) or rest or not own.start_slot <= slot < own.until_slot:
         raise BadInput("The report is of another lease or hour.", field="report")
     if starts_at + timedelta(hours=1) > now:
         raise BadInput("That hour is not over.", field="report")

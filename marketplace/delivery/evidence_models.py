@@ -327,6 +327,35 @@ class BuyerStop(models.Model):
         ]
 
 
+JUDGED_CAUSES = ("BUYER", "NETWORK")
+
+
+class JudgedCause(models.Model):
+    """One judge's signature that bad minutes of a lease were its buyer's doing, or the network's; two of them count."""
+
+    id = models.UUIDField(primary_key=True)
+    lease = models.ForeignKey(Lease, on_delete=models.PROTECT, related_name="judged_causes")
+    cause = models.CharField(max_length=8, choices=[(cause, cause.lower()) for cause in JUDGED_CAUSES])
+    starts_at = models.DateTimeField()
+    ends_at = models.DateTimeField()
+    person = models.CharField(max_length=120)
+    evidence = models.CharField(max_length=300)
+    signed_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["starts_at", "person"]
+        constraints = [
+            models.UniqueConstraint(
+                name="a_judge_signs_a_cause_once", fields=["lease", "cause", "starts_at", "ends_at", "person"]
+            ),
+            models.CheckConstraint(name="judged_cause_is_known", condition=Q(cause__in=JUDGED_CAUSES)),
+            models.CheckConstraint(
+                name="judged_cause_has_person_and_evidence",
+                condition=Q(ends_at__gt=F("starts_at")) & ~Q(person="") & ~Q(evidence=""),
+            ),
+        ]
+
+
 class ForceMajeure(models.Model):
     """One person's signature that an outage of a node class was beyond anybody's power; two of them count."""
 

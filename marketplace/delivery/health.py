@@ -86,7 +86,7 @@ def watch_silence(*, now: datetime) -> int:
     )
     suspected = 0
     for row in rows.select_related("lease__demand", "lease__provider", "lease__window").order_by("pk"):
-        if not row.lease.start_slot <= slot_of(row.lease, now) < row.lease.end_slot:
+        if not row.lease.start_slot <= slot_of(row.lease, now) < row.lease.until_slot:
             continue
         before = row.state
         _put(row, after_silence(_now(row), at=now.timestamp()))

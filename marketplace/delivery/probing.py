@@ -63,6 +63,12 @@ def enrol_witness_key(*, party: Party, public_key: str, signature: str, now: dat
     return key
 
 
+def verifier_keys() -> list[str]:
+    """Return the witness keys of all verifiers, in hex and in order: whose statements a machine may answer."""
+    rows = WitnessKey.objects.filter(revoked_at=None, party__kind="verifier").values_list("public_key", flat=True)
+    return sorted(bytes(key).hex() for key in rows)
+
+
 def witness_key(party: Party) -> bytes:
     """Return the public key by which a party signs now. Raises NoWitnessKey."""
     key = WitnessKey.objects.filter(party=party, revoked_at=None).first()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from marketplace.capacity.ceilings import Ceilings
 from marketplace.catalogue.models import Window
 from marketplace.clearing.models import Award
+from marketplace.escrow.backup_models import StepInRun
 from marketplace.escrow.models import Lease
 
 
@@ -31,20 +32,20 @@ class Promise:
 
 
 def promises(*, leases: Sequence[Lease]) -> dict[tuple[UUID, int], Promise]:
-    """What each lease owes in each of its slots, from its awards."""
-    by_pair = {(lease.demand_id, lease.bid_id): lease.pk for lease in leases}
+    """What each lease owes in each of its slots: from its awards, or from what it took over as a backup.
+
+    A lease owes nothing in the slots that its own backup took over.
+    """
+    by_key = {lease.pk: lease for lease in leases}
     windows = {each.pk: each for each in Window.objects.filter(pk__in={lease.window_id for lease in leases})}
-    ceilings, by_key = Ceilings(lease.node_class_id for lease in leases), {lease.pk: lease for lease in leases}
+    ceilings = Ceilings(lease.node_class_id for lease in leases)
     owed: dict[tuple[UUID, int], list[int]] = defaultdict(lambda: [0, 0])
-    awards = Award.objects.filter(bid_id__in={lease.bid_id for lease in leases})
-    for award in awards.only("demand_id", "bid_id", "start_slot", "units", "slot_prices_micros"):
-        lease_id = by_pair.get((award.demand_id, award.bid_id))
-        if lease_id is None:
-            continue
-        for slot, price_micros in enumerate(award.slot_prices_micros, start=award.start_slot):
-            cell = owed[lease_id, slot]
-            cell[0] += award.units
-            cell[1] += award.units * price_micros
+    for lease, run in _runs(leases):
+        for slot, price_micros in enumerate(run.slot_prices_micros, start=run.start_slot):
+            if slot < lease.until_slot:
+                cell = owed[lease.pk, slot]
+                cell[0] += run.units
+                cell[1] += run.units * price_micros
 
     def promise(lease: Lease, slot: int, units: int, amount: int) -> Promise:
         hour_at = windows[lease.window_id].slot_at(slot)
@@ -52,3 +53,18 @@ def promises(*, leases: Sequence[Lease]) -> dict[tuple[UUID, int], Promise]:
         return Promise(units, amount, amount if ceiling is None else min(amount, units * ceiling))
 
     return {(key, slot): promise(by_key[key], slot, units, amount) for (key, slot), (units, amount) in owed.items()}
+
+
+def _runs(leases: Sequence[Lease]) -> Iterator[tuple[Lease, Award | StepInRun]]:
+    """The runs of slots that each lease was made from."""
+    columns = ("bid_id", "start_slot", "units", "slot_prices_micros")
+    awarded = {(lease.demand_id, lease.bid_id): lease for lease in leases if lease.step_in_id is None}
+    for award in Award.objects.filter(bid_id__in={bid for _, bid in awarded}).only("demand_id", *columns):
+        if lease := awarded.get((award.demand_id, award.bid_id)):
+            yield lease, award
+    backups = {(lease.step_in_id, lease.bid_id): lease for lease in leases if lease.step_in_id is not None}
+    if backups:
+        taken = StepInRun.objects.filter(step_in__in={step_in for step_in, _ in backups})
+        for run in taken.only("step_in_id", *columns):
+            if lease := backups.get((run.step_in_id, run.bid_id)):
+                yield lease, run

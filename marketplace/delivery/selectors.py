@@ -10,8 +10,10 @@ from uuid import UUID
 
 from django.db.models import Q, QuerySet, Sum
 
+from marketplace.delivery.causes import SignedCause, signed_causes
 from marketplace.delivery.evidence_models import DeliveryCase, HealthEvent, LeaseHealth, MaintenanceNotice, SlotTally
 from marketplace.delivery.models import Reading
+from marketplace.delivery.probing import RUNNING
 from marketplace.escrow.models import Lease
 from marketplace.parties.models import Party
 from pricing.metering import SLOT_MINUTES
@@ -98,6 +100,7 @@ class LeaseMinutes:
     billed_micros: int
     held_micros: int
     unpaid_micros: int
+    causes: list[SignedCause]  # what judges signed about its bad minutes
 
 
 def lease_minutes(lease: Lease) -> LeaseMinutes:
@@ -107,8 +110,14 @@ def lease_minutes(lease: Lease) -> LeaseMinutes:
     )
     return LeaseMinutes(
         lease, health_of(lease), list(health_events(lease)[:10]), LiveHours(lease),
-        *(sums[name] or 0 for name in ("billed", "held", "unpaid")),
+        *(sums[name] or 0 for name in ("billed", "held", "unpaid")), signed_causes(lease=lease, most=10),
     )  # fmt: skip
+
+
+def running_leases_by_name() -> list[Lease]:
+    """Return the leases whose hours may still be rated, with their parties, by buyer and demand."""
+    rows = Lease.objects.filter(state__in=RUNNING).select_related("demand", "buyer", "provider", "window")
+    return list(rows.order_by("buyer__name", "demand__reference", "provider__name"))
 
 
 def notices_of(party: Party) -> QuerySet[MaintenanceNotice]:

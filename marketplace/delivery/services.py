@@ -126,7 +126,7 @@ def close_delivery(*, window: Window, now: datetime) -> int:
     if locked.state != "DELIVERING":
         return 0
     open_leases = list(Lease.objects.filter(window=locked, state__in=("locked", "delivering")))
-    ended = [lease for lease in open_leases if locked.slot_at(lease.end_slot) <= now]
+    ended = [lease for lease in open_leases if locked.slot_at(lease.until_slot) <= now]
     if not ended:
         return 0
     owed = promises(leases=ended)

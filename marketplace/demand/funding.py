@@ -38,8 +38,7 @@ def choose_funding(
         return _line(demand, party, kind, number, now)
     if number:
         raise BadInput("Only a purchase order or a grant has a number.", field="number")
-    kept = sum(left_micros(line) for line in _arrived_lines(party))
-    free = spendable(code="buyer.available", party=party.pk).minor - kept
+    free, kept = free_micros(party), kept_micros(party)
     if kind == "card":
         free = min(free, card_left_micros(party))
     if free < demand.hold_micros:
@@ -48,6 +47,16 @@ def choose_funding(
             available_micros=max(0, free), kept_for_orders_micros=kept,
         )  # fmt: skip
     return None
+
+
+def free_micros(party: Party) -> int:
+    """What of a buyer's available money nothing waits for: no hold, and no order or grant that brought it."""
+    return spendable(code="buyer.available", party=party.pk).minor - kept_micros(party)
+
+
+def kept_micros(party: Party) -> int:
+    """What is kept for the demands that will name an order or a grant whose money is in escrow."""
+    return sum(left_micros(line) for line in _arrived_lines(party))
 
 
 def named_order(*, party: Party, number: str) -> FundingLine | None:

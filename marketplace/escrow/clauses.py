@@ -24,7 +24,7 @@ class Clause:
 def clauses_of(lease: Lease) -> list[Clause]:
     """The clauses of a lease in the wording it was made under, with its own dates and cap."""
     assert lease.clauses == LEASE_CLAUSES, "a wording that is gone from here is still in force somewhere"
-    until = lease.window.slot_at(lease.end_slot) + PORTABILITY
+    until = lease.window.slot_at(lease.until_slot) + PORTABILITY
     return [
         Clause("portability", "The buyer's data, images and results leave when it wants, in the formats they came in, "
                f"at no charge and without egress fee. The provider keeps them until {until:%d %B %Y, %H:%M} UTC; "

@@ -68,6 +68,10 @@ class Lease(models.Model):
     clearing = models.ForeignKey(Clearing, on_delete=models.PROTECT, related_name="leases")
     demand = models.ForeignKey(Demand, on_delete=models.PROTECT, related_name="leases")
     bid = models.ForeignKey(Bid, on_delete=models.PROTECT, related_name="leases")
+    step_in = models.ForeignKey(
+        "marketplace.StepIn", null=True, blank=True, on_delete=models.PROTECT, related_name="leases",
+        help_text="set where a backup took over the rest of a failed lease's hours",
+    )
     buyer = models.ForeignKey(Party, on_delete=models.PROTECT, related_name="leases_bought")
     provider = models.ForeignKey(Party, on_delete=models.PROTECT, related_name="leases_sold")
     node_class = models.ForeignKey(NodeClass, on_delete=models.PROTECT, related_name="leases")
@@ -77,6 +81,7 @@ class Lease(models.Model):
     refusal = models.CharField(max_length=200, default="", help_text="why its money was not locked")
     start_slot = models.IntegerField()
     end_slot = models.IntegerField()
+    ended_slot = models.IntegerField(null=True, blank=True, help_text="the first hour that its backup took over")
     unit_hours = models.BigIntegerField()
     fee_micros = models.BigIntegerField(help_text="what the buyer pays when all is delivered")
     stake_micros = models.BigIntegerField(help_text="the stake such a lease carries")
@@ -89,7 +94,14 @@ class Lease(models.Model):
     class Meta:
         ordering = ["window", "demand", "bid"]
         constraints = [
-            models.UniqueConstraint(name="one_lease_per_demand_and_bid", fields=["demand", "bid"]),
+            models.UniqueConstraint(
+                name="one_lease_per_demand_and_bid", fields=["demand", "bid"], condition=Q(step_in=None)
+            ),
+            models.UniqueConstraint(name="one_lease_per_backup", fields=["step_in", "bid"]),
+            models.CheckConstraint(
+                name="lease_ends_inside_its_slots",
+                condition=Q(ended_slot=None) | Q(ended_slot__gt=F("start_slot")) & Q(ended_slot__lt=F("end_slot")),
+            ),
             models.CheckConstraint(name="lease_state_is_known", condition=Q(state__in=LEASE_STATES)),
             models.CheckConstraint(name="running_lease_is_locked", condition=Q(state="refused") | ~Q(lock_batch=None)),
             models.CheckConstraint(name="refused_lease_says_why", condition=~Q(state="refused") | ~Q(refusal="")),
@@ -99,3 +111,8 @@ class Lease(models.Model):
 
     def __str__(self) -> str:
         return f"{self.demand.reference} at {self.provider.slug}"
+
+    @property
+    def until_slot(self) -> int:
+        """The first slot that it does not serve: its end, or where its backup began."""
+        return self.end_slot if self.ended_slot is None else self.ended_slot

@@ -179,7 +179,7 @@ class _Facts:
                 "under_control_of": demand.control_zone_id or "no rule",
                 "to_other_countries": "none: the machines stand at one site",
             },
-            "kept_until": _iso(lease.window.slot_at(lease.end_slot)),
+            "kept_until": _iso(lease.window.slot_at(lease.until_slot)),
             "agreements": [
                 {"control": row.control_id, "sha256": bytes(row.sha256).hex(), "purposes": list(row.purposes),
                  "valid_until": _iso(row.valid_until)} for row in papers

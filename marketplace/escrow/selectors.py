@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from django.db.models import Q, QuerySet
+from django.db.models import Prefetch, Q, QuerySet
 
 from ledger.models import Account, ChainContract, ChainIntent, ChainMark
 from ledger.services import USDC6_LEDGER
+from marketplace.escrow.backup_models import StepIn
 from marketplace.escrow.models import Lease
 from marketplace.parties.models import Party
 
@@ -42,7 +43,9 @@ def leases_in_trouble(party: Party) -> QuerySet[Lease]:
 def _whole_leases() -> QuerySet[Lease]:
     return Lease.objects.select_related(
         "window", "demand", "buyer", "provider", "node_class__site", "node_class__resource_class", "verdict__credit",
-        "verdict__slash_case", "settlement_line__settlement", "lock_batch",
+        "verdict__slash_case", "settlement_line__settlement", "lock_batch", "step_in__lease__provider",
+    ).prefetch_related(
+        Prefetch("step_ins", StepIn.objects.prefetch_related("leases__provider"))
     ).order_by("-window__number", "demand", "bid")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -30,6 +30,7 @@ from marketplace.clearing.models import Award
 from marketplace.demand.funding import origin_of
 from marketplace.demand.models import Demand
 from marketplace.errors import BadInput, PhaseClosed, ReferenceReused, WindowClosed
+from marketplace.escrow.backup_models import StepIn, StepInRun
 from marketplace.escrow.models import Lease, LockBatch, Mandate
 from marketplace.escrow.packs import undocumented, write_packs
 from marketplace.governance.services import record, require_flag
@@ -216,7 +217,7 @@ def _refuse_pairs(
 ) -> None:  # fmt: skip
     """Write the leases that cannot be locked, each with its reason, and release holds that nothing else needs."""
     Lease.objects.bulk_create(
-        _lease(window, demand, bid, awards, mandates[_rules(demand)], None, None, now, refusal=why)
+        lease_of(window, demand, bid, awards, mandates[_rules(demand)], None, None, now, refusal=why)
         for (demand, bid), (awards, why) in refused.items()
     )
     for demand in {demand for demand, _ in refused} - served:
@@ -243,18 +244,25 @@ def _sign_mandates(window: Window, demands: Iterable[Demand], now: datetime) -> 
         if party.pk not in nonces:
             nonces[party.pk] = Mandate.objects.filter(party=party).aggregate(top=Max("nonce"))["top"] or 0
         nonces[party.pk] += 1
-        signed[rules] = _sign_mandate(window, party, rules, members, nonces[party.pk], now)
+        spend = sum(demand.hold_micros for demand in members)
+        signed[rules] = _sign_mandate(window, party, rules, spend, nonces[party.pk], now)
     return signed
 
 
+def next_mandate(*, window: Window, demand: Demand, spend_micros: int, now: datetime) -> Mandate:
+    """Return a further mandate under the rules of one demand, for exactly `spend_micros`."""
+    top = Mandate.objects.filter(party=demand.party_id).aggregate(top=Max("nonce"))["top"] or 0
+    return _sign_mandate(window, demand.party, _rules(demand), spend_micros, top + 1, now)
+
+
 def _sign_mandate(
-    window: Window, party: Party, rules: Rules, members: list[Demand], nonce: int,
+    window: Window, party: Party, rules: Rules, spend_micros: int, nonce: int,
     now: datetime,
 ) -> Mandate:  # fmt: skip
     _, zone, control_zone, tier_min = rules
     expires_at = window.ends_at + timedelta(days=1)
     struct = MandateStruct(
-        buyer=ensure_address(party=party), window=window.number, max_spend=sum(d.hold_micros for d in members),
+        buyer=ensure_address(party=party), window=window.number, max_spend=spend_micros,
         zone_mask=_mask(zone, window), min_tier=tier_min, parent_mask=_mask(control_zone, window), nonce=nonce,
         expiry=int(expires_at.timestamp()),
     )  # fmt: skip
@@ -341,7 +349,7 @@ def _submit_call(
         if mandate.pk not in at:
             continue
         line = line_no[at[mandate.pk], bid.node_class.chain_class]
-        leases.append(_lease(window, demand, bid, awards, mandate, batch, line, now))
+        leases.append(lease_of(window, demand, bid, awards, mandate, batch, line, now))
         awarded_micros[demand] += leases[-1].fee_micros
     Lease.objects.bulk_create(leases)
     sender.submit(
@@ -357,16 +365,18 @@ def _submit_call(
     )  # fmt: skip
 
 
-def _lease(
-    window: Window, demand: Demand, bid: Bid, awards: list[Award], mandate: Mandate, batch: LockBatch | None,
-    line: int | None, now: datetime, *, refusal: str = "",
+def lease_of(
+    window: Window, demand: Demand, bid: Bid, awards: Sequence[Award | StepInRun], mandate: Mandate,
+    batch: LockBatch | None, line: int | None, now: datetime, *, refusal: str = "", step_in: StepIn | None = None,
 ) -> Lease:  # fmt: skip
+    """Return the lease that these runs of slots make, not yet written; `step_in` for a backup's."""
     standing = bid.node_class.standing
     hours = len({slot for award in awards for slot in range(award.start_slot, award.end_slot)})
     unit_hours = sum(award.units * (award.end_slot - award.start_slot) for award in awards)
     fee = sum(award.amount_micros for award in awards)
     return Lease(
-        id=uuid7(now), window=window, clearing=awards[0].clearing, demand=demand, bid=bid, buyer=demand.party,
+        id=uuid7(now), window=window, clearing=awards[0].clearing, demand=demand, bid=bid, step_in=step_in,
+        buyer=demand.party,
         provider=bid.party, node_class=bid.node_class, mandate=mandate, lock_batch=batch, lock_line=line,
         start_slot=min(a.start_slot for a in awards), end_slot=max(a.end_slot for a in awards),
         unit_hours=unit_hours, fee_micros=fee, sla_bps=demand.sla.availability_bps,

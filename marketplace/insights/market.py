@@ -119,7 +119,7 @@ def lease_hours(lease: Lease, metered: list[MeteredHour]) -> Chart:
 
 def lease_burn(lease: Lease, metered: list[MeteredHour]) -> Chart:
     """Return how much of the lease's error budget is used, against the credit line and the breach line."""
-    slots = lease.end_slot - lease.start_slot
+    slots = lease.until_slot - lease.start_slot
     known = 60 * slots - sum(m.minutes_unknown for m in metered)
     return budget_burn(
         [m.minutes_down for m in metered], slots=slots, budget_minutes=known * (10_000 - lease.sla_bps) // 10_000,

@@ -67,7 +67,7 @@ def _document(lease: Lease, now: datetime) -> dict[str, Any]:
     return {
         "format": FORMAT, "note": "Evidence, not legal advice.", "made_at": now.isoformat(), "lease": str(lease.pk),
         "window": {"name": lease.window.name, "from": lease.window.slot_at(lease.start_slot).isoformat(),
-                   "until": lease.window.slot_at(lease.end_slot).isoformat(),
+                   "until": lease.window.slot_at(lease.until_slot).isoformat(),
                    "bundle_sha256": bytes(lease.clearing.bundle_hash).hex()},
         "rules": {"zone": _zone(demand.zone, on), "control_zone": _zone(demand.control_zone, on),
                   "tier_min": demand.tier_min, "data_class": demand.data_class_id},

@@ -88,11 +88,11 @@ def _leases(change: ZoneChange, removed: set[str]) -> list[dict[str, Any]]:
         gone = {node_class.site.country} & removed if demand.zone_id == change.zone_id else set()
         if demand.control_zone_id == change.zone_id:
             gone |= _controllers(node_class) & removed
-        if gone and lease.window.slot_at(lease.end_slot).date() >= change.valid_from:
+        if gone and lease.window.slot_at(lease.until_slot).date() >= change.valid_from:
             found.append({
                 "id": str(lease.pk), "buyer_id": str(lease.buyer_id), "provider_id": str(lease.provider_id),
                 "reference": demand.reference, "provider": lease.provider.name, "countries": sorted(gone),
-                "ends": lease.window.slot_at(lease.end_slot).isoformat(),
+                "ends": lease.window.slot_at(lease.until_slot).isoformat(),
                 "sentence": f"{change} no longer has {', '.join(sorted(gone))}, where {demand.reference} at "
                             f"{lease.provider.name} stands or is controlled; it is not renewed there.",
             })  # fmt: skip

@@ -27,7 +27,7 @@ def watch_papers(*, now: datetime) -> int:
     rows = Lease.objects.filter(state__in=RUNNING_STATES, window__starts_at__lte=now).select_related(
         "window", "demand__data_class", "buyer", "provider__parent", "node_class__site__party"
     )
-    leases = [lease for lease in rows.order_by("pk") if now < lease.window.slot_at(lease.end_slot)]
+    leases = [lease for lease in rows.order_by("pk") if now < lease.window.slot_at(lease.until_slot)]
     standing = set(WindDown.objects.filter(lease__in=leases).values_list("lease_id", "cause"))
     new = [found for found in _ended(leases, now) if (found.lease_id, found.cause) not in standing]
     WindDown.objects.bulk_create(new)

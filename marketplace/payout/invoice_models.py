@@ -8,6 +8,7 @@ from django.db.models import F, Q
 from marketplace.catalogue.models import Window
 from marketplace.clearing.models import Award
 from marketplace.demand.funding_models import FundingLine
+from marketplace.escrow.backup_models import StepInRun
 from marketplace.parties.models import Party
 from marketplace.sla.models import Verdict
 
@@ -96,14 +97,18 @@ class Invoice(models.Model):
 
 
 class InvoiceLine(models.Model):
-    """An award at its price, what its verdict takes off again, or the tax that a rule asks for; nothing else can be
-    charged. Append-only.
+    """An award or a backup's run at its price, what its verdict takes off again, or the tax that a rule asks for.
+
+    Nothing else can be charged. Append-only.
     """
 
     invoice = models.ForeignKey(Invoice, on_delete=models.PROTECT, related_name="lines")
     kind = models.CharField(max_length=10, choices=[(k, k.replace("_", " ")) for k in LINE_KINDS])
     award = models.OneToOneField(
         Award, null=True, blank=True, on_delete=models.PROTECT, related_name="invoice_line"
+    )
+    backup_run = models.OneToOneField(
+        StepInRun, null=True, blank=True, on_delete=models.PROTECT, related_name="invoice_line"
     )
     verdict = models.ForeignKey(
         Verdict, null=True, blank=True, on_delete=models.PROTECT, related_name="invoice_lines"
@@ -118,10 +123,14 @@ class InvoiceLine(models.Model):
         constraints = [
             models.CheckConstraint(
                 name="invoice_line_maps_to_an_award_or_a_verdict",
-                condition=Q(kind="capacity", award__isnull=False, verdict=None, tax_rule=None, amount_micros__gte=0)
-                | Q(kind__in=("not_earned", "credit"), award=None, verdict__isnull=False, tax_rule=None,
-                    amount_micros__lt=0)
-                | Q(kind="tax", award=None, verdict=None, tax_rule__isnull=False, amount_micros__gte=0),
+                condition=Q(kind="capacity", award__isnull=False, backup_run=None, verdict=None, tax_rule=None,
+                            amount_micros__gte=0)
+                | Q(kind="capacity", award=None, backup_run__isnull=False, verdict=None, tax_rule=None,
+                    amount_micros__gte=0)
+                | Q(kind__in=("not_earned", "credit"), award=None, backup_run=None, verdict__isnull=False,
+                    tax_rule=None, amount_micros__lt=0)
+                | Q(kind="tax", award=None, backup_run=None, verdict=None, tax_rule__isnull=False,
+                    amount_micros__gte=0),
             ),
             models.UniqueConstraint(name="one_tax_line_per_invoice", fields=["invoice"], condition=Q(kind="tax")),
             models.UniqueConstraint(name="a_verdict_is_taken_off_once", fields=["verdict", "kind"]),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, QuerySet, Sum
+from django.db.models import Exists, OuterRef, Q, QuerySet, Sum
 
 from ledger.faults import point
 from ledger.ids import uuid7
@@ -26,6 +26,7 @@ from marketplace.clearing.models import Award
 from marketplace.demand.funding_models import FundingLine
 from marketplace.demand.stops import lift_stop, stop_demand
 from marketplace.errors import ReferenceReused, UnmappedLine
+from marketplace.escrow.backup_models import StepInRun
 from marketplace.escrow.models import Lease
 from marketplace.governance.services import record
 from marketplace.notices.services import tell_parties
@@ -57,8 +58,10 @@ def issue_invoices(*, window: Window, now: datetime) -> int:
     groups: dict[tuple[Party, FundingLine | None], list[Lease]] = defaultdict(list)
     if locked.state != "SETTLED":
         return 0
-    charged = Award.objects.filter(demand=OuterRef("demand"), bid=OuterRef("bid"), invoice_line__isnull=False)
-    leases = Lease.objects.filter(~Exists(charged), window=locked, state="settled")
+    awards = Award.objects.filter(demand=OuterRef("demand"), bid=OuterRef("bid"), invoice_line__isnull=False)
+    backups = StepInRun.objects.filter(step_in=OuterRef("step_in"), bid=OuterRef("bid"), invoice_line__isnull=False)
+    charged = (Q(step_in=None) & Exists(awards)) | (~Q(step_in=None) & Exists(backups))
+    leases = Lease.objects.filter(~charged, window=locked, state="settled")
     related = ("buyer", "demand__funding_line", "verdict", "settlement_line")
     for lease in leases.select_related(*related).order_by("buyer__slug", "id"):
         if lease.buyer.kind != "foundation":
@@ -105,10 +108,12 @@ def _book(invoice: Invoice, now: datetime) -> None:
 
 
 def _lines_of(invoice: Invoice, lease: Lease) -> list[InvoiceLine]:
-    """Its awards at their price, less what was not earned, less the credit that escrow paid."""
-    rows = Award.objects.filter(demand=lease.demand_id, bid=lease.bid_id).select_related("demand")
-    awards = rows.order_by("start_slot", "id")
-    lines = [charge(invoice, award=award, amount_micros=award.amount_micros) for award in awards]
+    """Its awards, or a backup's runs, at their price, less what was not earned, less the credit that escrow paid."""
+    rows: QuerySet[Award] | QuerySet[StepInRun] = Award.objects.filter(demand=lease.demand_id, bid=lease.bid_id)
+    if lease.step_in_id is not None:
+        rows = StepInRun.objects.filter(step_in=lease.step_in_id, bid=lease.bid_id)
+    runs = rows.select_related("demand").order_by("start_slot", "id")
+    lines = [charge(invoice, award=run, amount_micros=run.amount_micros) for run in runs]
     settled = lease.settlement_line
     for kind, micros in (("not_earned", settled.returned_micros), ("credit", settled.credit_micros)):
         if micros:
@@ -116,8 +121,13 @@ def _lines_of(invoice: Invoice, lease: Lease) -> list[InvoiceLine]:
     return lines
 
 
-def charge(invoice: Invoice, *, award: Award | None, amount_micros: int, words: str = "") -> InvoiceLine:
-    """A line that charges something; refused with `unmapped_line` unless it is an award of that buyer at its price."""
+def charge(
+    invoice: Invoice, *, award: Award | StepInRun | None, amount_micros: int, words: str = ""
+) -> InvoiceLine:
+    """A line that charges something; refused with `unmapped_line` unless it is an award of that buyer at its price.
+
+    The run of a backup is to its lease what an award is to any other.
+    """
     if award is None:
         raise UnmappedLine("Prices are all-in: what is charged maps to an award.", field="award", line=words[:80])
     if award.demand.party_id != invoice.party_id or award.demand.window_id != invoice.window_id:
@@ -125,7 +135,8 @@ def charge(invoice: Invoice, *, award: Award | None, amount_micros: int, words: 
     if amount_micros != award.amount_micros:
         raise UnmappedLine("An award costs its units at its price, and nothing beside it.", field="amount_micros",
                            award_micros=award.amount_micros)  # fmt: skip
-    return InvoiceLine(invoice=invoice, kind="capacity", award=award, amount_micros=amount_micros)
+    what = {"award": award} if isinstance(award, Award) else {"backup_run": award}
+    return InvoiceLine(invoice=invoice, kind="capacity", amount_micros=amount_micros, **what)
 
 
 @transaction.atomic

@@ -61,6 +61,7 @@ class SettlementLine(models.Model):
     returned_micros = models.BigIntegerField()
     credit_micros = models.BigIntegerField()
     credited_before_micros = models.BigIntegerField(default=0, help_text="of what goes back; sent while the lease ran")
+    given_back_micros = models.BigIntegerField(default=0, help_text="of what is returned; its backup took it along")
 
     class Meta:
         constraints = [
@@ -82,9 +83,18 @@ class SettlementLine(models.Model):
             models.CheckConstraint(
                 name="settlement_line_returns_what_was_credited_before",
                 condition=Q(credited_before_micros__gte=0)
-                & Q(credited_before_micros__lte=F("returned_micros") + F("credit_micros")),
+                & Q(given_back_micros__gte=0)
+                & Q(given_back_micros__lte=F("returned_micros"))
+                & Q(
+                    credited_before_micros__lte=F("returned_micros") + F("credit_micros") - F("given_back_micros")
+                ),
             ),
         ]
+
+    @property
+    def sent_before_micros(self) -> int:
+        """What had gone back before this settlement: credits of the running lease, and what its backup took along."""
+        return self.credited_before_micros + self.given_back_micros
 
 
 class Payout(models.Model):
@@ -93,6 +103,7 @@ class Payout(models.Model):
     id = models.UUIDField(primary_key=True)
     node_class = models.ForeignKey(NodeClass, on_delete=models.PROTECT, related_name="payouts")
     window = models.ForeignKey(Window, on_delete=models.PROTECT, related_name="payouts")
+    part = models.PositiveSmallIntegerField(default=0, help_text="of a window that is settled in parts, from 0")
     amount_micros = models.BigIntegerField()
     intent_key = models.CharField(max_length=120, unique=True)
     made_at = models.DateTimeField()
@@ -101,7 +112,9 @@ class Payout(models.Model):
     class Meta:
         ordering = ["-made_at"]
         constraints = [
-            models.UniqueConstraint(name="one_payout_per_class_and_window", fields=["node_class", "window"]),
+            models.UniqueConstraint(
+                name="one_payout_per_class_window_and_part", fields=["node_class", "window", "part"]
+            ),
             models.CheckConstraint(name="payout_is_positive", condition=Q(amount_micros__gte=1)),
         ]
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Max, Q, Sum
+from django.db.models import Count, Max, Q, Sum
 
 from ledger.chart import Origin
 from ledger.faults import point
@@ -24,7 +23,10 @@ from ledger.selectors import balance
 from ledger.services import Posting, cover_posting, settle_postings
 from marketplace.catalogue.models import Window
 from marketplace.catalogue.services import move_window
+from marketplace.delivery.evidence_models import DeliveryCase
+from marketplace.delivery.services import SILENCE_HOURS
 from marketplace.demand.funding import origin_of
+from marketplace.escrow.backup_models import StepIn, given_back_micros
 from marketplace.escrow.models import Lease
 from marketplace.escrow.wash import mark_suspects
 from marketplace.governance.services import record
@@ -37,6 +39,7 @@ from marketplace.supply.models import NodeClass
 
 NOTHING_LEFT = "nothing is payable"  # the contract's words
 HOLDBACK_DAYS = 30  # after a class's last lease; the contract's own delay
+UNDER_WAY = ("returning", "locking")  # the lease of such a backup is still to come
 OVER_STATES = ("refused", "settled")
 CALL_BUYERS_MAX = CALL_CLASSES_MAX = 64
 ATTEMPTS_MAX = 3  # at one epoch; then a person looks at it
@@ -64,10 +67,11 @@ class _Epoch:
 
 @transaction.atomic
 def settle_window(*, window: Window, now: datetime) -> int:
-    """Net all judged leases of a window into settle calls with consecutive epochs; returns how many leases.
+    """Net the judged leases of a window into settle calls with consecutive epochs; returns how many leases.
 
     Earned minutes go to the provider less the fee (all of it to the holdback before proof); unpaid minutes and credits
-    go back to the buyer. Books and chain move together when each call is final.
+    go back to the buyer. Books and chain move together when each call is final. Leases in dispute hold up no other:
+    they are settled by later epochs, once they are decided and judged.
     """
     locked = Window.objects.select_for_update().get(pk=window.pk)
     if locked.state != "DELIVERING":
@@ -78,15 +82,30 @@ def settle_window(*, window: Window, now: datetime) -> int:
         .select_related("verdict__credit", "node_class", "buyer", "demand").prefetch_related("early_credits")
         .order_by("buyer__slug", "node_class__chain_class", "id")
     )  # fmt: skip
-    if not leases or any(lease.state != "judged" for lease in leases):
+    if _waits(locked, leases, now):
+        return 0
+    leases = [lease for lease in leases if lease.state == "judged"]
+    if not leases:
         return 0
     suspects = mark_suspects(leases=leases, now=now)
-    epoch_no = _last_epoch()
+    epoch_no = last_epoch()
     for epoch in _epochs(leases):
         epoch_no += 1
         _settle_epoch(locked, epoch_no, epoch.leases, suspects, now)
     point("payout.settle.before_commit")
     return len(leases)
+
+
+def _waits(window: Window, leases: Sequence[Lease], now: datetime) -> bool:
+    """Whether a lease is still to be judged that is not in dispute.
+
+    A day after the window whoever has not spoken is not waited for: what is open then waits for evidence or a decision.
+    """
+    waiting = {lease.pk for lease in leases if lease.state != "judged"}
+    if not waiting or now >= window.ends_at + timedelta(hours=SILENCE_HOURS):
+        return False
+    disputed = DeliveryCase.objects.filter(lease__in=waiting, state="OPEN").values_list("lease", flat=True)
+    return bool(waiting - set(disputed))
 
 
 @transaction.atomic
@@ -100,7 +119,7 @@ def post_credits(*, window: Window, now: datetime) -> int:
     due = list(waiting.select_related("lease__buyer", "lease__node_class").order_by("lease__buyer__slug", "id"))
     if locked.state != "DELIVERING" or not due:
         return 0
-    epoch_no = _last_epoch()
+    epoch_no = last_epoch()
     by_lease: dict[Lease, list[EarlyCredit]] = defaultdict(list)
     for credit in due:
         by_lease[credit.lease].append(credit)
@@ -110,7 +129,7 @@ def post_credits(*, window: Window, now: datetime) -> int:
     return len(due)
 
 
-def _last_epoch() -> int:
+def last_epoch() -> int:
     """Return what the next epoch follows: the last one asked for, or the generation that the last claim began.
 
     Asked before what was claimed is read. A claim that is seen only then makes a call too old, which the contract
@@ -120,7 +139,8 @@ def _last_epoch() -> int:
     return max(asked_for, claims.generation() << 32)
 
 
-def _intent_key(epoch: int) -> str:
+def intent_key(epoch: int) -> str:
+    """Return the key of the next call for an epoch: one that was refused leaves its own behind."""
     attempts = Settlement.objects.filter(epoch=epoch).count()
     return f"settle:{epoch}:{attempts}" if attempts else f"settle:{epoch}"
 
@@ -154,6 +174,7 @@ def _take_back(settlement: Settlement, sentence: str, now: datetime) -> int:
     )  # fmt: skip
     settlement.lines.all().delete()
     EarlyCredit.objects.filter(intent_key=settlement.intent_key).update(intent_key="")
+    StepIn.objects.filter(return_key=settlement.intent_key).update(return_key="")
     settlement.refused_at, settlement.refusal = now, sentence[:200]
     settlement.save(update_fields=["refused_at", "refusal"])
     return 1
@@ -168,7 +189,7 @@ def _credit_epoch(window: Window, epoch: int, credits: Sequence[EarlyCredit], no
     indexed = sorted((chain().call("escrow", "account_of", address)[0], back) for address, back in buyers.items())
     owed = claims.owed_by_class()
     settlement = Settlement.objects.create(
-        id=uuid7(now), window=window, epoch=epoch, intent_key=_intent_key(epoch), root=claims.tree_of(owed).root,
+        id=uuid7(now), window=window, epoch=epoch, intent_key=intent_key(epoch), root=claims.tree_of(owed).root,
         owed=owed, made_at=now, earned_micros=0, refunded_micros=sum(buyers.values()), fees_micros=0,
     )  # fmt: skip
     sender.submit(
@@ -211,43 +232,46 @@ def confirm_credits(*, now: datetime) -> int:
 
 @transaction.atomic
 def confirm_settlements(*, window: Window, now: datetime) -> int:
-    """Mark settlements that are final; when all of a window are, its leases and the window are settled."""
+    """Settle the leases whose settle call is final, and the window when all of its leases are; returns how many."""
     locked = Window.objects.select_for_update().get(pk=window.pk)
     if locked.state != "DELIVERING":
         return 0
     rows = list(locked.settlements.filter(refused_at=None))
-    final = set(
-        ChainIntent.objects.filter(key__in=[row.intent_key for row in rows], state="final").values_list(
-            "key", flat=True
-        )
-    )
+    keys = [row.intent_key for row in rows]
+    final = set(ChainIntent.objects.filter(key__in=keys, state="final").values_list("key", flat=True))
+    fresh = [row.pk for row in rows if row.final_at is None and row.intent_key in final]
+    Settlement.objects.filter(pk__in=fresh).update(final_at=now)
+    credits = Credit.objects.filter(source="escrow", posted_at=None)
+    credits.filter(verdict__lease__settlement_line__settlement__in=fresh).update(posted_at=now)
+    count = Lease.objects.filter(settlement_line__settlement__in=fresh).update(state="settled")
     unsettled = Lease.objects.filter(window=locked, settlement_line=None).exclude(state="refused").exists()
-    if unsettled or len(final) < len(rows):
-        return 0
-    locked.settlements.filter(final_at=None, refused_at=None).update(final_at=now)
-    Credit.objects.filter(verdict__lease__window=locked, source="escrow", posted_at=None).update(posted_at=now)
-    count = Lease.objects.filter(window=locked, state="judged").update(state="settled")
-    move_window(window=locked, to_state="SETTLED", reason="every lease settled on chain", now=now, leases=count)
+    unsettled = unsettled or StepIn.objects.filter(lease__window=locked, state__in=UNDER_WAY).exists()
+    if not unsettled and len(final) == len(rows):
+        leases = Lease.objects.filter(window=locked, state="settled").count()
+        move_window(window=locked, to_state="SETTLED", reason="every lease settled on chain", now=now, leases=leases)
+        return count or 1
     return count
 
 
 @transaction.atomic
 def pay_window(*, window: Window, now: datetime) -> int:
-    """Ask the chain to pay out what each node class earned in a settled window; returns how many payouts.
+    """Ask the chain to pay out what each node class earned of the settled leases of a window; returns how many payouts.
+
+    A class whose leases are settled in parts is paid in as many.
 
     Earnings of a provider whose bank account is not ready stay in escrow; a later turn pays them.
     """
     locked = Window.objects.select_for_update().get(pk=window.pk)
-    if locked.state != "SETTLED":
+    if locked.state not in ("DELIVERING", "SETTLED"):
         return 0
     earned = _unpaid(locked)
     numbers = dict(NodeClass.objects.values_list("pk", "chain_class")) if earned else {}
     payouts = [
         Payout(
-            id=uuid7(now), node_class_id=row["lease__node_class"], window=locked, amount_micros=row["total"],
-            intent_key=f"payout:{locked.number}:{numbers[row['lease__node_class']]}", made_at=now,
+            id=uuid7(now), node_class_id=key, window=locked, amount_micros=micros, part=part, made_at=now,
+            intent_key=f"payout:{locked.number}:{numbers[key]}" + (f":{part}" if part else ""),
         )
-        for row in earned
+        for key, micros, part in earned
     ]  # fmt: skip
     Payout.objects.bulk_create(payouts)
     for payout in payouts:
@@ -261,16 +285,28 @@ def pay_window(*, window: Window, now: datetime) -> int:
     return len(payouts)
 
 
-def _unpaid(window: Window) -> list[dict[str, Any]]:
-    """Return what each node class earned in a window and nobody has asked the chain for, but for those that wait."""
-    rows = (
-        SettlementLine.objects.filter(settlement__window=window)
-        .exclude(lease__node_class__in=window.payouts.values("node_class"))
+def _unpaid(window: Window) -> list[tuple[UUID, int, int]]:
+    """Return what each node class earned in a window, final on chain, that nobody has asked for: class, amount, part.
+
+    Those that wait for a bank are left out.
+    """
+    rows = list(
+        SettlementLine.objects.filter(settlement__window=window, settlement__final_at__isnull=False)
         .values("lease__node_class", "lease__provider").annotate(total=Sum("payable_micros"))
         .filter(total__gt=0).order_by("lease__node_class__chain_class")
     )  # fmt: skip
-    waiting = waits_for_bank([row["lease__provider"] for row in rows])
-    return [row for row in rows if row["lease__provider"] not in waiting]
+    asked = {
+        row["node_class"]: (int(row["total"]), int(row["parts"]))
+        for row in window.payouts.order_by().values("node_class")
+        .annotate(total=Sum("amount_micros"), parts=Count("pk"))
+    }  # fmt: skip
+    found = []
+    for row in rows:
+        before, parts = asked.get(row["lease__node_class"], (0, 0))
+        if row["total"] > before:
+            found.append((row["lease__node_class"], row["lease__provider"], int(row["total"]) - before, parts))
+    waiting = waits_for_bank([provider for _, provider, *_ in found])
+    return [(key, micros, part) for key, provider, micros, part in found if provider not in waiting]
 
 
 @transaction.atomic
@@ -334,10 +370,10 @@ def _settle_epoch(
     owed = claims.owed_by_class()  # these leases are judged: they are in it
     root = claims.tree_of(owed).root
     settlement = Settlement.objects.create(
-        id=uuid7(now), window=window, epoch=epoch, intent_key=_intent_key(epoch), root=root, owed=owed, made_at=now,
+        id=uuid7(now), window=window, epoch=epoch, intent_key=intent_key(epoch), root=root, owed=owed, made_at=now,
         earned_micros=sum(line.earned_micros for line in lines),
         refunded_micros=sum(
-            line.returned_micros + line.credit_micros - line.credited_before_micros for line in lines
+            line.returned_micros + line.credit_micros - line.sent_before_micros for line in lines
         ),
         fees_micros=sum(line.fee_micros for line in lines),
     )  # fmt: skip
@@ -379,6 +415,7 @@ def _settlement_lines(leases: Sequence[Lease], uncovered: dict[int, int]) -> lis
                     payable_micros=net if lease.is_armed else 0, holdback_micros=0 if lease.is_armed else net,
                     returned_micros=lease.verdict.unpaid_micros, credit_micros=_escrow_credit(lease),
                     credited_before_micros=sum(row.amount_micros for row in lease.early_credits.all()),
+                    given_back_micros=given_back_micros(lease),
                 )
             )  # fmt: skip
     return lines
@@ -410,7 +447,7 @@ def _chain_words(lines: Sequence[SettlementLine]) -> _Words:
     debits: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     classes: dict[int, list[int]] = defaultdict(lambda: [0, 0, 0])
     for line in lines:
-        refund = line.returned_micros + line.credit_micros - line.credited_before_micros
+        refund = line.returned_micros + line.credit_micros - line.sent_before_micros
         debits[line.lease.buyer.chain_address][0] += line.earned_micros
         debits[line.lease.buyer.chain_address][1] += refund
         sums = classes[line.lease.node_class.chain_class]
@@ -431,7 +468,8 @@ def _postings(line: SettlementLine, window: Window, suspects: Set[object]) -> li
         lease=lease.pk, buyer=lease.buyer_id, window=window.pk, provider=lease.provider_id,
         node_class=lease.node_class_id, earned=line.payable_micros, holdback=line.holdback_micros, fee=line.fee_micros,
         # What was sent back at once may be more than the credit of a lease that then delivered nothing: of its refund.
-        returned=line.returned_micros - max(0, line.credited_before_micros - line.credit_micros),
+        returned=line.returned_micros - line.given_back_micros
+        - max(0, line.credited_before_micros - line.credit_micros),
         credit=max(0, line.credit_micros - line.credited_before_micros), origin=origin,
     )  # fmt: skip
     if line.covered_micros:

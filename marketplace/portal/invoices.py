@@ -29,7 +29,8 @@ def invoice_list(request: HttpRequest) -> HttpResponse:
 def invoice_page(request: HttpRequest, invoice_id: UUID) -> HttpResponse:
     """One invoice, fit to be printed: every line is an award at its price, what its verdict takes off, or tax."""
     invoice = found_or_404(invoices_of(request.party).filter(pk=invoice_id).first())
-    lines = invoice.lines.select_related("award__demand", "award__bid__party", "verdict__lease__demand", "tax_rule")
+    lines = invoice.lines.select_related("award__demand", "award__bid__party", "backup_run__demand",
+                                         "backup_run__bid__party", "verdict__lease__demand", "tax_rule")  # fmt: skip
     net = sum(line.amount_micros for line in lines if line.kind != "tax")
     return render(request, "portal/invoice.html", {"invoice": invoice, "lines": lines, "net": net})
 

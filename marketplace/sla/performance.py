@@ -19,6 +19,7 @@ from marketplace.catalogue.models import Window
 from marketplace.delivery.checks import HEARD_AFTER, begins_at, intervals_of, median_ops, proven_ops_of
 from marketplace.delivery.evidence_models import CheckReport
 from marketplace.delivery.promises import promises
+from marketplace.escrow.backup_models import given_back_micros
 from marketplace.escrow.models import Lease
 from marketplace.governance.services import Deed, record_all
 from marketplace.sla.models import EarlyCredit, Recheck
@@ -96,7 +97,7 @@ def _interval_fee(lease: Lease, interval: int) -> int:
 def _credit(row: Recheck, now: datetime) -> list[EarlyCredit]:
     """The credit of a failed check, never more than what is left of the fee after the credits before it."""
     before = EarlyCredit.objects.filter(lease=row.lease).aggregate(total=Sum("amount_micros"))["total"] or 0
-    amount = min(row.shortfall_micros, row.lease.fee_micros - before)
+    amount = min(row.shortfall_micros, row.lease.fee_micros - before - given_back_micros(row.lease))
     if amount <= 0:
         return []
     return [EarlyCredit(

@@ -17,6 +17,7 @@ from marketplace.delivery.checks import begins_at
 from marketplace.delivery.evidence_models import SlotTally
 from marketplace.delivery.models import Reading
 from marketplace.delivery.tallies import live_readings
+from marketplace.escrow.backup_models import given_back_micros
 from marketplace.escrow.models import Lease
 from marketplace.governance.services import Deed, record_all
 from marketplace.sla.models import Credit, EarlyCredit, Recheck, Verdict
@@ -87,10 +88,10 @@ def credit_at_once(*, window: Window, now: datetime) -> int:
 
 def _certain_credits(lease: Lease, window: Window, now: datetime) -> list[EarlyCredit]:
     rows = live_readings(lease)
-    period = 60 * (lease.end_slot - lease.start_slot)
+    period = 60 * (lease.until_slot - lease.start_slot)
     before = list(lease.early_credits.all())
     credited = {row.step_bps: row.amount_micros for row in before if row.kind == "availability"}
-    left = lease.fee_micros - sum(row.amount_micros for row in before)
+    left = lease.fee_micros - sum(row.amount_micros for row in before) - given_back_micros(lease)
     made: list[EarlyCredit] = []
     down = 0
     for n, row in enumerate(rows, start=1):
@@ -115,7 +116,7 @@ def _judge(lease: Lease, rows: Sequence[Reading], window: Window, now: datetime)
     checks = checks_of(lease)
     failed = [row for row in checks if row.has_failed]
     allowed = failures_allowed(len(checks))
-    is_slow = len(failed) > allowed and 60 * (lease.end_slot - lease.start_slot) >= SLASHABLE_MINUTES_MIN
+    is_slow = len(failed) > allowed and 60 * (lease.until_slot - lease.start_slot) >= SLASHABLE_MINUTES_MIN
     instants = [_breach_instant(rows, judgement.threshold_minutes, window)] if judgement.breach else []
     instants += [begins_at(lease, failed[allowed].interval + 1)] if is_slow else []
     earned = sum(row.earned_micros for row in rows)
@@ -134,11 +135,13 @@ def _judge(lease: Lease, rows: Sequence[Reading], window: Window, now: datetime)
 def _credit(verdict: Verdict, step_bps: int, shortfall_micros: int, now: datetime) -> Credit | None:
     """The credit of a whole lease: its availability's step and its checks' shortfalls, at most what is left of the fee.
 
-    What was credited while it ran is never taken back, though a record that came later may excuse some of it.
+    What was credited while it ran is never taken back, though a record that came later may excuse some of it. What a
+    backup took along is unpaid and cannot be sent again.
     """
     lease = verdict.lease
     by_step = credit_micros(lease.fee_micros, step_bps, refunded_micros=verdict.unpaid_micros)
-    sent = sum(row.amount_micros for row in lease.early_credits.all()) - verdict.unpaid_micros
+    unsent = verdict.unpaid_micros - given_back_micros(lease)
+    sent = sum(row.amount_micros for row in lease.early_credits.all()) - unsent
     amount = max(min(by_step + shortfall_micros, lease.fee_micros - verdict.unpaid_micros), sent)
     if amount == 0:
         return None

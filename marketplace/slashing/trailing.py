@@ -42,14 +42,15 @@ class Trailing:
 def ended_at(prefix: str = "") -> ExpressionWrapper:
     """When a lease ends, as an expression over its window and slots."""
     return ExpressionWrapper(
-        F(f"{prefix}window__starts_at") + F(f"{prefix}end_slot") * HOUR, output_field=DateTimeField()
+        F(f"{prefix}window__starts_at") + Coalesce(f"{prefix}ended_slot", f"{prefix}end_slot") * HOUR,
+        output_field=DateTimeField(),
     )
 
 
 def trailing_of(verdict: Verdict) -> Trailing:
     """Judge the trailing 30 days that end with the lease of a verdict, from what is on record."""
     lease = verdict.lease
-    until = lease.window.slot_at(lease.end_slot)
+    until = lease.window.slot_at(lease.until_slot)
     verdicts = list(
         Verdict.objects.annotate(ended=ended_at("lease__"))
         .filter(
@@ -105,7 +106,7 @@ def _distinct_hours(verdicts: Sequence[Verdict]) -> int:
     starts = {
         each.lease.window.slot_at(slot)
         for each in verdicts
-        for slot in range(each.lease.start_slot, each.lease.end_slot)
+        for slot in range(each.lease.start_slot, each.lease.until_slot)
     }
     return len(starts)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 
 from contracts.eip712 import BenchmarkAttestation, ClassAttestation, Signature, in_signing_order
 from contracts.jurisdictions import index_of
 from ledger.models import ChainAddress, ChainClass, ChainIntent
 from ledger.rails import sender
-from ledger.rails.deploy import COMPLIANCE_NEEDED
 from ledger.rails.evm import chain
 from ledger.rails.signer import signer
 from marketplace.compliance.holdings import Holdings, Span
@@ -54,7 +54,9 @@ def attest_class(
         keys=index_of(site.keys_country), tier=tier, exposure_cap=exposure_cap_micros,
         expires=int(expires_at.timestamp()), nonce=nonce,
     )  # fmt: skip
-    signatures = sign_by_panel(attestation, panel="compliance", needed=COMPLIANCE_NEEDED, contract="stake")
+    signatures = sign_by_panel(
+        attestation, panel="compliance", needed=settings.COMPLIANCE_QUORUM.needed, contract="stake"
+    )
     key = f"attest:{node_class.chain_class}:{nonce}"
     if not ChainIntent.objects.filter(key=key).exists():
         record(

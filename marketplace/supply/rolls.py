@@ -7,14 +7,20 @@ class of that owner becomes PROVEN.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.db import transaction
+from django.db import DatabaseError, transaction
+from django.db.models import Max
+from django.utils.crypto import salted_hmac
 
+from ledger.faults import point
 from ledger.ids import uuid7
-from marketplace.errors import BadInput, NotYours, ProofRefused, TooLate
+from marketplace.errors import BadInput, MarketError, NotYours, ProofRefused, TooLate
 from marketplace.governance.services import record
+from marketplace.notices.models import Progress
+from marketplace.notices.services import report_progress
 from marketplace.parties.models import Party
 from marketplace.parties.owners import last_owners
 from marketplace.supply.measured_class import reaches
@@ -22,6 +28,10 @@ from marketplace.supply.models import Benchmark, NodeClass
 from marketplace.supply.proof_models import RollAnswer, RollCall, RollMember
 
 SPAN = timedelta(minutes=10)
+PERIOD = timedelta(days=7)  # from one roll call of an owner to the next at most,
+SOONEST = timedelta(hours=84)  # and at least; the moment between is this server's secret
+ROLLS_AT_ONCE = 20  # of one run; who has waited longest comes first
+ROLL_JOB = "roll calls"
 # Those that can sell. Whoever comes in or back later needs a roll call of its own, with all of these in it.
 CALLED = ("PROBATION", "PROVEN", "DEGRADED")
 
@@ -50,9 +60,74 @@ def call_the_roll(*, party: Party, now: datetime) -> RollCall:
         raise BadInput("This owner has no machines to call.", field="party")
     roll = RollCall.objects.create(id=uuid7(now), owner_id=owner_id, opened_at=now, closes_at=now + SPAN)
     RollMember.objects.bulk_create(RollMember(roll=roll, node_class=row, machines=row.units) for row in classes)
+    point("supply.rolls.before_commit")
     record(actor="verifiers", action="call_the_roll", subject=roll.pk, reason="all machines at once", now=now,
            classes=len(classes), machines=sum(row.units for row in classes))  # fmt: skip
     return roll
+
+
+@dataclass(frozen=True, slots=True)
+class DueRoll:
+    """An owner whose roll is to be called, by one of its parties, since a moment that nobody outside knew."""
+
+    due_at: datetime
+    owner_id: UUID
+    party: Party
+
+
+def call_due_rolls(*, now: datetime) -> int:
+    """Call the rolls that are due, the longest overdue first and a bounded number; returns how many were called.
+
+    Each is a transaction of its own. One that fails holds up no other, stays due, and stands on the console until a
+    run goes through. Run again, or by two at once, it calls nobody twice.
+    """
+    called, failed = 0, ""
+    for due in due_rolls(now=now)[:ROLLS_AT_ONCE]:
+        try:
+            call_the_roll(party=due.party, now=now)
+        except (MarketError, DatabaseError) as error:
+            failed = f"{due.party.name}: {error}"[:300]
+        else:
+            called += 1
+    if failed or called or Progress.objects.filter(job=ROLL_JOB, outcome="failed").exists():
+        report_progress(
+            job=ROLL_JOB, phase="Roll calls", done=called, total=called + bool(failed), now=now,
+            sentence=failed or f"{called} owners called", outcome="failed" if failed else "done",
+        )  # fmt: skip
+    return called
+
+
+def failed_roll_job() -> Progress | None:
+    """Return what the last run of the roll calls says where it failed, or None."""
+    return Progress.objects.filter(job=ROLL_JOB, outcome="failed").first()
+
+
+def due_rolls(*, now: datetime) -> list[DueRoll]:
+    """Return the owners whose secret moment has come, the longest overdue first.
+
+    The next roll comes between `SOONEST` and `PERIOD` after the last; the first one within `SOONEST` of the moment
+    from which one of the owner's classes can sell.
+    """
+    rows = NodeClass.objects.filter(standing__state__in=CALLED).select_related("party", "standing")
+    classes = list(rows.order_by("standing__changed_at", "chain_class"))
+    owners = last_owners({row.party_id for row in classes})
+    first: dict[UUID, NodeClass] = {}
+    for row in classes:
+        first.setdefault(owners[row.party_id], row)
+    last = dict(RollCall.objects.filter(owner__in=first).values_list("owner").annotate(Max("opened_at")).order_by())
+    found = []
+    for owner_id, row in first.items():
+        since = last[owner_id] + SOONEST if owner_id in last else row.standing.changed_at
+        due_at = since + _secret_wait(owner_id, since)
+        if due_at <= now:
+            found.append(DueRoll(due_at, owner_id, row.party))
+    return sorted(found, key=lambda due: (due.due_at, due.owner_id))
+
+
+def _secret_wait(owner_id: UUID, since: datetime) -> timedelta:
+    """A whole number of seconds below `PERIOD - SOONEST` that only this server can work out."""
+    digest = salted_hmac("grove roll call", f"{owner_id} {since.isoformat()}", algorithm="sha256").digest()
+    return timedelta(seconds=int.from_bytes(digest[:8], "big") % int((PERIOD - SOONEST).total_seconds()))
 
 
 @transaction.atomic

@@ -94,6 +94,16 @@ def majeure() -> dict[str, Any]:
             "evidence": "e", "signed_at": now()}  # fmt: skip
 
 
+def judged() -> dict[str, Any]:
+    return {"lease": lease(), "cause": "BUYER", "starts_at": ONCE, "ends_at": ONCE + timedelta(hours=1), "person": "p",
+            "evidence": "e", "signed_at": now()}  # fmt: skip
+
+
+def judged_too_late() -> None:
+    begins = lease().window.starts_at
+    made(m.JudgedCause, **judged() | {"starts_at": begins, "ends_at": begins + timedelta(minutes=5)})
+
+
 def shown(back: int = 2, secret: bytes = SECRET, *, again: bool = False) -> Break:
     def write() -> None:
         row = made(m.ProbeDay, **day(back))
@@ -163,6 +173,9 @@ CONSTRAINTS: dict[str, Break] = {
     "buyer_stop_runs_forward_and_says_why": breaking(m.BuyerStop, stop, reason="bored"),
     "a_person_signs_an_outage_once": twice(m.ForceMajeure, majeure),
     "force_majeure_has_person_and_evidence": breaking(m.ForceMajeure, majeure, evidence=""),
+    "a_judge_signs_a_cause_once": twice(m.JudgedCause, judged),
+    "judged_cause_is_known": breaking(m.JudgedCause, judged, cause="FATE"),
+    "judged_cause_has_person_and_evidence": breaking(m.JudgedCause, judged, evidence=""),
     "one_check_per_verifier_and_interval": twice(m.CheckReport, check),
     "check_measured_something": breaking(m.CheckReport, check, first_ops=-1),
     "an_interval_is_checked_once": twice(m.Recheck, recheck),
@@ -178,5 +191,6 @@ RULES: dict[str, Break] = {
     "day_secret_is_the_one_committed": shown(secret=bytes(32)),
     "rated_tally_stays": after_rating(lambda: m.SlotTally.objects.update(evidence_at=now())),
     "decided_case_stays": decided_twice,
+    "judged_cause_comes_before_the_rating": after_rating(judged_too_late),
     "evidence_comes_before_the_rating": after_rating(lambda: made(m.ProbeReport, **probe())),
 }

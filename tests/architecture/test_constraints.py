@@ -23,7 +23,7 @@ from marketplace.demand.services import post_demand
 from marketplace.parties.services import make_seat, register_party
 from marketplace.supply.envelopes import unlock_with
 from marketplace.supply.holders import demo_private_key, ensure_window_key, share_name
-from tests.architecture import broken_compliance, broken_delivery, broken_keys, broken_proofs
+from tests.architecture import broken_backups, broken_compliance, broken_delivery, broken_keys, broken_proofs
 from tests.journey import world
 from tests.owner import as_owner, behind_the_triggers
 
@@ -39,7 +39,8 @@ WALLS = [
         "0041_walls_of_machine_keys", "0044_members_are_paid",
         "0045_what_the_foundation_owns", "0046_packs_and_counsel", "0047_unused_quota_lapses",
         "0048_reports_and_quotes", "0049_pinned_data", "0050_set_aside", "0051_remade_settlements",
-        "0052_entry_to_proven", "0055_walls_of_tax",
+        "0052_entry_to_proven", "0055_walls_of_tax", "0057_walls_of_backups",
+        "0058_parts_and_causes",
     )
 ]  # fmt: skip
 # A need of its own (now part of a statement), and a note beside payouts, until members were paid (0070).
@@ -702,7 +703,7 @@ CONSTRAINTS: dict[str, Callable[[], None]] = {
     "settlement_is_final_or_refused": lambda: change(m.Settlement, final_at=clock.now(), refused_at=clock.now()),
     "settlement_line_splits_what_was_earned": lambda: again(first(m.SettlementLine), earned_micros=1),
     "settlement_line_has_no_negative_part": lambda: again(first(m.SettlementLine), credit_micros=-1),
-    "one_payout_per_class_and_window": lambda: again(first(m.Payout), intent_key="another"),
+    "one_payout_per_class_window_and_part": lambda: again(first(m.Payout), intent_key="another"),
     "payout_is_positive": lambda: change(m.Payout, amount_micros=0),
     "slash_outcome_is_known": lambda: unguarded(
         lambda: change(m.SlashCase, {"outcome": "warned"}, outcome="forgiven")),
@@ -786,10 +787,11 @@ CONSTRAINTS: dict[str, Callable[[], None]] = {
     "there_is_one_demo_story": lambda: again(first(m.DemoRun), id=2),
 }  # fmt: skip
 
-for _more in (broken_compliance, broken_delivery, broken_keys, broken_proofs):
+for _more in (broken_backups, broken_compliance, broken_delivery, broken_keys, broken_proofs):
     CONSTRAINTS |= _more.CONSTRAINTS
 RULES: dict[str, Callable[[], None]] = {
-    **broken_compliance.RULES, **broken_delivery.RULES, **broken_keys.RULES, **broken_proofs.RULES,
+    **broken_backups.RULES, **broken_compliance.RULES, **broken_delivery.RULES, **broken_keys.RULES,
+    **broken_proofs.RULES,
     "settlement_line_goes_with_a_refused_call": lambda: (m.SettlementLine.objects.all()[:1].get().delete(), None)[1],
     "party_is_not_its_own_owner": lambda: circle("alder", "birch", "cedar"),
     "window_starts_by_collecting": lambda: again(first(m.Window), number=99, name="born old"),

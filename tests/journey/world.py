@@ -319,8 +319,9 @@ def bid(provider: str, name: str = MAIN) -> m.Bid:
 
 
 def lease(reference: str) -> m.Lease:
-    """The only lease of a demand."""
-    return m.Lease.objects.select_related("verdict__credit", "node_class", "buyer").get(demand__reference=reference)
+    """The only lease of a demand, beside what a backup took over of it."""
+    rows = m.Lease.objects.select_related("verdict__credit", "node_class", "buyer")
+    return rows.get(demand__reference=reference, step_in=None)
 
 
 def figures() -> dict[str, Any]:

@@ -13,7 +13,7 @@ from ledger.rails.evm import chain
 from marketplace import clock, cycle
 from marketplace import models as m
 from marketplace.delivery.cases import reconcile_window
-from marketplace.delivery.causes import announce_maintenance, record_stop, sign_force_majeure
+from marketplace.delivery.causes import announce_maintenance, record_stop, sign_cause, sign_force_majeure
 from marketplace.delivery.tallies import minutes_down
 from marketplace.errors import BadInput, NotYours, Overlapping, RoleForbidden, TooLate
 from marketplace.parties.services import make_seat, register_party
@@ -23,6 +23,7 @@ from pricing.metering import FULL_WORD
 from tests.journey import world
 from tests.journey.refusals import refused, untouched
 from tests.live import Live, go_live
+from tests.marketplace.test_delivery_doors import person
 
 LOST = 0b11111
 
@@ -184,3 +185,75 @@ def test_a_receipt_leads_to_the_root_on_chain_and_a_changed_one_does_not(own_wor
         changed = copy.deepcopy(receipt)
         changed["day"]["path"][0][1] = "00" * 32
         assert check_receipt(changed, root=kept) == ["the path leads to another root"]
+
+
+@pytest.mark.stage("delivering")
+@pytest.mark.parametrize(("cause", "billable"), [("BUYER", 60), ("NETWORK", 55)])
+def test_two_judges_say_whose_doing_it_was_and_an_hour_waits_for_the_second(cause: str, billable: int) -> None:
+    live = go_live()
+    live.probe_slot(0, down=LOST)
+    span = {"lease": live.lease, "cause": cause, "starts_at": live.at(0), "ends_at": live.at(10)}
+    sign_cause(**span, seat=judge("one"), evidence="the firewall's log", now=live.at(30))
+    live.send_reading(live.reading(0, FULL_WORD & ~LOST), now=live.after(0))
+
+    assert reconcile_window(window=world.window(), now=live.after(0)) == 0  # all have spoken, and one judge
+    assert set(m.Notice.objects.filter(code="cause_signed").values_list("party__slug", flat=True)) == {
+        "alder", "granite"
+    }  # fmt: skip
+    with untouched():
+        sign_cause(**span, seat=judge("one"), evidence="the firewall's log", now=live.after(0))
+    sign_cause(**span, seat=judge("two"), evidence="a trace of the path", now=live.after(0))
+    reading = rated(live)
+
+    assert (reading.minutes_down, reading.minutes_billable, reading.causes) == (0, billable, {cause: LOST})
+    assert m.Notice.objects.filter(code="cause_decided").count() == 2
+
+
+@pytest.mark.stage("delivering")
+def test_one_judge_alone_two_spans_and_a_rated_hour_change_nothing() -> None:
+    live = go_live()
+    live.probe_slot(0, down=LOST)
+    live.send_reading(live.reading(0, FULL_WORD & ~LOST), now=live.after(0))
+    one, two = judge("one"), judge("two")
+    span = {"lease": live.lease, "cause": "BUYER", "starts_at": live.at(0), "ends_at": live.at(10)}
+    with refused(RoleForbidden):
+        sign_cause(**span, seat=judge("three", role="auditor"), evidence="log", now=live.at(30))
+    with refused(BadInput, field="evidence"):
+        sign_cause(**span, seat=one, evidence=" ", now=live.at(30))
+    with refused(BadInput, field="cause"):
+        sign_cause(**span | {"cause": "FATE"}, seat=one, evidence="log", now=live.at(30))
+    with refused(BadInput, field="ends_at"):
+        sign_cause(**span | {"ends_at": live.at(0)}, seat=one, evidence="log", now=live.at(30))
+    sign_cause(**span, seat=one, evidence="log", now=live.at(30))
+    sign_cause(**span | {"ends_at": live.at(9)}, seat=two, evidence="log", now=live.at(30))  # another span
+
+    reading = rated(live)  # 72 hours later
+
+    assert (reading.minutes_down, reading.causes) == (5, {})
+    with refused(TooLate, slot=0):
+        sign_cause(**span, seat=two, evidence="log", now=live.after(0, hours=74))
+
+
+@pytest.mark.stage("delivering")
+def test_judges_sign_in_the_console_and_both_parties_read_it_on_their_pages() -> None:
+    live = go_live()
+    live.round(0)
+    register_party(slug="house", name="House", kind="foundation", country="CH", parent_country="CH", now=clock.now())
+    first, second = person("house", "judge", is_staff=True), person("house", "judge", is_staff=True, name="second")
+    auditor, address = person("house", "auditor", is_staff=True), "/console/causes/"
+    span = {"lease": str(live.lease.pk), "cause": "NETWORK", "starts_at": live.at(0).isoformat(),
+            "ends_at": live.at(5).isoformat()}  # fmt: skip
+
+    assert "None." in first.get(address).content.decode()
+    auditor.post(address, {**span, "evidence": "trace"})
+    first.post(address, {**span, "starts_at": "soon", "evidence": "trace"})
+    assert first.post(address, {**span, "lease": "x", "evidence": "trace"}).status_code == 404
+    assert not m.JudgedCause.objects.exists()
+    first.post(address, {**span, "evidence": "the carrier's outage notice"})
+    assert "waits for a second judge" in second.get(address).content.decode()
+    second.post(address, {**span, "evidence": "our own trace"})
+    assert "waits for a second judge" not in second.get(address).content.decode()
+    for slug, door in (("alder", "portal"), ("granite", "onboarding")):
+        page = person(slug, "owner").get(f"/{door}/leases/{live.lease.pk}/minutes/").content.decode()
+        assert "our own trace" in page
+        assert "not billed" in page

@@ -67,24 +67,27 @@ def test_contracts_of_another_build_are_not_taken_for_ours(rails: Chain) -> None
         deploy.ensure_deployed(START)
 
 
-@pytest.mark.parametrize(("attest", "slash"), [(Quorum(2, 3), Quorum(2, 3)), (Quorum(5, 7), Quorum(7, 9))])
+@pytest.mark.parametrize(("attest", "compliance", "slash"), [
+    (Quorum(2, 3), Quorum(2, 3), Quorum(2, 3)), (Quorum(5, 7), Quorum(3, 5), Quorum(7, 9))])  # fmt: skip
 def test_the_contract_is_deployed_with_the_quorums_of_the_settings(
-    shared_chain: Chain, settings: Any, attest: Quorum, slash: Quorum
+    shared_chain: Chain, settings: Any, attest: Quorum, compliance: Quorum, slash: Quorum
 ) -> None:
-    settings.ATTEST_QUORUM, settings.SLASH_QUORUM = attest, slash
+    settings.ATTEST_QUORUM, settings.COMPLIANCE_QUORUM, settings.SLASH_QUORUM = attest, compliance, slash
 
     deploy.ensure_deployed(START)
 
     asked = [shared_chain.call("stake", "quorum", panel) for panel in range(3)]
-    assert asked == [attest.needed, 2, slash.needed]
-    assert [shared_chain.call("stake", "seats", panel) for panel in (0, 2)] == [attest.seats, slash.seats]
+    assert asked == [attest.needed, compliance.needed, slash.needed]
+    assert [shared_chain.call("stake", "seats", panel) for panel in range(3)] == [
+        attest.seats, compliance.seats, slash.seats]  # fmt: skip
     assert shared_chain.call("stake", "slashers_min") == slash.seats
 
 
-def test_other_quorums_than_the_contract_was_given_are_refused(rails: Chain, settings: Any) -> None:
-    settings.ATTEST_QUORUM = Quorum(5, 7)
+@pytest.mark.parametrize("name", ["ATTEST_QUORUM", "COMPLIANCE_QUORUM", "SLASH_QUORUM"])
+def test_other_quorums_than_the_contract_was_given_are_refused(rails: Chain, settings: Any, name: str) -> None:
+    setattr(settings, name, Quorum(5, 7))
 
-    with pytest.raises(DeploymentBroken, match="ATTEST_QUORUM"):
+    with pytest.raises(DeploymentBroken, match=name):
         deploy.ensure_deployed(START)
 
 

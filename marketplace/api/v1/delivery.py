@@ -269,6 +269,12 @@ class CheckOrderOut(serializers.Serializer):
     interval = serializers.IntegerField()
     due_at_ms = serializers.SerializerMethodField()
     proven_ops = serializers.SerializerMethodField()
+    machine_key = HexOut(source="lease.node_class.machine_key")
+    probe_address = serializers.SerializerMethodField()
+
+    @extend_schema_field({"type": "string", "description": "where its prover opens; empty until its first heartbeat"})
+    def get_probe_address(self, row: CheckOrder) -> str:
+        return row.pulse.probe_address if row.pulse else ""
 
     @extend_schema_field({"type": "integer", "description": "unix milliseconds"})
     def get_due_at_ms(self, row: CheckOrder) -> int:

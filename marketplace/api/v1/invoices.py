@@ -17,16 +17,17 @@ from marketplace.payout.invoices import invoices_of
 
 
 class InvoiceLineOut(serializers.ModelSerializer):
-    """An award at its price, what the verdict on a lease takes off, or tax with the words of its rule."""
+    """An award or a backup of one at its price, what the verdict on a lease takes off, or tax with its rule's words."""
 
     award = IdOut("awd", source="award_id", allow_null=True)
+    backup_of = IdOut("awd", source="backup_run.award_id", allow_null=True, default=None)
     lease = IdOut("lea", source="verdict.lease_id", allow_null=True, default=None)
     tax = serializers.CharField(source="tax_rule.words", default="")
     amount_micros = Micros()
 
     class Meta:
         model = InvoiceLine
-        fields = ("kind", "award", "lease", "tax", "amount_micros")
+        fields = ("kind", "award", "backup_of", "lease", "tax", "amount_micros")
 
 
 class InvoiceOut(serializers.ModelSerializer):
@@ -54,5 +55,5 @@ class InvoiceList(ListMixin, ApiView):
                    parameters=[LIMIT, CURSOR])  # fmt: skip
     def get(self, request: Any) -> Response:
         """Your invoices, oldest first. Every line maps to an award, to the verdict on a lease, or to a tax rule."""
-        rows = invoices_of(request.party).prefetch_related("lines__verdict", "lines__tax_rule")
+        rows = invoices_of(request.party).prefetch_related("lines__verdict", "lines__backup_run", "lines__tax_rule")
         return self.page(request, page_by_time(rows, self.query(request), created="issued_at"))

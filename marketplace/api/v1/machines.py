@@ -16,6 +16,7 @@ from marketplace.api.parsing import parse_object, read_raw
 from marketplace.api.schema import IDEMPOTENCY_KEY, act_answers
 from marketplace.api.views import ApiView, PublicView, found, key_of
 from marketplace.delivery.duties import duties_of
+from marketplace.delivery.probing import verifier_keys
 from marketplace.supply.machine_keys import claim_enrolment, rotate_machine_key
 from marketplace.supply.selectors import find_node_class
 
@@ -97,9 +98,10 @@ class DutyOut(serializers.Serializer):
 
 
 class DutiesOut(serializers.Serializer):
-    """Every running lease of a node class."""
+    """Every running lease of a node class, and the keys of all verifiers: who may ask its machines for a re-check."""
 
     data = DutyOut(many=True)
+    witnesses = serializers.ListField(child=serializers.CharField(), help_text="Ed25519 keys, 32 bytes in hex each")
 
 
 class MachineLeases(ApiView):
@@ -108,7 +110,7 @@ class MachineLeases(ApiView):
         """What your machines owe now, for the meter that runs there."""
         parameters(request, ())
         own = found(find_node_class(key_of(node_class, "cls"), request.party))
-        return Response(DutiesOut({"data": duties_of(own)}).data)
+        return Response(DutiesOut({"data": duties_of(own), "witnesses": verifier_keys()}).data)
 
 
 def _statement(request: Any, body: type[Body]) -> dict[str, Any]:
