@@ -62,6 +62,13 @@ TARGETS: Mapping[str, Target] = {target.name: target for target in MENU}
 PERCENTILES = ("latency_p50_ms_max", "latency_p95_ms_max", "latency_p99_ms_max")
 
 
+def bound_words(target: Target, bound: int) -> str:
+    """A bound as people read it: `at most 20 ms`, `within 10 %`, `at least 72 hours`."""
+    if target.unit == "bps":
+        return f"{bound / 100:g} %"
+    return f"{'at least' if target.name.endswith('_min') else 'at most'} {bound} {target.unit}"
+
+
 # --- what is promised ----------------------------------------------------------------------------------------------
 
 

@@ -102,7 +102,7 @@ RULES = {
     "class": "the resource class", "resource_class": "the resource class", "zone": "the zone",
     "country": "the zone", "control": "the legal-control zone", "control_zone": "the legal-control zone",
     "tier": "the tier", "papers": "a control, an agreement or a grant of use", "latency": "the latency bound",
-    "sla": "the SLA", "standing": "the provider's standing",
+    "sla": "the SLA", "targets": "an SLA target", "standing": "the provider's standing",
     "frozen": "an incident that froze the provider or product",
 }
 
