@@ -17,6 +17,7 @@ is never missed, never ends a failure and never begins one.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Literal
 
 from scipy.stats import binom
@@ -91,7 +92,7 @@ def check_targets(targets: Mapping[str, int], *, hours: int) -> None:
     """
     check_menu(targets)
     bounds = [(name, targets[name]) for name in PERCENTILES if name in targets]
-    for (lower, least), (higher, most) in zip(bounds, bounds[1:], strict=False):
+    for (lower, least), (higher, most) in pairwise(bounds):
         if least > most:
             raise SlaError(f"{TARGETS[lower].words} cannot be promised within {least} ms while more of the minutes come"
                            f" within {most} ms.", rule="percentiles_rise", target=higher)  # fmt: skip

@@ -305,7 +305,7 @@ MANIFEST_SHAPE = {
     "counts": {"demands": int, "bids": int, "awards": int, "reasons": int}, "files": {str: DIGEST},
 }
 PAPERS, TARGETS = {"papers": [ID]}, {"targets": {str: int}}  # each left out where there is none
-PROMISES: tuple[dict[str, object], ...] = ({}, PAPERS, TARGETS, {**PAPERS, **TARGETS})
+PROMISES: tuple[dict[str, object], ...] = ({}, dict(PAPERS), dict(TARGETS), {**PAPERS, **TARGETS})
 TARGET = re.compile(r"[a-z0-9_]{1,60}_(max|min)")  # the bound is the most, or the least, that may be
 TABLE_SHAPES: dict[str, object] = {
     "requirements": tuple({"requirement": KEY, **REQUIREMENT, **more} for more in PROMISES),

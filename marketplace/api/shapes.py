@@ -106,9 +106,9 @@ class DemandOut(serializers.ModelSerializer):
         fields = (
             "id", "window", "reference", "state", "kind", "accepted_classes", "quantity_units", "start_slot",
             "end_slot", "unit_hours", "price_limit_micros", "hold_micros", "sla_code", "sla_targets",
-            "zone_code", "control_zone_code", "tier_min", "vantage_code", "latency_ms_max", "minimum_units", "is_one_site", "choice",
-            "data_class", "purpose", "required_controls", "accepts_interruptible", "line_number",
-            "posted_at", "funded_at", "funding_kind", "reason",
+            "zone_code", "control_zone_code", "tier_min", "vantage_code", "latency_ms_max", "minimum_units",
+            "is_one_site", "choice", "data_class", "purpose", "required_controls", "accepts_interruptible",
+            "line_number", "posted_at", "funded_at", "funding_kind", "reason",
         )  # fmt: skip
 
     @extend_schema_field(ReasonOut(allow_null=True))

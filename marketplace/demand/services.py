@@ -54,8 +54,8 @@ from marketplace.spending.services import Spend
 OPEN_STATES = ("pending", "posted", "funded")  # wait for clearing
 TERMS = (
     "kind", "accepted_classes", "quantity_units", "start_slot", "end_slot", "price_limit_micros", "sla_id",
-    "sla_targets", "zone_id", "control_zone_id", "tier_min", "vantage_id", "latency_ms_max", "minimum_units", "is_one_site", "choice",
-    "data_class_id", "purpose", "required_controls", "accepts_interruptible",
+    "sla_targets", "zone_id", "control_zone_id", "tier_min", "vantage_id", "latency_ms_max",
+    "minimum_units", "is_one_site", "choice", "data_class_id", "purpose", "required_controls", "accepts_interruptible",
 )  # fmt: skip
 
 

@@ -68,10 +68,15 @@ HEALTH_STATES = {
     "SUSPECT": ("warn", "suspect, billing paused"),
     "FAILED": ("bad", "failed, not billed"),
 }
+TARGET_OUTCOMES = {
+    "kept": ("ok", "kept"), "broken": ("bad", "broken"), "unknown": ("mute", "not enough known"),
+    "running": ("info", "so far"),
+}  # fmt: skip
 CASE_STATES = {"OPEN": ("warn", "open, fee held"), "DECIDED": ("ok", "decided")}
 STATES: dict[str, Mapping[str, tuple[str, str]]] = {
     "window": WINDOW_STATES, "demand": DEMAND_STATES, "bid": BID_STATES, "lease": LEASE_STATES,
     "standing": STANDINGS, "slash": SLASH_OUTCOMES, "health": HEALTH_STATES, "delivery_case": CASE_STATES,
+    "target": TARGET_OUTCOMES,
 }
 
 REASONS = {

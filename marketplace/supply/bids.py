@@ -57,9 +57,9 @@ def place_bid(
     """Seal an offer of capacity. Refused with `demand_first` until funded demand has opened the window.
 
     The ask is per unit-hour before the platform's fee. With `minimum_units` the bid sells the same units in all its
-    slots, at least so many, or none. `sla_targets` is what it promises beside availability. The same reference with the same terms returns the bid that
-    stands. Raises NotEligible when standing, proven units or phase do not allow it, KeyCapped when the program's `key`
-    may not offer that much.
+    slots, at least so many, or none. `sla_targets` is what it promises beside availability. The same reference with
+    the same terms returns the bid that stands. Raises NotEligible when standing, proven units or phase do not allow
+    it, KeyCapped when the program's `key` may not offer that much.
     """
     require_seat(seat, party, "operate", "place bids")
     own = NodeClass.objects.select_related("standing", "party__parent").filter(pk=node_class.pk, party=party).first()

@@ -1,4 +1,4 @@
-"""The seal on a bid: quantity, slots, ask, minimum and SLA with its targets lie in the database as ciphertext until the window closes.
+"""The seal on a bid: what it offers and promises lies in the database as ciphertext until the window closes.
 
 Placing:    terms + 32 random bytes -> padded text, under a key of this bid (AES-256-GCM, bound to the row it lies in)
             that key -> for the window's public key: nobody has the private one before two of three holders give it

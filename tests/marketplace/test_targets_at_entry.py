@@ -17,7 +17,7 @@ from marketplace.supply.sealing import read_own
 from pricing.errors import SlaError
 from pricing.targets import MENU, check_menu, check_targets
 from tests.journey import world
-from tests.journey.refusals import refused, untouched
+from tests.journey.refusals import refused
 
 FAST = {"latency_p95_ms_max": 20, "latency_p99_ms_max": 50, "notice_hours_min": 96}
 ALL = {target.name: target.menu[-1] for target in MENU}

@@ -1,4 +1,4 @@
-"""Typed targets: what may be promised, when a promise is broken, and that it is a rule of clearing anybody can check."""
+"""Typed targets: what may be promised, when a promise is broken, and that clearing by them can be checked."""
 
 from __future__ import annotations
 

@@ -35,7 +35,9 @@ from marketplace.delivery.intake import (
 from marketplace.delivery.models import ReportChain
 from marketplace.delivery.probing import Order, enrol_witness_key, probe_orders, suspects
 from marketplace.delivery.selectors import cases_of, find_lease_of_party, lease_minutes
-from marketplace.sla.evidence import receipt_of, statements_of
+from marketplace.sla.evidence import receipt_of, receipt_of_target, statements_of
+from marketplace.sla.models import TargetVerdict
+from marketplace.sla.selectors import promised_and_measured
 from marketplace.supply.selectors import find_node_class
 
 BATCH_MAX = 100
@@ -499,6 +501,48 @@ class LeaseEvidence(ApiView):
         if "slot" in query:
             frame["statements"] = statements_of(verdict, min(whole(query, "slot", 0), 2**31 - 1))
         return Response(EvidenceOut(frame).data)
+
+
+class TargetVerdictOut(serializers.Serializer):
+    """What became of a typed target, or of one event of it, with its receipt."""
+
+    outcome = serializers.CharField(help_text="kept, broken or unknown")
+    event_minute = serializers.IntegerField(help_text="of the lease, in which it began")
+    measured = serializers.IntegerField(allow_null=True, help_text="in the unit that the target's name ends with")
+    missed = serializers.IntegerField()
+    known = serializers.IntegerField()
+    allowed = serializers.IntegerField()
+    credit_micros = Micros()
+    broken_at = serializers.DateTimeField(allow_null=True)
+    receipt = serializers.SerializerMethodField()
+
+    @extend_schema_field(EvidenceOut)
+    def get_receipt(self, row: TargetVerdict) -> Any:
+        return receipt_of_target(row)
+
+
+class TargetOut(serializers.Serializer):
+    """One typed target of a lease: what was promised and what was measured."""
+
+    target = serializers.CharField(source="name")
+    promised = serializers.CharField()
+    measured = serializers.CharField()
+    outcome = serializers.CharField(help_text="running while the lease is not judged and nothing is broken for certain")
+    credit_micros = Micros()
+    verdicts = TargetVerdictOut(many=True)
+
+
+class TargetsOut(serializers.Serializer):
+    data = TargetOut(many=True)
+
+
+class LeaseTargets(ApiView):
+    @extend_schema(operation_id="get_lease_targets", tags=TAG, responses=TargetsOut)
+    def get(self, request: Any, lease: str) -> Response:
+        """What a lease that you buy or provide was promised beside availability, and what was measured."""
+        parameters(request, ())
+        row = found(find_lease_of_party(key_of(lease, "lea"), request.party))
+        return Response(TargetsOut({"data": promised_and_measured(row)}).data)
 
 
 class CaseOut(serializers.ModelSerializer):
