@@ -58,6 +58,12 @@ def usd_saving(micros: int) -> str:
 
 
 @register.filter
+def tenths(value: int) -> str:
+    """Show tenths: 144 -> 14.4."""
+    return f"{value / 10:g}"
+
+
+@register.filter
 def words_of_target(name: str) -> str:
     """Show a typed SLA target by its words."""
     return TARGETS[name].words if name in TARGETS else name

@@ -56,7 +56,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--months", type=int, default=LEASE_MONTHS, help="lease-months at the budget")
     parser.add_argument("--power-months", type=int, default=POWER_MONTHS, help="per SLA and outage length, at 2x")
     parser.add_argument("--check-months", type=int, default=1_000, help="months of 120 re-checks, per kind of host")
-    parser.add_argument("--target-months", type=int, default=300, help="per typed target, at the promise and at 2x")
+    parser.add_argument("--target-months", type=int, default=60, help="per typed target, at the promise and at 2x")
     parser.add_argument("--seed", type=int, default=6)
     parser.add_argument("--replay", type=Path, metavar="DIR", help="replay the failure records of a folder and stop")
     parser.add_argument("--table", action="store_true", help="print the error table of the breach test and stop")

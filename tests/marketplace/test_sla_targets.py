@@ -30,6 +30,7 @@ from tests.journey.refusals import refused, untouched
 from tests.live import ECHO_MS, Live, go_live
 from tests.marketplace.test_credit_at_once import failed, finish
 from tests.marketplace.test_delivery import take, witness
+from tests.marketplace.test_delivery_doors import Agent
 
 pytestmark = pytest.mark.stage("delivering")
 
@@ -345,3 +346,47 @@ def test_evidence_of_a_target_is_anchored_with_its_day_and_a_changed_word_shows(
     assert check_receipt(forged) == ["the evidence gives another hash"]
     with untouched():
         assert seal_evidence(now=later) == 0
+
+
+def test_both_sides_read_over_the_api_what_was_promised_and_measured_and_a_stranger_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    live = promised(start_by_minutes_max=15, latency_p95_ms_max=20)
+    live.probe_slot(0, down=(1 << 16) - 1)
+    assert judge(live, 0) == 1
+    lease, now = live.lease, live.after(0)
+    path = f"/leases/lea_{lease.pk.hex}"
+
+    for party in (lease.buyer, lease.provider):
+        who = Agent(party, now, monkeypatch)
+        latency, start = who.get(f"{path}/targets").json()["data"]
+        assert (latency["outcome"], latency["measured"], latency["verdicts"]) == ("running", f"{ECHO_MS} ms", [])
+        assert (start["outcome"], start["promised"], start["measured"]) == ("broken", "at most 15 minutes", "16 minutes")
+        assert start["credit_micros"] == str(broken().credit_micros)
+        assert check_receipt(start["verdicts"][0]["receipt"]) == ["its day is not sealed yet"]
+        health = who.get(f"{path}/health").json()
+        assert (health["standing"], health["burn_rates"][0]["tenths"]) == ("PROVEN", 266)
+        assert who.get(path).json()["sla_targets"] == {"latency_p95_ms_max": 20, "start_by_minutes_max": 15}
+    stranger = Agent(world.party("birch"), now, monkeypatch)
+    assert stranger.get(f"{path}/targets").status_code == 404
+
+
+def test_a_demand_asks_for_targets_over_the_api_and_a_contradiction_names_its_rule(
+    own_world: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_world("collecting")
+    agent = Agent(world.party("elm"), clock.now(), monkeypatch)
+    body = {
+        "window": f"win_{world.window().pk.hex}", "reference": "swift", "kind": "divisible", "quantity_units": 1,
+        "accepted_classes": ["H100"], "start_slot": 0, "end_slot": 24, "price_limit_micros": 1_000_000,
+        "sla_code": "99.0", "sla_targets": {"latency_p50_ms_max": 50, "latency_p95_ms_max": 20},
+    }  # fmt: skip
+
+    refusal = agent.post("/demands", body).json()
+    made = agent.post("/demands", body | {"sla_targets": {"latency_p95_ms_max": 20}})
+
+    assert (refusal["code"], refusal["rule"]) == ("contradictory_rules", "percentiles_rise")
+    assert (made.status_code, made.json()["sla_targets"]) == (201, {"latency_p95_ms_max": 20})
+    for odd in ([], "x", {"latency_p95_ms_max": "20"}, {"latency_p95_ms_max": 1.5}):
+        assert agent.post("/demands", body | {"reference": "odd", "sla_targets": odd}).status_code == 422
+    assert not m.Demand.objects.filter(reference="odd").exists()

@@ -35,6 +35,7 @@ from marketplace.delivery.intake import (
 from marketplace.delivery.models import ReportChain
 from marketplace.delivery.probing import Order, enrol_witness_key, probe_orders, suspects
 from marketplace.delivery.selectors import cases_of, find_lease_of_party, lease_minutes
+from marketplace.sla.burning import burn_rates
 from marketplace.sla.evidence import receipt_of, receipt_of_target, statements_of
 from marketplace.sla.models import TargetVerdict
 from marketplace.sla.selectors import promised_and_measured
@@ -452,12 +453,23 @@ class HealthEventOut(serializers.Serializer):
     at = serializers.DateTimeField()
 
 
+class BurnOut(serializers.Serializer):
+    """How fast the error budget burned over the last whole hours, in tenths of an even burn."""
+
+    hours = serializers.IntegerField()
+    tenths = serializers.IntegerField()
+    limit_tenths = serializers.IntegerField(help_text="told at once; over six hours the class is set back to DEGRADED")
+    is_over = serializers.BooleanField()
+
+
 class LeaseHealthOut(serializers.Serializer):
     """How the machine of a lease stands, its last changes, and its last 24 hours minute by minute."""
 
     state = serializers.CharField(allow_null=True)
     since = serializers.DateTimeField(allow_null=True)
     is_billed = serializers.BooleanField(allow_null=True)
+    standing = serializers.CharField(help_text="of the provider's node class; DEGRADED takes no new orders")
+    burn_rates = BurnOut(many=True)
     events = HealthEventOut(many=True)
     hours = HourOut(many=True)
 
@@ -472,7 +484,8 @@ class LeaseHealthDetail(ApiView):
         health = live.health
         frame = {
             "state": health.state if health else None, "since": health.since if health else None,
-            "is_billed": health.is_billed if health else None, "events": live.events, "hours": live.hours[:HOURS_SHOWN],
+            "is_billed": health.is_billed if health else None, "standing": row.node_class.standing.state,
+            "burn_rates": burn_rates(row, now=request.now), "events": live.events, "hours": live.hours[:HOURS_SHOWN],
         }  # fmt: skip
         return Response(LeaseHealthOut(frame).data)
 
