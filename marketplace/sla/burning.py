@@ -14,7 +14,7 @@ from django.db import transaction
 
 from marketplace.delivery.evidence_models import SlotTally
 from marketplace.delivery.models import Reading
-from marketplace.delivery.tallies import live_readings
+from marketplace.delivery.tallies import live_readings, minutes_down
 from marketplace.escrow.models import Lease
 from marketplace.notices.services import tell_parties
 from marketplace.sla.models import Recheck
@@ -75,16 +75,23 @@ def watch_burning(*, now: datetime) -> int:
 def burn_rates(lease: Lease, *, now: datetime) -> list[Burn]:
     """How fast a lease burns over each span whose hours are all in; a span longer than it has run is left out."""
     last = int((now - lease.window.starts_at) // timedelta(hours=1))
-    known_hours, found = {row.slot: row for row in live_readings(lease)}, []
+    minutes, found = _minutes_by_slot(lease), []
     for hours, limit in ALERTS:
-        rows = [known_hours[slot] for slot in range(last - hours, last) if slot in known_hours]
+        rows = [minutes[slot] for slot in range(last - hours, last) if slot in minutes]
         if len(rows) < hours:
             continue
-        down = sum(row.minutes_down for row in rows)
-        known = 60 * hours - sum(row.minutes_unknown for row in rows)
+        down, known = sum(row[0] for row in rows), 60 * hours - sum(row[1] for row in rows)
         tenths = burn_tenths(down_minutes=down, known_minutes=known, sla_bps=lease.sla_bps)
         found.append(Burn(hours, limit, tenths, down, known))
     return found
+
+
+def _minutes_by_slot(lease: Lease) -> dict[int, tuple[int, int]]:
+    """Minutes down by the provider's doing and unknown ones, of rated hours and of those that are complete."""
+    tallies = SlotTally.objects.filter(lease=lease, is_complete=True, rated_at=None)
+    live = {row.slot: (minutes_down(row), row.unknown_word.bit_count()) for row in tallies}
+    rated = Reading.objects.filter(lease=lease).values_list("slot", "minutes_down", "minutes_unknown")
+    return live | {slot: (down, unknown) for slot, down, unknown in rated}
 
 
 def _tell(lease: Lease, burns: Sequence[Burn], now: datetime) -> None:

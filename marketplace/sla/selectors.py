@@ -31,12 +31,12 @@ class Promised:
 
 def promised_and_measured(lease: Lease) -> list[Promised]:
     """Return the typed targets of a lease in the order of the menu; of a running one as its evidence stands."""
-    given: dict[str, list[TargetVerdict]] = {name: [] for name in TARGETS}
-    for verdict in TargetVerdict.objects.filter(lease=lease).order_by("event_minute"):
-        given[verdict.target].append(verdict)
     asked = [target for target in TARGETS.values() if target.name in lease.sla_targets]
     if not asked:
         return []
+    given: dict[str, list[TargetVerdict]] = {target.name: [] for target in asked}
+    for verdict in TargetVerdict.objects.filter(lease=lease, target__in=given).order_by("event_minute"):
+        given[verdict.target].append(verdict)
     is_over = lease.state not in ("locking", "locked", "delivering")
     rows = list(Reading.objects.filter(lease=lease).order_by("slot")) if is_over else live_readings(lease)
     seen = None if all(given[target.name] for target in asked) else Seen(lease, rows)
