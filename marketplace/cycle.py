@@ -57,6 +57,7 @@ from marketplace.sla.burning import watch_burning
 from marketplace.sla.evidence import seal_evidence
 from marketplace.sla.performance import judge_checks
 from marketplace.sla.services import credit_at_once, judge_window
+from marketplace.sla.targets import judge_targets
 from marketplace.slashing.appeals import confirm_appeals, lapse_overdue
 from marketplace.slashing.services import confirm_requests, execute_due, open_cases
 from marketplace.supply.admissions import admit_waiting
@@ -92,6 +93,7 @@ WINDOW_STEPS: tuple[tuple[str, tuple[str, ...], Callable[..., object]], ...] = (
     ("reconcile readings", ("DELIVERING",), reconcile_window),
     ("deliver", ("DELIVERING",), close_delivery),
     ("re-checks", ("DELIVERING",), judge_checks),
+    ("targets", ("DELIVERING",), judge_targets),
     ("credit at once", ("DELIVERING",), credit_at_once),
     ("post credits", ("DELIVERING",), post_credits),
     ("judge", ("DELIVERING",), judge_window),

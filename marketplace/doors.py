@@ -20,6 +20,7 @@ from django.shortcuts import resolve_url
 from marketplace import clock
 from marketplace.errors import MarketError
 from marketplace.parties.models import Party, Seat
+from pricing.targets import MENU, bound_words
 
 ROWS_PER_PAGE = 25
 STOP_POLLING = 286  # htmx stops asking when it sees this status
@@ -127,6 +128,31 @@ class DoorForm(forms.Form):
 def midnight(day: date) -> datetime:
     """The first instant of a day, UTC."""
     return datetime.combine(day, time.min, tzinfo=UTC)
+
+
+class TargetForm(DoorForm):
+    """A form with one choice for each typed SLA target of the menu; none chosen promises none."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for target in MENU:
+            self.fields[f"target_{target.name}"] = forms.TypedChoiceField(
+                label=target.words, required=False, coerce=int, empty_value=None,
+                choices=[("", "No promise"), *((bound, bound_words(target, bound)) for bound in target.menu)],
+            )  # fmt: skip
+
+    @property
+    def target_fields(self) -> list[Any]:
+        """The fields of the menu, in its order."""
+        return [self[f"target_{target.name}"] for target in MENU]
+
+    def take_targets(self, data: dict[str, Any]) -> dict[str, int]:
+        """Take the chosen targets out of the cleaned data, by name."""
+        chosen = {target.name: data.pop(f"target_{target.name}") for target in MENU}
+        return {name: bound for name, bound in chosen.items() if bound is not None}
+
+    def show(self, error: MarketError, names: Iterable[tuple[str, str]] = ()) -> None:
+        super().show(error, [*names, ("sla_targets", f"target_{error.facts.get('target')}")])
 
 
 class UsdPriceField(forms.CharField):

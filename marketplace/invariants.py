@@ -45,7 +45,8 @@ from marketplace.sla.services import evidence_hash
 from marketplace.slashing.models import SlashCase
 from pricing.health import is_revealed
 
-TOLD = ("provider_up", "buyer_up", "probe_valid", "probe_failed", "down_word", "known_word", "unknown_word", "causes")
+TOLD = ("provider_up", "buyer_up", "probe_valid", "probe_failed", "down_word", "known_word", "unknown_word", "causes",
+        "echo_ms")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ from marketplace.delivery.evidence_models import (
     SlotTally,
     WitnessKey,
 )
-from marketplace.sla.models import Credit, EarlyCredit, EvidenceDay, Recheck, Verdict
+from marketplace.sla.models import Credit, EarlyCredit, EvidenceDay, Recheck, TargetVerdict, Verdict
 from marketplace.payout.invoice_models import Invoice, InvoiceLine, TaxRule
 from marketplace.payout.models import MemberShare, Payout, Settlement, SettlementLine
 from marketplace.slashing.models import Appeal, Forfeit, Opinion, SlashCase
@@ -129,7 +129,7 @@ __all__ = [
     "ReportRule", "ResourceClass", "RevenueSplit", "RollAnswer", "RollCall", "RollMember", "Seat", "SeatLimit",
     "SetAsideRule", "Settlement", "SettlementLine", "Signal", "Site", "SiteLatency", "SlaPreset", "SlashCase",
     "SlotReport", "SlotTally", "SpendingRule", "SplitShare", "Standing", "StandingChange", "StandingDemand",
-    "StandingEntry", "StepIn", "StepInRun", "SubSite", "SuspectFlow", "TaxRule", "Tier", "TierControl", "TierZone",
-    "User", "Vantage", "Verdict", "VerifierSeat", "WindDown", "Window", "WindowKey", "WindowShare",
+    "StandingEntry", "StepIn", "StepInRun", "SubSite", "SuspectFlow", "TargetVerdict", "TaxRule", "Tier", "TierControl",
+    "TierZone", "User", "Vantage", "Verdict", "VerifierSeat", "WindDown", "Window", "WindowKey", "WindowShare",
     "WindowTransition", "WitnessKey", "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
 ]  # fmt: skip

@@ -1,7 +1,8 @@
 """What a price is made of, and what compliance costs.
 
 Per traded cell (signature, slot), in whole micro-USD, with p0 to p3 the least price among the traded cells of the same
-class and slot: p0 any; p1 of the same home zone; p2 of the same zone and tier; p3 of the same zone, tier and SLA.
+class and slot: p0 any; p1 of the same home zone; p2 of the same zone and tier; p3 of the same zone, tier and SLA,
+with its typed targets.
 
     base      min(p0, mean accepted adjusted ask of the class in the slot, by units, rounded down to the tick)
     scarcity  p0 - base                    what demand above supply adds
@@ -92,7 +93,7 @@ def compliance_premium(
 def _nested_minima(book: Book, eligibility: Eligibility, price: Ints) -> tuple[Ints, Ints, Ints, Ints]:
     """p0, p1, p2, p3 of each cell's signature in its slot, whether or not it traded.  # int64 [A, slots] each"""
     known = [signature.attributes for signature in eligibility.signatures]
-    keys = [(a.resource_class, book.home_zone(a), a.tier, a.sla_bps) for a in known]
+    keys = [(a.resource_class, book.home_zone(a), a.tier, (a.sla_bps, tuple(sorted(a.targets)))) for a in known]
     minima = []
     for depth in range(1, 5):
         label = _labels([key[:depth] for key in keys])

@@ -3,8 +3,8 @@ r"""Which capacity may serve which demand: compliance comes before price.
 Bids that look the same to every rule share an attribute signature `A`. Each distinct requirement is judged once against
 all A; the set of those it accepts is the demand's mask `S`. Two requirements with the same mask are one S.
 
-    accepts[S, A] = class and country and control and tier and papers and latency and sla and standing
-                    and not own parent
+    accepts[S, A] = class and country and control and tier and papers and latency and sla and targets
+                    and standing and not own parent
 
 Latency is the measured round trip from the demand's vantage to the bid's site; a pair without a measurement fails any
 bound. A demand over 24 slots is kept off capacity on probation; other standings than PROVEN and PROBATION never serve.
@@ -18,6 +18,7 @@ import numpy as np
 
 from pricing.book import PROBATION_SLOTS_MAX, Book, Flags, Ints
 from pricing.lines import Attributes, Requirement, attributes_facts, canonical_json, name_of
+from pricing.targets import meets
 
 LONG_STANDINGS = ("PROVEN",)
 SHORT_STANDINGS = ("PROVEN", "PROBATION")
@@ -85,6 +86,7 @@ RULES: tuple[tuple[str, Callable[[Requirement, Need, Signature, Latency], bool]]
     ("papers", lambda rule, need, a, _: set(rule.papers) <= set(a.attributes.papers)),
     ("latency", lambda rule, need, a, known: _within_bound(rule, a.attributes.site, known)),
     ("sla", lambda rule, need, a, _: a.attributes.sla_bps >= rule.sla_bps_min),
+    ("targets", lambda rule, need, a, _: meets(dict(a.attributes.targets), dict(rule.targets))),
     ("standing", lambda rule, need, a, _: a.attributes.standing in (
         LONG_STANDINGS if need.is_long else SHORT_STANDINGS)),
     ("own_parent", lambda rule, need, a, _: need.parent is None or need.parent != a.parent),

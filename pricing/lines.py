@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 from pricing import errors
+from pricing.targets import check_menu
 
 KINDS = ("divisible", "window", "block")
 STANDINGS = ("REGISTERED", "PROBATION", "PROVEN", "DEGRADED", "SUSPENDED")
@@ -28,7 +29,8 @@ Standing = Literal["REGISTERED", "PROBATION", "PROVEN", "DEGRADED", "SUSPENDED"]
 class Attributes:
     """What is known of the capacity behind a bid. Country of the site, and of each who controls it.
 
-    `papers` are the controls, agreements and grants of use that hold for it through the whole window, by name.
+    `papers` are the controls, agreements and grants of use that hold for it through the whole window, by name;
+    `targets` what it promises beside availability, see `pricing.targets`.
     """
 
     resource_class: str
@@ -41,13 +43,14 @@ class Attributes:
     sla_bps: int
     standing: Standing
     papers: tuple[str, ...] = ()
+    targets: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
 class Requirement:
     """What capacity must be to serve a demand. None means any. `control_countries` binds parent, operator and keys.
 
-    Capacity must hold every one of `papers`.
+    Capacity must hold every one of `papers`, and promise every one of `targets` as strictly or more so.
     """
 
     accepted_classes: tuple[str, ...]
@@ -58,6 +61,7 @@ class Requirement:
     latency_ms_max: int | None = None
     sla_bps_min: int = 0
     papers: tuple[str, ...] = ()
+    targets: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,17 +136,18 @@ def name_of(facts: dict[str, object]) -> str:
 
 def requirement_facts(rule: Requirement) -> dict[str, object]:
     """The rule as published; its sets are sorted, so that one rule has one text."""
-    facts = _with_papers(dict(vars(rule)))
+    facts = _with_promises(dict(vars(rule)))
     for name in ("accepted_classes", "countries", "control_countries"):
         if facts[name] is not None:
             facts[name] = sorted(set(facts[name]))
     return facts
 
 
-def _with_papers(facts: dict[str, Any]) -> dict[str, Any]:
-    """Papers in order; a rule that asks for none, or capacity that has none, is published without the word."""
+def _with_promises(facts: dict[str, Any]) -> dict[str, Any]:
+    """Papers and targets in order; a line that has none of them is published without the word."""
     papers: list[str] = sorted(set(facts.pop("papers")))
-    return {**facts, "papers": papers} if papers else facts
+    targets: dict[str, int] = dict(sorted(facts.pop("targets")))
+    return facts | ({"papers": papers} if papers else {}) | ({"targets": targets} if targets else {})
 
 
 def canonical_requirement(rule: Requirement) -> Requirement:
@@ -150,11 +155,12 @@ def canonical_requirement(rule: Requirement) -> Requirement:
     for name in ("accepted_classes", "countries", "control_countries", "papers"):
         if facts.get(name) is not None:
             facts[name] = tuple(cast(list[str], facts[name]))
+    facts["targets"] = tuple(cast(dict[str, int], facts.get("targets", {})).items())
     return Requirement(**facts)  # type: ignore[arg-type]
 
 
 def attributes_facts(attributes: Attributes) -> dict[str, object]:
-    return _with_papers(dict(vars(attributes)))
+    return _with_promises(dict(vars(attributes)))
 
 
 def whole(value: object, name: str, **facts: object) -> None:
@@ -231,6 +237,7 @@ def check_requirement(rule: Requirement, line: str) -> None:
         _check_country(country, line)
     _check_tier(rule.tier_min, line)
     _check_papers(rule.papers, line)
+    _check_targets(rule.targets, line)
     _check_bps(rule.sla_bps_min, "sla_bps_min", line)
     if rule.vantage is not None:
         _check_text(rule.vantage, "vantage", line)
@@ -247,6 +254,7 @@ def check_attributes(known: Attributes, line: str) -> None:
         _check_country(country, line)
     _check_tier(known.tier, line)
     _check_papers(known.papers, line)
+    _check_targets(known.targets, line)
     _check_text(known.site, "site", line)
     _check_bps(known.sla_bps, "sla_bps", line)
     if not isinstance(known.standing, str) or known.standing not in STANDINGS:
@@ -324,6 +332,17 @@ def _check_papers(value: object, line: str) -> None:
         raise errors.BadText("papers is a tuple of texts.", line=line, field="papers")
     for paper in value:
         _check_id(paper, "papers", line)
+
+
+def _check_targets(value: object, line: str) -> None:
+    if not isinstance(value, tuple) or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
+        raise errors.BadText("targets is a tuple of pairs, a name and its bound.", line=line, field="targets")
+    try:
+        check_menu(dict(value))
+    except (errors.SlaError, TypeError) as wrong:
+        raise errors.BadQuality(str(wrong), line=line, field="targets") from wrong
+    if len(dict(value)) < len(value):
+        raise errors.BadQuality("A target is named once.", line=line, field="targets")
 
 
 def _check_bps(value: object, name: str, line: str) -> None:

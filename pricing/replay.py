@@ -58,7 +58,10 @@ def _rows(files: Mapping[str, bytes], name: str) -> list[Row]:
 
 
 def _with_tuples(row: Row) -> Row:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+    made = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+    if "targets" in row:
+        made["targets"] = tuple(row["targets"].items())
+    return made
 
 
 def _first_difference(file: str, published: bytes, replayed: bytes) -> Difference:

@@ -40,6 +40,16 @@ class Judgement:
     known_minutes: int
 
 
+def burn_tenths(*, down_minutes: int, known_minutes: int, sla_bps: int) -> int:
+    """How fast the error budget burns, in tenths of an even burn, rounded down: 10 uses it up exactly at the end.
+
+    0 of no known minute. An alert and never a breach: bad minutes cluster. Raises SlaError for impossible counts.
+    """
+    if not 0 <= down_minutes <= known_minutes or not 0 < sla_bps < 10_000:
+        raise SlaError("Down minutes are part of the known ones.", down=down_minutes, known=known_minutes)
+    return 100_000 * down_minutes // ((10_000 - sla_bps) * known_minutes) if known_minutes else 0
+
+
 @lru_cache(maxsize=65536)
 def threshold_minutes(known_minutes: int, sla_bps: int) -> int:
     """k(n): the largest number of down minutes that is no breach. Raises SlaError for an SLA outside (0, 100 %]."""

@@ -304,10 +304,12 @@ MANIFEST_SHAPE = {
     "bound_micros": int, "gap_micros": int, "settled_bound_micros": int, "paid_micros": int,
     "counts": {"demands": int, "bids": int, "awards": int, "reasons": int}, "files": {str: DIGEST},
 }
-PAPERS = {"papers": [ID]}  # left out where there is none
+PAPERS, TARGETS = {"papers": [ID]}, {"targets": {str: int}}  # each left out where there is none
+PROMISES: tuple[dict[str, object], ...] = ({}, dict(PAPERS), dict(TARGETS), {**PAPERS, **TARGETS})
+TARGET = re.compile(r"[a-z0-9_]{1,60}_(max|min)")  # the bound is the most, or the least, that may be
 TABLE_SHAPES: dict[str, object] = {
-    "requirements": ({"requirement": KEY, **REQUIREMENT}, {"requirement": KEY, **REQUIREMENT, **PAPERS}),
-    "attributes": ({"attributes": KEY, **ATTRIBUTES}, {"attributes": KEY, **ATTRIBUTES, **PAPERS}),
+    "requirements": tuple({"requirement": KEY, **REQUIREMENT, **more} for more in PROMISES),
+    "attributes": tuple({"attributes": KEY, **ATTRIBUTES, **more} for more in PROMISES),
     "latency": {"latency_ms": int, "site": str, "vantage": str}, "masks": MASK_ROW, "prices": PRICE_ROW,
 }
 PARAMETERS = {"tick_micros": TICK, "price_max_micros": PRICE_MAX, "quantity_max_units": QUANTITY_MAX,
@@ -711,6 +713,9 @@ class Bundle:
                 papers = facts.get("papers")
                 if papers is not None and (not papers or papers != sorted(set(papers))):
                     _refuse(f"{key}: papers are named in order, and left out where there is none")
+                targets = facts.get("targets")
+                if targets is not None and (not targets or not all(map(TARGET.fullmatch, targets))):
+                    _refuse(f"{key}: a target is a most or a least, and left out where there is none")
         for key, facts in self.requirements.items():
             for names in (facts["accepted_classes"], facts["countries"], facts["control_countries"]):
                 if names is not None and names != sorted(set(names)):
@@ -1095,7 +1100,7 @@ class Bundle:
 
     def check_components(self) -> str:
         """With p0 to p3 the least price of the same class and slot: any, of the zone, and the tier, and the SLA."""
-        keys = [(*self._product(facts["attributes"]), facts["attributes"]["sla_bps"]) for facts in self._signatures[1]]
+        keys = [(*self._product(facts["attributes"]), _promise(facts["attributes"])) for facts in self._signatures[1]]
         least: dict[tuple[object, ...], list[int]] = {}
         for key, prices in zip(keys, self.price, strict=True):
             traded = [NO_CAPACITY if price < 0 else price for price in prices]
@@ -2034,6 +2039,18 @@ def _keeps_latency(need: Row, signature: Row, context: Context) -> bool:
     return measured is not None and measured <= need["latency_ms_max"]
 
 
+def _keeps_targets(need: Row, signature: Row, _: Context) -> bool:
+    offered = signature["attributes"].get("targets", {})
+    return all(
+        name in offered and (offered[name] <= bound if name.endswith("_max") else offered[name] >= bound)
+        for name, bound in need.get("targets", {}).items()
+    )
+
+
+def _promise(attributes: Row) -> tuple[int, tuple[tuple[str, int], ...]]:
+    return attributes["sla_bps"], tuple(sorted(attributes.get("targets", {}).items()))
+
+
 def _keeps_standing(_: Row, signature: Row, context: Context) -> bool:
     standing = signature["attributes"]["standing"]
     return standing == "PROVEN" or (standing == "PROBATION" and not context[0])
@@ -2047,6 +2064,7 @@ RULES: dict[str, Callable[[Row, Row, Context], bool]] = {
     "papers": lambda need, a, _: set(need.get("papers", ())) <= set(a["attributes"].get("papers", ())),
     "latency": _keeps_latency,
     "sla": lambda need, a, _: a["attributes"]["sla_bps"] >= need["sla_bps_min"],
+    "targets": _keeps_targets,
     "standing": _keeps_standing,
     "own_parent": lambda need, a, context: context[1] is None or a["parent"] != context[1],
 }

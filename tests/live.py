@@ -17,6 +17,7 @@ from marketplace.agent.readings import START, ChainHead, SignedReport, sign_repo
 from marketplace.agent.statements import (
     EXTRA,
     FIRST,
+    NO_ECHO,
     RETRY,
     Beat,
     CheckStatement,
@@ -34,6 +35,7 @@ from pricing.metering import FULL_WORD
 from tests.journey import world
 
 VERIFIERS = ("oak", "pine", "yew")
+ECHO_MS = 8
 
 
 def key_of(name: str) -> MachineKey:
@@ -113,6 +115,7 @@ class Live:
                 machine_key(self.provider), lease=told["lease"], minute_at=told["minute_at"], attempt=attempt,
                 nonce=told["nonce"], devices=told["devices"],
             )  # fmt: skip
+        told.setdefault("echo_ms", ECHO_MS if told["echo"] else NO_ECHO)
         return sign_statement(key_of(key or verifier), ProbeStatement(**told))
 
     def reading(self, slot: int, up_word: int = FULL_WORD, **changes: Any) -> SignedReport:
@@ -187,13 +190,15 @@ class Live:
             sent += [self.probe(minute, verifier, up=False, attempt=RETRY)] if sees_down else []
             self.send_probes(verifier, sent, now or self.at(minute + 1) + timedelta(seconds=16))
 
-    def probe_slot(self, slot: int, *, down: int = 0, void: int = 0, now: datetime | None = None) -> None:
-        """Every verifier reports a whole slot; words say in which minutes it was down, or nobody could see."""
+    def probe_slot(self, slot: int, *, down: int = 0, void: int = 0, slow: int = 0, slow_ms: int = 400,
+                   now: datetime | None = None) -> None:  # fmt: skip
+        """Every verifier reports a whole slot; words say in which minutes it was down, slow, or nobody could see."""
         for verifier in self.panel:
             sent = []
             for minute in range(60):
                 is_down, is_void = bool(down >> minute & 1), bool(void >> minute & 1)
-                more = {"anchors": [True, False, True]} if is_void else {}
+                more: dict[str, Any] = {"anchors": [True, False, True]} if is_void else {}
+                more |= {"echo_ms": slow_ms} if slow >> minute & 1 else {}
                 sent.append(self.probe(60 * slot + minute, verifier, up=not is_down, **more))
                 if is_down and not is_void:
                     sent.append(self.probe(60 * slot + minute, verifier, up=False, attempt=RETRY))

@@ -29,6 +29,7 @@ from marketplace.agent.statements import (
     EXTRA,
     FIRST,
     MINUTE_SECONDS,
+    NO_ECHO,
     RETRY,
     ProbeStatement,
     is_echo_of,
@@ -111,20 +112,22 @@ class Prober:
         order, nonce = task.order, secrets.token_hex(32)
         probed_at_ms = self.clock.now_ms()
         minute_at = order["minute_at"]
-        echo, devices = "", 0
+        echo, devices, echo_ms = "", 0, NO_ECHO
         try:
             host, port = place_of(order["probe_address"])
+            asked_ns = clocks.monotonic_ns()  # the verifier's own clock: no word of the machine enters its latency
             echo, devices = ask_echo(
                 host, port, lease=task.lease, minute_at=minute_at, attempt=task.attempt, nonce=nonce,
                 timeout_seconds=ANSWER_SECONDS,
             )  # fmt: skip
+            echo_ms = -(-(clocks.monotonic_ns() - asked_ns) // 1_000_000)
         except ProbeRefused:
             pass  # no echo: the statement says so
         port_ok, anchors = answers(order["workload_address"]), [is_open(*anchor) for anchor in self._anchors]
         statement = ProbeStatement(
             verifier=self._verifier, lease=task.lease, machine=order["machine"], minute_at=minute_at,
             attempt=task.attempt, probed_at_ms=probed_at_ms, clock_skew_ms=self.clock.drift_ms or 0, anchors=anchors,
-            nonce=nonce, echo=echo, port_ok=port_ok, devices=devices,
+            nonce=nonce, echo=echo, port_ok=port_ok, devices=devices, echo_ms=echo_ms,
         )  # fmt: skip
         is_echo = is_echo_of(bytes.fromhex(order["machine_key"] or ""), statement)
         is_good = is_echo and port_ok and devices >= order["devices"]

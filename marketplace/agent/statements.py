@@ -20,6 +20,7 @@ MINUTE_SECONDS = 60
 FIRST, RETRY, EXTRA = 1, 2, 3  # attempts: at the secret second; 5 to 15 seconds after a failure; asked for by suspicion
 ANCHORS = 3
 ADDRESS_LENGTH_MAX = 200
+NO_ECHO = -1
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class ProbeStatement:
     echo: str  # the machine's signature in hex, empty when it did not answer
     port_ok: bool  # the workload's port took a connection
     devices: int  # devices of the lease that answered
+    echo_ms: int | None = None  # from asking to the echo, rounded up; NO_ECHO without one; None in version 1
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ PREFIXES: dict[type, bytes] = {
     Beat: b"grove-exchange heartbeat 1\n", ProbeStatement: b"grove-exchange probe 1\n",
     CheckStatement: b"grove-exchange re-check 1\n", CheckAsk: b"grove-exchange re-check ask 1\n",
 }  # fmt: skip
+TIMED_PROBE_PREFIX = b"grove-exchange probe 2\n"  # the same report with the time that the echo took
 
 
 def echo_message(*, lease: str, minute_at: int, attempt: int, nonce: str, devices: int) -> bytes:
@@ -109,7 +112,7 @@ def sign_statement(key: MachineKey, statement: AnyStatement) -> SignedReport:
     """The statement's canonical bytes and their signature. Raises ReadingMalformed for an impossible one."""
     _refuse_impossible(statement)
     body = _to_bytes(statement)
-    return SignedReport(body, key.sign(PREFIXES[type(statement)] + body))
+    return SignedReport(body, key.sign(_prefix(type(statement), body) + body))
 
 
 def accept_statement(kind: type[Statement], signed: SignedReport, *, public_key: bytes) -> Statement:
@@ -117,9 +120,14 @@ def accept_statement(kind: type[Statement], signed: SignedReport, *, public_key:
 
     Raises ReadingForged or ReadingMalformed. Whether it is late, early or a replay is the market's question.
     """
-    if not is_signed_by(public_key, PREFIXES[kind] + signed.body, signed.signature):
+    if not is_signed_by(public_key, _prefix(kind, signed.body) + signed.body, signed.signature):
         raise ReadingForged("The statement is not signed by that key.")
     return read_statement(kind, signed.body)
+
+
+def _prefix(kind: type, body: bytes) -> bytes:
+    """What is signed before these bytes. A probe that names its echo's time is of version 2; no text hides a name."""
+    return TIMED_PROBE_PREFIX if kind is ProbeStatement and b'"echo_ms":' in body else PREFIXES[kind]
 
 
 def read_statement(kind: type[Statement], body: bytes) -> Statement:
@@ -136,7 +144,8 @@ def read_statement(kind: type[Statement], body: bytes) -> Statement:
 
 
 def _to_bytes(statement: AnyStatement) -> bytes:
-    return json.dumps(asdict(statement), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    told = {name: value for name, value in asdict(statement).items() if value is not None}
+    return json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def _refuse_impossible(statement: AnyStatement) -> None:
@@ -192,8 +201,15 @@ def _wrong_probe(probe: ProbeStatement) -> str | None:
         "echo": len(probe.echo) in (0, 128) and _is_hex(probe.echo),
         "devices": 0 <= probe.devices < 2**31,
         "clock_skew_ms": abs(probe.clock_skew_ms) < 10**9,
+        "echo_ms": probe.echo_ms is None or _is_time_of(probe),
     }
     return next((name for name, holds in checks.items() if not holds), None)
+
+
+def _is_time_of(probe: ProbeStatement) -> bool:
+    """An echo has a time, and what did not answer has none."""
+    told = probe.echo_ms
+    return type(told) is int and (0 <= told < 2**31 if probe.echo else told == NO_ECHO)
 
 
 def _is_hex(text: str) -> bool:

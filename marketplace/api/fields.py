@@ -13,6 +13,7 @@ from rest_framework import serializers
 from rest_framework.fields import empty
 
 from marketplace.api.errors import InvalidBody
+from pricing.targets import MENU, TARGETS
 
 ID_SHAPE = re.compile(r"[a-z]{3}_[0-9a-f]{32}")
 DIGITS = re.compile(r"-?[0-9]{1,19}")
@@ -166,6 +167,29 @@ class TextsIn(serializers.ListField):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_empty=False, max_length=50, **options)
+
+
+TARGETS_SCHEMA = {
+    "type": "object", "additionalProperties": False,
+    "properties": {target.name: {"type": "integer", "enum": list(target.menu)} for target in MENU},
+}
+
+
+@extend_schema_field(TARGETS_SCHEMA)
+class TargetsIn(serializers.Field):
+    """Typed SLA targets: an object of names and whole numbers. Which there are is said by the service."""
+
+    default_error_messages = {"not_an_object": "Write an object of targets and their bounds, whole numbers."}
+
+    def to_internal_value(self, data: Any) -> dict[str, int]:
+        if not isinstance(data, dict) or len(data) > len(TARGETS):
+            self.fail("not_an_object")
+        if any(isinstance(bound, bool) or not isinstance(bound, int) or bound not in INT64 for bound in data.values()):
+            self.fail("not_an_object")
+        return data
+
+    def to_representation(self, value: Any) -> Any:
+        return value
 
 
 class Body(serializers.Serializer):

@@ -7,7 +7,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from marketplace.api.fields import HexOut, IdOut, Micros, MicrosList, id_schema, id_text
+from marketplace.api.fields import HexOut, IdOut, Micros, MicrosList, TargetsIn, id_schema, id_text
 from marketplace.api.problems import fact_text
 from marketplace.catalogue.models import Window
 from marketplace.clearing.models import Award, Backup, IndicativePrice, LineReason
@@ -95,6 +95,7 @@ class DemandOut(serializers.ModelSerializer):
     control_zone_code = serializers.CharField(source="control_zone_id", allow_null=True)
     vantage_code = serializers.CharField(source="vantage_id", allow_null=True)
     sla_code = serializers.CharField(source="sla_id")
+    sla_targets = TargetsIn(help_text="beside availability")
     data_class = serializers.CharField(source="data_class_id", allow_null=True)
     required_controls = serializers.ListField(child=serializers.CharField())
     unit_hours = serializers.IntegerField()
@@ -105,10 +106,10 @@ class DemandOut(serializers.ModelSerializer):
         model = Demand
         fields = (
             "id", "window", "reference", "state", "kind", "accepted_classes", "quantity_units", "start_slot",
-            "end_slot", "unit_hours", "price_limit_micros", "hold_micros", "sla_code", "zone_code",
-            "control_zone_code", "tier_min", "vantage_code", "latency_ms_max", "minimum_units", "is_one_site", "choice",
-            "data_class", "purpose", "required_controls", "accepts_interruptible", "line_number",
-            "posted_at", "funded_at", "funding_kind", "reason",
+            "end_slot", "unit_hours", "price_limit_micros", "hold_micros", "sla_code", "sla_targets",
+            "zone_code", "control_zone_code", "tier_min", "vantage_code", "latency_ms_max", "minimum_units",
+            "is_one_site", "choice", "data_class", "purpose", "required_controls", "accepts_interruptible",
+            "line_number", "posted_at", "funded_at", "funding_kind", "reason",
         )  # fmt: skip
 
     @extend_schema_field(ReasonOut(allow_null=True))
@@ -133,13 +134,14 @@ class BidOut(serializers.ModelSerializer):
     node_class = IdOut("cls", source="node_class_id")
     price_ask_micros = Micros(allow_null=True)
     sla_code = serializers.CharField(source="sla_id", allow_null=True)
+    sla_targets = TargetsIn(allow_null=True, help_text="beside availability")
     reason = serializers.SerializerMethodField()
 
     class Meta:
         model = Bid
         fields = (
             "id", "window", "node_class", "reference", "state", "quantity_units", "start_slot", "end_slot",
-            "price_ask_micros", "minimum_units", "sla_code", "placed_at", "reason",
+            "price_ask_micros", "minimum_units", "sla_code", "sla_targets", "placed_at", "reason",
         )  # fmt: skip
 
     @extend_schema_field(ReasonOut(allow_null=True))
@@ -384,6 +386,7 @@ class LeaseOut(serializers.ModelSerializer):
     starts_at = serializers.SerializerMethodField()
     ends_at = serializers.SerializerMethodField()
     fee_micros = Micros()
+    sla_targets = TargetsIn(help_text="promised beside availability")
     verdict = serializers.SerializerMethodField()
     credit = serializers.SerializerMethodField()
     slash_case = serializers.SerializerMethodField()
@@ -396,9 +399,9 @@ class LeaseOut(serializers.ModelSerializer):
         model = Lease
         fields = (
             "id", "window", "role", "demand", "bid", "buyer", "provider", "resource_class", "site", "country", "tier",
-            "start_slot", "end_slot", "starts_at", "ends_at", "unit_hours", "fee_micros", "sla_bps", "is_armed",
-            "ended_slot", "state", "made_at", "verdict", "credit", "slash_case", "settlement", "clauses", "is_backup",
-            "step_in",
+            "start_slot", "end_slot", "starts_at", "ends_at", "unit_hours", "fee_micros", "sla_bps", "sla_targets",
+            "is_armed", "ended_slot", "state", "made_at", "verdict", "credit", "slash_case", "settlement", "clauses",
+            "is_backup", "step_in",
         )  # fmt: skip
 
     @extend_schema_field(ClauseOut(many=True))

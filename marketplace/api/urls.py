@@ -62,6 +62,7 @@ urlpatterns = [
     path("v1/leases/<str:lease>/egress", escrow.LeaseEgress.as_view()),
     path("v1/leases/<str:lease>/health", delivery.LeaseHealthDetail.as_view()),
     path("v1/leases/<str:lease>/evidence", delivery.LeaseEvidence.as_view()),
+    path("v1/leases/<str:lease>/targets", delivery.LeaseTargets.as_view()),
     path("v1/leases/<str:lease>/stops", delivery.LeaseStops.as_view()),
     path("v1/leases/<str:lease>/counter-chain", delivery.CounterChain.as_view()),
     path("v1/time", delivery.MarketTime.as_view()),

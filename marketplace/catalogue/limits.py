@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from marketplace.catalogue.models import Window
-from marketplace.errors import BadInput, BadSlots, PriceOffTick, PriceOutOfRange, QuantityOutOfRange
+from marketplace.errors import (
+    BadInput,
+    BadSlots,
+    ContradictoryRules,
+    PriceOffTick,
+    PriceOutOfRange,
+    QuantityOutOfRange,
+)
+from pricing.errors import SlaError
+from pricing.targets import check_targets
 
 TICK_MICROS = 100
 PRICE_MAX_MICROS = 10**9
@@ -41,6 +52,23 @@ def require_slots(start_slot: object, end_slot: object, *, window: Window) -> tu
             f"The end slot is after the first slot and at most {window.slots}.", field="end_slot", slots=window.slots
         )
     return start, end
+
+
+def require_targets(targets: Mapping[str, int] | None, *, hours: int) -> dict[str, int]:
+    """Typed SLA targets of the menu, by name; raises BadInput off the menu, ContradictoryRules with the `rule` broken.
+
+    A target that nothing in so many hours could show to be broken contradicts its lease.
+    """
+    if targets is not None and not isinstance(targets, Mapping):
+        raise BadInput("Targets are names with their bounds.", field="sla_targets")
+    asked = dict(targets or {})
+    try:
+        check_targets(asked, hours=hours)
+    except SlaError as error:
+        is_menu = error.facts["rule"] in ("no_such_target", "off_the_menu")
+        refusal = BadInput if is_menu else ContradictoryRules
+        raise refusal(str(error), field="sla_targets", **error.facts) from error
+    return dict(sorted(asked.items()))
 
 
 def require_whole(number: object, *, field: str) -> int:

@@ -90,6 +90,19 @@ class SlaPreset(models.Model):
         return f"{self.availability_bps / 100:.2f} %"
 
 
+def targets_are_known(name: str) -> models.CheckConstraint:
+    """The rule that a column `sla_targets` holds lines of the closed menu of `pricing.targets`, and nothing else."""
+    known = models.Func(F("sla_targets"), function="marketplace_targets_are_known", output_field=models.BooleanField())
+    return models.CheckConstraint(name=name, condition=known)
+
+
+def targets_agree(name: str) -> models.CheckConstraint:
+    """The rule that the targets of a column `sla_targets` do not contradict one another over its row's hours."""
+    agree = models.Func(F("sla_targets"), F("end_slot") - F("start_slot"), function="marketplace_targets_agree",
+                        output_field=models.BooleanField())  # fmt: skip
+    return models.CheckConstraint(name=name, condition=agree)
+
+
 class Vantage(models.Model):
     """A verifier's probing site: latency is measured from here."""
 

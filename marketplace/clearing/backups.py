@@ -25,6 +25,7 @@ WORDS = {
     "papers": "a control, an agreement or a sign-off that the demand asks for is not in force",
     "latency": "no measurement shows that it is near enough",
     "sla": "it does not promise the demand's SLA",
+    "targets": "it does not promise the demand's other targets",
     "standing": "its node class may not serve this demand now",
     "own_parent": "it belongs to the buyer's own owner",
     "frozen": "an incident has frozen it, or its quality score prices it out",

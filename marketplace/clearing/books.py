@@ -107,6 +107,7 @@ def _demand_line(key: str, row: Demand, name: Pseudonyms, zones: ZoneLists, pape
             accepted_classes=tuple(row.accepted_classes), countries=zones.of(row.zone),
             control_countries=zones.of(row.control_zone), tier_min=row.tier_min, vantage=row.vantage_id,
             latency_ms_max=row.latency_ms_max, sla_bps_min=row.sla.availability_bps, papers=papers.asked_by(row),
+            targets=tuple(sorted(row.sla_targets.items())),
         ),
     )  # fmt: skip
 
@@ -131,6 +132,7 @@ def _bid_line(
             keys_country=node_class.site.keys_country, tier=served_tier(standing.state, papers.tier_of(row)),
             papers=papers.held_by(row),
             site=name.of("site", node_class.site.code), sla_bps=row.sla.availability_bps,
+            targets=tuple(sorted((row.sla_targets or {}).items())),
             # A class on its way out of the market serves nobody, and is no reason to refuse the book.
             standing=standing.state if standing.state in STANDINGS else "SUSPENDED",
         ),

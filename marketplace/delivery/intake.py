@@ -219,8 +219,9 @@ def _probe_row(
     return rows.ProbeReport(
         lease=lease, verifier=party, slot=slot_of(lease, minute_at), minute_at=minute_at, attempt=probe.attempt,
         anchors_ok=all(probe.anchors), is_valid=seen.is_valid(), echo_ok=echo_ok, port_ok=probe.port_ok,
-        devices=probe.devices, has_failed=seen.has_failed(devices_leased=promise.units), body=signed.body,
-        signature=signed.signature, received_at=now,
+        devices=probe.devices, echo_ms=probe.echo_ms if echo_ok else None,
+        has_failed=seen.has_failed(devices_leased=promise.units), body=signed.body, signature=signed.signature,
+        received_at=now,
     )  # fmt: skip
 
 

@@ -32,6 +32,9 @@ class Reading(models.Model):
     probe_failed = models.JSONField(help_text="one word per verifier: minutes whose report failed")
     buyer_up = models.BigIntegerField(null=True, blank=True, help_text="minutes the buyer's counter-reading calls up")
     causes = models.JSONField(default=dict, help_text="cause: word of bad minutes; empty when all are the provider's")
+    echo_ms = models.JSONField(
+        default=list, help_text="median echo time of each minute, null where nobody knows; empty where none is known"
+    )
     minutes_down = models.PositiveSmallIntegerField(help_text="by the provider's doing")
     minutes_unknown = models.PositiveSmallIntegerField()
     minutes_billable = models.PositiveSmallIntegerField()

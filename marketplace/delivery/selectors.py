@@ -145,7 +145,7 @@ def cases_of(party: Party | None) -> QuerySet[DeliveryCase]:
 def find_lease_of_party(lease_id: UUID, party: Party) -> Lease | None:
     """Return a lease that the party buys or sells, or None."""
     rows = Lease.objects.filter(Q(buyer=party) | Q(provider=party), pk=lease_id)
-    return rows.select_related("window", "node_class", "provider", "buyer", "demand").first()
+    return rows.select_related("window", "node_class__standing", "provider", "buyer", "demand").first()
 
 
 @dataclass(frozen=True)

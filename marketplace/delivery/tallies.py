@@ -11,6 +11,7 @@ when the machine's unbroken chain of readings and the buyer's counter both say u
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -27,6 +28,7 @@ from marketplace.delivery.promises import Promise, promises
 from marketplace.escrow.models import Lease
 from pricing.attribution import PAID_CAUSES
 from pricing.metering import FULL_WORD, SLOT_MINUTES, UNKNOWN, UP, judge_slots, pack, reconcile, unpack
+from pricing.targets import NO_ECHO_MS, median_ms
 
 NOT_DELIVERED = MinuteCounts(valid=0, without_anchors=0, echo_ok=False)
 
@@ -84,6 +86,7 @@ def _count(
     begins = row.lease.window.slot_at(row.slot)
     panel = draws.of(row.lease, begins.astimezone(UTC).date()).panel if probes else ()
     row.probe_valid, row.probe_failed, row.is_complete = _probe_words(probes, panel, begins)
+    row.echo_ms = _echo_times(probes, panel, begins)
     judge_probes(row)
     row.causes = _causes(row, probes, begins, records)
     weigh(row)
@@ -154,6 +157,28 @@ def _probe_words(
     return valid, failed, is_complete
 
 
+def _echo_times(probes: Sequence[ProbeReport], panel: Sequence[str], begins: datetime) -> list[int | None]:
+    """The median echo time of each minute over the panel, ms; empty where no minute has one.
+
+    Whoever did not answer the first time and then did answer was slower than a probe waits.
+    """
+    heard: dict[int, dict[str, ProbeReport]] = defaultdict(dict)
+    for probe in sorted(probes, key=lambda each: each.attempt):
+        if probe.is_valid and probe.verifier.slug in panel and probe.attempt in (FIRST, RETRY):
+            heard[int((probe.minute_at - begins) // timedelta(minutes=1))].setdefault(probe.verifier.slug, probe)
+    answered = {(probe.minute_at, probe.verifier_id) for probe in probes if probe.attempt == RETRY and probe.echo_ok}
+    found: list[int | None] = []
+    for minute in range(SLOT_MINUTES):
+        times = []
+        for probe in heard[minute].values():
+            if probe.echo_ms is not None:
+                times.append(probe.echo_ms)
+            elif not probe.echo_ok and (probe.minute_at, probe.verifier_id) in answered:
+                times.append(NO_ECHO_MS)
+        found.append(median_ms(times))
+    return found if any(each is not None for each in found) else []
+
+
 def _causes(row: SlotTally, probes: Sequence[ProbeReport], begins: datetime, records: Records) -> dict[str, int]:
     counts, found = minute_counts(probes), dict[str, int]()
     bad = row.down_word | row.unknown_word
@@ -178,7 +203,7 @@ def reading_of(row: SlotTally, report: SlotReport | None) -> Reading:
         statements_hash=statements_hash(row),
         lease_id=row.lease_id, slot=row.slot, units=row.units, amount_micros=row.amount_micros,
         provider_up=row.provider_up or 0, buyer_up=row.buyer_up, probe_valid=row.probe_valid,
-        probe_failed=row.probe_failed, causes=others, minutes_down=minutes_down(row),
+        probe_failed=row.probe_failed, causes=others, echo_ms=row.echo_ms, minutes_down=minutes_down(row),
         minutes_unknown=row.unknown_word.bit_count(), minutes_billable=row.minutes_billable,
         earned_micros=row.billed_micros, above_ceiling_micros=promise.above_ceiling_micros(row.minutes_billable),
         report=bytes(report.body) if report else b"",

@@ -6,7 +6,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 
-from marketplace.catalogue.models import SlaPreset, Vantage, Window, Zone
+from marketplace.catalogue.models import SlaPreset, Vantage, Window, Zone, targets_agree, targets_are_known
 from marketplace.compliance.models import DataClass
 from marketplace.demand.funding_models import FundingLine
 from marketplace.parties.models import Party, Seat
@@ -56,6 +56,9 @@ class Demand(models.Model):
         "self", null=True, blank=True, on_delete=models.PROTECT, related_name="converted_to"
     )
     sla = models.ForeignKey(SlaPreset, on_delete=models.PROTECT, related_name="+")
+    sla_targets = models.JSONField(
+        default=dict, blank=True, help_text="what must be promised beside availability: target and bound"
+    )
     state = models.CharField(max_length=10, default="posted", choices=[(s, s) for s in STATES])
     accepted_rank = models.BigIntegerField()
     funding_kind = models.CharField(
@@ -105,6 +108,8 @@ class Demand(models.Model):
             models.CheckConstraint(
                 name="demand_latency_needs_a_vantage", condition=Q(latency_ms_max=None) | ~Q(vantage=None)
             ),
+            targets_are_known("demand_targets_are_on_the_menu"),
+            targets_agree("demand_targets_do_not_contradict"),
             models.CheckConstraint(
                 name="funded_demand_has_its_hold",
                 condition=~Q(state="funded") | (~Q(hold_id=None) & ~Q(funded_at=None)),

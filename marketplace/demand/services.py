@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -21,6 +21,7 @@ from marketplace.catalogue.limits import (
     require_price,
     require_quantity,
     require_slots,
+    require_targets,
     require_whole,
 )
 from marketplace.catalogue.models import ResourceClass, SlaPreset, Vantage, Window, Zone
@@ -53,8 +54,8 @@ from marketplace.spending.services import Spend
 OPEN_STATES = ("pending", "posted", "funded")  # wait for clearing
 TERMS = (
     "kind", "accepted_classes", "quantity_units", "start_slot", "end_slot", "price_limit_micros", "sla_id",
-    "zone_id", "control_zone_id", "tier_min", "vantage_id", "latency_ms_max", "minimum_units", "is_one_site", "choice",
-    "data_class_id", "purpose", "required_controls", "accepts_interruptible",
+    "sla_targets", "zone_id", "control_zone_id", "tier_min", "vantage_id", "latency_ms_max",
+    "minimum_units", "is_one_site", "choice", "data_class_id", "purpose", "required_controls", "accepts_interruptible",
 )  # fmt: skip
 
 
@@ -83,6 +84,7 @@ def post_demand(
     purpose: str | None = None,
     required_controls: Collection[str] | None = None,
     accepts_interruptible: bool = False,
+    sla_targets: Mapping[str, int] | None = None,
     seat: Seat | None = None,
     purchase_order: str = "",
     budget: Budget | None = None,
@@ -95,7 +97,8 @@ def post_demand(
     A `window` may name a minimum: so many units or none. A `window` or `block` may be bound to one site, and may be one
     of several alternatives: of the buyer's demands with the same `choice` in this window at most one is awarded.
     A data class lifts the tier to the least it needs; one under an agreement names its purpose. `required_controls` are
-    further controls that the capacity must hold.
+    further controls that the capacity must hold, `sla_targets` what it must promise beside availability (see
+    `pricing.targets`).
     `purchase_order` is the number of an order that was asked for; the demand can then be funded by that order alone.
     Above the party's own threshold it begins as `pending` and waits for approvals by other seats than `seat`.
     Posting moves no money and binds nobody; `fund_demand` does. The same reference with the same terms returns the
@@ -112,7 +115,7 @@ def post_demand(
         zone_code=zone_code, control_zone_code=control_zone_code, tier_min=tier_min, vantage_code=vantage_code,
         latency_ms_max=latency_ms_max, minimum_units=minimum_units, is_one_site=is_one_site, choice=choice,
         data_class=data_class, purpose=purpose, required_controls=required_controls,
-        accepts_interruptible=accepts_interruptible,
+        accepts_interruptible=accepts_interruptible, sla_targets=sla_targets,
     )  # fmt: skip
     require_seat(seat, party, "draft", "post demands")
     order = named_order(party=party, number=purchase_order)
@@ -167,6 +170,7 @@ def terms_of(demand: Demand) -> dict[str, Any]:
         "minimum_units": demand.minimum_units, "is_one_site": demand.is_one_site, "choice": demand.choice or None,
         "data_class": demand.data_class_id, "purpose": demand.purpose,
         "required_controls": demand.required_controls, "accepts_interruptible": demand.accepts_interruptible,
+        "sla_targets": demand.sla_targets,
     }  # fmt: skip
 
 
@@ -269,7 +273,7 @@ def check_terms(*, window: Window, price_limit_micros: int, **terms: Any) -> Non
         "kind": "", "accepted_classes": (), "quantity_units": 0, "sla_code": "", "zone_code": None,
         "control_zone_code": None, "tier_min": 0, "vantage_code": None, "latency_ms_max": None, "minimum_units": 0,
         "is_one_site": False, "choice": None, "data_class": None, "purpose": None, "required_controls": None,
-        "accepts_interruptible": False,
+        "accepts_interruptible": False, "sla_targets": None,
     }  # fmt: skip
     _checked_terms(window=window, start_slot=0, end_slot=window.slots, price_limit_micros=price_limit_micros,
                    **left_out | terms)  # fmt: skip
@@ -336,7 +340,7 @@ def _checked_terms(
     end_slot: int, price_limit_micros: int, sla_code: str, zone_code: str | None, control_zone_code: str | None,
     tier_min: int, vantage_code: str | None, latency_ms_max: int | None, minimum_units: int, is_one_site: bool,
     choice: str | None, data_class: str | None, purpose: str | None, required_controls: Collection[str] | None,
-    accepts_interruptible: bool,
+    accepts_interruptible: bool, sla_targets: Mapping[str, int] | None,
 ) -> dict[str, Any]:  # fmt: skip
     """Each term in its column's name, or a typed refusal that names the field."""
     if kind not in KINDS:
@@ -379,6 +383,7 @@ def _checked_terms(
         "tier_min": tier_min, "vantage_id": vantage.pk if vantage else None, "latency_ms_max": latency_ms_max,
         "data_class_id": data.pk if data else None, "purpose": purpose or "",
         "required_controls": require_controls(required_controls), "accepts_interruptible": accepts_interruptible,
+        "sla_targets": require_targets(sla_targets, hours=end - start),
         **_checked_wholes(kind, quantity, minimum_units, is_one_site, choice),
     }  # fmt: skip
 

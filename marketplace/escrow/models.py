@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.db.models import F, Q
 
-from marketplace.catalogue.models import Window, Zone
+from marketplace.catalogue.models import Window, Zone, targets_are_known
 from marketplace.clearing.models import Clearing
 from marketplace.demand.models import Demand
 from marketplace.parties.models import Party
@@ -86,6 +86,7 @@ class Lease(models.Model):
     fee_micros = models.BigIntegerField(help_text="what the buyer pays when all is delivered")
     stake_micros = models.BigIntegerField(help_text="the stake such a lease carries")
     sla_bps = models.PositiveIntegerField()
+    sla_targets = models.JSONField(default=dict, blank=True, help_text="what is promised beside availability")
     is_armed = models.BooleanField(help_text="signed while PROVEN: its stake may be slashed")
     state = models.CharField(max_length=12, default="locking", choices=[(s, s) for s in LEASE_STATES])
     clauses = models.CharField(max_length=20, default=LEASE_CLAUSES, help_text="which wording it was made under")
@@ -106,6 +107,7 @@ class Lease(models.Model):
             models.CheckConstraint(name="running_lease_is_locked", condition=Q(state="refused") | ~Q(lock_batch=None)),
             models.CheckConstraint(name="refused_lease_says_why", condition=~Q(state="refused") | ~Q(refusal="")),
             models.CheckConstraint(name="lease_has_a_fee", condition=Q(fee_micros__gte=1)),
+            targets_are_known("lease_targets_are_on_the_menu"),
             models.CheckConstraint(name="lease_slots_run_forward", condition=Q(start_slot__lt=F("end_slot"))),
         ]
 

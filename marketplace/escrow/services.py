@@ -380,6 +380,7 @@ def lease_of(
         provider=bid.party, node_class=bid.node_class, mandate=mandate, lock_batch=batch, lock_line=line,
         start_slot=min(a.start_slot for a in awards), end_slot=max(a.end_slot for a in awards),
         unit_hours=unit_hours, fee_micros=fee, sla_bps=demand.sla.availability_bps,
+        sla_targets=demand.sla_targets,
         is_armed=standing.state == "PROVEN", made_at=now, state="refused" if refusal else "locking", refusal=refusal,
         # price x units of a lease is its fee by the hour: the stake follows what is really at risk
         stake_micros=stake_micros(

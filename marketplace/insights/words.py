@@ -68,10 +68,15 @@ HEALTH_STATES = {
     "SUSPECT": ("warn", "suspect, billing paused"),
     "FAILED": ("bad", "failed, not billed"),
 }
+TARGET_OUTCOMES = {
+    "kept": ("ok", "kept"), "broken": ("bad", "broken"), "unknown": ("mute", "not enough known"),
+    "running": ("info", "so far"),
+}  # fmt: skip
 CASE_STATES = {"OPEN": ("warn", "open, fee held"), "DECIDED": ("ok", "decided")}
 STATES: dict[str, Mapping[str, tuple[str, str]]] = {
     "window": WINDOW_STATES, "demand": DEMAND_STATES, "bid": BID_STATES, "lease": LEASE_STATES,
     "standing": STANDINGS, "slash": SLASH_OUTCOMES, "health": HEALTH_STATES, "delivery_case": CASE_STATES,
+    "target": TARGET_OUTCOMES,
 }
 
 REASONS = {
@@ -102,7 +107,7 @@ RULES = {
     "class": "the resource class", "resource_class": "the resource class", "zone": "the zone",
     "country": "the zone", "control": "the legal-control zone", "control_zone": "the legal-control zone",
     "tier": "the tier", "papers": "a control, an agreement or a grant of use", "latency": "the latency bound",
-    "sla": "the SLA", "standing": "the provider's standing",
+    "sla": "the SLA", "targets": "an SLA target", "standing": "the provider's standing",
     "frozen": "an incident that froze the provider or product",
 }
 

@@ -9,7 +9,9 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from marketplace.delivery.selectors import cases_of, find_lease_of_party, lease_minutes, notices_of
-from marketplace.doors import found_or_404, page_of, provider_only
+from marketplace.doors import found_or_404, market_time, page_of, provider_only
+from marketplace.sla.burning import burn_rates
+from marketplace.sla.selectors import targets_shown
 
 
 @require_safe
@@ -27,4 +29,7 @@ def minutes(request: HttpRequest, lease_id: UUID) -> HttpResponse:
     """One lease minute by minute, a day to a page, newest first."""
     lease = found_or_404(find_lease_of_party(lease_id, request.party))
     live = lease_minutes(lease)
-    return render(request, "onboarding/minutes.html", {"live": live, "page": page_of(request, live.hours, 24)})
+    return render(request, "onboarding/minutes.html", {
+        "live": live, "page": page_of(request, live.hours, 24), **targets_shown(lease),
+        "burns": burn_rates(lease, now=market_time(request)), "standing": lease.node_class.standing.state,
+    })

@@ -8,11 +8,11 @@ from django import forms
 
 from marketplace.catalogue import selectors as catalogue
 from marketplace.catalogue.models import Window
-from marketplace.doors import DoorForm, UsdPriceField
+from marketplace.doors import TargetForm, UsdPriceField
 from marketplace.supply.models import NodeClass
 
 
-class BidForm(DoorForm):
+class BidForm(TargetForm):
     """A sealed offer. Fields carry the names of `place_bid`."""
 
     window = forms.ChoiceField(label="Window", help_text="Bids are taken once funded demand has opened it.")
@@ -50,4 +50,5 @@ class BidForm(DoorForm):
     def terms(self) -> dict[str, Any]:
         """Return the arguments of `place_bid`."""
         chosen = {**self.cleaned_data, "minimum_units": self.cleaned_data["minimum_units"] or 0}
+        chosen["sla_targets"] = self.take_targets(chosen)
         return {**chosen, **{name: known[self.cleaned_data[name]] for name, known in self._things.items()}}

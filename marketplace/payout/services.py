@@ -43,6 +43,13 @@ UNDER_WAY = ("returning", "locking")  # the lease of such a backup is still to c
 OVER_STATES = ("refused", "settled")
 CALL_BUYERS_MAX = CALL_CLASSES_MAX = 64
 ATTEMPTS_MAX = 3  # at one epoch; then a person looks at it
+CREDIT_PERIOD = {
+    "availability": "{credit.period}:{credit.step_bps}", "performance": "check:{credit.period}",
+    "target": "target:{credit.period}",
+}  # fmt: skip
+CREDIT_WORDS = {
+    "availability": "broke its SLA", "performance": "fell short of its proven speed", "target": "broke an SLA target",
+}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -211,7 +218,7 @@ def _credit_postings(credit: EarlyCredit, window: Window) -> list[Posting]:
     return settle_postings(
         lease=lease.pk, buyer=lease.buyer_id, window=window.pk, provider=lease.provider_id,
         node_class=lease.node_class_id, earned=0, holdback=0, fee=0, returned=0, credit=credit.amount_micros,
-        period=f"{credit.period}:{credit.step_bps}" if credit.kind == "availability" else f"check:{credit.period}",
+        period=CREDIT_PERIOD[credit.kind].format(credit=credit),
     )  # fmt: skip
 
 
@@ -222,10 +229,10 @@ def confirm_credits(*, now: datetime) -> int:
     final = list(ChainIntent.objects.filter(key__in=keys, state="final").values_list("key", flat=True))
     posted = list(EarlyCredit.objects.filter(intent_key__in=final, posted_at=None).select_related("lease__demand"))
     for credit in posted:
-        why = "fell short of its proven speed" if credit.kind == "performance" else "broke its SLA"
         tell_parties(
             parties=[credit.lease.buyer_id], about=f"credit:{credit.pk}", code="credit_posted", now=now,
-            sentence=f"{credit.lease.demand.reference} {why}: its credit is back in your account.",
+            sentence=f"{credit.lease.demand.reference} {CREDIT_WORDS[credit.kind]}: its credit is back in your "
+            "account.",
         )  # fmt: skip
     return EarlyCredit.objects.filter(pk__in=[credit.pk for credit in posted]).update(posted_at=now)
 

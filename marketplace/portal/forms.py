@@ -12,7 +12,7 @@ from marketplace.catalogue import selectors as catalogue
 from marketplace.catalogue.models import Window
 from marketplace.compliance.rules import list_data_classes
 from marketplace.demand.funding import named_orders
-from marketplace.doors import DoorForm, UsdPriceField
+from marketplace.doors import DoorForm, TargetForm, UsdPriceField
 from marketplace.parties.models import Party
 
 PPM_OF_PERCENT = 10_000
@@ -23,7 +23,7 @@ KINDS = (
 )
 
 
-class DemandForm(DoorForm):
+class DemandForm(TargetForm):
     """What a buyer needs, under which rules, at which limit. Fields carry the names of `post_demand`."""
 
     window = forms.ChoiceField(label="Window", help_text="The span of hours that is cleared together.")
@@ -119,6 +119,7 @@ class DemandForm(DoorForm):
     def terms(self) -> dict[str, Any]:
         """Return the arguments of `post_demand`."""
         data = dict(self.cleaned_data)
+        data["sla_targets"] = self.take_targets(data)
         data["window"] = self._windows[data["window"]]
         for name in ("zone_code", "control_zone_code", "vantage_code", "choice", "data_class", "purpose"):
             data[name] = data[name] or None

@@ -38,6 +38,7 @@ from marketplace.insights.residency import export_residency
 from marketplace.notices import selectors as notices
 from marketplace.pack_pages import pack_answer
 from marketplace.portal.forms import CardDepositForm, DemandForm, DepositForm
+from marketplace.sla.selectors import targets_shown
 
 
 @require_safe
@@ -216,7 +217,7 @@ def lease_page(request: HttpRequest, lease_id: UUID) -> HttpResponse:
         "lease": lease, "clauses": clauses_of(lease), "metered": metered,
         "backups": clearings.backups_of(lease.demand, lease.bid),
         "transactions": leases.transactions_of(lease),
-        "verdict": getattr(lease, "verdict", None),
+        "verdict": getattr(lease, "verdict", None), **targets_shown(lease),
         "hours": market.lease_hours(lease, metered) if metered else None,
         "burn": market.lease_burn(lease, metered) if metered else None, "flow": market.lease_money(lease),
     })  # fmt: skip

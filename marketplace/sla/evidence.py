@@ -1,7 +1,8 @@
 """Evidence of verdicts: its root is made public each day, and anybody can check a receipt against it.
 
-    leaf = a verdict's evidence hash      node = keccak(0x01 || left || right), by position; an odd node is promoted
-    root of a UTC day = over its verdicts by id, kept by the anchor contract under 2^31 + days since 1970
+    leaf = evidence hash of a verdict     node = keccak(0x01 || left || right), by position; an odd node is promoted
+    root of a UTC day = over its verdicts by id, then those on typed targets by id; kept by the anchor contract under
+    2^31 + days since 1970
 
 The anchor contract keeps clearing bundles under the windows' numbers; the days of evidence stand beyond them.
 """
@@ -9,10 +10,10 @@ The anchor contract keeps clearing bundles under the windows' numbers; the days 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Max
@@ -24,12 +25,14 @@ from ledger.rails.evm import chain
 from marketplace.delivery.evidence_models import ProbeReport, SlotReport
 from marketplace.delivery.models import Reading
 from marketplace.governance.services import record
-from marketplace.sla.models import EvidenceDay, Verdict
+from marketplace.sla.models import EvidenceDay, TargetVerdict, Verdict
 from marketplace.sla.performance import checks_of
+from marketplace.sla.rules import hash_of
 from marketplace.sla.services import evidence_body
 
 ANCHOR_FROM = 2**31
 FIRST_DAY = date(1970, 1, 1)
+JUDGED: tuple[type[Verdict] | type[TargetVerdict], ...] = (Verdict, TargetVerdict)
 
 
 def anchor_number(day: date) -> int:
@@ -42,11 +45,14 @@ def seal_evidence(*, now: datetime) -> int:
     """Ask the chain to keep the root of each day that is over and has verdicts; returns how many days."""
     today = now.astimezone(UTC).date()
     last = EvidenceDay.objects.aggregate(last=Max("day"))["last"]
-    waiting = Verdict.objects.filter(judged_at__lt=datetime(today.year, today.month, today.day, tzinfo=UTC))
+    span = {"judged_at__lt": datetime(today.year, today.month, today.day, tzinfo=UTC)}
     if last:
         after = last + timedelta(days=1)
-        waiting = waiting.filter(judged_at__gte=datetime(after.year, after.month, after.day, tzinfo=UTC))
-    days = sorted({at.astimezone(UTC).date() for at in waiting.values_list("judged_at", flat=True)})
+        span["judged_at__gte"] = datetime(after.year, after.month, after.day, tzinfo=UTC)
+    judged = {
+        at for model in JUDGED for at in model._default_manager.filter(**span).values_list("judged_at", flat=True)
+    }
+    days = sorted({at.astimezone(UTC).date() for at in judged})
     for day in days:
         leaves = leaves_of(day)
         root, number = merkle_root(leaves), anchor_number(day)
@@ -61,10 +67,18 @@ def seal_evidence(*, now: datetime) -> int:
 
 
 def leaves_of(day: date) -> list[bytes]:
-    """The evidence hashes of a day's verdicts, by id."""
+    """The evidence hashes of a day's verdicts on leases and on their targets, each by id."""
+    return [digest for _, digest in _leaves(day)]
+
+
+def _leaves(day: date) -> list[tuple[UUID, bytes]]:
     start = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    rows = Verdict.objects.filter(judged_at__gte=start, judged_at__lt=start + timedelta(days=1)).order_by("id")
-    return [bytes(digest) for digest in rows.values_list("evidence_hash", flat=True)]
+    span = {"judged_at__gte": start, "judged_at__lt": start + timedelta(days=1)}
+    return [
+        (key, bytes(digest))
+        for model in JUDGED
+        for key, digest in model._default_manager.filter(**span).order_by("id").values_list("pk", "evidence_hash")
+    ]
 
 
 def receipt_of(verdict: Verdict) -> dict[str, Any]:
@@ -72,17 +86,24 @@ def receipt_of(verdict: Verdict) -> dict[str, Any]:
 
     Before its day is sealed there is no path yet: `day` is null.
     """
-    day = verdict.judged_at.astimezone(UTC).date()
     rows = list(Reading.objects.filter(lease=verdict.lease).order_by("slot"))
+    return _receipt(verdict, evidence_body(verdict.lease, rows, checks_of(verdict.lease)))
+
+
+def receipt_of_target(verdict: TargetVerdict) -> dict[str, Any]:
+    """The same of a verdict on one typed target."""
+    return _receipt(verdict, verdict.evidence)
+
+
+def _receipt(verdict: Verdict | TargetVerdict, evidence: Sequence[Any]) -> dict[str, Any]:
+    day = verdict.judged_at.astimezone(UTC).date()
     sealed = EvidenceDay.objects.filter(pk=day).first()
     receipt: dict[str, Any] = {
-        "evidence": evidence_body(verdict.lease, rows, checks_of(verdict.lease)),
-        "evidence_hash": bytes(verdict.evidence_hash).hex(), "rule_version": verdict.rule_version, "day": None,
+        "evidence": evidence, "evidence_hash": bytes(verdict.evidence_hash).hex(),
+        "rule_version": verdict.rule_version, "day": None,
     }  # fmt: skip
     if sealed is not None:
-        place = list(
-            Verdict.objects.filter(judged_at__date=day).order_by("id").values_list("pk", flat=True)
-        ).index(verdict.pk)  # fmt: skip
+        place = [key for key, _ in _leaves(day)].index(verdict.pk)
         receipt["day"] = {
             "day": day.isoformat(), "anchor_number": sealed.anchor_number, "root": bytes(sealed.root).hex(),
             "path": [[side, sister.hex()] for side, sister in _path(leaves_of(day), place)],
@@ -126,11 +147,6 @@ def check_statements(statements: Sequence[Mapping[str, str]], statements_hash: s
         hashlib.sha256(bytes.fromhex(each["signature"]) + each["body"].encode()).digest() for each in statements
     )
     return hashlib.sha256(b"".join(leaves)).hexdigest() == statements_hash
-
-
-def hash_of(evidence: Sequence[Any]) -> bytes:
-    """SHA-256 of evidence in its canonical JSON."""
-    return hashlib.sha256(json.dumps(evidence, separators=(",", ":"), sort_keys=True).encode()).digest()
 
 
 def _path(leaves: Sequence[bytes], place: int) -> list[tuple[str, bytes]]:

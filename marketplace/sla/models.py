@@ -52,7 +52,8 @@ class Verdict(models.Model):
         return f"{'breach' if self.is_breach else 'verdict'} on {self.lease}"
 
 
-CREDIT_KINDS = ("availability", "performance")
+CREDIT_KINDS = ("availability", "performance", "target")
+OUTCOMES = ("kept", "broken", "unknown")
 
 
 class Recheck(models.Model):
@@ -85,16 +86,68 @@ class Recheck(models.Model):
         return f"re-check {self.interval} of {self.lease}"
 
 
+class TargetVerdict(models.Model):
+    """What became of one typed target of a lease: of a share once, of a late start, repair or notice once per event.
+
+    A broken one stands from when nothing can mend it; what is not broken is judged at the close. Append-only.
+    """
+
+    id = models.UUIDField(primary_key=True)
+    lease = models.ForeignKey(Lease, on_delete=models.PROTECT, related_name="target_verdicts")
+    target = models.CharField(max_length=40, help_text="its name on the menu")
+    bound = models.PositiveIntegerField(help_text="as promised, in the unit that the name ends with")
+    outcome = models.CharField(max_length=8, choices=[(o, o) for o in OUTCOMES])
+    event_minute = models.PositiveIntegerField(default=0, help_text="of the lease, in which the event began")
+    last_minute = models.PositiveIntegerField(default=0, help_text="of the lease, to which it was seen to last")
+    measured = models.BigIntegerField(null=True, help_text="in the unit of the bound; null: nothing was measured")
+    missed = models.PositiveIntegerField(help_text="minutes or checks that missed the bound; bad minutes of an event")
+    known = models.PositiveIntegerField(help_text="minutes or checks of which enough is known")
+    allowed = models.PositiveIntegerField(help_text="a share is broken by more than this")
+    credit_bps = models.PositiveIntegerField(default=0, help_text="of the period's fee")
+    credit_micros = models.BigIntegerField(default=0)
+    evidence = models.JSONField(help_text="what it rests on; its canonical JSON is hashed")
+    evidence_hash = models.BinaryField(max_length=32)
+    rule_version = models.CharField(max_length=20)
+    broken_at = models.DateTimeField(null=True, blank=True, help_text="end of the slot in which it became certain")
+    judged_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["lease", "target", "event_minute"]
+        constraints = [
+            models.UniqueConstraint(name="an_event_is_judged_once", fields=["lease", "target", "event_minute"]),
+            models.CheckConstraint(name="target_outcome_is_known", condition=Q(outcome__in=OUTCOMES)),
+            models.CheckConstraint(
+                name="only_a_broken_target_is_credited",
+                condition=Q(outcome="broken", credit_bps__gte=1, credit_micros__gte=1) & ~Q(broken_at=None)
+                | Q(outcome__in=("kept", "unknown"), credit_bps=0, credit_micros=0, broken_at=None),
+            ),
+            models.CheckConstraint(
+                name="target_misses_what_is_known", condition=Q(missed__lte=F("known")) & Q(known__gte=0)
+            ),
+            models.CheckConstraint(
+                name="target_event_runs_forward", condition=Q(last_minute__gte=F("event_minute"))
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.target} of {self.lease}: {self.outcome}"
+
+
 class EarlyCredit(models.Model):
     """A part of a running lease's credit that is certain before the lease ends, and therefore posted at once.
 
-    Either a step of its availability, or the shortfall of one failed re-check.
+    A step of its availability, the shortfall of one failed re-check, or a broken target.
     """
 
     id = models.UUIDField(primary_key=True)
     lease = models.ForeignKey(Lease, on_delete=models.PROTECT, related_name="early_credits")
     kind = models.CharField(max_length=12, default="availability", choices=[(k, k) for k in CREDIT_KINDS])
-    period = models.PositiveSmallIntegerField(default=0, help_text="0 for availability; the interval of a re-check")
+    period = models.PositiveSmallIntegerField(
+        default=0, help_text="0 for availability; the interval of a re-check; counts targets"
+    )
+    target_verdict = models.OneToOneField(
+        TargetVerdict, null=True, blank=True, on_delete=models.PROTECT, related_name="early_credit"
+    )
     step_bps = models.PositiveIntegerField(help_text="of the period's fee, this step and those below it together")
     amount_micros = models.BigIntegerField(help_text="what this step adds to the steps before it")
     down_minutes = models.PositiveIntegerField(help_text="so far, by the provider's doing")
@@ -112,7 +165,11 @@ class EarlyCredit(models.Model):
             models.CheckConstraint(
                 name="early_credit_is_of_a_known_step",
                 condition=Q(kind="availability", step_bps__in=(1000, 2500, 10_000))
-                | Q(kind="performance", step_bps=0),
+                | Q(kind="performance", step_bps=0) | Q(kind="target", step_bps__in=(500, 1000)),
+            ),
+            models.CheckConstraint(
+                name="credit_of_a_target_names_its_verdict",
+                condition=Q(kind="target") & ~Q(target_verdict=None) | ~Q(kind="target") & Q(target_verdict=None),
             ),
             models.CheckConstraint(
                 name="posted_credit_has_its_call", condition=Q(posted_at=None) | ~Q(intent_key="")
@@ -120,6 +177,8 @@ class EarlyCredit(models.Model):
         ]
 
     def __str__(self) -> str:
+        if self.target_verdict is not None:
+            return f"{self.target_verdict} at once"
         what = f"{self.step_bps / 100:g} %" if self.step_bps else f"shortfall of check {self.period}"
         return f"{what} of {self.lease} at once"
 
@@ -133,6 +192,7 @@ class Credit(models.Model):
     step_bps = models.PositiveIntegerField()
     amount_micros = models.BigIntegerField()
     performance_micros = models.BigIntegerField(default=0, help_text="of the amount, shortfalls of failed re-checks")
+    targets_micros = models.BigIntegerField(default=0, help_text="of the amount, for broken targets")
     source = models.CharField(max_length=10, choices=[(s, s) for s in SOURCES])
     posted_at = models.DateTimeField(null=True, blank=True)
 
@@ -143,6 +203,10 @@ class Credit(models.Model):
             models.CheckConstraint(
                 name="performance_is_part_of_its_credit",
                 condition=Q(performance_micros__gte=0) & Q(performance_micros__lte=F("amount_micros")),
+            ),
+            models.CheckConstraint(
+                name="targets_are_part_of_their_credit",
+                condition=Q(targets_micros__gte=0, targets_micros__lte=F("amount_micros") - F("performance_micros")),
             ),
         ]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
@@ -22,12 +21,12 @@ from marketplace.escrow.models import Lease
 from marketplace.governance.services import Deed, record_all
 from marketplace.sla.models import Credit, EarlyCredit, Recheck, Verdict
 from marketplace.sla.performance import checks_of
+from marketplace.sla.rules import RULE_VERSION, hash_of
+from marketplace.sla.targets import close_targets
 from marketplace.supply.standing import record_hours
 from pricing.performance import failures_allowed
 from pricing.sla import SLASHABLE_MINUTES_MIN, certain_step_bps, credit_micros, judge
 
-# since .2 a verifier that stands alone in a slot is void in it; since .3 performance re-checks count
-RULE_VERSION = "sla-2026-11.3"
 GOOD_HOUR_MINUTES = 59  # an hour with at most one minute lost counts as good in the quality score
 
 
@@ -43,7 +42,8 @@ def judge_window(*, window: Window, now: datetime) -> int:
         readings[row.lease_id].append(row)
     verdicts, credits, deeds = [], [], []
     for lease in leases:
-        verdict, credit = _judge(lease, readings[lease.pk], window, now)
+        targets_micros = close_targets(lease=lease, rows=readings[lease.pk], now=now)
+        verdict, credit = _judge(lease, readings[lease.pk], window, targets_micros, now)
         verdicts.append(verdict)
         if credit:
             credits.append(credit)
@@ -108,7 +108,9 @@ def _certain_credits(lease: Lease, window: Window, now: datetime) -> list[EarlyC
     return made
 
 
-def _judge(lease: Lease, rows: Sequence[Reading], window: Window, now: datetime) -> tuple[Verdict, Credit | None]:
+def _judge(
+    lease: Lease, rows: Sequence[Reading], window: Window, targets_micros: int, now: datetime
+) -> tuple[Verdict, Credit | None]:  # fmt: skip
     down = sum(row.minutes_down for row in rows)
     unknown = sum(row.minutes_unknown for row in rows)
     known = 60 * len(rows) - unknown
@@ -123,17 +125,21 @@ def _judge(lease: Lease, rows: Sequence[Reading], window: Window, now: datetime)
     verdict = Verdict(
         id=uuid7(now), lease=lease, known_minutes=known, down_minutes=down, unknown_minutes=unknown,
         threshold_minutes=judgement.threshold_minutes, availability_ppm=judgement.availability_ppm,
-        is_below_sla=judgement.credit_step_bps > 0 or bool(failed), is_breach=bool(instants), earned_micros=earned,
+        is_below_sla=judgement.credit_step_bps > 0 or bool(failed) or targets_micros > 0,
+        is_breach=bool(instants), earned_micros=earned,
         unpaid_micros=lease.fee_micros - earned, rule_version=RULE_VERSION, checks=len(checks),
         above_ceiling_micros=sum(row.above_ceiling_micros for row in rows),
         checks_failed=len(failed), checks_allowed=allowed, evidence_hash=evidence_hash(lease, rows, checks),
         judged_at=now, breach_at=min(instants, default=None),
     )  # fmt: skip
-    return verdict, _credit(verdict, judgement.credit_step_bps, sum(row.shortfall_micros for row in failed), now)
+    shortfall = sum(row.shortfall_micros for row in failed)
+    return verdict, _credit(verdict, judgement.credit_step_bps, shortfall, targets_micros, now)
 
 
-def _credit(verdict: Verdict, step_bps: int, shortfall_micros: int, now: datetime) -> Credit | None:
-    """The credit of a whole lease: its availability's step and its checks' shortfalls, at most what is left of the fee.
+def _credit(
+    verdict: Verdict, step_bps: int, shortfall_micros: int, targets_micros: int, now: datetime
+) -> Credit | None:  # fmt: skip
+    """The credit of a lease: its availability's step, its checks' shortfalls, its targets; at most what is left of it.
 
     What was credited while it ran is never taken back, though a record that came later may excuse some of it. What a
     backup took along is unpaid and cannot be sent again.
@@ -142,20 +148,21 @@ def _credit(verdict: Verdict, step_bps: int, shortfall_micros: int, now: datetim
     by_step = credit_micros(lease.fee_micros, step_bps, refunded_micros=verdict.unpaid_micros)
     unsent = verdict.unpaid_micros - given_back_micros(lease)
     sent = sum(row.amount_micros for row in lease.early_credits.all()) - unsent
-    amount = max(min(by_step + shortfall_micros, lease.fee_micros - verdict.unpaid_micros), sent)
+    amount = max(min(by_step + shortfall_micros + targets_micros, lease.fee_micros - verdict.unpaid_micros), sent)
     if amount == 0:
         return None
     # Before proof the whole payout waits in the holdback, and the credit is taken from there (M-058).
     return Credit(
         id=uuid7(now), verdict=verdict, step_bps=step_bps, amount_micros=amount,
-        performance_micros=min(shortfall_micros, amount), source="escrow" if lease.is_armed else "holdback",
+        performance_micros=min(shortfall_micros, amount),
+        targets_micros=min(targets_micros, amount - min(shortfall_micros, amount)),
+        source="escrow" if lease.is_armed else "holdback",
     )  # fmt: skip
 
 
 def evidence_hash(lease: Lease, rows: Sequence[Reading], checks: Sequence[Recheck] = ()) -> bytes:
     """SHA-256 over the lease's terms, every slot as probed and signed, and every re-check: what a verdict rests on."""
-    body = evidence_body(lease, rows, checks)
-    return hashlib.sha256(json.dumps(body, separators=(",", ":"), sort_keys=True).encode()).digest()
+    return hash_of(evidence_body(lease, rows, checks))
 
 
 def evidence_body(lease: Lease, rows: Sequence[Reading], checks: Sequence[Recheck]) -> list[object]:
@@ -173,6 +180,7 @@ def _slot_words(row: Reading) -> list[object]:
     words = [row.slot, row.probe_valid, row.probe_failed, hashlib.sha256(bytes(row.report)).hexdigest()]
     if row.statements_hash is not None:  # delivered live: every statement, the buyer's word, and whose doing it was
         words += [_hex(row.statements_hash), row.buyer_up, row.causes]
+        words += [row.echo_ms] if row.echo_ms else []
     return words
 
 

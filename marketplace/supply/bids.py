@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -11,7 +11,14 @@ from django.db.models import Max
 
 from ledger.selectors import balance
 from marketplace.capacity.services import require_sellable
-from marketplace.catalogue.limits import require_name, require_price, require_quantity, require_slots, require_whole
+from marketplace.catalogue.limits import (
+    require_name,
+    require_price,
+    require_quantity,
+    require_slots,
+    require_targets,
+    require_whole,
+)
 from marketplace.catalogue.models import SlaPreset, Window
 from marketplace.catalogue.services import find_named
 from marketplace.compliance.holdings import Freezes, Holdings, Span
@@ -44,15 +51,15 @@ MAY_BID = ("PROBATION", "PROVEN")
 @transaction.atomic
 def place_bid(
     *, party: Party, node_class: NodeClass, window: Window, reference: str, quantity_units: int, start_slot: int,
-    end_slot: int, price_ask_micros: int, sla_code: str, minimum_units: int = 0, seat: Seat | None = None,
-    key: ApiKey | None = None, now: datetime,
+    end_slot: int, price_ask_micros: int, sla_code: str, minimum_units: int = 0,
+    sla_targets: Mapping[str, int] | None = None, seat: Seat | None = None, key: ApiKey | None = None, now: datetime,
 ) -> Bid:  # fmt: skip
     """Seal an offer of capacity. Refused with `demand_first` until funded demand has opened the window.
 
     The ask is per unit-hour before the platform's fee. With `minimum_units` the bid sells the same units in all its
-    slots, at least so many, or none. The same reference with the same terms returns the bid that
-    stands. Raises NotEligible when standing, proven units or phase do not allow it, KeyCapped when the program's `key`
-    may not offer that much.
+    slots, at least so many, or none. `sla_targets` is what it promises beside availability. The same reference with
+    the same terms returns the bid that stands. Raises NotEligible when standing, proven units or phase do not allow
+    it, KeyCapped when the program's `key` may not offer that much.
     """
     require_seat(seat, party, "operate", "place bids")
     own = NodeClass.objects.select_related("standing", "party__parent").filter(pk=node_class.pk, party=party).first()
@@ -71,7 +78,8 @@ def place_bid(
     if sla is None:
         raise BadInput("Choose an SLA preset.", field="sla_code")
     locked = _bidding(window, now)
-    terms = Terms(quantity, start, end, ask, minimum, sla.pk)
+    promised = require_targets(sla_targets, hours=end - start)
+    terms = Terms(quantity, start, end, ask, minimum, sla.pk, promised)
     standing = Bid.objects.filter(party=party, reference=reference).first()
     if standing:
         if not _is_same(read_own(standing, party=party), locked, own, terms):

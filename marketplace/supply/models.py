@@ -7,7 +7,7 @@ from datetime import timedelta
 from django.db import models
 from django.db.models import F, Q
 
-from marketplace.catalogue.models import ResourceClass, Vantage, Window
+from marketplace.catalogue.models import ResourceClass, Vantage, Window, targets_agree, targets_are_known
 from marketplace.errors import SealUnreadable
 from marketplace.parties.models import Party
 
@@ -226,6 +226,7 @@ class Bid(models.Model):
         null=True, help_text="sells the same units in all its slots, at least so many, or none"
     )
     sla = models.ForeignKey("marketplace.SlaPreset", null=True, on_delete=models.PROTECT, related_name="+")
+    sla_targets = models.JSONField(null=True, help_text="what it promises beside availability: target and bound")
     state = models.CharField(max_length=10, default="sealed", choices=[(s, s) for s in BID_STATES])
     accepted_rank = models.BigIntegerField()
     placed_at = models.DateTimeField()
@@ -240,7 +241,7 @@ class Bid(models.Model):
                 name="sealed_bid_tells_nothing",
                 condition=Q(
                     state__in=("sealed", "withdrawn"), quantity_units=None, start_slot=None, end_slot=None,
-                    price_ask_micros=None, minimum_units=None, sla=None,
+                    price_ask_micros=None, minimum_units=None, sla=None, sla_targets=None,
                 )
                 | (
                     Q(state__in=("opened", "awarded", "lost")) & ~Q(quantity_units=None) & ~Q(start_slot=None)
@@ -259,6 +260,8 @@ class Bid(models.Model):
             models.CheckConstraint(
                 name="bid_slots_run_forward", condition=Q(start_slot__gte=0) & Q(start_slot__lt=F("end_slot"))
             ),
+            targets_are_known("bid_targets_are_on_the_menu"),
+            targets_agree("bid_targets_do_not_contradict"),
             models.CheckConstraint(
                 name="bid_minimum_is_within_its_quantity",
                 condition=Q(minimum_units__gte=0) & Q(minimum_units__lte=F("quantity_units")),

@@ -1,4 +1,4 @@
-"""The seal on a bid: quantity, slots, ask, minimum and SLA lie in the database as ciphertext until the window closes.
+"""The seal on a bid: what it offers and promises lies in the database as ciphertext until the window closes.
 
 Placing:    terms + 32 random bytes -> padded text, under a key of this bid (AES-256-GCM, bound to the row it lies in)
             that key -> for the window's public key: nobody has the private one before two of three holders give it
@@ -37,7 +37,7 @@ from marketplace.supply.models import Bid, NodeClass
 from marketplace.supply.party_keys import newest_version, party_key
 from marketplace.supply.seals import BidSeal
 
-TEXT_BYTES = 384  # every bid is as long as any other: a length would tell the digits of a price
+TEXT_BYTES = 512  # every bid is as long as any other: a length would tell the digits of a price
 SEALED = ("sealed", "withdrawn")
 
 
@@ -51,6 +51,7 @@ class Terms:
     price_ask_micros: int
     minimum_units: int
     sla_id: str
+    sla_targets: dict[str, int]
 
 
 NAMES = tuple(field.name for field in fields(Terms))
@@ -184,6 +185,7 @@ def _open(own_key: bytes, bid: Bid, seal: BidSeal) -> bytes:
 
 def _terms_of(text: bytes) -> Terms:
     known: dict[str, Any] = json.loads(text)
+    known.setdefault("sla_targets", {})  # a bid that was sealed before there were any promises none
     return Terms(**{name: known[name] for name in NAMES})
 
 

@@ -18,6 +18,7 @@ from marketplace.insights import words
 from marketplace.insights.charts import usd_text
 from marketplace.navigation import navigation_of
 from marketplace.portal.fonts import is_cut
+from pricing.targets import MENU, TARGETS, bound_words
 
 register = template.Library()
 PREFIXES = ((10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
@@ -54,6 +55,25 @@ def usd_signed(micros: int) -> str:
 def usd_saving(micros: int) -> str:
     """Say a yearly difference in words, to the dollar: `$2,800,000 less`, `$3 more`."""
     return usd_text(abs(micros), 0) + (" more" if micros < 0 else " less")
+
+
+@register.filter
+def tenths(value: int) -> str:
+    """Show tenths: 144 -> 14.4."""
+    return f"{value / 10:g}"
+
+
+@register.filter
+def words_of_target(name: str) -> str:
+    """Show a typed SLA target by its words."""
+    return TARGETS[name].words if name in TARGETS else name
+
+
+@register.filter
+def targets_in_words(targets: dict[str, int] | None) -> list[str]:
+    """Show what is promised beside availability, a line each."""
+    asked = targets or {}
+    return [f"{each.words}: {bound_words(each, asked[each.name])}" for each in MENU if each.name in asked]
 
 
 @register.simple_tag

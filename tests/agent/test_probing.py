@@ -135,6 +135,8 @@ def test_a_machine_is_probed_at_its_secret_second_and_the_report_is_taken(live, 
         FIRST, True, True, True, live.units, False)  # fmt: skip
     probed_at = json.loads(bytes(row.body))["probed_at_ms"] / 1000
     assert abs(probed_at - due.timestamp()) <= 2
+    assert row.echo_ms == json.loads(bytes(row.body))["echo_ms"]
+    assert 1 <= row.echo_ms < 3_000  # rounded up, by the verifier's own clock
 
 
 def test_a_dead_machine_is_probed_once_more_after_its_own_wait(live, site, machine, open_port, run_on):
@@ -154,6 +156,7 @@ def test_a_dead_machine_is_probed_once_more_after_its_own_wait(live, site, machi
     assert (first.attempt, again.attempt) == (FIRST, RETRY)
     assert [(row.is_valid, row.has_failed, row.echo_ok) for row in (first, again)] == [(True, True, False)] * 2
     at = [json.loads(bytes(row.body))["probed_at_ms"] for row in (first, again)]
+    assert [(row.echo_ms, json.loads(bytes(row.body))["echo_ms"]) for row in (first, again)] == [(None, -1)] * 2
     assert 5 <= waits[minute] <= 15
     assert abs((at[1] - at[0]) / 1000 - waits[minute]) <= 2
 

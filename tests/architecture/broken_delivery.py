@@ -73,6 +73,18 @@ def recheck() -> dict[str, Any]:
             "made_at": now()}  # fmt: skip
 
 
+def target() -> dict[str, Any]:
+    return {"lease": lease(), "target": "repair_minutes_max", "bound": 15, "outcome": "broken", "event_minute": 1,
+            "last_minute": 20, "missed": 16, "known": 16, "allowed": 15, "credit_bps": 500, "credit_micros": 5,
+            "evidence": [], "evidence_hash": bytes(32), "rule_version": "r", "broken_at": now(),
+            "judged_at": now()}  # fmt: skip
+
+
+def of_no_target() -> None:
+    made(m.EarlyCredit, lease=lease(), kind="target", step_bps=500, amount_micros=1, down_minutes=0, made_at=now(),
+         evidence_hash=bytes(32), broken_at=now())  # fmt: skip
+
+
 def case() -> dict[str, Any]:
     return {"lease": lease(), "slot": 0, "disputed_word": 1, "held_micros": 1, "opened_at": now(), "decide_by": now()}
 
@@ -182,6 +194,13 @@ CONSTRAINTS: dict[str, Break] = {
     "only_a_failed_check_falls_short": breaking(m.Recheck, recheck, has_failed=False),
     "verdict_fails_checks_that_were_made": lambda: verdict_again(checks_failed=1),
     "performance_is_part_of_its_credit": lambda: credit_changed(performance_micros=10**15),
+    "targets_are_part_of_their_credit": lambda: credit_changed(targets_micros=10**15),
+    "an_event_is_judged_once": twice(m.TargetVerdict, target),
+    "target_outcome_is_known": breaking(m.TargetVerdict, target, outcome="maybe"),
+    "only_a_broken_target_is_credited": breaking(m.TargetVerdict, target, outcome="kept"),
+    "target_misses_what_is_known": breaking(m.TargetVerdict, target, missed=17),
+    "target_event_runs_forward": breaking(m.TargetVerdict, target, last_minute=0),
+    "credit_of_a_target_names_its_verdict": of_no_target,
     "evidence_day_has_verdicts": lambda: made(
         m.EvidenceDay, day=ONCE.date(), root=bytes(32), verdicts=0, anchor_number=1, intent_key="e", made_at=now()),
 }

@@ -40,7 +40,7 @@ WALLS = [
         "0045_what_the_foundation_owns", "0046_packs_and_counsel", "0047_unused_quota_lapses",
         "0048_reports_and_quotes", "0049_pinned_data", "0050_set_aside", "0051_remade_settlements",
         "0052_entry_to_proven", "0055_walls_of_tax", "0057_walls_of_backups",
-        "0058_parts_and_causes",
+        "0058_parts_and_causes", "0060_verdicts_on_targets",
     )
 ]  # fmt: skip
 # A need of its own (now part of a statement), and a note beside payouts, until members were paid (0070).
@@ -639,6 +639,13 @@ CONSTRAINTS: dict[str, Callable[[], None]] = {
     "bid_ask_is_a_price": lambda: change(m.Bid, price_ask_micros=10**9 + 100),
     "bid_ask_lies_on_the_tick": lambda: change(m.Bid, price_ask_micros=101),
     "bid_slots_run_forward": lambda: change(m.Bid, start_slot=F("end_slot")),
+    "bid_targets_are_on_the_menu": lambda: change(m.Bid, sla_targets={"latency_p95_ms_max": 21}),
+    "bid_targets_do_not_contradict": lambda: change(
+        m.Bid, sla_targets={"latency_p50_ms_max": 50, "latency_p95_ms_max": 20}),
+    "demand_targets_are_on_the_menu": lambda: change_demand(sla_targets={"uptime_max": 1}),
+    "demand_targets_do_not_contradict": lambda: change_demand(
+        sla_targets={"latency_p95_ms_max": 100, "latency_p99_ms_max": 50}),
+    "lease_targets_are_on_the_menu": lambda: change(m.Lease, sla_targets=["latency_p95_ms_max"]),
     "bid_minimum_is_within_its_quantity": lambda: change(m.Bid, minimum_units=F("quantity_units") + 1),
     "clearing_attempt_is_numbered_once": lambda: again(first(m.ClearingAttempt)),
     "a_window_is_tried_three_times": lambda: again(first(m.ClearingAttempt), number=4),

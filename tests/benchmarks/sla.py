@@ -31,6 +31,13 @@ from tests.benchmarks.clearing import Tell
 from tests.benchmarks.report import Report, table
 from tests.benchmarks.sla_months import SHAPES, Shape, judged_months
 from tests.benchmarks.sla_replay import Tally, replay
+from tests.benchmarks.sla_targets import (
+    exact_rows,
+    exact_table,
+    measure_targets,
+    target_faults,
+    target_table,
+)
 
 HELP = "false slashes and power of the breach test over simulated lease-months, through the product's functions"
 LEASE_MONTHS, POWER_MONTHS = 10_000, 1_000
@@ -49,6 +56,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--months", type=int, default=LEASE_MONTHS, help="lease-months at the budget")
     parser.add_argument("--power-months", type=int, default=POWER_MONTHS, help="per SLA and outage length, at 2x")
     parser.add_argument("--check-months", type=int, default=1_000, help="months of 120 re-checks, per kind of host")
+    parser.add_argument("--target-months", type=int, default=60, help="per typed target, at the promise and at 2x")
     parser.add_argument("--seed", type=int, default=6)
     parser.add_argument("--replay", type=Path, metavar="DIR", help="replay the failure records of a folder and stop")
     parser.add_argument("--table", action="store_true", help="print the error table of the breach test and stop")
@@ -57,8 +65,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: Mapping[str, Any], tell: Tell) -> Report:
     """Judge all months, or reproduce the error table."""
     if options["table"]:
-        rows = error_table()
-        return Report({"error_table": rows, "performance": performance_rates()}, list(table_of(rows)))
+        rows, typed = error_table(), exact_rows()
+        figures = {"error_table": rows, "performance": performance_rates(), "targets": typed}
+        return Report(figures, [*table_of(rows), "", *exact_table(typed)])
     if options["replay"]:
         tell("replaying real failure records; some minutes")
         found = replay(options["replay"])
@@ -67,12 +76,12 @@ def run(options: Mapping[str, Any], tell: Tell) -> Report:
     tell(f"judging {options['months']:,} lease-months at the budget, then months at twice the budget")
     figures = measure(
         months=options["months"], power_months=options["power_months"], check_months=options["check_months"],
-        seed=options["seed"],
+        target_months=options["target_months"], seed=options["seed"],
     )  # fmt: skip
     return Report(figures, list(rows_of(figures)), faults_of(figures))
 
 
-def measure(*, months: int, power_months: int, check_months: int, seed: int) -> dict[str, Any]:
+def measure(*, months: int, power_months: int, check_months: int, target_months: int, seed: int) -> dict[str, Any]:
     """Return the figures under their names; counts of months, rates from 0 to 1."""
     rng = np.random.default_rng(seed)
     started, worked = time.perf_counter(), time.process_time()
@@ -102,6 +111,7 @@ def measure(*, months: int, power_months: int, check_months: int, seed: int) -> 
         "goals": GOALS,
         "performance": {name: checked_months(rng, share=share, noise=noise, months=check_months)
                         for name, share, noise in HOSTS},
+        "targets": measure_targets(rng, months=target_months),
     }  # fmt: skip
 
 
@@ -186,6 +196,8 @@ def rows_of(figures: Mapping[str, Any]) -> Iterator[str]:
            for row in figures["performance"].values()]
     )  # fmt: skip
     yield ""
+    yield from target_table(figures["targets"])
+    yield ""
     yield (
         f"{figures['lease_months']:,} lease-months judged in {figures['seconds']} s "
         f"({figures['cpu_seconds']} s of a core, goal {GOALS['seconds']} s): "
@@ -237,4 +249,4 @@ def faults_of(figures: Mapping[str, Any]) -> list[str]:
         faults.append(f"5 % of noise was called a breach in {noise:.2%} of months")
     if figures["largest_size"] > FALSE_BREACH_RATE:
         faults.append(f"a test of size {figures['largest_size']:.1e} is larger than designed")
-    return faults
+    return faults + target_faults(figures["targets"], power=GOALS["power_at_2x"])

@@ -16,7 +16,7 @@ from marketplace import models as m
 from marketplace.delivery.checks import begins_at, check_orders, due_at, intervals_of, take_checks
 from marketplace.errors import ReportFromFuture, ReportLate, ReportReplayed, WrongInstant
 from marketplace.payout.services import post_credits
-from marketplace.sla.burning import watch_burning
+from marketplace.sla.burning import burn_rates, watch_burning
 from marketplace.sla.performance import judge_checks
 from marketplace.sla.services import credit_at_once, judge_window
 from pricing.performance import failures_allowed
@@ -148,9 +148,30 @@ def test_six_hours_at_six_times_the_budget_set_a_class_back_and_a_little_less_do
 
     assert world.node_class("granite").standing.state == "DEGRADED"
     change = m.StandingChange.objects.filter(node_class=live.lease.node_class).last()
-    assert "burn rate" in change.reason
+    assert "burn rate 6.1 over 6 h: 22 of 360 minutes down" in change.reason
+    told = m.Notice.objects.filter(code="error_budget_burning")
+    assert {row.party_id for row in told} == {live.lease.buyer_id, live.lease.provider_id}
+    assert not told.exclude(sentence__contains="burn rate 6.1").exists()
     with untouched():
         assert watch_burning(now=live.after(6)) == 0
+
+
+@pytest.mark.stage("delivering")
+def test_one_hour_at_fourteen_times_the_budget_is_told_once_and_sets_nobody_back() -> None:
+    live = go_live()
+    live.probe_slot(0, down=(1 << 8) - 1)  # 13.3 times the budget of 1 %
+    assert watch_burning(now=live.after(0)) == 0
+    assert not m.Notice.objects.filter(code="error_budget_burning").exists()
+    live.probe_slot(1, down=(1 << 9) - 1)
+
+    assert watch_burning(now=live.after(1)) == 0
+
+    assert m.Notice.objects.filter(code="error_budget_burning").count() == 2
+    assert world.node_class("granite").standing.state == "PROVEN"
+    assert [(burn.hours, burn.tenths, burn.is_over) for burn in burn_rates(live.lease, now=live.after(1))] == [
+        (1, 150, True)]  # fmt: skip
+    with untouched():
+        assert watch_burning(now=live.after(1)) == 0
 
 
 @pytest.mark.stage("delivered")

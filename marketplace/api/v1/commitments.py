@@ -8,7 +8,7 @@ from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.response import Response
 
-from marketplace.api.fields import Body, FlagIn, IdOut, Micros, MomentIn, TextIn, TextsIn, WholeIn
+from marketplace.api.fields import Body, FlagIn, IdOut, Micros, MomentIn, TargetsIn, TextIn, TextsIn, WholeIn
 from marketplace.api.paging import page_by_time
 from marketplace.api.schema import CURSOR, IDEMPOTENCY_KEY, LIMIT, act_answers, page_of
 from marketplace.api.shapes import WindowOut
@@ -67,6 +67,7 @@ class StandingDemandIn(Body):
     price_limit_micros = WholeIn(help_text="micro-USD per unit-hour, on a tick of 100")
     renewal_cap_ppm = WholeIn(help_text="how far a renewal may rise above the last price paid, in parts per million")
     sla_code = TextIn(20)
+    sla_targets = TargetsIn(required=False)
     starts_at = MomentIn()
     ends_at = MomentIn()
     funding = TextIn(14, required=False, help_text=f"one of {', '.join(FUNDING_KINDS)}; escrow when left out")

@@ -35,7 +35,10 @@ from marketplace.delivery.intake import (
 from marketplace.delivery.models import ReportChain
 from marketplace.delivery.probing import Order, enrol_witness_key, probe_orders, suspects
 from marketplace.delivery.selectors import cases_of, find_lease_of_party, lease_minutes
-from marketplace.sla.evidence import receipt_of, statements_of
+from marketplace.sla.burning import burn_rates
+from marketplace.sla.evidence import receipt_of, receipt_of_target, statements_of
+from marketplace.sla.models import TargetVerdict
+from marketplace.sla.selectors import promised_and_measured
 from marketplace.supply.selectors import find_node_class
 
 BATCH_MAX = 100
@@ -456,12 +459,23 @@ class HealthEventOut(serializers.Serializer):
     at = serializers.DateTimeField()
 
 
+class BurnOut(serializers.Serializer):
+    """How fast the error budget burned over the last whole hours, in tenths of an even burn."""
+
+    hours = serializers.IntegerField()
+    tenths = serializers.IntegerField()
+    limit_tenths = serializers.IntegerField(help_text="told at once; over six hours the class is set back to DEGRADED")
+    is_over = serializers.BooleanField()
+
+
 class LeaseHealthOut(serializers.Serializer):
     """How the machine of a lease stands, its last changes, and its last 24 hours minute by minute."""
 
     state = serializers.CharField(allow_null=True)
     since = serializers.DateTimeField(allow_null=True)
     is_billed = serializers.BooleanField(allow_null=True)
+    standing = serializers.CharField(help_text="of the provider's node class; DEGRADED takes no new orders")
+    burn_rates = BurnOut(many=True)
     events = HealthEventOut(many=True)
     hours = HourOut(many=True)
 
@@ -476,7 +490,8 @@ class LeaseHealthDetail(ApiView):
         health = live.health
         frame = {
             "state": health.state if health else None, "since": health.since if health else None,
-            "is_billed": health.is_billed if health else None, "events": live.events, "hours": live.hours[:HOURS_SHOWN],
+            "is_billed": health.is_billed if health else None, "standing": row.node_class.standing.state,
+            "burn_rates": burn_rates(row, now=request.now), "events": live.events, "hours": live.hours[:HOURS_SHOWN],
         }  # fmt: skip
         return Response(LeaseHealthOut(frame).data)
 
@@ -505,6 +520,48 @@ class LeaseEvidence(ApiView):
         if "slot" in query:
             frame["statements"] = statements_of(verdict, min(whole(query, "slot", 0), 2**31 - 1))
         return Response(EvidenceOut(frame).data)
+
+
+class TargetVerdictOut(serializers.Serializer):
+    """What became of a typed target, or of one event of it, with its receipt."""
+
+    outcome = serializers.CharField(help_text="kept, broken or unknown")
+    event_minute = serializers.IntegerField(help_text="of the lease, in which it began")
+    measured = serializers.IntegerField(allow_null=True, help_text="in the unit that the target's name ends with")
+    missed = serializers.IntegerField()
+    known = serializers.IntegerField()
+    allowed = serializers.IntegerField()
+    credit_micros = Micros()
+    broken_at = serializers.DateTimeField(allow_null=True)
+    receipt = serializers.SerializerMethodField()
+
+    @extend_schema_field(EvidenceOut)
+    def get_receipt(self, row: TargetVerdict) -> Any:
+        return receipt_of_target(row)
+
+
+class TargetOut(serializers.Serializer):
+    """One typed target of a lease: what was promised and what was measured."""
+
+    target = serializers.CharField(source="name")
+    promised = serializers.CharField()
+    measured = serializers.CharField()
+    outcome = serializers.CharField(help_text="running while the lease is not judged and nothing is broken for certain")
+    credit_micros = Micros()
+    verdicts = TargetVerdictOut(many=True)
+
+
+class TargetsOut(serializers.Serializer):
+    data = TargetOut(many=True)
+
+
+class LeaseTargets(ApiView):
+    @extend_schema(operation_id="get_lease_targets", tags=TAG, responses=TargetsOut)
+    def get(self, request: Any, lease: str) -> Response:
+        """What a lease that you buy or provide was promised beside availability, and what was measured."""
+        parameters(request, ())
+        row = found(find_lease_of_party(key_of(lease, "lea"), request.party))
+        return Response(TargetsOut({"data": promised_and_measured(row)}).data)
 
 
 class CaseOut(serializers.ModelSerializer):

@@ -8,7 +8,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.response import Response
 
 from marketplace.api.auth import api_key_of, seat_of
-from marketplace.api.fields import Body, FlagIn, IdField, TextIn, TextsIn, WholeIn
+from marketplace.api.fields import Body, FlagIn, IdField, TargetsIn, TextIn, TextsIn, WholeIn
 from marketplace.api.paging import choice, page_by_time
 from marketplace.api.schema import CURSOR, DRY_RUN, IDEMPOTENCY_KEY, LIMIT, WINDOW, act_answers, page_of, parameter
 from marketplace.api.shapes import DemandDraft, DemandOut
@@ -33,6 +33,7 @@ class DemandIn(Body):
     end_slot = WholeIn(help_text="the slot after the last one")
     price_limit_micros = WholeIn(help_text="micro-USD per unit-hour, on a tick of 100")
     sla_code = TextIn(20)
+    sla_targets = TargetsIn(required=False, help_text="what must be promised beside availability")
     zone_code = TextIn(12, required=False, allow_null=True, help_text="where the machines must stand")
     control_zone_code = TextIn(
         12, required=False, allow_null=True, help_text="where parent, operator and keys must sit"

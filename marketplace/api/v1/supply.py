@@ -9,7 +9,7 @@ from rest_framework import serializers
 from rest_framework.response import Response
 
 from marketplace.api.auth import api_key_of, seat_of
-from marketplace.api.fields import Body, IdField, TextIn, WholeIn
+from marketplace.api.fields import Body, IdField, TargetsIn, TextIn, WholeIn
 from marketplace.api.paging import choice, page_by_time
 from marketplace.api.schema import CURSOR, DRY_RUN, IDEMPOTENCY_KEY, LIMIT, WINDOW, act_answers, page_of, parameter
 from marketplace.api.shapes import BidDraft, BidOut, CapacityOut
@@ -33,6 +33,7 @@ class BidIn(Body):
     end_slot = WholeIn(help_text="the slot after the last one")
     price_ask_micros = WholeIn(help_text="micro-USD per unit-hour, on a tick of 100")
     sla_code = TextIn(20)
+    sla_targets = TargetsIn(required=False, help_text="what you promise beside availability")
     minimum_units = WholeIn(
         required=False, help_text="the same units in all slots, at least so many, or none; 0 when left out"
     )
