@@ -47,6 +47,7 @@ from marketplace.insights.market import public_market
 from marketplace.insights.words import next_time
 from marketplace.parties.models import Party
 from marketplace.payout.models import SettlementLine
+from marketplace.payout.refusals import RefusedCall, blocking_calls
 from marketplace.slashing.models import SlashCase
 from marketplace.supply.models import Bid
 
@@ -84,7 +85,7 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Health:
-    """Books against chain, and the jobs and transactions that are on their way. Money in micro-USD."""
+    """Books against chain, the jobs and transactions on their way, and settlements that wait for people. Micro-USD."""
 
     reconciliation: Reconciliation | None
     halted_because: str
@@ -94,6 +95,7 @@ class Health:
     oldest_dead: Outbox | None
     transactions_open: int
     transactions_reverted: int
+    blocking: list[RefusedCall]
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,7 @@ def health(now: datetime) -> Health:
         jobs_open=jobs.count(), jobs_overdue=jobs.filter(run_at__lt=now).count(),
         dead=dead_jobs().count(), oldest_dead=dead_jobs().first(),
         transactions_open=intents["open"], transactions_reverted=intents["reverted"],
+        blocking=blocking_calls(),
     )  # fmt: skip
 
 
