@@ -21,7 +21,7 @@ import hashlib
 import json
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
@@ -205,7 +205,7 @@ class _Follow:
             number = int.from_bytes(log.topics[1], "big")
             _need(str(number) == name and number >= EVIDENCE_FROM, f"{what} is of another day")
             self.days[number] = log.data
-        self.say(f"{len(self.roots)} epochs of the books and {len(self.days)} days of evidence are anchored")
+        self.say(f"anchored: {_many(self.roots, 'epoch')} of the books, {_many(self.days, 'day')} of evidence")
 
     def settlements(self, bundle_hash: bytes) -> None:
         event = "Settled(uint64,uint64,uint64,uint64,uint64,bytes32,bytes32)"
@@ -230,7 +230,7 @@ class _Follow:
             _need(all(a <= b for a, b in zip(ours, given, strict=True)), f"settlement {epoch} gave the class less")
             self.report.is_whole &= ours == given
         told = "these are all its leases there" if self.report.is_whole else "other leases had a part in it"
-        self.say(f"{len(self.settled)} settlements gave node class {self.node_class} what is booked; {told}")
+        self.say(f"{_many(self.settled, 'settlement')} gave node class {self.node_class} what is booked; {told}")
 
     # -- one lease -------------------------------------------------------------------------------------------------
     def line(self, line: Mapping[str, Any]) -> str:
@@ -255,7 +255,8 @@ class _Follow:
         _need(sum(amount for amount, _, _ in moved) == fee, f"lease {lease}: its transfers are not its whole fee")
         _need(len({debit for _, debit, _ in moved}) == 1, f"lease {lease}: its money came from two accounts")
         self.earned += sum(amount for amount, _, code in moved if code == EARNED)
-        self.say(f"lease {lease}: award of {fee} micro-USD, {len(evidence) - 3} readings, {len(moved)} transfers")
+        readings, transfers = _many(evidence[3:], "reading"), _many(moved, "transfer")
+        self.say(f"lease {lease}: award of {fee} micro-USD, {readings}, {transfers}")
         return lease
 
     def transfer(self, row: Mapping[str, Any], lease: str) -> tuple[int, int, int]:
@@ -310,6 +311,10 @@ class _Follow:
 
     def say(self, sentence: str) -> None:
         self.report.steps.append(sentence)
+
+
+def _many(things: Sized, word: str) -> str:
+    return f"{len(things)} {word}{'' if len(things) == 1 else 's'}"
 
 
 def opened_name(key: bytes, parts: list[str]) -> str:
