@@ -133,18 +133,34 @@ class Inclusion:
 
 def prove_transfer(*, ledger: int, seq: int) -> Inclusion | None:
     """Return the proof for one transfer, or None while no epoch has sealed it."""
-    epoch = Epoch.objects.filter(ledger=ledger, from_seq__lte=seq, to_seq__gte=seq).first()
-    if epoch is None:
-        return None
-    level = [leaf.tobytes() for leaf in leaf_hashes(ledger, epoch.from_seq, epoch.to_seq)]
-    place = seq - epoch.from_seq
-    leaf, sisters = level[place], []
-    while len(level) > 1:
+    return prove_transfers(ledger=ledger, seqs=[seq]).get(seq)
+
+
+def prove_transfers(*, ledger: int, seqs: Iterable[int]) -> dict[int, Inclusion]:
+    """Return the proofs of transfers by their numbers, those that are sealed; each epoch's tree is made once."""
+    waiting, found = sorted(set(seqs)), {}
+    while waiting:
+        epoch = Epoch.objects.filter(ledger=ledger, from_seq__lte=waiting[0], to_seq__gte=waiting[0]).first()
+        if epoch is None:
+            break  # what comes later is not sealed either
+        levels = [[leaf.tobytes() for leaf in leaf_hashes(ledger, epoch.from_seq, epoch.to_seq)]]
+        while len(levels[-1]) > 1:
+            levels.append(_next_level(levels[-1]))
+        while waiting and waiting[0] <= epoch.to_seq:
+            seq = waiting.pop(0)
+            place = seq - epoch.from_seq
+            found[seq] = Inclusion(ledger, epoch.no, levels[0][place], _sisters(levels, place))
+    return found
+
+
+def _sisters(levels: Sequence[Sequence[bytes]], place: int) -> tuple[tuple[str, bytes], ...]:
+    sisters = []
+    for level in levels[:-1]:
         sister = place ^ 1
         if sister < len(level):
             sisters.append(("left" if sister < place else "right", level[sister]))
-        level, place = _next_level(level), place // 2
-    return Inclusion(ledger, epoch.no, leaf, tuple(sisters))
+        place //= 2
+    return tuple(sisters)
 
 
 # -- leaves and totals -----------------------------------------------------------------------------------------------

@@ -172,12 +172,24 @@ def settle_postings(
         ("returned", returned, ("buyer.available", buyer, None), Code.RETURNED),
         ("credit", credit, ("buyer.available", buyer, None), Code.SLA_CREDIT),
     )
+    ids = settle_ids(lease=lease, period=period)
     postings = [
-        Posting(uuid_from("settle", lease, period, name), held, _account(*target), amount, "posted", code, origin)
+        Posting(ids[name], held, _account(*target), amount, "posted", code, origin)
         for name, amount, target, code in lines
         if amount != 0
     ]
     return _linked(postings, uuid_from("settle", lease, period))
+
+
+def settle_ids(*, lease: UUID, period: str = "") -> dict[str, UUID]:
+    """Return the ids that the transfers of one settlement of a lease have, those that it may have too."""
+    names = ("earned", "holdback", "fee", "returned", "credit")
+    return {name: uuid_from("settle", lease, period, name) for name in names}
+
+
+def cover_id(key: UUID) -> UUID:
+    """Return the id of the transfer by which a lease's settlement covers what was claimed before."""
+    return uuid_from("cover", key)
 
 
 @transaction.atomic
@@ -249,7 +261,7 @@ def book_claim(
 def cover_posting(*, key: UUID, buyer: UUID, window: UUID, amount: int, origin: str = Origin.ORGANIC) -> Posting:
     """Return the posting by which a settlement debits a buyer for what was claimed: buyer.held -> suspense."""
     return Posting(
-        uuid_from("cover", key), _account("buyer.held", buyer, window), _account("suspense"), amount, "posted",
+        cover_id(key), _account("buyer.held", buyer, window), _account("suspense"), amount, "posted",
         Code.COVERED, origin,
     )  # fmt: skip
 

@@ -43,6 +43,7 @@ from marketplace.oversight.winddowns import watch_papers
 from marketplace.payout.backups import give_back_rests
 from marketplace.payout.invoices import dun, issue_invoices
 from marketplace.payout.members import confirm_shares
+from marketplace.payout.refusals import take_back_refused
 from marketplace.payout.services import (
     confirm_credits,
     confirm_payouts,
@@ -51,7 +52,6 @@ from marketplace.payout.services import (
     post_credits,
     release_holdbacks,
     settle_window,
-    take_back_refused,
 )
 from marketplace.sla.burning import watch_burning
 from marketplace.sla.evidence import seal_evidence

@@ -258,7 +258,7 @@ class Chain:
         receipts = self.w3.eth.get_block_receipts(block.hash)  # type: ignore[arg-type]
         told = {int(each["logIndex"]): each for receipt in receipts for each in receipt["logs"]}
         logs = [_log(told[index]) for index in sorted(told)]
-        if _root_of(receipts) != block.receipts_root:
+        if encode_hex(receipts_trie(receipts).root_hash) != block.receipts_root:
             raise LogsMissing(f"The logs of block {block.number} are not those its header tells of.", block=block.hash)
         if any(log.block_hash != block.hash for log in logs):
             raise LogsMissing(f"The logs told for block {block.number} belong to another block.", block=block.hash)
@@ -266,8 +266,8 @@ class Chain:
         return [log for log in logs if log.address in wanted]
 
 
-def _root_of(receipts: Sequence[Any]) -> str:
-    """The root of a block's receipts (yellow paper 4.3.1, EIP-2718), a log that is told twice counted once."""
+def receipts_trie(receipts: Sequence[Any]) -> Any:
+    """The trie of a block's receipts (yellow paper 4.3.1, EIP-2718), a log that is told twice counted once."""
     trie: Any = HexaryTrie({})
     for place, each in enumerate(receipts):
         logs = {int(log["logIndex"]): log for log in each["logs"]}
@@ -279,7 +279,7 @@ def _root_of(receipts: Sequence[Any]) -> str:
         fields = [int(each["status"]), int(each["cumulativeGasUsed"]), bytes(each["logsBloom"]), bodies]
         kind = int(each["type"])
         trie[encode(place)] = (bytes([kind]) if kind else b"") + encode(fields)
-    return str(encode_hex(trie.root_hash))
+    return trie
 
 
 def _log(told: Any) -> Log:

@@ -93,6 +93,7 @@ class Executed:
     succeeded: bool
     gas_used: int
     cumulative_gas_used: int
+    bloom: int
     logs: tuple[LogRow, ...]
     revert_output: bytes | None
 
@@ -289,7 +290,7 @@ class EmbeddedChain:
         succeeded = receipt.state_root == b"\x01"
         return Executed(
             tx=tx, header=header, tx_index=index, succeeded=succeeded, gas_used=receipt.gas_used - before,
-            cumulative_gas_used=receipt.gas_used,
+            cumulative_gas_used=receipt.gas_used, bloom=receipt.bloom,
             logs=tuple(row for row in self.store.logs(number, number) if row.tx_index == index) if receipt.logs else (),
             revert_output=None if succeeded else self.store.revert_of(tx_hash),
         )  # fmt: skip

@@ -106,7 +106,12 @@ class JsonRpc:
         if header is None:
             return None
         txs = self.chain.transactions(header)
-        return {
+        hashed = {
+            "blobGasUsed": hex(header.blob_gas_used), "excessBlobGas": hex(header.excess_blob_gas),
+            "parentBeaconBlockRoot": encode_hex(header.parent_beacon_block_root),
+            "requestsHash": encode_hex(header.requests_hash),
+        }  # fmt: skip
+        return hashed | {
             "number": hex(header.block_number), "hash": encode_hex(header.hash),
             "parentHash": encode_hex(header.parent_hash), "nonce": encode_hex(header.nonce),
             "sha3Uncles": encode_hex(header.uncles_hash), "logsBloom": f"0x{header.bloom:0512x}",
@@ -287,7 +292,7 @@ def _receipt_answer(found: Executed) -> dict[str, Any]:
         "contractAddress": created, "cumulativeGasUsed": hex(found.cumulative_gas_used),
         "gasUsed": hex(found.gas_used), "status": hex(int(found.succeeded)),
         "type": hex(getattr(tx, "type_id", None) or 0), "effectiveGasPrice": hex(_effective_gas_price(tx, header)),
-        "logsBloom": f"0x{header.bloom:0512x}", "logs": [_log_answer(row) for row in found.logs],
+        "logsBloom": f"0x{found.bloom:0512x}", "logs": [_log_answer(row) for row in found.logs],
     }  # fmt: skip
     if found.revert_output is not None:
         answer["revertReason"] = encode_hex(found.revert_output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -29,14 +30,25 @@ class Lines:
 
 
 class Pseudonyms:
-    """Names for the public bundle: the same within a window, unlinkable between windows."""
+    """Names for the public bundle: the same within a window, unlinkable between windows.
+
+    Each is a commitment with a key of its own: whoever is given the key of one can show that it is his, and no other.
+    """
 
     def __init__(self, salt: bytes) -> None:
         self._salt = salt
 
     def of(self, *parts: str) -> str:
-        digest = hmac.digest(self._salt, "\x00".join(parts).encode(), "sha256").hex()
-        return f"{parts[0][0]}-{digest[:20]}"
+        return opened_name(self.key(*parts), list(parts))
+
+    def key(self, *parts: str) -> bytes:
+        """Return the key that opens one name, for the party whose name it is; 32 bytes."""
+        return hmac.digest(self._salt, "\x00".join(parts).encode(), "sha256")
+
+
+def opened_name(key: bytes, parts: list[str]) -> str:
+    """Return the name that a key and what it hides give (also in `payout/offline.py`, which imports nothing)."""
+    return f"{parts[0][0]}-{hashlib.sha256(key + chr(0).join(parts).encode()).hexdigest()[:20]}"
 
 
 def build_book(*, window: Window) -> tuple[Book, Lines]:

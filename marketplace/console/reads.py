@@ -48,6 +48,7 @@ from marketplace.insights.words import next_time
 from marketplace.notices.models import Progress
 from marketplace.parties.models import Party
 from marketplace.payout.models import SettlementLine
+from marketplace.payout.refusals import RefusedCall, blocking_calls
 from marketplace.slashing.models import SlashCase
 from marketplace.supply.models import Bid
 from marketplace.supply.rolls import failed_roll_job
@@ -86,7 +87,7 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Health:
-    """Books against chain, and the jobs and transactions that are on their way. Money in micro-USD."""
+    """Books against chain, the jobs and transactions on their way, and settlements that wait for people. Micro-USD."""
 
     reconciliation: Reconciliation | None
     halted_because: str
@@ -96,6 +97,7 @@ class Health:
     oldest_dead: Outbox | None
     transactions_open: int
     transactions_reverted: int
+    blocking: list[RefusedCall]
     rolls: Progress | None  # the last run of the roll calls, where it failed
 
 
@@ -152,7 +154,8 @@ def health(now: datetime) -> Health:
         halted_because=halt_reason() or halt_reason(ledger=USD2_LEDGER),
         jobs_open=jobs.count(), jobs_overdue=jobs.filter(run_at__lt=now).count(),
         dead=dead_jobs().count(), oldest_dead=dead_jobs().first(),
-        transactions_open=intents["open"], transactions_reverted=intents["reverted"], rolls=failed_roll_job(),
+        transactions_open=intents["open"], transactions_reverted=intents["reverted"],
+        blocking=blocking_calls(), rolls=failed_roll_job(),
     )  # fmt: skip
 
 

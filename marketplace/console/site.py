@@ -55,6 +55,7 @@ class Console(UnfoldAdminSite):
             path("preview/", self.admin_view(views.preview), name="preview"),
             path("transactions/", self.admin_view(views.transactions), name="transactions"),
             path("transactions/<uuid:pk>/cancel/", self.admin_view(views.cancel), name="cancel_transaction"),
+            path("settlements/<uuid:pk>/retry/", self.admin_view(views.settlement_retry), name="settlement_retry"),
             path("appeals/<uuid:pk>/", self.admin_view(views.appeal), name="appeal"),
             path("delivery-cases/", self.admin_view(delivery.cases), name="delivery_cases"),
             path("outages/", self.admin_view(delivery.outages), name="outages"),

@@ -9,7 +9,7 @@ from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from ledger.models import ChainIntent
 from marketplace import clock
@@ -19,10 +19,11 @@ from marketplace.clearing.services import verify_published
 from marketplace.console.acts import ACTS, REFUSALS, run_act
 from marketplace.console.reads import opened_bids, opened_windows, previewed_windows
 from marketplace.console.underway import transactions_under_way
-from marketplace.doors import found_or_404, page_of
+from marketplace.doors import found_or_404, page_of, seat_of
 from marketplace.governance.transactions import cancel_transaction
 from marketplace.insights.anchors import anchored_hashes
 from marketplace.insights.coordination import coordination_trend
+from marketplace.payout.refusals import ask_retry, blocking_calls, let_retry
 from marketplace.slashing.appeals import give_opinion
 from marketplace.slashing.selectors import find_appealed
 from marketplace.supply.receipts import note_viewing
@@ -99,7 +100,31 @@ def act(request: HttpRequest, name: str) -> HttpResponse:
 @require_safe
 def transactions(request: HttpRequest) -> HttpResponse:
     """What is on its way to the chain, with every signed transaction, its fees and its trouble."""
-    return render_page(request, "transactions", title="Transactions under way", rows=transactions_under_way())
+    return render_page(
+        request, "transactions", title="Transactions under way", rows=transactions_under_way(),
+        blocking=blocking_calls(),
+    )  # fmt: skip
+
+
+@require_POST
+def settlement_retry(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Ask that a settlement refused three times is tried again, or let what another person asked for."""
+    seat, now = found_or_404(seat_of(request)), clock.now()
+    if (wanted := request.POST.get("act", "")) not in ("ask", "let"):
+        raise Http404("no such act")
+    try:
+        if wanted == "ask":
+            ask_retry(settlement_id=pk, seat=seat, reason=request.POST.get("reason", ""), now=now)
+        else:
+            let_retry(settlement_id=pk, seat=seat, now=now)
+    except REFUSALS as refusal:
+        messages.error(request, f"{refusal} ({refusal.code})")
+    else:
+        messages.success(request, {
+            "ask": "Asked for. Another person of operations has to let it.",
+            "let": "Taken back: the next turn settles its leases anew.",
+        }[wanted])  # fmt: skip
+    return redirect("admin:transactions")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -53,6 +53,7 @@ urlpatterns = [
     path("payouts/bank/", views.payouts_to_bank, name="payouts_to_bank"),
     path("payouts/wallet/", views.payouts_to_wallet, name="payouts_to_wallet"),
     path("payouts/now/", views.payouts_now, name="payouts_now"),
+    path("payouts/<uuid:payout_id>/proof/", views.payout_proof, name="payout_proof"),
     path("payouts/claims/", views.claims_file, name="claims_file"),
     path("statement/", views.statement, name="statement"),
     path("statement/file/", views.statement_file, name="statement_file"),

@@ -27,6 +27,7 @@ from marketplace.onboarding.forms import BidForm
 from marketplace.pack_pages import pack_answer
 from marketplace.payout import banks, claims
 from marketplace.payout import selectors as payouts
+from marketplace.payout_pages import proof_answer
 from marketplace.slashing import selectors as slashing
 from marketplace.slashing.appeals import open_appeal
 from marketplace.supply import selectors as supply
@@ -244,6 +245,13 @@ def payouts_now(request: HttpRequest) -> HttpResponse:
     """Transfer what waits after a refusal or a reversal."""
     sentence = "The card processor is asked to transfer what waits."
     return _done(request, sentence, lambda: banks.pay_now(party=request.party, now=market_time(request)))
+
+
+@require_safe
+@provider_only
+def payout_proof(request: HttpRequest, payout_id: UUID) -> HttpResponse:
+    """The public proof of a payout of an own class, as a page or a file."""
+    return proof_answer(request, request.party, payout_id)
 
 
 @require_safe

@@ -17,6 +17,7 @@ from marketplace.escrow.backups import HOLDS_KEPT, own_hold_id, own_micros
 from marketplace.governance.services import record
 from marketplace.payout import claims
 from marketplace.payout.models import Settlement
+from marketplace.payout.refusals import refused_calls
 from marketplace.payout.services import intent_key, last_epoch
 
 
@@ -24,14 +25,15 @@ from marketplace.payout.services import intent_key, last_epoch
 def give_back_rests(*, window: Window, now: datetime) -> int:
     """Ask the chain to give back what the backups of failed leases need; returns how many calls.
 
-    In the books the money is on hold again in the same moment, so that nothing else can take it.
+    In the books the money is on hold again in the same moment, so that nothing else can take it. Nothing is asked while
+    a refused call keeps its epoch.
     """
     locked = Window.objects.select_for_update().get(pk=window.pk)
     waiting = StepIn.objects.select_for_update(of=("self",)).filter(
         lease__window=locked, state="returning", return_key="", returned_micros__gt=0
     )
     related = ("lease__buyer", "lease__node_class", "lease__demand", "lease__window__clearing")
-    due = list(waiting.select_related(*related).order_by("pk"))
+    due = [] if refused_calls() else list(waiting.select_related(*related).order_by("pk"))
     epoch = last_epoch() if due else 0
     for place, step_in in enumerate(due, start=1):
         _give_back(step_in, epoch + place, now)

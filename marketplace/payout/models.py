@@ -15,7 +15,8 @@ from marketplace.supply.models import NodeClass
 class Settlement(models.Model):
     """One settle call. Epochs on chain are strictly consecutive, and each claim begins a generation of them.
 
-    A call that the chain refused has no lines any more: its leases are settled by another.
+    A call that the chain refused has no lines any more: its leases are settled by another. After three refusals of one
+    epoch that takes two people: one asks for another try and says why, another lets it.
     """
 
     id = models.UUIDField(primary_key=True)
@@ -31,10 +32,26 @@ class Settlement(models.Model):
     final_at = models.DateTimeField(null=True, blank=True)
     refused_at = models.DateTimeField(null=True, blank=True)
     refusal = models.CharField(max_length=200, default="", help_text="the contract's own sentence")
+    retry_asked_by = models.CharField(max_length=120, default="", blank=True)
+    retry_asked_at = models.DateTimeField(null=True, blank=True)
+    retry_reason = models.CharField(max_length=300, default="", blank=True)
+    retry_let_by = models.CharField(max_length=120, default="", blank=True)
 
     class Meta:
         ordering = ["epoch"]
         constraints = [
+            models.CheckConstraint(
+                name="settlement_retry_says_who_asked_and_why",
+                condition=Q(retry_asked_at=None, retry_asked_by="", retry_reason="")
+                | (~Q(retry_asked_at=None) & ~Q(retry_asked_by="") & ~Q(retry_reason="")),
+            ),
+            models.CheckConstraint(
+                name="settlement_retry_is_of_two_people",
+                condition=Q(retry_let_by="") | (~Q(retry_asked_by="") & ~Q(retry_let_by=F("retry_asked_by"))),
+            ),
+            models.CheckConstraint(
+                name="settlement_retry_is_of_a_refused_call", condition=Q(retry_let_by="") | ~Q(refused_at=None)
+            ),
             models.CheckConstraint(name="settlement_epochs_start_at_one", condition=Q(epoch__gte=1)),
             models.UniqueConstraint(
                 name="one_settlement_per_epoch", fields=["epoch"], condition=Q(refused_at=None)

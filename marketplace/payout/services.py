@@ -34,6 +34,7 @@ from marketplace.notices.services import tell_parties
 from marketplace.payout import claims
 from marketplace.payout.banks import waits_for_bank
 from marketplace.payout.models import Payout, Settlement, SettlementLine
+from marketplace.payout.refusals import refused_calls
 from marketplace.sla.models import Credit, EarlyCredit
 from marketplace.supply.models import NodeClass
 
@@ -42,7 +43,6 @@ HOLDBACK_DAYS = 30  # after a class's last lease; the contract's own delay
 UNDER_WAY = ("returning", "locking")  # the lease of such a backup is still to come
 OVER_STATES = ("refused", "settled")
 CALL_BUYERS_MAX = CALL_CLASSES_MAX = 64
-ATTEMPTS_MAX = 3  # at one epoch; then a person looks at it
 CREDIT_PERIOD = {
     "availability": "{credit.period}:{credit.step_bps}", "performance": "check:{credit.period}",
     "target": "target:{credit.period}",
@@ -78,7 +78,8 @@ def settle_window(*, window: Window, now: datetime) -> int:
 
     Earned minutes go to the provider less the fee (all of it to the holdback before proof); unpaid minutes and credits
     go back to the buyer. Books and chain move together when each call is final. Leases in dispute hold up no other:
-    they are settled by later epochs, once they are decided and judged.
+    they are settled by later epochs, once they are decided and judged. As long as a refused call is not taken back
+    nothing follows it: the contract would refuse every later epoch too.
     """
     locked = Window.objects.select_for_update().get(pk=window.pk)
     if locked.state != "DELIVERING":
@@ -89,7 +90,7 @@ def settle_window(*, window: Window, now: datetime) -> int:
         .select_related("verdict__credit", "node_class", "buyer", "demand").prefetch_related("early_credits")
         .order_by("buyer__slug", "node_class__chain_class", "id")
     )  # fmt: skip
-    if _waits(locked, leases, now):
+    if _waits(locked, leases, now) or refused_calls():
         return 0
     leases = [lease for lease in leases if lease.state == "judged"]
     if not leases:
@@ -124,7 +125,7 @@ def post_credits(*, window: Window, now: datetime) -> int:
     locked = Window.objects.select_for_update().get(pk=window.pk)
     waiting = EarlyCredit.objects.filter(lease__window=locked, intent_key="")
     due = list(waiting.select_related("lease__buyer", "lease__node_class").order_by("lease__buyer__slug", "id"))
-    if locked.state != "DELIVERING" or not due:
+    if locked.state != "DELIVERING" or not due or refused_calls():
         return 0
     epoch_no = last_epoch()
     by_lease: dict[Lease, list[EarlyCredit]] = defaultdict(list)
@@ -150,41 +151,6 @@ def intent_key(epoch: int) -> str:
     """Return the key of the next call for an epoch: one that was refused leaves its own behind."""
     attempts = Settlement.objects.filter(epoch=epoch).count()
     return f"settle:{epoch}:{attempts}" if attempts else f"settle:{epoch}"
-
-
-@transaction.atomic
-def take_back_refused(*, now: datetime) -> int:
-    """Free the leases and credits of settle calls that the chain refused, to be settled anew; returns how many calls.
-
-    A class that claims while a call is signed makes it too old (E4): what was claimed has to be covered first. Nothing
-    is taken back while a call is under way, because the next epoch is not known until it has ended.
-    """
-    waiting = Settlement.objects.select_for_update().filter(final_at=None, refused_at=None).order_by("epoch")
-    calls = {call.key: call for call in ChainIntent.objects.filter(key__in=waiting.values_list("intent_key"))}
-    ended = [row for row in waiting if calls[row.intent_key].state in ("final", "reverted")]
-    refused = [row for row in ended if calls[row.intent_key].state == "reverted"]
-    if len(ended) < len(waiting):
-        return 0
-    return sum(_take_back(row, calls[row.intent_key].revert_reason, now) for row in refused)
-
-
-def _take_back(settlement: Settlement, sentence: str, now: datetime) -> int:
-    if Settlement.objects.filter(epoch=settlement.epoch).count() >= ATTEMPTS_MAX:
-        return 0
-    lines = list(settlement.lines.order_by("lease"))
-    record(
-        actor="chain", action="settle_refused", subject=settlement.window.name, reason=sentence, now=now,
-        epoch=settlement.epoch, lines=[
-            [str(line.lease_id), line.earned_micros, line.covered_micros, line.payable_micros, line.holdback_micros]
-            for line in lines
-        ],
-    )  # fmt: skip
-    settlement.lines.all().delete()
-    EarlyCredit.objects.filter(intent_key=settlement.intent_key).update(intent_key="")
-    StepIn.objects.filter(return_key=settlement.intent_key).update(return_key="")
-    settlement.refused_at, settlement.refusal = now, sentence[:200]
-    settlement.save(update_fields=["refused_at", "refusal"])
-    return 1
 
 
 def _credit_epoch(window: Window, epoch: int, credits: Sequence[EarlyCredit], now: datetime) -> None:
@@ -218,8 +184,13 @@ def _credit_postings(credit: EarlyCredit, window: Window) -> list[Posting]:
     return settle_postings(
         lease=lease.pk, buyer=lease.buyer_id, window=window.pk, provider=lease.provider_id,
         node_class=lease.node_class_id, earned=0, holdback=0, fee=0, returned=0, credit=credit.amount_micros,
-        period=CREDIT_PERIOD[credit.kind].format(credit=credit),
+        period=period_of(credit),
     )  # fmt: skip
+
+
+def period_of(credit: EarlyCredit) -> str:
+    """Return the period of its lease under which the books settle a credit at once."""
+    return CREDIT_PERIOD[credit.kind].format(credit=credit)
 
 
 @transaction.atomic

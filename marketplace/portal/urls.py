@@ -54,6 +54,7 @@ urlpatterns = [
     path("cases/", delivery.cases, name="cases"),
     path("leases/<uuid:lease_id>/", views.lease_page, name="lease"),
     path("leases/<uuid:lease_id>/pack/", views.lease_pack, name="lease_pack"),
+    path("payouts/<uuid:payout_id>/proof/", views.payout_proof, name="payout_proof"),
     path("leases/<uuid:lease_id>/residency/", views.lease_residency, name="lease_residency"),
     path("escrow/", views.escrow, name="escrow"),
     path("prices/", invoices.prices, name="prices"),

@@ -37,6 +37,8 @@ from marketplace.insights.legs import legs_report
 from marketplace.insights.residency import export_residency
 from marketplace.notices import selectors as notices
 from marketplace.pack_pages import pack_answer
+from marketplace.payout.proofs import payout_for
+from marketplace.payout_pages import proof_answer
 from marketplace.portal.forms import CardDepositForm, DemandForm, DepositForm
 from marketplace.sla.selectors import targets_shown
 
@@ -216,11 +218,18 @@ def lease_page(request: HttpRequest, lease_id: UUID) -> HttpResponse:
     return render(request, "portal/lease.html", {
         "lease": lease, "clauses": clauses_of(lease), "metered": metered,
         "backups": clearings.backups_of(lease.demand, lease.bid),
-        "transactions": leases.transactions_of(lease),
+        "transactions": leases.transactions_of(lease), "payout": payout_for(lease),
         "verdict": getattr(lease, "verdict", None), **targets_shown(lease),
         "hours": market.lease_hours(lease, metered) if metered else None,
         "burn": market.lease_burn(lease, metered) if metered else None, "flow": market.lease_money(lease),
     })  # fmt: skip
+
+
+@require_safe
+@buyer_only
+def payout_proof(request: HttpRequest, payout_id: UUID) -> HttpResponse:
+    """The public proof of a payout that paid for an own lease, as a page or a file."""
+    return proof_answer(request, request.party, payout_id)
 
 
 @require_POST

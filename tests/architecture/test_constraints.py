@@ -708,6 +708,17 @@ CONSTRAINTS: dict[str, Callable[[], None]] = {
     "settlement_epochs_start_at_one": lambda: change(m.Settlement, epoch=0),
     "one_settlement_per_epoch": lambda: again(first(m.Settlement), intent_key="settle:again"),
     "settlement_is_final_or_refused": lambda: change(m.Settlement, final_at=clock.now(), refused_at=clock.now()),
+    "settlement_retry_says_who_asked_and_why": lambda: change(
+        m.Settlement, retry_asked_at=clock.now(), retry_asked_by="ada@foundation.example"
+    ),
+    "settlement_retry_is_of_two_people": lambda: change(
+        m.Settlement, retry_asked_at=clock.now(), retry_asked_by="ada@foundation.example", final_at=None,
+        retry_reason="the limit was raised", retry_let_by="ada@foundation.example", refused_at=clock.now(),
+    ),
+    "settlement_retry_is_of_a_refused_call": lambda: change(
+        m.Settlement, retry_asked_at=clock.now(), retry_asked_by="ada@foundation.example",
+        retry_reason="the limit was raised", retry_let_by="max@foundation.example",
+    ),
     "settlement_line_splits_what_was_earned": lambda: again(first(m.SettlementLine), earned_micros=1),
     "settlement_line_has_no_negative_part": lambda: again(first(m.SettlementLine), credit_micros=-1),
     "one_payout_per_class_window_and_part": lambda: again(first(m.Payout), intent_key="another"),

@@ -43,7 +43,7 @@ MINED_SECONDS_MAX = 20
 class Sent:
     """One transaction of a chain, and when its block was."""
 
-    sender: str
+    sender: str  # "" where no one sent it: a slot and the word planted there
     to: bytes
     data: bytes
     at: int
@@ -115,7 +115,10 @@ class Node:
             self.rpc("evm_setTime", int(self.rpc("eth_getBlockByNumber", "latest", False)["timestamp"], 16))
             self.holds = wanted[:length]
         for sent in wanted[len(self.holds) :]:
-            self.send(sent)
+            if sent.sender:
+                self.send(sent)
+            else:
+                self.plant(sent)
 
     def send(self, sent: Sent) -> str:
         key = private_key(sent.sender)
@@ -130,6 +133,11 @@ class Node:
         self.holds = (*self.holds, sent)
         self.receipt(tx_hash)  # the next block's time must not be set before this one stands
         return tx_hash
+
+    def plant(self, sent: Sent) -> None:
+        slot, word = encode_hex(sent.data[:32]), encode_hex(sent.data[32:])
+        assert self.rpc("anvil_setStorageAt", encode_hex(sent.to), slot, word)
+        self.holds = (*self.holds, sent)
 
     def receipt(self, tx_hash: str) -> Any:
         """Wait until the transaction stands in its block."""
@@ -185,6 +193,12 @@ class AnvilChain(Chain):
             for entry, value in zip(entries, decode(outputs, decode_hex(output)), strict=True)
         )
         return values[0] if len(values) == 1 else values
+
+    def plant(self, contract: str, slot: int, word: int) -> None:
+        node().be_at(self.journal)
+        data = slot.to_bytes(32, "big") + word.to_bytes(32, "big")
+        node().plant(Sent("", to_canonical_address(self.addresses[contract]), data, self.now - 1))
+        self.journal = node().holds
 
     def _mine(self, sender: str, to: bytes, data: bytes) -> tuple[Any, int]:
         node().be_at(self.journal)

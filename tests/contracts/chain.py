@@ -202,6 +202,16 @@ class Chain:
         )
         return values[0] if len(values) == 1 else values
 
+    def plant(self, contract: str, slot: int, word: int) -> None:
+        """Write a storage word as no call could: some guards stand behind others and are out of any call's reach."""
+        header = self._header()
+        state = self._chain.get_vm(header).state
+        state.set_storage(to_canonical_address(self.addresses[contract]), slot, word)
+        state.persist()
+        self._chain.header = header.copy(state_root=state.state_root)
+        result, _, _ = self._chain.mine_all([])
+        self.now = int(result.imported_block.header.timestamp) + 1
+
     def _header(self) -> Any:
         return self._chain.create_header_from_parent(self._chain.get_canonical_head(), timestamp=self.now)
 

@@ -25,6 +25,7 @@ from marketplace import models as m
 from marketplace.errors import NotYours
 from marketplace.payout import claims
 from marketplace.payout import services as payout
+from marketplace.payout.refusals import take_back_refused
 from tests.journey import world
 
 
@@ -145,8 +146,8 @@ def test_a_settlement_signed_before_a_claim_is_refused_and_made_again_with_the_c
 
     cycle.run_chain(now=clock.now())  # what was signed goes out only now
     before = balance(code="provider.payable", party=late.party_id, scope=late.pk).minor
-    assert payout.take_back_refused(now=clock.now()) == len(stale)
-    assert payout.take_back_refused(now=clock.now()) == 0, "once"
+    assert take_back_refused(now=clock.now()) == len(stale)
+    assert take_back_refused(now=clock.now()) == 0, "once"
 
     for row in stale:
         row.refresh_from_db()

@@ -23,17 +23,21 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         only = (
-            "check only a bundle: clearing PATH; an exported audit trail: audit PATH; only the books: ledger, or an "
-            "exported file of their transfers: ledger PATH; or rebuild them from the chain: chain"
+            "check only a bundle: clearing PATH; an exported audit trail: audit PATH; the proof of a payout: "
+            "payout PATH; only the books: ledger, or an exported file of their transfers: ledger PATH; or rebuild them "
+            "from the chain: chain"
         )
-        parser.add_argument("what", nargs="?", choices=("clearing", "audit", "ledger", "chain"), help=only)
-        parser.add_argument("path", nargs="?", type=Path, help="folder or .zip of the bundle, or the exported file")
+        parser.add_argument("what", nargs="?", choices=("clearing", "audit", "payout", "ledger", "chain"), help=only)
+        parser.add_argument("path", nargs="?", type=Path, help="folder or .zip of the bundle, or the file")
+        parser.add_argument("--bundle", type=Path, help="of the window, for a proof of a payout without awards")
+        parser.add_argument("--opening", type=Path, help="show that an award in the proof of a payout is one's own")
         parser.add_argument("--replay", action="store_true", help="clear the bundle's lines again, compare every byte")
         parser.add_argument("--demo", action="store_true", help="of the last demo instead of the live market")
 
     def handle(
-        self, *args: Any, what: str | None, path: Path | None, replay: bool, demo: bool, **options: Any
-    ) -> None:
+        self, *args: Any, what: str | None, path: Path | None, replay: bool, demo: bool, bundle: Path | None,
+        opening: Path | None, **options: Any,
+    ) -> None:  # fmt: skip
         if what == "clearing":
             self.check_bundle(path)
             if replay and path is not None:
@@ -41,6 +45,9 @@ class Command(BaseCommand):
             return
         if what == "audit":
             self.check_trail(path)
+            return
+        if what == "payout":
+            self.check_payout(path, bundle, opening)
             return
         if what == "ledger" and path is not None:
             self.check_transfers(path)
@@ -153,6 +160,21 @@ class Command(BaseCommand):
         if fault:
             raise CommandError(f"The trail is broken: {fault}.", returncode=1)
         self.stdout.write("The trail is whole: every line follows from the one before it.")
+
+    def check_payout(self, path: Path | None, bundle: Path | None, opening: Path | None) -> None:
+        """Follow the proof of a payout from its awards to its transaction, without a database."""
+        from marketplace.payout.offline import told, verify_file
+
+        if path is None:
+            raise CommandError("Name the file of a proof: manage.py verify payout PATH")
+        try:
+            report = verify_file(path, bundle=bundle, opening=opening)
+        except (OSError, KeyError, BadZipFile) as problem:
+            raise CommandError(f"A file is missing: {problem}.") from problem
+        for line in told(report):
+            self.stdout.write(line)
+        if report.broken:
+            raise CommandError("The proof does not hold.", returncode=1)
 
     def clear_again(self, path: Path) -> None:
         """Clear the sealed lines of a bundle that holds, and compare every byte."""
