@@ -27,7 +27,7 @@ class AccountBalance:
 
 def awards_of(party: Party, *, window: UUID | None = None) -> QuerySet[Award]:
     """Return the awards of a party's own demands and bids, each with the id of its lease."""
-    lease = Lease.objects.filter(demand=OuterRef("demand"), bid=OuterRef("bid")).values("pk")[:1]
+    lease = Lease.objects.filter(demand=OuterRef("demand"), bid=OuterRef("bid"), step_in=None).values("pk")[:1]
     rows = (
         Award.objects.filter(Q(demand__party=party) | Q(bid__party=party))
         .select_related(
@@ -43,7 +43,7 @@ def leases_of(party: Party, *, state: str = "", window: UUID | None = None) -> Q
     rows = Lease.objects.filter(Q(buyer=party) | Q(provider=party)).select_related(
         "window", "buyer", "provider", "node_class__site", "verdict__credit", "verdict__slash_case",
         "settlement_line__settlement", "demand__standing_entry",
-    )  # fmt: skip
+    ).prefetch_related("step_ins")  # fmt: skip
     rows = rows.filter(window_id=window) if window else rows
     return rows.filter(state=state) if state else rows
 

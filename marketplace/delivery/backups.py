@@ -11,7 +11,7 @@ are the failed lease's. The backup has a lease of its own at the agreed price, i
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -183,12 +183,14 @@ def _require_machines(bid: Bid, runs: Sequence[StepInRun], window: Window) -> No
     node_class, name = bid.node_class, bid.party.name
     if LeaseHealth.objects.filter(lease__node_class=node_class, lease__state__in=RUNNING, state="FAILED").exists():
         raise Kept("backup_failed", f"The machines of {name} have failed as well.")
-    taken = units_taken(bid)
+    of_bid, of_class = units_taken(bids=[bid]), units_taken(bids=Bid.objects.filter(node_class=node_class))
     known = Sellable(node_class)
     for run in runs:
         for slot in range(run.start_slot, run.end_slot):
-            taken[slot] += run.units
-            if taken[slot] > bid.quantity_units or taken[slot] > known.units(window.slot_at(slot)):
+            at = window.slot_at(slot)
+            for taken in (of_bid, of_class):
+                taken[at] += run.units
+            if of_bid[at] > bid.quantity_units or of_class[at] > known.units(at):
                 raise Kept("no_capacity", f"{name} has too few units left in hour {slot}.")
     if window.kind == "market":
         needed = 0 if bid.state == "awarded" else bid.unit_hours
@@ -200,14 +202,15 @@ def _require_machines(bid: Bid, runs: Sequence[StepInRun], window: Window) -> No
             raise Kept("admission", f"{name} is no longer admitted with these unit-hours.")
 
 
-def units_taken(bid: Bid) -> Counter[int]:
-    """Units of a bid that awards and other backups have in each slot."""
-    taken: Counter[int] = Counter()
-    runs = StepInRun.objects.filter(bid=bid, step_in__state__in=STEPPED_IN)
-    for rows in (bid.awards.all(), runs):
-        for start, end, units in rows.values_list("start_slot", "end_slot", "units"):
-            for slot in range(start, end):
-                taken[slot] += units
+def units_taken(*, bids: Iterable[Bid]) -> Counter[datetime]:
+    """Units of some bids that awards and backups have in each hour, in windows that are not over."""
+    taken: Counter[datetime] = Counter()
+    runs = StepInRun.objects.filter(bid__in=bids, step_in__state__in=STEPPED_IN)
+    for rows in (Award.objects.filter(bid__in=bids), runs):
+        live = rows.filter(demand__window__state__in=("CLEARED", "DELIVERING")).select_related("demand__window")
+        for row in live:
+            for slot in range(row.start_slot, row.end_slot):
+                taken[row.demand.window.slot_at(slot)] += row.units
     return taken
 
 

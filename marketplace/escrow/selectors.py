@@ -29,7 +29,13 @@ def leases_sold_by(party: Party) -> QuerySet[Lease]:
 
 def find_lease_of_buyer(lease_id: UUID, party: Party) -> Lease | None:
     """Return the buyer's own lease, or None."""
-    return leases_bought_by(party).filter(pk=lease_id).first()
+    return with_step_ins(leases_bought_by(party).filter(pk=lease_id)).first()
+
+
+def with_step_ins(leases: QuerySet[Lease]) -> QuerySet[Lease]:
+    """Return these leases with what was decided about their backups, and who took over."""
+    decided = StepIn.objects.select_related("lease__window").prefetch_related("leases__provider")
+    return leases.prefetch_related(Prefetch("step_ins", decided))
 
 
 def leases_in_trouble(party: Party) -> QuerySet[Lease]:
@@ -44,8 +50,6 @@ def _whole_leases() -> QuerySet[Lease]:
     return Lease.objects.select_related(
         "window", "demand", "buyer", "provider", "node_class__site", "node_class__resource_class", "verdict__credit",
         "verdict__slash_case", "settlement_line__settlement", "lock_batch", "step_in__lease__provider",
-    ).prefetch_related(
-        Prefetch("step_ins", StepIn.objects.prefetch_related("leases__provider"))
     ).order_by("-window__number", "demand", "bid")
 
 

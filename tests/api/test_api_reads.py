@@ -330,7 +330,7 @@ def test_other_methods_are_405(buyer, method, path):
 
 
 @pytest.mark.parametrize(("path", "most"), [
-    ("/demands", 6), ("/bids", 6), ("/awards", 6), ("/leases", 6), ("/windows", 6), ("/capacity", 6),
+    ("/demands", 6), ("/bids", 6), ("/awards", 6), ("/leases", 7), ("/windows", 6), ("/capacity", 6),
     ("/certificates", 5), ("/statement", 7),
 ])  # fmt: skip
 def test_a_list_asks_the_database_the_same_few_times_for_any_length(

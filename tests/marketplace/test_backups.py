@@ -159,7 +159,7 @@ def test_what_keeps_a_backup_out_is_said_and_the_lease_goes_on(own_world: Callab
         "not_eligible_sla": changed(m.Bid.objects.get(reference="spare"), sla=lowest()),
         "concentration": lambda: capped(window, 200_000),
         "no_capacity": changed(granite, units=7),
-        "admission": lambda: m.Admission.objects.filter(node_class=granite).update(unit_hours=130),
+        "admission": lambda: m.Admission.objects.filter(node_class=granite).update(unit_hours=1),
         "backup_failed": fails_too,
         "money_short": spend,
         "phase_closed": changed(m.Flag.objects.get(pk="escrow_locks"), is_on=False),

@@ -20,7 +20,7 @@ from marketplace.tasks import call_rolls_task
 from tests.journey import world
 from tests.journey.refusals import untouched
 
-pytestmark = pytest.mark.stage("closed")
+pytestmark = pytest.mark.stage("delivering")
 
 
 def test_every_owner_is_called_between_half_a_week_and_a_week_after_its_last_roll() -> None:
