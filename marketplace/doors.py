@@ -152,7 +152,12 @@ class TargetForm(DoorForm):
         return {name: bound for name, bound in chosen.items() if bound is not None}
 
     def show(self, error: MarketError, names: Iterable[tuple[str, str]] = ()) -> None:
-        super().show(error, [*names, ("sla_targets", f"target_{error.facts.get('target')}")])
+        """A refused target stands beside its own field, with the rule that it breaks."""
+        field = f"target_{error.facts.get('target')}"
+        super().show(error, [*names, ("sla_targets", field)])
+        if field in self.fields:
+            for refusal in self.errors.as_data().get(field, []):
+                refusal.code = str(error.facts.get("rule", error.code))
 
 
 class UsdPriceField(forms.CharField):

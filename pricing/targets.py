@@ -54,8 +54,8 @@ MENU: tuple[Target, ...] = (
     Target("latency_p50_ms_max", "Latency, half of the minutes", "ms", (5, 10, 20, 50, 100, 250), 1000, 5000),
     Target("latency_p95_ms_max", "Latency, 95 % of the minutes", "ms", (5, 10, 20, 50, 100, 250), 1000, 500),
     Target("latency_p99_ms_max", "Latency, 99 % of the minutes", "ms", (10, 20, 50, 100, 250, 500), 1000, 100),
-    Target("throughput_spread_bps_max", "Throughput, 95 % of checks within", "bps", (1000, 2000, 3000), 1000, 500),
-    Target("start_by_minutes_max", "First good minute after", "minutes", (5, 15, 30, 60), 1000),
+    Target("throughput_spread_bps_max", "Throughput, 95 % of the checks", "bps", (1000, 2000, 3000), 1000, 500),
+    Target("start_by_minutes_max", "First good minute", "minutes", (5, 15, 30, 60), 1000),
     Target("notice_hours_min", "Notice of a maintenance", "hours", (168, 120, 96, 72), 500),
     Target("repair_minutes_max", "Repair of one failure", "minutes", (15, 30, 60, 240), 500),
 )
@@ -64,9 +64,9 @@ PERCENTILES = ("latency_p50_ms_max", "latency_p95_ms_max", "latency_p99_ms_max")
 
 
 def bound_words(target: Target, bound: int) -> str:
-    """A bound as people read it: `at most 20 ms`, `within 10 %`, `at least 72 hours`."""
+    """A bound as people read it: `at most 20 ms`, `within 10 % of the proven score`."""
     if target.unit == "bps":
-        return f"{bound / 100:g} %"
+        return f"within {bound / 100:g} % of the proven score"
     return f"{'at least' if target.name.endswith('_min') else 'at most'} {bound} {target.unit}"
 
 

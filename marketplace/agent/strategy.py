@@ -3,6 +3,7 @@
     name = "night-shift"              # begins the reference of every bid, so that a file sent twice is one set of bids
     node_class = "cls_…"              # one of /api/v1/capacity
     sla = "99.5"
+    sla_targets = { latency_p95_ms_max = 20 }    # promised beside availability; left out: nothing
     floor_usd = 1.25                  # the least it takes per unit-hour, before the platform's fee
     target_utilisation_percent = 70   # so many percent of the units of an hour are offered at the floor
     beyond_target_usd = 1.90          # the ask for the rest; left out: the rest is not offered
@@ -35,7 +36,7 @@ UNITS_MAX = 2**20
 PROBATION_HOURS = 24  # the longest lease of a node class that is still on probation
 FIELDS = {
     "name", "node_class", "sla", "floor_usd", "target_utilisation_percent", "beyond_target_usd", "units",
-    "minimum_units", "window", "calendar",
+    "minimum_units", "window", "calendar", "sla_targets",
 }  # fmt: skip
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,29}")
 NODE_CLASS = re.compile(r"cls_[0-9a-f]{32}")
@@ -70,6 +71,7 @@ class Strategy:
     minimum_units: int
     window: str | None
     calendar: tuple[Hours, ...]
+    sla_targets: dict[str, int]
 
 
 @dataclass
@@ -115,6 +117,13 @@ class _Reader:
         self.wrong(name, "write dollars per unit-hour from 0.0001 to 1000 with at most four decimals, such as 1.25")
         return None
 
+    def targets(self, name: str) -> dict[str, int]:
+        value = self.table.get(name, {})
+        if isinstance(value, dict) and all(type(bound) is int and 0 < bound < UNITS_MAX for bound in value.values()):
+            return value
+        self.wrong(name, "write targets and their bounds in whole numbers, such as { latency_p95_ms_max = 20 }")
+        return {}
+
     def refuse_unknown(self) -> None:
         for name in self.table:
             if name not in self.known:
@@ -149,11 +158,12 @@ def read_strategy(text: str) -> Strategy:
     units = top.whole("units", 1, UNITS_MAX, optional=True)
     minimum = top.whole("minimum_units", 0, UNITS_MAX, optional=True)
     window = top.text("window", re.compile(r".{1,60}"), "write the name of a window in quotation marks", optional=True)
+    targets = top.targets("sla_targets")
     calendar = _calendar(top, table.get("calendar", []), blocks)
     if mistakes:
         raise _wrong(sorted(mistakes, key=lambda each: int(each["line"])))
     assert None not in (name, node_class, sla, floor, target)
-    return Strategy(name, node_class, sla, floor, target, beyond, units, minimum or 0, window, calendar)
+    return Strategy(name, node_class, sla, floor, target, beyond, units, minimum or 0, window, calendar, targets)
 
 
 def bids_of(strategy: Strategy, window: Table, capacity: Table) -> list[dict[str, Any]]:
@@ -174,7 +184,7 @@ def bids_of(strategy: Strategy, window: Table, capacity: Table) -> list[dict[str
             "reference": f"{strategy.name}.{window['number']}.{start}.{step}", "quantity_units": quantity,
             "start_slot": start, "end_slot": end, "price_ask_micros": str(ask), "sla_code": strategy.sla,
             "minimum_units": min(strategy.minimum_units, quantity),
-        }
+        } | ({"sla_targets": strategy.sla_targets} if strategy.sla_targets else {})
         for start, end in _runs(strategy, window, longest)
         for step, (quantity, ask) in enumerate(steps)
         if quantity

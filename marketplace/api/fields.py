@@ -179,13 +179,13 @@ TARGETS_SCHEMA = {
 class TargetsIn(serializers.Field):
     """Typed SLA targets: an object of names and whole numbers. Which there are is said by the service."""
 
-    default_error_messages = {"not_an_object": "Write an object of targets and their bounds, whole numbers."}
+    default_error_messages = {"bad_object": "Write an object of targets and their bounds, whole numbers."}
 
     def to_internal_value(self, data: Any) -> dict[str, int]:
         if not isinstance(data, dict) or len(data) > len(TARGETS):
-            self.fail("not_an_object")
+            self.fail("bad_object")
         if any(isinstance(bound, bool) or not isinstance(bound, int) or bound not in INT64 for bound in data.values()):
-            self.fail("not_an_object")
+            self.fail("bad_object")
         return data
 
     def to_representation(self, value: Any) -> Any:

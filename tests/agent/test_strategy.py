@@ -66,6 +66,16 @@ def test_on_probation_no_bid_is_longer_than_a_day():
     assert [(b["start_slot"], b["end_slot"]) for b in bids if b["quantity_units"] == 7] == [(0, 24), (24, 48), (48, 72)]
 
 
+def test_targets_are_promised_by_every_bid_and_one_that_is_no_number_is_told():
+    text = changed('sla = "99.5"\n', 'sla = "99.5"\nsla_targets = { latency_p95_ms_max = 20, notice_hours_min = 96 }\n')
+
+    promised = [bid["sla_targets"] for bid in bids_of(read_strategy(text), WINDOW, CAPACITY)]
+    assert promised == [{"latency_p95_ms_max": 20, "notice_hours_min": 96}] * 4
+    assert "sla_targets" not in bids_of(read_strategy(FILE), WINDOW, CAPACITY)[0]
+    for odd in ('{ latency_p95_ms_max = "20" }', "{ latency_p95_ms_max = 2.5 }", "7", "{ x = true }", "{ x = 0 }"):
+        assert mistakes(changed('sla = "99.5"\n', f'sla = "99.5"\nsla_targets = {odd}\n')) == [(5, "sla_targets")]
+
+
 def test_a_price_is_read_as_it_is_written():
     strategy = read_strategy(changed("floor_usd = 1.25", "floor_usd = 1.1001"))
 

@@ -52,16 +52,19 @@ def test_targets_are_chosen_from_the_menu_and_stand_on_the_page_of_the_demand(ma
         reverse("portal:demand", args=[demand.pk])).content.decode()
 
 
-@pytest.mark.parametrize(("changes", "field"), [
-    ({"target_latency_p50_ms_max": "50", "target_latency_p95_ms_max": "20"}, "target_latency_p95_ms_max"),
-    ({"target_throughput_spread_bps_max": "1000", "end_slot": "6"}, "target_throughput_spread_bps_max"),
-    ({"target_repair_minutes_max": "17"}, "target_repair_minutes_max"),
+@pytest.mark.parametrize(("changes", "field", "rule"), [
+    ({"target_latency_p50_ms_max": "50", "target_latency_p95_ms_max": "20"}, "target_latency_p95_ms_max",
+     "percentiles_rise"),
+    ({"target_throughput_spread_bps_max": "1000", "end_slot": "6"}, "target_throughput_spread_bps_max",
+     "too_short_to_judge"),
+    ({"target_repair_minutes_max": "17"}, "target_repair_minutes_max", "Select a valid choice"),
 ])  # fmt: skip
-def test_a_contradictory_target_is_refused_beside_its_field_and_nothing_is_written(market, enter, changes, field):
+def test_a_contradictory_target_is_refused_beside_its_field_and_nothing_is_written(market, enter, changes, field, rule):
     reply = enter("buyer").post(reverse("portal:demand_new"), demand_of(market, **changes))
 
     assert reply.status_code == 422
     assert list(reply.context["form"].errors) == [field]
+    assert rule in reply.content.decode()
     assert not m.Demand.objects.filter(reference="FORM-1").exists()
 
 
