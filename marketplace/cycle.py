@@ -31,6 +31,7 @@ from marketplace.delivery.services import close_delivery
 from marketplace.errors import MarketError
 from marketplace.escrow.services import confirm_locks, lock_window
 from marketplace.escrow.standing import enter_windows, fund_waiting
+from marketplace.escrow.vouchers import close_vouchers
 from marketplace.insights.savings import measure_window
 from marketplace.maker.services import watch_limits
 from marketplace.notices.services import report_progress
@@ -51,12 +52,15 @@ from marketplace.payout.services import (
     take_back_refused,
 )
 from marketplace.sla.burning import watch_burning
+from marketplace.sla.egress import credit_egress
 from marketplace.sla.evidence import seal_evidence
 from marketplace.sla.performance import judge_checks
 from marketplace.sla.services import credit_at_once, judge_window
 from marketplace.slashing.appeals import confirm_appeals, lapse_overdue
 from marketplace.slashing.services import confirm_requests, execute_due, open_cases
 from marketplace.supply.admissions import admit_waiting
+from marketplace.supply.changes import renew_attestations
+from marketplace.supply.entry import tell_undertakings
 from marketplace.supply.lapses import lapse_unused
 from pricing.errors import PricingError
 
@@ -86,6 +90,7 @@ WINDOW_STEPS: tuple[tuple[str, tuple[str, ...], Callable[..., object]], ...] = (
     ("deliver", ("DELIVERING",), close_delivery),
     ("re-checks", ("DELIVERING",), judge_checks),
     ("credit at once", ("DELIVERING",), credit_at_once),
+    ("credit egress", ("DELIVERING",), credit_egress),
     ("post credits", ("DELIVERING",), post_credits),
     ("judge", ("DELIVERING",), judge_window),
     ("settle", ("DELIVERING",), settle_window),
@@ -103,6 +108,8 @@ EARLY_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
     ("lapse unused quota", lapse_unused),
     ("fund standing demand", fund_waiting),
     ("admit", admit_waiting),
+    ("renew attestations", renew_attestations),
+    ("tell undertakings", tell_undertakings),
 )
 MARKET_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
     ("watch burn rates", watch_burning),
@@ -117,6 +124,7 @@ MARKET_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
     ("lapse slashes", lapse_overdue),
     ("watch the market-maker", watch_limits),
     ("expire holds", expire_holds),
+    ("close vouchers", close_vouchers),
     ("watch papers", watch_papers),
     ("watch egress", watch_egress),
     ("settle reports", settle_reports),

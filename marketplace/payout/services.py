@@ -38,6 +38,12 @@ from marketplace.supply.models import NodeClass
 NOTHING_LEFT = "nothing is payable"  # the contract's words
 HOLDBACK_DAYS = 30  # after a class's last lease; the contract's own delay
 OVER_STATES = ("refused", "settled")
+PERIODS = {  # what names a part of a lease's credit in the books, so that none is posted twice
+    "availability": "{0.period}:{0.step_bps}", "performance": "check:{0.period}", "egress": "egress:{0.period}",
+}
+WHY_CREDITED = {
+    "availability": "broke its SLA", "performance": "fell short of its proven speed", "egress": "let pinned data leave",
+}
 CALL_BUYERS_MAX = CALL_CLASSES_MAX = 64
 ATTEMPTS_MAX = 3  # at one epoch; then a person looks at it
 
@@ -190,7 +196,7 @@ def _credit_postings(credit: EarlyCredit, window: Window) -> list[Posting]:
     return settle_postings(
         lease=lease.pk, buyer=lease.buyer_id, window=window.pk, provider=lease.provider_id,
         node_class=lease.node_class_id, earned=0, holdback=0, fee=0, returned=0, credit=credit.amount_micros,
-        period=f"{credit.period}:{credit.step_bps}" if credit.kind == "availability" else f"check:{credit.period}",
+        period=PERIODS[credit.kind].format(credit),
     )  # fmt: skip
 
 
@@ -201,7 +207,7 @@ def confirm_credits(*, now: datetime) -> int:
     final = list(ChainIntent.objects.filter(key__in=keys, state="final").values_list("key", flat=True))
     posted = list(EarlyCredit.objects.filter(intent_key__in=final, posted_at=None).select_related("lease__demand"))
     for credit in posted:
-        why = "fell short of its proven speed" if credit.kind == "performance" else "broke its SLA"
+        why = WHY_CREDITED[credit.kind]
         tell_parties(
             parties=[credit.lease.buyer_id], about=f"credit:{credit.pk}", code="credit_posted", now=now,
             sentence=f"{credit.lease.demand.reference} {why}: its credit is back in your account.",

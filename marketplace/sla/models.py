@@ -52,7 +52,7 @@ class Verdict(models.Model):
         return f"{'breach' if self.is_breach else 'verdict'} on {self.lease}"
 
 
-CREDIT_KINDS = ("availability", "performance")
+CREDIT_KINDS = ("availability", "performance", "egress")
 
 
 class Recheck(models.Model):
@@ -88,13 +88,13 @@ class Recheck(models.Model):
 class EarlyCredit(models.Model):
     """A part of a running lease's credit that is certain before the lease ends, and therefore posted at once.
 
-    Either a step of its availability, or the shortfall of one failed re-check.
+    A step of its availability, the shortfall of one failed re-check, or an hour in which pinned data left.
     """
 
     id = models.UUIDField(primary_key=True)
     lease = models.ForeignKey(Lease, on_delete=models.PROTECT, related_name="early_credits")
     kind = models.CharField(max_length=12, default="availability", choices=[(k, k) for k in CREDIT_KINDS])
-    period = models.PositiveSmallIntegerField(default=0, help_text="0 for availability; the interval of a re-check")
+    period = models.PositiveSmallIntegerField(default=0, help_text="0 for availability; a re-check's interval; an hour")
     step_bps = models.PositiveIntegerField(help_text="of the period's fee, this step and those below it together")
     amount_micros = models.BigIntegerField(help_text="what this step adds to the steps before it")
     down_minutes = models.PositiveIntegerField(help_text="so far, by the provider's doing")
@@ -112,7 +112,7 @@ class EarlyCredit(models.Model):
             models.CheckConstraint(
                 name="early_credit_is_of_a_known_step",
                 condition=Q(kind="availability", step_bps__in=(1000, 2500, 10_000))
-                | Q(kind="performance", step_bps=0),
+                | Q(kind__in=("performance", "egress"), step_bps=0),
             ),
             models.CheckConstraint(
                 name="posted_credit_has_its_call", condition=Q(posted_at=None) | ~Q(intent_key="")
@@ -120,7 +120,8 @@ class EarlyCredit(models.Model):
         ]
 
     def __str__(self) -> str:
-        what = f"{self.step_bps / 100:g} %" if self.step_bps else f"shortfall of check {self.period}"
+        other = f"egress in hour {self.period}" if self.kind == "egress" else f"shortfall of check {self.period}"
+        what = f"{self.step_bps / 100:g} %" if self.step_bps else other
         return f"{what} of {self.lease} at once"
 
 
@@ -133,6 +134,7 @@ class Credit(models.Model):
     step_bps = models.PositiveIntegerField()
     amount_micros = models.BigIntegerField()
     performance_micros = models.BigIntegerField(default=0, help_text="of the amount, shortfalls of failed re-checks")
+    egress_micros = models.BigIntegerField(default=0, help_text="of the amount, hours in which pinned data left")
     source = models.CharField(max_length=10, choices=[(s, s) for s in SOURCES])
     posted_at = models.DateTimeField(null=True, blank=True)
 
@@ -143,6 +145,11 @@ class Credit(models.Model):
             models.CheckConstraint(
                 name="performance_is_part_of_its_credit",
                 condition=Q(performance_micros__gte=0) & Q(performance_micros__lte=F("amount_micros")),
+            ),
+            models.CheckConstraint(
+                name="egress_is_part_of_its_credit",
+                condition=Q(egress_micros__gte=0)
+                & Q(egress_micros__lte=F("amount_micros") - F("performance_micros")),
             ),
         ]
 

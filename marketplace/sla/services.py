@@ -19,6 +19,7 @@ from marketplace.delivery.models import Reading
 from marketplace.delivery.tallies import live_readings
 from marketplace.escrow.models import Lease
 from marketplace.governance.services import Deed, record_all
+from marketplace.sla.egress import broken_hours, metered
 from marketplace.sla.models import Credit, EarlyCredit, Recheck, Verdict
 from marketplace.sla.performance import checks_of
 from marketplace.supply.standing import record_hours
@@ -118,34 +119,41 @@ def _judge(lease: Lease, rows: Sequence[Reading], window: Window, now: datetime)
     is_slow = len(failed) > allowed and 60 * (lease.end_slot - lease.start_slot) >= SLASHABLE_MINUTES_MIN
     instants = [_breach_instant(rows, judgement.threshold_minutes, window)] if judgement.breach else []
     instants += [begins_at(lease, failed[allowed].interval + 1)] if is_slow else []
+    left = broken_hours(lease, rows, is_final=True)
     earned = sum(row.earned_micros for row in rows)
     verdict = Verdict(
         id=uuid7(now), lease=lease, known_minutes=known, down_minutes=down, unknown_minutes=unknown,
         threshold_minutes=judgement.threshold_minutes, availability_ppm=judgement.availability_ppm,
-        is_below_sla=judgement.credit_step_bps > 0 or bool(failed), is_breach=bool(instants), earned_micros=earned,
-        unpaid_micros=lease.fee_micros - earned, rule_version=RULE_VERSION, checks=len(checks),
+        is_below_sla=judgement.credit_step_bps > 0 or bool(failed or left), is_breach=bool(instants),
+        earned_micros=earned, unpaid_micros=lease.fee_micros - earned, rule_version=RULE_VERSION, checks=len(checks),
         above_ceiling_micros=sum(row.above_ceiling_micros for row in rows),
         checks_failed=len(failed), checks_allowed=allowed, evidence_hash=evidence_hash(lease, rows, checks),
         judged_at=now, breach_at=min(instants, default=None),
     )  # fmt: skip
-    return verdict, _credit(verdict, judgement.credit_step_bps, sum(row.shortfall_micros for row in failed), now)
+    shortfall, egress = sum(row.shortfall_micros for row in failed), sum(hour.amount_micros for hour in left)
+    return verdict, _credit(verdict, judgement.credit_step_bps, shortfall, egress, now)
 
 
-def _credit(verdict: Verdict, step_bps: int, shortfall_micros: int, now: datetime) -> Credit | None:
-    """The credit of a whole lease: its availability's step and its checks' shortfalls, at most what is left of the fee.
+def _credit(
+    verdict: Verdict, step_bps: int, shortfall_micros: int, egress_micros: int, now: datetime
+) -> Credit | None:
+    """The credit of a whole lease: its availability's step, its checks' shortfalls and the hours in which pinned data
+    left, at most what is left of the fee.
 
     What was credited while it ran is never taken back, though a record that came later may excuse some of it.
     """
     lease = verdict.lease
     by_step = credit_micros(lease.fee_micros, step_bps, refunded_micros=verdict.unpaid_micros)
     sent = sum(row.amount_micros for row in lease.early_credits.all()) - verdict.unpaid_micros
-    amount = max(min(by_step + shortfall_micros, lease.fee_micros - verdict.unpaid_micros), sent)
+    owed = by_step + shortfall_micros + egress_micros
+    amount = max(min(owed, lease.fee_micros - verdict.unpaid_micros), sent)
     if amount == 0:
         return None
     # Before proof the whole payout waits in the holdback, and the credit is taken from there (M-058).
     return Credit(
         id=uuid7(now), verdict=verdict, step_bps=step_bps, amount_micros=amount,
         performance_micros=min(shortfall_micros, amount), source="escrow" if lease.is_armed else "holdback",
+        egress_micros=min(egress_micros, amount - min(shortfall_micros, amount)),
     )  # fmt: skip
 
 
@@ -159,7 +167,7 @@ def evidence_body(lease: Lease, rows: Sequence[Reading], checks: Sequence[Rechec
     """What `evidence_hash` is the hash of, as canonical JSON."""
     body: list[object] = [str(lease.pk), lease.sla_bps, lease.fee_micros, *(_slot_words(row) for row in rows)]
     body += [["re-check", row.interval, row.first_ops, row.second_ops, _hex(row.evidence_hash)] for row in checks]
-    return body
+    return body + metered(lease)
 
 
 def _hex(digest: bytes | memoryview) -> str:
