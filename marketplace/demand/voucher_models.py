@@ -9,6 +9,7 @@ from marketplace.demand.funding_models import FundingLine
 from marketplace.parties.models import Party
 
 VOUCHER_STATES = ("PROPOSED", "ISSUED", "REDEEMED", "CLOSING", "CLOSED", "WITHDRAWN")
+REDEEMED_STATES = ("REDEEMED", "CLOSING", "CLOSED")
 
 
 class GrantProgramme(models.Model):
@@ -85,9 +86,8 @@ class Voucher(models.Model):
             ),
             models.CheckConstraint(
                 name="redeemed_voucher_has_its_buyer_and_line",
-                condition=Q(state__in=("PROPOSED", "ISSUED", "WITHDRAWN"), party=None, line=None, redeemed_at=None)
-                | (Q(state__in=("REDEEMED", "CLOSING", "CLOSED")) & ~Q(party=None) & ~Q(line=None)
-                   & ~Q(redeemed_at=None)),
+                condition=(~Q(state__in=REDEEMED_STATES) & Q(party=None, line=None, redeemed_at=None))
+                | (Q(state__in=REDEEMED_STATES) & ~Q(party=None) & ~Q(line=None) & ~Q(redeemed_at=None)),
             ),
             models.CheckConstraint(
                 name="closed_voucher_says_when",

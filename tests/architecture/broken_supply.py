@@ -237,7 +237,8 @@ def pay_an_own_provider() -> None:
 CONSTRAINTS |= {
     "programme_limits_nest": lambda: programme(voucher_max_micros=61) and None,
     "programme_is_approved_by_another": lambda: programme(approved_by="ann") and None,
-    "voucher_state_is_known": lambda: _quietly(lambda: voucher(state="LOST")),
+    "voucher_state_is_known": lambda: _quietly(lambda: voucher(
+        state="LOST", approved_by="ben", approved_at=now(), code_sha256=b"x" * 32)),
     "voucher_has_an_amount": lambda: _quietly(lambda: voucher(amount_micros=0)),
     "voucher_is_issued_by_another": lambda: issued(approved_by="ann") and None,
     "redeemed_voucher_has_its_buyer_and_line": lambda: _quietly(lambda: redeemed(issued(), party=None)),

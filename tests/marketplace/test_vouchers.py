@@ -184,7 +184,7 @@ def test_a_voucher_funds_demand_is_grant_down_to_the_payout_and_what_is_left_goe
     assert sum(row.amount for row in paid.filter(origin="grant")) == m.SettlementLine.objects.get(
         lease=served).payable_micros  # fmt: skip
 
-    clock.move_to(row.valid_until)
+    clock.move_to(max(row.valid_until, clock.now()))
     cycle.advance_until_quiet(now=clock.now())
 
     row.refresh_from_db()

@@ -130,6 +130,9 @@ class WhyIn(Body):
     reason = TextIn(300)
 
 
+CHANGED = act_answers(200, ChangeAnswer, draft=ChangeAnswer)
+
+
 class SiteList(ListMixin, ActView):
     shape = SiteOut
     body = SiteIn
@@ -172,7 +175,7 @@ class SiteChanges(ActView):
 
     @extend_schema(operation_id="change_site", tags=["places"], request=SiteChangeIn,
                    parameters=[IDEMPOTENCY_KEY, DRY_RUN],
-                   responses=act_answers(200, ChangeAnswer, draft=ChangeAnswer))  # fmt: skip
+                   responses=CHANGED)  # fmt: skip
     def post(self, request: Any, site: str) -> Response:
         """Change a site. A dry run says what would no longer count; `capacity_promised` while bids stand on it."""
         return self.perform(request, site=site)
@@ -188,7 +191,7 @@ class NodeClassChanges(ActView):
 
     @extend_schema(operation_id="change_node_class", tags=["places"], request=NodeClassChangeIn,
                    parameters=[IDEMPOTENCY_KEY, DRY_RUN],
-                   responses=act_answers(200, ChangeAnswer, draft=ChangeAnswer))  # fmt: skip
+                   responses=CHANGED)  # fmt: skip
     def post(self, request: Any, node_class: str) -> Response:
         """Change a node class. More units or another kind end its proof at once; a dry run says so."""
         return self.perform(request, node_class=node_class)
