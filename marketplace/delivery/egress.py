@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from django.db import transaction
-from django.db.models import Count, Q, Sum, Value
+from django.db.models import Count, Q, Sum
 
-from marketplace.agent.egress import read_egress
+from marketplace.agent.egress import BYTES_MAX, read_egress
 from marketplace.agent.errors import ReadingRefused
 from marketplace.agent.readings import SignedReport
 from marketplace.delivery.egress_models import EgressReading
@@ -78,6 +78,6 @@ def take_egress(*, party: Party, lease: Lease, signed: SignedReport, now: dateti
 def meter_of(lease: Lease) -> Meter:
     """What the meter of a lease shows so far."""
     limit = EgressPin.objects.filter(demand=lease.demand_id).values_list("limit_bytes", flat=True).first()
-    over = Count("pk", filter=Q(egress_bytes__gt=limit)) if limit is not None else Value(0)
+    over = Count("pk", filter=Q(egress_bytes__gt=BYTES_MAX if limit is None else limit))
     sums = lease.egress_readings.aggregate(out=Sum("egress_bytes"), hours=Count("pk"), over=over)
     return Meter(int(sums["out"] or 0), int(sums["hours"]), limit, int(sums["over"] or 0))

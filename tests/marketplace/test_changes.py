@@ -256,9 +256,11 @@ def test_the_contract_learns_once_what_changed() -> None:
     assert renew_attestations(now=clock.now()) == 0
 
     assert asked.count() == before + 1
-    told = [row.args[0] for row in asked.order_by("created_at", "id")]
-    assert told[-1][5] == index_of("US") != told[0][5]
-    assert told[-1][-1] > told[0][-1]  # a later nonce, or the contract refuses it
+    first, last = (bytes(row.calldata).hex() for row in (asked.order_by("id").first(), asked.order_by("id").last()))
+    keys = 4 + 5 * 32  # selector, then the sixth word of the struct
+    assert int(last[2 * keys : 2 * keys + 64], 16) == index_of("US") != int(first[2 * keys : 2 * keys + 64], 16)
+    nonce = 4 + 9 * 32
+    assert int(last[2 * nonce : 2 * nonce + 64], 16) > int(first[2 * nonce : 2 * nonce + 64], 16)
 
 
 def test_what_an_edit_would_do_is_told_and_nothing_is_written() -> None:

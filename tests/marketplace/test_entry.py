@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from ledger.models import ChainIntent
 from marketplace import clock
 from marketplace import models as m
 from marketplace.compliance.papers import Paper
@@ -62,13 +61,13 @@ def bound(micros: int, tier: int = 1) -> m.EntryRule:
 def test_a_first_lease_is_worth_at_most_its_cap_and_later_ones_are_not_asked() -> None:
     basalt, harbour = world.node_class("basalt"), world.node_class("harbour")
     assert (is_first_lease(basalt), is_first_lease(harbour)) == (True, False)
-    terms = {"window": world.window(), "quantity_units": 1, "start_slot": 0, "end_slot": 10, "sla_code": "99.0",
+    terms = {"window": world.window(), "quantity_units": 1, "start_slot": 26, "end_slot": 30, "sla_code": "99.0",
              "price_ask_micros": USD, "now": clock.now()}  # fmt: skip
-    bound(10 * USD)
+    bound(4 * USD)
     place_bid(party=basalt.party, node_class=basalt, reference="at the cap", **terms)
-    bound(10 * USD - 1)
+    bound(4 * USD - 1)
 
-    with refused(NotEligible, rule="first_lease", most_micros=10 * USD - 1):
+    with refused(NotEligible, rule="first_lease", most_micros=4 * USD - 1):
         place_bid(party=basalt.party, node_class=basalt, reference="above it", **terms)
     assert place_bid(party=harbour.party, node_class=harbour, reference="known", **terms).state == "sealed"
 
@@ -84,15 +83,16 @@ def test_the_rule_nests_within_the_stake_curve_and_is_set_by_who_may() -> None:
                          ("first_lease_cap_micros", 0), ("undertaking_max_micros", 101), ("reason", "")):  # fmt: skip
         with refused(BadInput, field=field):
             set_entry_rule(**terms | {field: value})
+    finance = seat("finance")
     with refused(RoleForbidden):
-        set_entry_rule(**terms | {"seat": seat("finance")})
+        set_entry_rule(**terms | {"seat": finance})
 
 
 @pytest.mark.stage("founded")
 def test_an_undertaking_counts_once_a_second_person_accepted_it_and_the_contract_is_told_both_times() -> None:
     unseen(m.Party.objects.filter(slug="basalt"), kind="university")
-    basalt, now = world.node_class("basalt"), clock.now()
-    row = give()
+    basalt, row = world.node_class("basalt"), give()
+    now = clock.now()
     assert undertaken_micros(basalt, now) == 0
     with untouched():
         assert tell_undertakings(now=now) == 0
@@ -106,9 +106,10 @@ def test_an_undertaking_counts_once_a_second_person_accepted_it_and_the_contract
     with refused(BadInput, field="is_accepted"):
         review_undertaking(undertaking=row, seat=reviewer, is_accepted=False, reason="no", now=now)
     assert undertaken_micros(basalt, now) == 4_000 * USD
-    caps = ChainIntent.objects.filter(key__startswith=f"attest:{basalt.chain_class}:").order_by("created_at", "id")
+    told = m.AuditLine.objects.filter(action="attest_class", subject=str(basalt.pk)).order_by("no")
     assert (tell_undertakings(now=now), tell_undertakings(now=now)) == (1, 0)
-    assert caps.last().args[0][7] == caps.first().args[0][7] + 4_000 * USD  # type: ignore[union-attr]
+    caps = [line.facts["exposure_cap_micros"] for line in told]
+    assert caps[-1] == caps[-2] + 4_000 * USD
 
     end_undertaking(undertaking=row, seat=seat(), reason="the rector left", now=now)
     assert undertaken_micros(basalt, now) == 0
@@ -117,6 +118,8 @@ def test_an_undertaking_counts_once_a_second_person_accepted_it_and_the_contract
 
 @pytest.mark.stage("founded")
 def test_only_a_university_answers_by_its_word_within_the_rule() -> None:
+    seat(), seat("operator")
+    unseen(m.Party.objects.filter(slug="basalt"), kind="enterprise")
     with refused(TierNotForKind):
         give()
     unseen(m.Party.objects.filter(slug="basalt"), kind="university")

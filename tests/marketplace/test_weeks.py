@@ -27,7 +27,7 @@ def seat(role: str = "operator", slug: str = "sprout") -> m.Seat:
 def adopt(**changes: Any) -> m.CalendarWeek:
     now = clock.now()
     terms = {"seat": seat(), "node_class": world.node_class("sprout"), "spans": SPANS, "source": "slurm gpu",
-             "times": Times(now, now + timedelta(days=60)), "now": now}  # fmt: skip
+             "times": Times(now, world.day(90)), "now": now}  # fmt: skip
     return adopt_week(**terms | changes)
 
 
@@ -65,7 +65,8 @@ def test_the_calendar_is_exactly_the_proposed_week_and_is_taken_back_in_one_act(
 
 @pytest.mark.stage("founded")
 def test_a_week_that_cannot_be_is_refused_and_nothing_changes() -> None:
-    now = clock.now()
+    now, finance, stranger = clock.now(), seat("finance"), seat(slug="harbour")
+    seat()
     for spans in (
         [], [[0, 169, 1]], [[5, 5, 1]], [[0, 5, 5]], [[0, 5, 0]], [[0, 5]], [[0, 5, True]], [[0, 1, 1]] * 169
     ):  # fmt: skip
@@ -76,21 +77,22 @@ def test_a_week_that_cannot_be_is_refused_and_nothing_changes() -> None:
     with refused(PastDate):
         adopt(times=Times(now - timedelta(hours=1), now + timedelta(days=1)))
     with refused(RoleForbidden):
-        adopt(seat=seat("finance"))
+        adopt(seat=finance)
     with refused(NotYours):
         adopt(node_class=world.node_class("harbour"))
     week = adopt()
     with refused(Overlapping, field="node_class"):
         adopt(spans=[[0, 5, 1]])
     with refused(NotYours):
-        undo_week(seat=seat(slug="harbour"), week=week, now=now)
+        undo_week(seat=stranger, week=week, now=now)
 
 
 @pytest.mark.stage("bidding")
 def test_hours_that_bids_stand_on_are_not_closed_by_a_week() -> None:
-    now = clock.now()
+    now, harbour = clock.now(), seat(slug="harbour")
+    seat()
     with refused(CapacityPromised):
-        adopt(seat=seat(slug="harbour"), node_class=world.node_class("harbour"), spans=[[0, 1, 1]])
-    kept = adopt(seat=seat(slug="harbour"), node_class=world.node_class("harbour"), spans=[[0, 168, 16]],
+        adopt(seat=harbour, node_class=world.node_class("harbour"), spans=[[0, 1, 1]])
+    kept = adopt(seat=harbour, node_class=world.node_class("harbour"), spans=[[0, 168, 16]],
                  times=Times(now, now + timedelta(days=400)))  # fmt: skip
     assert kept.undone_at is None
