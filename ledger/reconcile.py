@@ -136,7 +136,7 @@ _CHECKS: tuple[tuple[str, str, str], ...] = (
                coalesce(sum(credits_posted - debits_posted) filter (
                    where code in ('foundation.advanced', 'tax.payable')), 0) as advanced_and_tax
           from ledger_account
-         -- Credits of grants (3) have no invoices: what programmes paid in and what of it was spent differ by what is left.
+         -- Credits of grants (3) have no invoices: what programmes paid in and what was spent differ by what is left.
          where ledger = %(ledger)s and ledger <> 3 group by ledger
         having coalesce(sum(debits_posted - credits_posted) filter (where code in (
             'invoice.receivable', 'bank.received', 'foundation.advanced', 'tax.payable')), 0) <> 0"""),
