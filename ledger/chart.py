@@ -126,6 +126,10 @@ class Code(IntEnum):
     MEMBER_SHARE_FAILED = 147
     REWARD_POOL_IN = 151  # capital set aside for rewards, or a reporter's deposit that was lost
     REWARD_FAILED = 152
+    GRANT_BUDGET = 161  # in the ledger of credits, as are the next three
+    GRANTED = 162
+    GRANT_SPENT = 163
+    GRANT_LAPSED = 164
     HOLD = 201
     HOLD_RELEASED = 202
     EARNED = 301

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Exists, OuterRef
 
 from ledger.chart import Code, Kind, Origin
@@ -23,6 +23,12 @@ from ledger.models import Account, Transfer
 from ledger.money import USDC6, Money
 from ledger.posting import USDC6_LEDGER, Posting, account, lock_ledger, post_transfers
 
+SUBSIDISED = (Origin.GRANT.value, Origin.INCENTIVE.value)  # what never becomes organic on its way out
+ORIGINS = """
+SELECT t.origin, sum(CASE WHEN t.credit = %s THEN t.amount ELSE -t.amount END)
+FROM ledger_transfer t WHERE t.ledger = %s AND t.kind IN ('posted', 'post') AND array[t.debit, t.credit] @> array[%s]
+GROUP BY t.origin
+"""
 EXPIRE_AT_ONCE = 1000  # holds released in one transaction, so that a long queue of them never blocks the ledger
 
 
@@ -38,6 +44,40 @@ def _move(
         return 0
     posting = Posting(id, debit, credit, amount, "posted", code, origin, reference=reference)
     return post_transfers(ledger=USDC6_LEDGER, postings=[posting], now=now)
+
+
+def _move_by_origin(
+    *, id: UUID, debit: int, credit: int, amount: int, code: Code, origin: str, now: datetime,
+    reference: bytes | None,
+) -> int:  # fmt: skip
+    """Move what lies on an account under the origins it came with; what none of them covers moves as `origin`.
+
+    The same id again is the same move, whatever came to the account since.
+    """
+    parts = [(part.origin, part.amount) for part in Transfer.objects.filter(
+        ledger=USDC6_LEDGER, id__in=[id, *(uuid_from(id, each) for each in SUBSIDISED)])]  # fmt: skip
+    if not parts:
+        parts = _origins_of(debit, amount, origin)
+    elif sum(part for _, part in parts) != amount:
+        parts = [(origin, amount)]  # another body under this id: refused below
+    postings = [
+        Posting(id if name == origin else uuid_from(id, name), debit, credit, part, "posted", code, name,
+                reference=reference)
+        for name, part in parts
+    ]  # fmt: skip
+    return post_transfers(ledger=USDC6_LEDGER, postings=_linked(postings, id), now=now)
+
+
+def _origins_of(account_id: int, amount: int, origin: str) -> list[tuple[str, int]]:
+    with connection.cursor() as cursor:
+        cursor.execute(ORIGINS, [account_id, USDC6_LEDGER, account_id])
+        held = dict(cursor.fetchall())
+    parts, left = [], amount
+    for name in SUBSIDISED:
+        if part := min(left, max(0, int(held.get(name, 0)))):
+            parts.append((name, part))
+            left -= part
+    return [*parts, (origin, left)] if left else parts
 
 
 def _linked(postings: Sequence[Posting], link: UUID) -> list[Posting]:
@@ -196,8 +236,11 @@ def cover_id(key: UUID) -> UUID:
 def book_paid_out(
     *, provider: UUID, node_class: UUID, amount: int, reference: bytes, now: datetime, origin: str = Origin.ORGANIC
 ) -> int:
-    """Book a final payout: provider.payable -> chain.escrow. Raises LedgerHalted, InsufficientFunds."""
-    return _move(
+    """Book a final payout: provider.payable -> chain.escrow. Raises LedgerHalted, InsufficientFunds.
+
+    What was earned from a grant or an incentive leaves under that origin, as one group with the rest.
+    """
+    return _move_by_origin(
         id=uuid_from("paid_out", reference), debit=_account("provider.payable", provider, node_class),
         credit=_account("chain.escrow"), amount=amount, code=Code.PAID_OUT, origin=origin, now=now,
         reference=reference,
@@ -208,8 +251,8 @@ def book_paid_out(
 def book_holdback_released(
     *, provider: UUID, node_class: UUID, amount: int, reference: bytes, now: datetime, origin: str = Origin.ORGANIC
 ) -> int:
-    """Book that a class was proven and its holdback is earned: provider.holdback -> provider.payable."""
-    return _move(
+    """Book that a class was proven and its holdback is earned: provider.holdback -> provider.payable, by origin."""
+    return _move_by_origin(
         id=uuid_from("holdback_released", reference), debit=_account("provider.holdback", provider, node_class),
         credit=_account("provider.payable", provider, node_class), amount=amount, code=Code.HOLDBACK_RELEASED,
         origin=origin, now=now, reference=reference,

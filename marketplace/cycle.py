@@ -33,6 +33,7 @@ from marketplace.errors import MarketError
 from marketplace.escrow.backups import confirm_backups, lock_backups
 from marketplace.escrow.services import confirm_locks, lock_window
 from marketplace.escrow.standing import enter_windows, fund_waiting
+from marketplace.escrow.vouchers import close_vouchers
 from marketplace.insights.savings import measure_window
 from marketplace.maker.services import watch_limits
 from marketplace.notices.services import report_progress
@@ -54,6 +55,7 @@ from marketplace.payout.services import (
     settle_window,
 )
 from marketplace.sla.burning import watch_burning
+from marketplace.sla.egress import credit_egress
 from marketplace.sla.evidence import seal_evidence
 from marketplace.sla.performance import judge_checks
 from marketplace.sla.services import credit_at_once, judge_window
@@ -61,6 +63,8 @@ from marketplace.sla.targets import judge_targets
 from marketplace.slashing.appeals import confirm_appeals, lapse_overdue
 from marketplace.slashing.services import confirm_requests, execute_due, open_cases
 from marketplace.supply.admissions import admit_waiting
+from marketplace.supply.changes import renew_attestations
+from marketplace.supply.entry import tell_undertakings
 from marketplace.supply.lapses import lapse_unused
 from pricing.errors import PricingError
 
@@ -95,6 +99,7 @@ WINDOW_STEPS: tuple[tuple[str, tuple[str, ...], Callable[..., object]], ...] = (
     ("re-checks", ("DELIVERING",), judge_checks),
     ("targets", ("DELIVERING",), judge_targets),
     ("credit at once", ("DELIVERING",), credit_at_once),
+    ("credit egress", ("DELIVERING",), credit_egress),
     ("post credits", ("DELIVERING",), post_credits),
     ("judge", ("DELIVERING",), judge_window),
     ("settle", ("DELIVERING",), settle_window),
@@ -112,6 +117,8 @@ EARLY_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
     ("lapse unused quota", lapse_unused),
     ("fund standing demand", fund_waiting),
     ("admit", admit_waiting),
+    ("renew attestations", renew_attestations),
+    ("tell undertakings", tell_undertakings),
 )
 MARKET_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
     ("watch burn rates", watch_burning),
@@ -126,6 +133,7 @@ MARKET_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
     ("lapse slashes", lapse_overdue),
     ("watch the market-maker", watch_limits),
     ("expire holds", expire_holds),
+    ("close vouchers", close_vouchers),
     ("watch papers", watch_papers),
     ("watch egress", watch_egress),
     ("settle reports", settle_reports),

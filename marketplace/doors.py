@@ -18,7 +18,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import resolve_url
 
 from marketplace import clock
-from marketplace.errors import MarketError
+from marketplace.errors import BadInput, MarketError
 from marketplace.parties.models import Party, Seat
 from pricing.targets import MENU, bound_words
 
@@ -158,6 +158,12 @@ class TargetForm(DoorForm):
         if field in self.fields:
             for refusal in self.errors.as_data().get(field, []):
                 refusal.code = str(error.facts.get("rule", error.code))
+def bytes_from_text(text: str) -> int:
+    """Return gigabytes as people type them, such as `0.5`, as bytes. Raises BadInput."""
+    whole, _, part = text.strip().replace(",", "").partition(".")
+    if not (whole + part).isascii() or not (whole + part).isdigit() or len(part) > 9 or len(whole) > 7:
+        raise BadInput("Write gigabytes such as 0.5, with at most nine decimals.", field="limit_bytes")
+    return int(whole or 0) * 10**9 + int(part.ljust(9, "0") or 0)
 
 
 class UsdPriceField(forms.CharField):

@@ -20,6 +20,7 @@ from marketplace.catalogue.models import (
 )
 from marketplace.catalogue.gate_models import GateRule, Pair
 from marketplace.demand.funding_models import FundingLine
+from marketplace.demand.voucher_models import GrantProgramme, Voucher
 from marketplace.compliance.models import (
     Agreement,
     AgreementEnd,
@@ -44,6 +45,7 @@ from marketplace.demand.leg_models import DemandLeg
 from marketplace.demand.stop_models import DemandStop
 from marketplace.demand.pin_models import EgressPin
 from marketplace.demand.standing_models import StandingDemand, StandingEntry
+from marketplace.capacity.week_models import CalendarWeek
 from marketplace.capacity.models import (
     CalendarRule,
     CarveOut,
@@ -65,7 +67,9 @@ from marketplace.supply.models import (
     StandingChange,
 )
 from marketplace.supply.proof_models import BenchmarkVantage, RollAnswer, RollCall, RollMember, VerifierSeat
+from marketplace.supply.change_models import SupplyChange
 from marketplace.supply.key_models import Enrolment, MachineKeyChange
+from marketplace.supply.entry_models import EntryRule, Undertaking, UndertakingEnd, UndertakingReview
 from marketplace.supply.seals import BidSeal, HolderKey, KeyHolder, WindowKey, WindowShare
 from marketplace.supply.admission_models import Admission
 from marketplace.supply.lapse_models import Lapse, LapseNotice, LapseRule
@@ -115,21 +119,22 @@ from marketplace.demo.models import DemoRun
 __all__ = [
     "Admission", "Agreement", "AgreementEnd", "AgreementSignature", "ApiKey", "Appeal", "Attestation", "AuditLine",
     "Award", "Backup", "Benchmark", "BenchmarkVantage", "Bid", "BidSeal", "Budget", "BundleFile", "BuyerStop",
-    "CalendarRule", "CarveOut", "CheckReport", "Clearing", "ClearingAttempt", "ComparatorQuote", "Comparison",
-    "Conflict", "Control", "CounselRule", "CounselSignOff", "Credit", "DataClass", "DeliveryCase", "Demand",
-    "DemandApproval", "DemandLeg", "DemandStatement", "DemandStop", "DemoRun", "Device", "EarlyCredit",
-    "EgressPin", "EgressReading", "Enrolment", "Evidence", "EvidenceDay", "EvidenceEnd", "EvidenceReview", "Flag",
-    "ForceMajeure", "Forfeit", "FundingLine", "FundingSource", "FundingTag", "GateReview", "GateRule",
-    "HealthEvent", "HolderKey", "Incident", "IncidentStep", "IndicativePrice", "Invoice", "InvoiceLine",
-    "JudgedCause", "KeyHolder", "KeyUse", "KindLimit", "Lapse", "LapseNotice", "LapseRule", "Lease", "LeaseDifference",
-    "LeaseHealth", "LeasePack", "LineReason", "LockBatch", "MachineKeyChange", "MaintenanceNotice", "MakerLimits",
-    "MakerQuote", "MakerStop", "Mandate", "MarketClock", "MemberShare", "NodeClass", "Notice", "Opinion", "Pair",
-    "Party", "Payout", "Phase", "PhaseCondition", "PhaseEvidence", "PhaseSignOff", "Pilot", "PriceRow", "ProbeDay",
-    "ProbeReport", "Progress", "Pulse", "Reading", "Recheck", "RememberedReply", "Report", "ReportChain",
+    "CalendarRule", "CalendarWeek", "CarveOut", "CheckReport", "Clearing", "ClearingAttempt", "ComparatorQuote",
+    "Comparison", "Conflict", "Control", "CounselRule", "CounselSignOff", "Credit", "DataClass", "DeliveryCase",
+    "Demand", "DemandApproval", "DemandLeg", "DemandStatement", "DemandStop", "DemoRun", "Device", "EarlyCredit",
+    "EgressPin", "EgressReading", "Enrolment", "EntryRule", "Evidence", "EvidenceDay", "EvidenceEnd", "EvidenceReview",
+    "Flag", "ForceMajeure", "Forfeit", "FundingLine", "FundingSource", "FundingTag", "GateReview", "GateRule",
+    "GrantProgramme", "HealthEvent", "HolderKey", "Incident", "IncidentStep", "IndicativePrice", "Invoice",
+    "InvoiceLine", "JudgedCause", "KeyHolder", "KeyUse", "KindLimit", "Lapse", "LapseNotice", "LapseRule", "Lease",
+    "LeaseDifference", "LeaseHealth", "LeasePack", "LineReason", "LockBatch", "MachineKeyChange", "MaintenanceNotice",
+    "MakerLimits", "MakerQuote", "MakerStop", "Mandate", "MarketClock", "MemberShare", "NodeClass", "Notice", "Opinion",
+    "Pair", "Party", "Payout", "Phase", "PhaseCondition", "PhaseEvidence", "PhaseSignOff", "Pilot", "PriceRow",
+    "ProbeDay", "ProbeReport", "Progress", "Pulse", "Reading", "Recheck", "RememberedReply", "Report", "ReportChain",
     "ReportRule", "ResourceClass", "RevenueSplit", "RollAnswer", "RollCall", "RollMember", "Seat", "SeatLimit",
     "SetAsideRule", "Settlement", "SettlementLine", "Signal", "Site", "SiteLatency", "SlaPreset", "SlashCase",
     "SlotReport", "SlotTally", "SpendingRule", "SplitShare", "Standing", "StandingChange", "StandingDemand",
-    "StandingEntry", "StepIn", "StepInRun", "SubSite", "SuspectFlow", "TargetVerdict", "TaxRule", "Tier", "TierControl",
-    "TierZone", "User", "Vantage", "Verdict", "VerifierSeat", "WindDown", "Window", "WindowKey", "WindowShare",
-    "WindowTransition", "WitnessKey", "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
+    "StandingEntry", "StepIn", "StepInRun", "SubSite", "SupplyChange", "SuspectFlow", "TargetVerdict", "TaxRule",
+    "Tier", "TierControl", "TierZone", "Undertaking", "UndertakingEnd", "UndertakingReview", "User", "Vantage",
+    "Verdict", "VerifierSeat", "Voucher", "WindDown", "Window", "WindowKey", "WindowShare", "WindowTransition",
+    "WitnessKey", "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
 ]  # fmt: skip

@@ -29,11 +29,12 @@ PROVIDER: Entries = (
     ("onboarding:leases", "Leases"), ("onboarding:payouts", "Payouts"), ("market", "Market"),
 )  # fmt: skip
 PROVIDER_MORE: Entries = (
-    ("onboarding:evidence", "Evidence"), ("onboarding:capacity", "What is for sale"),
+    ("onboarding:places", "Sites and machines"), ("onboarding:evidence", "Evidence"),
+    ("onboarding:capacity", "What is for sale"),
     ("onboarding:waitlist", "Waitlist"), ("onboarding:arming", "Arming and disputes"),
     ("onboarding:statement", "Statement"), ("onboarding:imports", "Imports"), ("onboarding:break_even", "Break-even"),
     ("onboarding:cases", "Cases and maintenance"), ("onboarding:keys", "API keys"),
-    ("onboarding:members", "Members and devices"),
+    ("onboarding:members", "Members and devices"), ("onboarding:undertakings", "First leases"),
     ("service_home", "Quality of service"),
 )  # fmt: skip
 STAFF: Entries = (("admin:index", "Console"), ("market", "Market"))

@@ -83,6 +83,7 @@ def _let_tests_be_flushed() -> None:
             cursor.execute(import_module("marketplace.migrations.0016_walls_of_demand_first").PHASES)
             cursor.execute(import_module("marketplace.migrations.0047_unused_quota_lapses").RULE)
             cursor.execute(import_module("marketplace.migrations.0048_reports_and_quotes").RULE)
+            cursor.execute(import_module("marketplace.migrations.0066_first_leases").RULE)
             cursor.execute(import_module("marketplace.migrations.0029_phase_effects").ROWS)
 
     connection.ops.execute_sql_flush = execute_sql_flush  # type: ignore[method-assign]

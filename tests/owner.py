@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
@@ -35,3 +36,9 @@ def behind_the_triggers() -> Iterator[CursorWrapper]:
         cursor.execute("set local session_replication_role = replica")
         yield cursor
         cursor.execute("set local session_replication_role = origin")
+
+
+def unseen(rows: Any, **values: Any) -> int:
+    """Update rows past every trigger: what only somebody with all of the database's rights can do."""
+    with behind_the_triggers():
+        return int(rows.update(**values))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.db.models import F, Q
 
+from marketplace.capacity.week_models import CalendarWeek
 from marketplace.parties.models import Party, Seat
 
 POLICIES = ("free", "cost_recovery", "forbidden")
@@ -92,12 +93,20 @@ class CalendarRule(models.Model):
     from_at = models.DateTimeField()
     until_at = models.DateTimeField()
     is_firm = models.BooleanField(default=True)
+    units = models.PositiveIntegerField(null=True, blank=True, help_text="that an open rule opens; empty: all")
+    week = models.ForeignKey(
+        CalendarWeek, null=True, blank=True, on_delete=models.PROTECT, related_name="rules",
+        help_text="the week it is part of; without it the rule stands alone",
+    )  # fmt: skip
     seat = models.ForeignKey(Seat, on_delete=models.PROTECT, related_name="+")
     made_at = models.DateTimeField()
 
     class Meta:
         ordering = ["node_class", "from_at"]
         constraints = [
+            models.CheckConstraint(
+                name="calendar_units_are_of_open_hours", condition=Q(units=None) | Q(kind="open", units__gte=1)
+            ),
             models.CheckConstraint(name="calendar_kind_is_known", condition=Q(kind__in=("open", "closed"))),
             models.CheckConstraint(
                 name="calendar_hours_lie_in_a_week",

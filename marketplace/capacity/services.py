@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from ledger.ids import uuid7
 from ledger.money import USDC6, Money
@@ -74,7 +75,7 @@ def set_carve_out(
     Raises Overlapping where another carve-out holds for part of it, and CapacityPromised where bids or awards stand on
     those units.
     """
-    locked = _own(seat, node_class)
+    locked = own_node_class(seat, node_class)
     times.require(now)
     require_name(purpose, field="purpose", longest=120)
     if not 1 <= require_whole(units, field="units") <= locked.units:
@@ -115,7 +116,7 @@ def tag_funding(
 
     Prices are micro-USD per unit-hour.
     """
-    locked = _own(seat, node_class)
+    locked = own_node_class(seat, node_class)
     times.require(now)
     source = find_named(FundingSource, source_code, field="source_code")
     if source is None:
@@ -144,7 +145,7 @@ def add_calendar_rule(
     until_hour: int = 24, is_firm: bool = True, now: datetime,
 ) -> CalendarRule:  # fmt: skip
     """Open or close hours of the week, in UTC. A rule that would close an offered or awarded hour is refused."""
-    locked = _own(seat, node_class)
+    locked = own_node_class(seat, node_class)
     times.require(now)
     if kind not in CalendarRule.KINDS:
         raise BadInput("A rule opens or closes hours.", field="kind")
@@ -157,7 +158,7 @@ def add_calendar_rule(
     )  # fmt: skip
     before = Sellable(locked)
     after = Sellable(locked, [*before.rules, rule])
-    for promise in _promises(locked, now):
+    for promise in promised_hours(locked, now):
         if any(after.units(hour) < before.units(hour) or after.is_firm(hour) < before.is_firm(hour)
                for hour in promise):  # fmt: skip
             raise CapacityPromised("Bids or awards stand on hours that this would close.", field="from_hour")
@@ -172,7 +173,7 @@ class Sellable:
 
     def __init__(self, node_class: NodeClass, rules: Sequence[CalendarRule] | None = None) -> None:
         self._all = node_class.units
-        self.rules = list(node_class.calendar_rules.all()) if rules is None else list(rules)
+        self.rules = list(live_rules(node_class)) if rules is None else list(rules)
         self._carved = list(node_class.carve_outs.all())
         self._tags = list(node_class.funding_tags.select_related("source"))
 
@@ -186,11 +187,13 @@ class Sellable:
         opening = [rule for rule in self.rules if rule.kind == "open"]
         if any(_covers(rule, hour_at) for rule in self.rules if rule.kind == "closed"):
             return 0
-        if opening and not any(_covers(rule, hour_at) for rule in opening):
+        covering = [rule for rule in opening if _covers(rule, hour_at)]
+        if opening and not covering:
             return 0
+        opened = max((self._all if rule.units is None else rule.units for rule in covering), default=self._all)
         kept = sum(each.units for each in self._carved if each.from_at <= hour_at < each.until_at)
         kept += sum(tag.units for tag in self._live(hour_at) if tag.source.policy == "forbidden")
-        return max(0, self._all - kept)
+        return max(0, min(self._all - kept, opened))
 
     def is_firm(self, hour_at: datetime) -> bool:
         """False where only interruptible rules open the hour."""
@@ -205,6 +208,11 @@ class Sellable:
 
     def _live(self, hour_at: datetime) -> list[FundingTag]:
         return [tag for tag in self._tags if tag.from_at <= hour_at < tag.until_at]
+
+
+def live_rules(node_class: NodeClass) -> QuerySet[CalendarRule]:
+    """The rules of a class but for those of a week that was undone."""
+    return CalendarRule.objects.filter(node_class=node_class, week__undone_at=None)
 
 
 def require_sellable(
@@ -234,7 +242,7 @@ def require_sellable(
 @transaction.atomic
 def enrol_device(*, seat: Seat, node_class: NodeClass, device_key: bytes, label: str, now: datetime) -> Device:
     """Enrol one piece of hardware by its own key; hardware that is enrolled anywhere else is refused (DeviceTaken)."""
-    locked = _own(seat, node_class)
+    locked = own_node_class(seat, node_class)
     require_name(label, field="label", longest=80)
     if len(device_key) < 32:
         raise BadInput("A device's key has at least 32 bytes.", field="device_key")
@@ -254,7 +262,7 @@ def enrol_device(*, seat: Seat, node_class: NodeClass, device_key: bytes, label:
 @transaction.atomic
 def retire_device(*, seat: Seat, device: Device, reason: str, now: datetime) -> Device:
     """Take a piece of hardware out of its node class; it may be enrolled again elsewhere."""
-    _own(seat, device.node_class)
+    own_node_class(seat, device.node_class)
     require_name(reason, field="reason", longest=300)
     if Device.objects.filter(pk=device.pk, retired_at=None).update(retired_at=now):
         record(actor=seat.user.email, action="retire_device", subject=device.node_class_id, reason=reason, now=now)
@@ -325,7 +333,8 @@ def parts_of(split: RevenueSplit, amount_micros: int) -> dict[Party, int]:
 
 
 # -- inside ------------------------------------------------------------------------------------------------------------
-def _own(seat: Seat, node_class: NodeClass) -> NodeClass:
+def own_node_class(seat: Seat, node_class: NodeClass) -> NodeClass:
+    """The seat's own node class under its lock. Raises RoleForbidden, NotYours."""
     require_act(seat, "operate", "change what is for sale")
     locked = type(node_class).objects.select_for_update().filter(pk=node_class.pk, party=seat.party).first()
     if locked is None:
@@ -342,7 +351,7 @@ def _covers(rule: CalendarRule, hour_at: datetime) -> bool:
     )
 
 
-def _promises(node_class: NodeClass, now: datetime) -> list[list[datetime]]:
+def promised_hours(node_class: NodeClass, now: datetime) -> list[list[datetime]]:
     """The hours of each bid that is sealed or opened, or was awarded and has not ended."""
     return [
         [bid.window.slot_at(slot) for slot in range(bid.start_slot, bid.end_slot)]

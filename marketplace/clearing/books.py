@@ -65,7 +65,7 @@ def funded_demands(window: Window) -> list[Demand]:
 
 def _with_attributes(bids: QuerySet[Bid]) -> list[Bid]:
     rows = bids.select_related("party__parent", "node_class__site__party", "node_class__standing", "sla")
-    return list(rows.prefetch_related("node_class__calendar_rules").order_by("accepted_rank"))
+    return list(rows.prefetch_related("node_class__calendar_rules__week").order_by("accepted_rank"))
 
 
 def cleared_bids(window: Window) -> list[Bid]:

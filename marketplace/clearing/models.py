@@ -56,7 +56,10 @@ class Clearing(models.Model):
     )
     caps_not_applicable = models.JSONField(default=list, help_text="products with too few parents for a cap")
     concentration = models.JSONField(default=list, help_text="per product: volume, parents, HHI and top share")
-    use = models.JSONField(default=list, help_text="per resource class: sold, offered and proven unit-hours")
+    use = models.JSONField(
+        default=list, help_text="per resource class, and in it per product: sold, offered and proven unit-hours"
+    )
+    sellers = models.JSONField(default=list, help_text="per product: unit-hours by owner; never published")
     sigma_numerator = models.BigIntegerField(default=0, help_text="what the budget takes from the Foundation's limits")
     sigma_denominator = models.BigIntegerField(default=1)
     premium_ppm = models.BigIntegerField(null=True, help_text="what compliance adds to the price, by volume")

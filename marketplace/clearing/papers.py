@@ -15,6 +15,7 @@ from marketplace.compliance.holdings import Freezes, Holdings, Span, agreements_
 from marketplace.demand.counsel import without_counsel
 from marketplace.demand.leg_models import DemandLeg
 from marketplace.demand.models import Demand
+from marketplace.demand.voucher_models import Voucher
 from marketplace.supply.models import Bid
 
 FIRM = "firm"  # capacity that nobody takes back; asked for only in a market that has some that is
@@ -38,6 +39,9 @@ class Papers:
         self._unsigned = without_counsel(demands)
         self._asks_legal_control = any(demand.control_zone_id for demand in demands)
         self._spreads = Spreads(window, demands, bids)
+        # Credits of a grant that came back to their own owner as earnings would be cash.
+        self._granted = {demand.pk: demand.party.owner_key for demand in demands if demand.funding_line_id
+                         and Voucher.objects.filter(line=demand.funding_line_id).exists()}  # fmt: skip
         self._under_agreement = sorted(
             {(d.data_class.agreement_id, d.party_id, d.party.slug, d.purpose) for d in demands if _agreement_of(d)},
             key=str,
@@ -54,6 +58,8 @@ class Papers:
             asked.add(COUNSEL)
         if agreement := _agreement_of(demand):
             asked.add(self._agreement_name(agreement, demand.party.slug, demand.purpose))
+        if demand.pk in self._granted:
+            asked.add(self._name("outside", self._granted[demand.pk]))
         asked |= {self._name("spread", *part) for part in self._spreads.asked_by(demand)}
         return tuple(sorted(asked))
 
@@ -70,6 +76,7 @@ class Papers:
             for agreement, buyer, slug, purpose in self._under_agreement
             if (agreement, buyer, bid.party_id, purpose) in self._agreements
         }
+        held |= {self._name("outside", owner) for owner in set(self._granted.values()) - {bid.party.owner_key}}
         held |= {self._name("spread", *part) for part in self._spreads.dealt_to(bid)}
         return tuple(sorted(held))
 
@@ -120,7 +127,8 @@ class Spreads:
 
 
 def _is_firm(bid: Bid, window: Window) -> bool:
-    rules = bid.node_class.calendar_rules.all()  # read with the bids
+    rows = bid.node_class.calendar_rules.all()  # read with the bids
+    rules = [rule for rule in rows if rule.week is None or rule.week.undone_at is None]
     if all(rule.is_firm for rule in rules):
         return True
     known = Sellable(bid.node_class, rules)

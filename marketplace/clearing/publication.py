@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import F, Sum
 
 from ledger.ids import uuid7
 from ledger.rails import sender
@@ -26,23 +25,21 @@ from marketplace.clearing.models import (
     LineReason,
     PriceRow,
 )
+from marketplace.clearing.shares import ONE_PPM, Product, product_of, sellers_of, use_of
 from marketplace.demand.models import Demand
 from marketplace.governance.services import record
 from marketplace.notices.services import tell_parties
 from marketplace.parties.models import Party
-from marketplace.supply.models import Bid, NodeClass
+from marketplace.supply.models import Bid
 from pricing.allocation import Cap
 from pricing.backups import find_backups
 from pricing.bundle import bundle_hash
 from pricing.clearing import RULE_VERSION, Outcome
 from pricing.components import compliance_premium
-from pricing.penalties import probation_units
 
-ONE_PPM = 1_000_000
 HHI_SCALE = 10_000  # a single seller
 TOP = 3  # shares of the largest one, two and three parents
 CAP_WORDS = {"cap_bound": "the cap on one parent bound.", "cap_not_applicable": "too few parents for a cap."}
-Product = tuple[str, str, int]  # resource class, home zone, tier
 
 
 @transaction.atomic
@@ -56,7 +53,8 @@ def publish(*, window: Window, outcome: Outcome, files: dict[str, bytes], lines:
         id=uuid7(now), window=locked, rule_version=str(RULE_VERSION), bundle_hash=bundle_hash(files),
         welfare_micros=outcome.welfare_micros, bound_micros=outcome.bound_micros, gap_micros=outcome.gap_micros,
         demand_lines=len(book.demands), bid_lines=len(book.bids), cleared_at=now, **_market_power(outcome),
-        **_premium(outcome), use=list(_use(locked, outcome)),
+        **_premium(outcome), use=list(use_of(locked, outcome)),
+        sellers=sellers_of(outcome, lines),
     )  # fmt: skip
     BundleFile.objects.bulk_create(BundleFile(clearing=clearing, name=n, body=b) for n, b in sorted(files.items()))
     _write_awards(clearing, outcome, lines, now)
@@ -103,9 +101,7 @@ def _concentration(outcome: Outcome) -> Iterator[dict[str, Any]]:
     for bid, start, end, units in zip(
         columns.bid.tolist(), columns.start.tolist(), columns.end.tolist(), columns.units.tolist(), strict=True
     ):
-        known = book.attributes[book.bids.attributes[bid]]
-        product = (known.resource_class, book.home_zone(known), known.tier)
-        sold[product][int(book.bids.parent[bid])] += units * (end - start)
+        sold[product_of(outcome, bid)][int(book.bids.parent[bid])] += units * (end - start)
     not_applicable = set(outcome.allocation.caps_not_applicable)
     caps = {product: [cap for cap in outcome.allocation.caps if cap.product == product] for product in sold}
     for product, by_parent in sorted(sold.items()):
@@ -119,30 +115,6 @@ def _concentration(outcome: Outcome) -> Iterator[dict[str, Any]]:
             "capped_parents": sum(_is_at(cap, by_parent[cap.parent]) for cap in caps[product]),
             "is_cap_applicable": product not in not_applicable,
         }  # fmt: skip
-
-
-def _use(window: Window, outcome: Outcome) -> Iterator[dict[str, Any]]:
-    """Per resource class: unit-hours sold, offered, and proven: what its classes may sell by their standing now.
-
-    A class that lost its standing after it had bid counts with what it offered, so nothing is sold twice over.
-    """
-    book, columns = outcome.book, outcome.award_columns
-    sold: Counter[str] = Counter()
-    offered: Counter[str] = Counter()
-    for bid, start, end, units in zip(
-        columns.bid.tolist(), columns.start.tolist(), columns.end.tolist(), columns.units.tolist(), strict=True
-    ):
-        sold[book.attributes[book.bids.attributes[bid]].resource_class] += units * (end - start)
-    proven: Counter[str] = Counter()
-    bids = {row["node_class"]: int(row["hours"]) for row in
-            Bid.objects.filter(window=window, state="opened").order_by().values("node_class")
-            .annotate(hours=Sum(F("quantity_units") * (F("end_slot") - F("start_slot"))))}  # fmt: skip
-    for row in NodeClass.objects.select_related("standing"):
-        allowed = {"PROVEN": row.units, "PROBATION": probation_units(row.units)}.get(row.standing.state, 0)
-        offered[row.resource_class_id] += bids.get(row.pk, 0)
-        proven[row.resource_class_id] += max(allowed * window.slots, bids.get(row.pk, 0))
-    for code in sorted(code for code, hours in proven.items() if hours):
-        yield {"resource_class": code, "sold": sold[code], "offered": offered[code], "proven": proven[code]}
 
 
 def _premium(outcome: Outcome) -> dict[str, int]:

@@ -235,6 +235,34 @@ def sold_and_proven(clearing: Clearing) -> list[tuple[str, int, int]]:
     return sorted(rows, key=lambda r: (-r[2], r[0]))
 
 
+@dataclass(frozen=True)
+class ProductUse:
+    """What of one product was sold, of what was proven and available; None where too few owners stand behind it."""
+
+    resource_class: str
+    zone: str
+    tier: int
+    providers: int
+    sold: int | None
+    proven: int | None
+
+    @property
+    def share_ppm(self) -> int | None:
+        return 1_000_000 * self.sold // self.proven if self.proven and self.sold is not None else None
+
+
+def product_use(clearing: Clearing, least: int) -> list[ProductUse]:
+    """Return the use of each product, the largest first; figures only from `least` owners and as many buyers on."""
+    buyers = {code: sides[0] for code, sides in parties_per_side(clearing).items()}
+    found = []
+    for row in clearing.use:
+        for each in row.get("products", []):
+            is_wide = min(each["providers"], buyers.get(row["resource_class"], 0)) >= least
+            figures = (each["sold"], each["proven"]) if is_wide else (None, None)
+            found.append(ProductUse(row["resource_class"], each["zone"], each["tier"], each["providers"], *figures))
+    return sorted(found, key=lambda p: (-(p.proven or 0), p.resource_class, p.zone, p.tier))
+
+
 def totals_of(clearing: Clearing) -> dict[str, int]:
     """Return awards, unit-hours and money (micro-USD) of a clearing."""
     sums = clearing.awards.aggregate(awards=Count("pk"), hours=Sum(AWARD_HOURS), money=Sum("amount_micros"))

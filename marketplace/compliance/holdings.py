@@ -23,6 +23,7 @@ from marketplace.compliance.rules import tier_countries
 from marketplace.parties.models import Party
 
 Site = NodeClass = Any  # rows of supply, a later stage, which hands them in
+PARENT = LEGAL_CONTROLS[0]
 Held = tuple[UUID, UUID | None, str]  # party, site or all of its sites, control
 
 
@@ -43,9 +44,10 @@ class Holdings:
 
     def __init__(self, parties: Iterable[UUID], span: Span) -> None:
         live = live_evidence(span).filter(party__in=set(parties))
-        self._countries: dict[Held, set[str]] = defaultdict(set)
-        for party, site, control, country in live.values_list("party_id", "site_id", "control_id", "country"):
-            self._countries[party, site, control].add(country)
+        self._shown: dict[Held, list[tuple[str, datetime]]] = defaultdict(list)
+        rows = live.values_list("party_id", "site_id", "control_id", "country", "submitted_at")
+        for party, site, control, country, submitted_at in rows:
+            self._shown[party, site, control].append((country, submitted_at))
         self._reached: dict[UUID, int] = {}
         self._asked: dict[int, list[str]] = defaultdict(list)
         for level, control in TierControl.objects.values_list("tier_id", "control_id"):
@@ -55,9 +57,8 @@ class Holdings:
 
     def holds(self, site: Site, control: str, country: str = "") -> bool:
         """Whether the site holds a control; of a legal control, whether it shows that country."""
-        shown = self._countries.get((site.party_id, site.pk, control), set()) | self._countries.get(
-            (site.party_id, None, control), set()
-        )
+        rows = [row for at in (site.pk, None) for row in self._shown.get((site.party_id, at, control), ())]
+        shown = {shown for shown, submitted_at in rows if counts_for(site, control, submitted_at)}
         return country in shown if control in LEGAL_CONTROLS else bool(shown)
 
     def missing(self, site: Site, level: int) -> list[str]:
@@ -88,6 +89,18 @@ class Holdings:
         registered = (party.ultimate_country, site.operator_country, site.keys_country)
         return all(self.holds(site, control, country)
                    for control, country in zip(LEGAL_CONTROLS, registered, strict=True))  # fmt: skip
+
+
+def counts_for(site: Site, control: str, submitted_at: datetime, at: datetime | None = None) -> bool:
+    """Whether evidence of that time counts for a site: what was shown before it moved shows nothing about it now.
+
+    Nor does evidence of its staff or keys from before their countries changed. Who owns its party in the end is about
+    the party, not the site. With `at` as things stood then.
+    """
+    if control == PARENT:
+        return True
+    marks = [site.moved_at, site.control_changed_at if control in LEGAL_CONTROLS else None]
+    return all(mark is None or submitted_at >= mark or (at is not None and mark > at) for mark in marks)
 
 
 def live_evidence(span: Span):  # type: ignore[no-untyped-def]

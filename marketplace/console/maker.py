@@ -26,34 +26,44 @@ ROWS = 20
 class LimitsForm(forms.Form):
     """Limits as `propose_limits` takes them."""
 
-    resource_classes = forms.ModelMultipleChoiceField(ResourceClass.objects.all())
-    notional_max_micros = forms.IntegerField(min_value=1, help_text="micro-USD of open quotes and running leases")
-    inventory_max_unit_hours = forms.IntegerField(min_value=1, help_text="unit-hours held or quoted for")
-    loss_max_micros = forms.IntegerField(min_value=1, help_text="micro-USD; trade stops by itself there")
-    spread_max_ppm = forms.IntegerField(min_value=0, max_value=10**6, help_text="parts per million of the reference")
-    reason = forms.CharField(max_length=300)
+    resource_classes = forms.ModelMultipleChoiceField(
+        ResourceClass.objects.all(), label="Resource classes", help_text="The only ones it may quote.")
+    notional_max_micros = forms.IntegerField(
+        label="Most at stake, micro-USD", min_value=1, help_text="Open quotes and running leases; $1 is 1000000.")
+    inventory_max_unit_hours = forms.IntegerField(
+        label="Most held, unit-hours", min_value=1, help_text="Held or quoted for.")
+    loss_max_micros = forms.IntegerField(
+        label="Most lost, micro-USD", min_value=1, help_text="Trade stops by itself there.")
+    spread_max_ppm = forms.IntegerField(
+        label="Widest spread, parts per million", min_value=0, max_value=10**6,
+        help_text="Of the reference price: 50000 is 5 %.")
+    reason = forms.CharField(label="Why", max_length=300, help_text="Goes on the audit trail.")
 
 
 class QuoteForm(forms.Form):
     """A quote as `place_quote` takes it."""
 
-    window = forms.ModelChoiceField(windows_in(("COLLECTING",)))
-    reference = forms.CharField(max_length=60)
-    resource_class = forms.ModelChoiceField(ResourceClass.objects.all())
-    quantity_units = forms.IntegerField(min_value=1)
-    start_slot = forms.IntegerField(min_value=0)
-    end_slot = forms.IntegerField(min_value=1)
-    price_limit_micros = forms.IntegerField(min_value=100, help_text="micro-USD per unit-hour, on a tick of 100")
-    sla_code = forms.ModelChoiceField(SlaPreset.objects.all())
-    zone_code = forms.ModelChoiceField(Zone.objects.all(), required=False)
+    window = forms.ModelChoiceField(
+        windows_in(("COLLECTING",)), label="Window", help_text="One that still collects demand.")
+    reference = forms.CharField(label="Reference", max_length=60, help_text="A name of its own; sent twice it is one.")
+    resource_class = forms.ModelChoiceField(
+        ResourceClass.objects.all(), label="Resource class", help_text="Within the limits in force.")
+    quantity_units = forms.IntegerField(label="Units", min_value=1, help_text="In each of the hours.")
+    start_slot = forms.IntegerField(label="First hour", min_value=0, help_text="Counted from the window's start.")
+    end_slot = forms.IntegerField(label="End hour", min_value=1, help_text="The first hour no longer asked for.")
+    price_limit_micros = forms.IntegerField(
+        label="Price limit, micro-USD", min_value=100, help_text="Per unit-hour, on a tick of 100; $1.94 is 1940000.")
+    sla_code = forms.ModelChoiceField(SlaPreset.objects.all(), label="SLA", help_text="The least that is asked for.")
+    zone_code = forms.ModelChoiceField(
+        Zone.objects.all(), label="Zone", required=False, help_text="Empty: anywhere.")
 
 
 class ConflictForm(forms.Form):
     """An interest that is written down."""
 
-    person = forms.CharField(max_length=120)
-    about = forms.CharField(max_length=160, help_text="the party or matter")
-    what = forms.CharField(max_length=300)
+    person = forms.CharField(label="Whose interest", max_length=120, help_text="The person, by e-mail.")
+    about = forms.CharField(label="About", max_length=160, help_text="The party or matter.")
+    what = forms.CharField(label="What it is", max_length=300, help_text="Such as: owns shares, sits on the board.")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -40,10 +40,11 @@ LINES_SHOWN = 50
 class TaxForm(forms.Form):
     """A rule as `propose_tax` takes it."""
 
-    country = forms.CharField(max_length=2, help_text="of the buyer, two letters")
-    rate_ppm = forms.IntegerField(min_value=0, max_value=10**6, help_text="parts per million: 190000 is 19 %")
-    words = forms.CharField(max_length=120, help_text="as the invoice says it")
-    valid_from = forms.DateTimeField(help_text="UTC, such as 2030-01-01 00:00")
+    country = forms.CharField(label="Country", max_length=2, help_text="Of the buyer, two capital letters.")
+    rate_ppm = forms.IntegerField(
+        label="Rate, parts per million", min_value=0, max_value=10**6, help_text="190000 is 19 %.")
+    words = forms.CharField(label="On the invoice", max_length=120, help_text="As the invoice says it.")
+    valid_from = forms.DateTimeField(label="In force from", help_text="UTC, such as 2030-01-01 00:00.")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -138,7 +139,7 @@ def _propose_tax(request: HttpRequest) -> str:
     form = TaxForm(request.POST, prefix="tax")
     if not form.is_valid():
         field, errors = next(iter(form.errors.items()))
-        raise BadInput(f"{field}: {errors[0]}", field=field)
+        raise BadInput(f"{form.fields[field].label}: {errors[0]}", field=field)
     propose_tax(**form.cleaned_data, person=_person(request), now=clock.now())
     return "Proposed. It comes into force on its day when another person approves it."
 

@@ -37,13 +37,14 @@ from marketplace.catalogue.selectors import PAST_BIDDING, StripState, list_windo
 from marketplace.clearing.models import Clearing, ClearingAttempt
 from marketplace.clearing.previews import PREVIEWED
 from marketplace.clearing.selectors import ReasonCount, count_reasons, last_clearing, totals_of
+from marketplace.clearing.shares import Churn
 from marketplace.demand.selectors import GateProgress, gates_of
 from marketplace.downloads import SEQ_SHAPE
 from marketplace.errors import BadInput
 from marketplace.governance.models import AuditLine
 from marketplace.insights.anchors import anchored_hashes
 from marketplace.insights.charts import Chart
-from marketplace.insights.market import public_market
+from marketplace.insights.market import concentration_of, public_market
 from marketplace.insights.words import next_time
 from marketplace.notices.models import Progress
 from marketplace.parties.models import Party
@@ -78,6 +79,7 @@ class Certificate:
     bundle_hash: str
     anchored_hash: str
     reasons: list[ReasonCount]
+    concentration: list[tuple[dict[str, Any], Churn | None]]
     curves: Chart | None
 
     @property
@@ -132,7 +134,8 @@ def certificate_of_last_clearing() -> Certificate | None:
     return Certificate(
         clearing=clearing, totals=totals_of(clearing), bundle_hash=bytes(clearing.bundle_hash).hex(),
         anchored_hash=anchored_hashes([clearing.window.number]).get(clearing.window.number, ""),
-        reasons=count_reasons(clearing), curves=_for_unfold(market.curves) if market and market.curves else None,
+        reasons=count_reasons(clearing), concentration=concentration_of(clearing, is_public=False),
+        curves=_for_unfold(market.curves) if market and market.curves else None,
     )  # fmt: skip
 
 

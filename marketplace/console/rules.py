@@ -21,13 +21,14 @@ from marketplace.insights.public_benefit import benefit_report, set_aside
 from marketplace.oversight.reports import fill_reward_pool, report_rule, set_report_rule
 from marketplace.parties.models import Seat
 from marketplace.parties.roles import require_act
+from marketplace.supply.entry import entry_rule, set_entry_rule
 from marketplace.supply.lapses import lapse_rule, set_lapse_rule
 
 
 class RuleForm(forms.Form):
     """Each change has its reason, which the trail keeps."""
 
-    reason = forms.CharField(max_length=300)
+    reason = forms.CharField(label="Why", max_length=300, help_text="Goes on the audit trail.")
 
     def put(self, seat: Seat) -> str:
         """Set the rule; returns the sentence to show."""
@@ -37,7 +38,8 @@ class RuleForm(forms.Form):
 class LapseForm(RuleForm):
     """After how many windows without a bid quota lapses."""
 
-    windows = forms.IntegerField(help_text="windows without a bid; notice is given one before")
+    windows = forms.IntegerField(
+        label="Windows without a bid", help_text="After so many quota lapses; notice is given one before.")
     field_order = ("windows", "reason")
 
     def put(self, seat: Seat) -> str:
@@ -49,8 +51,9 @@ class LapseForm(RuleForm):
 class ReportForm(RuleForm):
     """Deposit and reward of a report."""
 
-    deposit_micros = forms.IntegerField(help_text="micro-USD, held from whoever reports")
-    reward_micros = forms.IntegerField(help_text="micro-USD, out of the pool")
+    deposit_micros = forms.IntegerField(
+        label="Deposit, micro-USD", help_text="Held from whoever reports; $1 is 1000000.")
+    reward_micros = forms.IntegerField(label="Reward, micro-USD", help_text="A fixed sum out of the pool.")
     field_order = ("deposit_micros", "reward_micros", "reason")
 
     def put(self, seat: Seat) -> str:
@@ -62,7 +65,7 @@ class ReportForm(RuleForm):
 class PoolForm(RuleForm):
     """Capital for rewards."""
 
-    micros = forms.IntegerField(help_text="micro-USD of the Foundation's capital")
+    micros = forms.IntegerField(label="Amount, micro-USD", help_text="Of the Foundation's capital; $1 is 1000000.")
     field_order = ("micros", "reason")
 
     def put(self, seat: Seat) -> str:
@@ -73,7 +76,8 @@ class PoolForm(RuleForm):
 class SetAsideForm(RuleForm):
     """The share meant for research."""
 
-    share_ppm = forms.IntegerField(help_text="parts per million of awarded unit-hours: 50000 is 5 %")
+    share_ppm = forms.IntegerField(
+        label="Share, parts per million", help_text="Of awarded unit-hours: 50000 is 5 %.")
     field_order = ("share_ppm", "reason")
 
     def put(self, seat: Seat) -> str:
@@ -81,10 +85,27 @@ class SetAsideForm(RuleForm):
         return "The public report measures against the new share."
 
 
+class FirstLeaseForm(RuleForm):
+    """What a first lease of a tier may cost, and how much of it an institution's word carries."""
+
+    tier = forms.TypedChoiceField(label="Tier", choices=[(level, f"T{level}") for level in range(4)], coerce=int,
+                                  help_text="Of the node class.")  # fmt: skip
+    first_lease_cap_micros = forms.IntegerField(
+        label="First lease at most, micro-USD", help_text="The stake curve ends at $79,999.99; $1 is 1000000.")
+    undertaking_max_micros = forms.IntegerField(
+        label="Of it by undertaking, micro-USD", help_text="A university's word instead of cash, at most the cap.")
+    field_order = ("tier", "first_lease_cap_micros", "undertaking_max_micros", "reason")
+
+    def put(self, seat: Seat) -> str:
+        set_entry_rule(**self.cleaned_data, seat=seat, now=clock.now())
+        return "Bids and undertakings from now on follow the new rule."
+
+
 FORMS: dict[str, tuple[str, type[RuleForm], Callable[[], Any]]] = {
     "lapse": ("Unused quota", LapseForm, lambda: lapse_rule().windows),
     "report": ("Reports", ReportForm, lambda: report_rule().deposit_micros),
     "pool": ("Pool of rewards", PoolForm, reward_pool_micros),
+    "first_lease": ("First leases", FirstLeaseForm, lambda: entry_rule(0).first_lease_cap_micros),
     "set_aside": ("Set aside for research", SetAsideForm, lambda: benefit_report().share_ppm),
 }
 
@@ -109,5 +130,5 @@ def _put(request: HttpRequest, name: str) -> str:
     form = FORMS[name][1](request.POST, prefix=name)
     if not form.is_valid():
         field, errors = next(iter(form.errors.items()))
-        raise BadInput(f"{field}: {errors[0]}", field=field)
+        raise BadInput(f"{form.fields[field].label}: {errors[0]}", field=field)
     return form.put(found_or_404(seat_of(request)))

@@ -18,7 +18,7 @@ from marketplace import clock
 from marketplace import models as m
 from marketplace.console import books as money
 from marketplace.console import compliance as papers
-from marketplace.console import delivery, keyholders, maker, phases, reports, rules, views
+from marketplace.console import delivery, keyholders, maker, phases, reports, rules, undertakings, views, vouchers
 from marketplace.console.reads import (
     certificate_of_last_clearing,
     control_room,
@@ -52,6 +52,8 @@ class Console(UnfoldAdminSite):
             path("certificate/", self.admin_view(views.certificate), name="certificate"),
             path("phases/", self.admin_view(phases.phases), name="phases"),
             path("funding-lines/", self.admin_view(phases.funding_lines), name="funding_lines"),
+            path("undertakings/", self.admin_view(undertakings.undertakings), name="undertakings"),
+            path("vouchers/", self.admin_view(vouchers.vouchers), name="vouchers"),
             path("preview/", self.admin_view(views.preview), name="preview"),
             path("transactions/", self.admin_view(views.transactions), name="transactions"),
             path("transactions/<uuid:pk>/cancel/", self.admin_view(views.cancel), name="cancel_transaction"),
@@ -316,6 +318,8 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         {"title": "Control room", "icon": "monitoring", "link": reverse("admin:index")},
         {"title": "Phases", "icon": "stairs", "link": reverse("admin:phases")},
         {"title": "Orders and grants", "icon": "request_quote", "link": reverse("admin:funding_lines")},
+        {"title": "Grant vouchers", "icon": "redeem", "link": reverse("admin:vouchers")},
+        {"title": "Undertakings", "icon": "history_edu", "link": reverse("admin:undertakings")},
         {"title": "Opened bids", "icon": "drafts", "link": reverse("admin:opened_bids")},
         {"title": "Coordination cost", "icon": "handshake", "link": reverse("admin:coordination")},
         {"title": "Rules for everybody", "icon": "gavel", "link": reverse("admin:rules")},

@@ -21,6 +21,7 @@ from marketplace.parties.models import Party
 
 MICROS_PER_CENT = 10_000
 COMMITTED = ("funded", "awarded")
+TAKEN_ALONG = ("locking", "running", "fallen")  # what a backup took along stands under its own lease, or came back
 
 
 def choose_funding(
@@ -38,25 +39,16 @@ def choose_funding(
         return _line(demand, party, kind, number, now)
     if number:
         raise BadInput("Only a purchase order or a grant has a number.", field="number")
-    free, kept = free_micros(party), kept_micros(party)
+    free = free_micros(party)
     if kind == "card":
         free = min(free, card_left_micros(party))
     if free < demand.hold_micros:
         raise NotFunded(
             "Your available money does not cover this demand at its limit.", needed_micros=demand.hold_micros,
-            available_micros=max(0, free), kept_for_orders_micros=kept,
+            available_micros=max(0, free),
+            kept_for_orders_micros=spendable(code="buyer.available", party=party.pk).minor - free_micros(party),
         )  # fmt: skip
     return None
-
-
-def free_micros(party: Party) -> int:
-    """What of a buyer's available money nothing waits for: no hold, and no order or grant that brought it."""
-    return spendable(code="buyer.available", party=party.pk).minor - kept_micros(party)
-
-
-def kept_micros(party: Party) -> int:
-    """What is kept for the demands that will name an order or a grant whose money is in escrow."""
-    return sum(left_micros(line) for line in _arrived_lines(party))
 
 
 def named_order(*, party: Party, number: str) -> FundingLine | None:
@@ -97,6 +89,39 @@ def origin_of(demand: Demand) -> str:
 def left_micros(line: FundingLine) -> int:
     """What of a line no demand uses yet, in micro-USD; an awarded demand counts at its limit."""
     return line.limit_micros - sum(row.hold_micros for row in line.demands.filter(state__in=COMMITTED))
+
+
+def kept_micros(line: FundingLine) -> int:
+    """What of a line's money lies among its buyer's and is not the buyer's to use otherwise, in micro-USD.
+
+    Of an order or grant what no demand uses; of a voucher also what its demands gave back, until it is closed: it is
+    the programme's. A voucher that is being closed keeps nothing more: its hold does.
+    """
+    voucher = getattr(line, "voucher", None)
+    if voucher is None:
+        return left_micros(line)
+    if voucher.state != "REDEEMED":
+        return 0
+    return line.limit_micros - sum(_away_micros(row) for row in line.demands.filter(state__in=COMMITTED))
+
+
+def free_micros(party: Party) -> int:
+    """What a buyer may use as it likes, in micro-USD: available, and not kept for an order, a grant or a voucher."""
+    return spendable(code="buyer.available", party=party.pk).minor - sum(map(kept_micros, _arrived_lines(party)))
+
+
+def _away_micros(demand: Demand) -> int:
+    """What of a voucher a demand has taken out of its buyer's available money: held, locked or spent."""
+    leases = list(demand.leases.exclude(state="refused"))
+    if demand.state == "funded" or (not leases and demand.window.state not in ("SETTLED", "FAILED")):
+        return demand.hold_micros
+    away = 0
+    for lease in leases:
+        line = getattr(lease, "settlement_line", None)
+        back = sum(row.amount_micros for row in lease.early_credits.exclude(posted_at=None))
+        back += sum(row.returned_micros for row in lease.step_ins.filter(state__in=TAKEN_ALONG))
+        away += line.earned_micros if line is not None and lease.state == "settled" else lease.fee_micros - back
+    return away
 
 
 def card_left_micros(party: Party) -> int:

@@ -1,4 +1,4 @@
-"""Demands that are the legs of one order: spread over providers, or parted by what their data may do."""
+"""Demands that are the legs of one order: spread over providers, parted by their data, or steps of a price curve."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from django.db.models import F, Q
 
 from marketplace.demand.models import Demand
 
-LEG_ROLES = ("spread", "sensitive", "insensitive")
+LEG_ROLES = ("spread", "sensitive", "insensitive", "step")
 
 
 class DemandLeg(models.Model):

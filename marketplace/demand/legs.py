@@ -6,13 +6,18 @@ owner, sybil children together, can serve more than one leg, whatever clears; th
 that each leg asks for and those bids hold. What a cap costs the buyer is choice: a leg sees a part of the providers.
 The share is one of what is asked for, not of what is awarded.
 
+A price curve (M-002) is an order whose legs are steps: so many units at most at this price, further ones only at a
+lower one. The steps share every other term, and are funded and withdrawn together.
+
 A sensitive leg carries every rule about place, law and data and has no venue outside this market; an insensitive one
 carries none of them and may name where it goes for what is not awarded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -24,12 +29,13 @@ from marketplace.catalogue.limits import require_name, require_quantity, require
 from marketplace.catalogue.models import Window
 from marketplace.demand.leg_models import DemandLeg
 from marketplace.demand.models import Demand
-from marketplace.demand.services import post_demand
+from marketplace.demand.services import fund_demand, post_demand, withdraw_demand
 from marketplace.errors import BadInput, QuantityOutOfRange
 from marketplace.parties.models import Party, Seat
 from marketplace.spending.services import Spend, approvals_needed
 
 LEGS_MAX = 20
+STEPS_MAX = 8
 PPM = 1_000_000
 # What an insensitive leg leaves out.
 RULES = ("zone_code", "control_zone_code", "tier_min", "data_class", "purpose", "required_controls", "vantage_code",
@@ -98,21 +104,74 @@ def post_parted(
     return _post(party, window, reference, wanted, seat, now)
 
 
+@transaction.atomic
+def post_curve(
+    *, party: Party, window: Window, reference: str, quantity_units: int, price_limit_micros: int,
+    further_steps: Sequence[tuple[int, int]], seat: Seat | None = None, now: datetime, **terms: Any,
+) -> list[Demand]:  # fmt: skip
+    """Post a price curve: `quantity_units` at most at `price_limit_micros`, then (units, price) at ever lower prices.
+
+    Prices are micro-USD per unit-hour. Raises BadInput where a price does not fall, or with terms that bind all units.
+    """
+    require_name(reference, field="reference", longest=50)
+    steps = [(quantity_units, price_limit_micros), *further_steps]
+    if not 2 <= len(steps) <= STEPS_MAX:
+        raise BadInput(f"A curve has 2 to {STEPS_MAX} steps.", field="further_steps", most=STEPS_MAX)
+    if terms.get("kind") != "divisible":
+        raise BadInput("Steps are of a divisible demand: any part of each may be served.", field="kind")
+    for name in ("minimum_units", "is_one_site", "choice"):
+        if terms.get(name):
+            raise BadInput("A curve has no minimum, no one site and no alternatives.", field=name)
+    if any(require_whole(price, field="further_steps") >= before for (_, before), (_, price) in pairwise(steps)):
+        raise BadInput("The price falls from step to step: whoever pays more for more asks for a block.",
+                       field="further_steps")  # fmt: skip
+    wanted = [(f"{reference} {no}/{len(steps)}", "step", "",
+               dict(terms, quantity_units=units, price_limit_micros=price))
+              for no, (units, price) in enumerate(steps, start=1)]  # fmt: skip
+    return _post(party, window, reference, wanted, seat, now)
+
+
+@transaction.atomic
+def fund_whole(*, demand: Demand, party: Party, **how: Any) -> Demand:
+    """Fund a demand, or every step of the curve that it is part of, all or none; takes the terms of `fund_demand`."""
+    for each in _steps_of(demand, party):
+        if each.pk != demand.pk:
+            fund_demand(demand=each, party=party, **how)
+    return fund_demand(demand=demand, party=party, **how)
+
+
+@transaction.atomic
+def withdraw_whole(*, demand: Demand, party: Party, **how: Any) -> Demand:
+    """Withdraw a demand, or every step of the curve that it is part of; takes the terms of `withdraw_demand`."""
+    for each in _steps_of(demand, party):
+        if each.pk != demand.pk:
+            withdraw_demand(demand=each, party=party, **how)
+    return withdraw_demand(demand=demand, party=party, **how)
+
+
+def _steps_of(demand: Demand, party: Party) -> list[Demand]:
+    return [leg.demand for leg in legs_with(demand) if leg.role == "step" and leg.demand.party_id == party.pk]
+
+
 def post_order(**terms: Any) -> list[Demand]:
-    """Post one demand, or an order that is split when a cap or an insensitive leg is asked for."""
-    if "provider_share_max_ppm" in terms or "insensitive_units" in terms:
+    """Post one demand, or an order that is split when a cap, an insensitive leg or further steps are asked for."""
+    if {"provider_share_max_ppm", "insensitive_units", "further_steps"} & set(terms):
         return post_split(**terms)
     return [post_demand(**terms)]
 
 
 def post_split(
     *, party: Party, window: Window, provider_share_max_ppm: int | None = None, insensitive_units: int | None = None,
-    fallback_venue: str = "", **terms: Any,
+    further_steps: Sequence[tuple[int, int]] | None = None, fallback_venue: str = "", **terms: Any,
 ) -> list[Demand]:  # fmt: skip
-    """Post an order the one way or the other; raises BadInput unless exactly one of the two is asked for."""
-    if (provider_share_max_ppm is None) == (insensitive_units is None):
-        raise BadInput("An order is split by a cap on one provider, or into two legs: say one of them.",
-                       field="provider_share_max_ppm")  # fmt: skip
+    """Post an order the one way or the other; raises BadInput unless exactly one of the three is asked for."""
+    if sum(asked is not None for asked in (provider_share_max_ppm, insensitive_units, further_steps)) != 1:
+        raise BadInput("An order is split by a cap on one provider, into two legs, or into steps of a price curve: say "
+                       "one of them.", field="provider_share_max_ppm")  # fmt: skip
+    if further_steps is not None:
+        if fallback_venue:
+            raise BadInput("Only an insensitive leg has a fallback.", field="fallback_venue")
+        return post_curve(party=party, window=window, further_steps=further_steps, **terms)
     if provider_share_max_ppm is not None:
         if fallback_venue:
             raise BadInput("Only an insensitive leg has a fallback.", field="fallback_venue")

@@ -66,17 +66,22 @@ def approve_line(*, line: FundingLine, person: str, reason: str, now: datetime) 
         return locked
     _decide(locked, "APPROVED", person, reason, now)
     point("escrow.advance.after_decision")
-    address, custody = ensure_address(party=locked.party), signer().address("custody")
+    advance(locked, now)
+    return locked
+
+
+def advance(line: FundingLine, now: datetime) -> None:
+    """Ask the chain to bring the money of an approved line into its buyer's escrow account."""
+    address, custody = ensure_address(party=line.party), signer().address("custody")
     if settings.DEMO:  # in production the float is the Foundation's own coins
-        sender.submit(key=f"{advance_key(locked)}:mint", role="faucet", contract="token", function="mint",
-                      args=[custody, locked.limit_micros], now=now)  # fmt: skip
+        sender.submit(key=f"{advance_key(line)}:mint", role="faucet", contract="token", function="mint",
+                      args=[custody, line.limit_micros], now=now)  # fmt: skip
     sender.submit(
         key="custody:approve:escrow", role="custody", contract="token", function="approve",
         args=[chain().address("escrow"), 2**256 - 1], now=now,
     )  # fmt: skip
-    sender.submit(key=advance_key(locked), role="custody", contract="escrow", function="deposit",
-                  args=[address, locked.limit_micros], now=now)  # fmt: skip
-    return locked
+    sender.submit(key=advance_key(line), role="custody", contract="escrow", function="deposit",
+                  args=[address, line.limit_micros], now=now)  # fmt: skip
 
 
 @transaction.atomic

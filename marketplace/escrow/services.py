@@ -35,12 +35,14 @@ from marketplace.escrow.models import Lease, LockBatch, Mandate
 from marketplace.escrow.packs import undocumented, write_packs
 from marketplace.governance.services import record, require_flag
 from marketplace.parties.models import Party
+from marketplace.supply.entry import entry_rule, is_first_lease
 from marketplace.supply.models import Bid
 from marketplace.supply.onchain import ensure_address, exposure_room_micros
 from pricing.penalties import stake_micros
 
 CALL_MANDATES_MAX = CALL_CLASSES_MAX = 64
 CALL_LINES_MAX = 512
+FIRST_LEASE = "The first lease of a node class costs less than that."
 TOO_EXPOSED = "The node class has reached the exposure its stake carries."
 DEPOSIT_MAX_MICROS = 10**13  # ten million dollars at once,
 PARTY_MAX_MICROS = 10**14  # and a hundred in all: no number of deposits may bring the books to the end of 64 bits
@@ -139,6 +141,7 @@ def lock_window(*, window: Window, now: datetime) -> int:
         pairs[award.demand, award.bid].append(award)
     mandates = _sign_mandates(locked, {demand for demand, _ in pairs}, now)
     refused = {**undocumented(pairs, locked)}
+    refused |= dict.fromkeys(_beyond_first_lease(pairs), FIRST_LEASE)
     refused |= dict.fromkeys(_beyond_exposure({p: a for p, a in pairs.items() if p not in refused}), TOO_EXPOSED)
     _refuse_pairs(locked, {pair: (pairs.pop(pair), why) for pair, why in refused.items()}, mandates,
                   {demand for demand, _ in pairs}, now)  # fmt: skip
@@ -190,6 +193,28 @@ def _release_batch(batch: LockBatch, sentence: str, now: datetime) -> None:
     record(
         actor="chain", action="lock_reverted", subject=batch.intent_key, reason=sentence, now=now, leases=len(leases)
     )
+
+
+def _beyond_first_lease(pairs: dict[tuple[Demand, Bid], list[Award]]) -> list[tuple[Demand, Bid]]:
+    """Pairs of classes without a lease before that cost more than a first lease may: the price cleared above the ask.
+
+    Earlier demands of one class come first; what they leave of the cap is for the later ones.
+    """
+    left: dict[UUID, int | None] = {}
+    beyond = []
+    for (demand, bid), awards in pairs.items():
+        node_class = bid.node_class
+        if node_class.pk not in left:
+            is_first = is_first_lease(node_class)
+            left[node_class.pk] = entry_rule(node_class.tier).first_lease_cap_micros if is_first else None
+        room, amount = left[node_class.pk], sum(award.amount_micros for award in awards)
+        if room is None:
+            continue
+        if amount > room:
+            beyond.append((demand, bid))
+        else:
+            left[node_class.pk] = room - amount
+    return beyond
 
 
 def _beyond_exposure(pairs: dict[tuple[Demand, Bid], list[Award]]) -> list[tuple[Demand, Bid]]:

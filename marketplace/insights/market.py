@@ -7,12 +7,14 @@ here reads a bid of a window that has not been cleared.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from marketplace.catalogue.models import Window
 from marketplace.catalogue.selectors import zone_countries
 from marketplace.clearing import selectors as clearings
 from marketplace.clearing.models import Clearing
-from marketplace.clearing.selectors import ProductPrice
+from marketplace.clearing.selectors import ProductPrice, ProductUse
+from marketplace.clearing.shares import Churn, churn_of
 from marketplace.delivery.selectors import MeteredHour
 from marketplace.demand.selectors import funded_curve
 from marketplace.escrow.models import Lease
@@ -44,6 +46,8 @@ class PublicMarket:
     curve_class: str
     classes: list[str]
     totals: dict[str, int]
+    product_use: list[ProductUse]
+    churn: list[tuple[dict[str, Any], Churn | None]]
 
 
 def curves_of(window: Window, clearing: Clearing | None, resource_class: str, zone_code: str) -> Chart | None:
@@ -96,7 +100,16 @@ def public_market(zone_code: str, resource_class: str = "") -> PublicMarket | No
         use=utilisation(uses, title=f"Unit-hours sold per resource class, {clearing.window.name}"),
         curves=_public_curves(clearing, chosen) if chosen else None, curve_class=chosen, classes=wide,
         totals=clearings.totals_of(clearing),
+        product_use=clearings.product_use(clearing, PARTIES_PER_SIDE), churn=concentration_of(clearing),
     )
+
+
+def concentration_of(clearing: Clearing, *, is_public: bool = True) -> list[tuple[dict[str, Any], Churn | None]]:
+    """Return each product's concentration with its churn since the window before; None where there is none to show."""
+    known = churn_of(clearing)
+    rows = [(row, known.get((row["product"][0], row["product"][1], row["product"][2])))
+            for row in clearing.concentration]  # fmt: skip
+    return [(row, churn if churn and (churn.is_wide or not is_public) else None) for row, churn in rows]
 
 
 def _is_wide(sides: tuple[int, int] | None) -> bool:

@@ -17,11 +17,12 @@ from django.db import transaction
 
 from marketplace.catalogue.models import Zone
 from marketplace.catalogue.selectors import zone_countries
-from marketplace.compliance.holdings import Span, live_evidence
+from marketplace.compliance.holdings import Span, counts_for, live_evidence
 from marketplace.errors import NotEligible, NotYours
 from marketplace.escrow.models import Lease
 from marketplace.governance.services import record
 from marketplace.parties.models import Party
+from marketplace.supply.changes import as_of
 
 FORMAT = "grove-residency-1"
 EXPORT = "export_residency"  # the action under which the trail keeps it, and the gate of phase 4 counts it
@@ -62,7 +63,8 @@ def findings_of(document: dict[str, Any]) -> list[tuple[str, bool]]:
 
 
 def _document(lease: Lease, now: datetime) -> dict[str, Any]:
-    demand, site, on = lease.demand, lease.node_class.site, lease.window.starts_at.date()
+    demand, on = lease.demand, lease.window.starts_at.date()
+    site, was = lease.node_class.site, as_of(lease.node_class.site, lease.window.ends_at)
     readings = lease.readings.order_by("slot").values_list("slot", "report")
     return {
         "format": FORMAT, "note": "Evidence, not legal advice.", "made_at": now.isoformat(), "lease": str(lease.pk),
@@ -72,8 +74,8 @@ def _document(lease: Lease, now: datetime) -> dict[str, Any]:
         "rules": {"zone": _zone(demand.zone, on), "control_zone": _zone(demand.control_zone, on),
                   "tier_min": demand.tier_min, "data_class": demand.data_class_id},
         "facts": {
-            "provider": lease.provider.slug, "site": site.code, "city": site.city, "site_country": site.country,
-            "operator_country": site.operator_country, "keys_country": site.keys_country,
+            "provider": lease.provider.slug, "site": site.code, "city": was["city"], "site_country": was["country"],
+            "operator_country": was["operator_country"], "keys_country": was["keys_country"],
             "parent_country": lease.provider.ultimate_country, "tier": lease.node_class.tier,
             "slots": len(readings),
             "readings": [[slot, hashlib.sha256(bytes(report)).hexdigest()] for slot, report in readings],
@@ -96,4 +98,5 @@ def _evidence(lease: Lease) -> list[dict[str, str]]:
         {"control": row.control_id, "issuer": row.issuer, "sha256": bytes(row.sha256).hex(),
          "valid_from": row.valid_from.isoformat(), "valid_until": row.valid_until.isoformat()}
         for row in rows.order_by("control_id", "id") if row.site_id in (None, lease.node_class.site_id)
+        and counts_for(lease.node_class.site, row.control_id, row.submitted_at, lease.window.ends_at)
     ]  # fmt: skip

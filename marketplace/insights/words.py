@@ -103,6 +103,12 @@ PARTS = {
     "tier_micros": "Tier",
     "sla_micros": "SLA",
 }
+SUPPLY = {  # columns of sites and node classes, and what a change of them voids
+    "city": "city", "country": "country", "lat": "latitude", "lon": "longitude", "operator_country": "operated from",
+    "keys_country": "keys kept in", "claimed_name": "declared name", "units": "units", "tier": "tier asked for",
+    "resource_class": "kind", "retired_at": "out of service since", "evidence": "evidence of the site",
+    "legal_control": "evidence of legal control", "round_trips": "round trips", "proof": "proof of the machines",
+}
 RULES = {
     "class": "the resource class", "resource_class": "the resource class", "zone": "the zone",
     "country": "the zone", "control": "the legal-control zone", "control_zone": "the legal-control zone",

@@ -157,7 +157,7 @@ def capacity(request: HttpRequest) -> HttpResponse:
             messages.success(request, "The rule holds for every bid and award from then on.")
             return redirect("onboarding:capacity")
     classes = classes_to_offer(request.party).prefetch_related(
-        "carve_outs", "funding_tags__source", "calendar_rules", "devices"
+        "carve_outs", "funding_tags__source", "calendar_rules__week", "calendar_weeks", "devices"
     )
     return render(request, "onboarding/capacity.html", {"form": form, "classes": classes},
                   status=422 if form.errors else 200)  # fmt: skip

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
+from difflib import get_close_matches
 from typing import Any
 from uuid import UUID
 
@@ -21,8 +23,9 @@ from marketplace.parties.models import Party
 from marketplace.parties.services import list_providers
 from marketplace.supply.selectors import classes_to_offer, sites_of
 
-LINE = re.compile(r"(?P<slug>[a-z0-9-]+)\s+(?P<whole>\d{1,3})(?:\.(?P<part>\d{1,4}))?\s*%?")
+LINE = re.compile(r"(?P<slug>[a-z0-9-]+)\s+(?P<whole>\d{1,3})(?:[.,](?P<part>\d+))?\s*%?")
 LINES_MAX = 40
+WHOLE_PPM = 1_000_000
 
 
 class DeviceForm(DoorForm):
@@ -79,7 +82,8 @@ class SplitForm(DoorForm):
     """How payouts are shared from a day on."""
 
     shares = forms.CharField(
-        label="Members and their parts", widget=forms.Textarea(attrs={"rows": 5}), max_length=4000,
+        label="Members and their parts", error_messages={"required": "Name at least one member and its part."},
+        widget=forms.Textarea(attrs={"rows": 5}), max_length=4000,
         help_text="One line each: the member's short name and its part in per cent, such as `fjord 33.3333`. "
         "Together 100 per cent. Name yourself for what you keep.",
     )  # fmt: skip
@@ -87,25 +91,52 @@ class SplitForm(DoorForm):
         label="From", required=False, widget=forms.DateInput(attrs={"type": "date"}), help_text="Empty: from now on."
     )
 
-    def __init__(self, *args: Any, party: Party, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, party: Party, now: datetime, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._party, self._now = party, now
 
     def clean_shares(self) -> Mapping[Party, int]:
         lines = [line.strip() for line in self.cleaned_data["shares"].splitlines() if line.strip()]
         found: dict[str, int] = {}
-        if len(lines) > LINES_MAX:
-            raise forms.ValidationError(f"At most {LINES_MAX} members.")
+        if not 1 <= len(lines) <= LINES_MAX:
+            raise forms.ValidationError(f"Name 1 to {LINES_MAX} members, one a line.")
         for number, line in enumerate(lines, 1):
-            match = LINE.fullmatch(line)
-            if match is None:
-                raise forms.ValidationError(f"Line {number} is not a short name and a part in per cent.")
-            if match["slug"] in found:
-                raise forms.ValidationError(f"Line {number} names {match['slug']} a second time.")
-            found[match["slug"]] = int(match["whole"]) * 10_000 + int((match["part"] or "").ljust(4, "0"))
-        members = {party.slug: party for party in Party.objects.filter(slug__in=found)}
-        if missing := sorted(found.keys() - members.keys()):
-            raise forms.ValidationError(f"Nobody here has the short name {missing[0]}.")
-        return {members[slug]: ppm for slug, ppm in found.items()}
+            slug, ppm = self._part(number, line)
+            if slug in found:
+                raise forms.ValidationError(f"Line {number} names {slug} a second time.")
+            found[slug] = ppm
+        known = {party.slug: party for party in list_providers()} | {self._party.slug: self._party}
+        if missing := sorted(found.keys() - known.keys()):
+            near = get_close_matches(missing[0], known, n=1)
+            hint = f" Did you mean {near[0]}?" if near else " Each member registers as a provider first."
+            raise forms.ValidationError(f"No provider here has the short name {missing[0]}.{hint}")
+        if (off := sum(found.values()) - WHOLE_PPM) != 0:
+            words = f"{abs(off) / 10_000:.4f}".rstrip("0").rstrip(".")
+            raise forms.ValidationError(
+                f"The parts make {(WHOLE_PPM + off) / 10_000:.4f} per cent: {words} per cent too "
+                f"{'much' if off > 0 else 'little'}. They have to make 100; name yourself for what you keep."
+            )
+        return {known[slug]: ppm for slug, ppm in found.items()}
+
+    def _part(self, number: int, line: str) -> tuple[str, int]:
+        """A line as (short name, parts per million)."""
+        match = LINE.fullmatch(line.lower())
+        if match is None:
+            raise forms.ValidationError(
+                f"Line {number}, {line[:40]!r}, is not a short name and a part in per cent such as fjord 33.3333.")
+        if len(match["part"] or "") > 4:
+            raise forms.ValidationError(f"Line {number} has more than four decimals; the smallest part is 0.0001.")
+        ppm = int(match["whole"]) * 10_000 + int((match["part"] or "").ljust(4, "0"))
+        if not 1 <= ppm <= WHOLE_PPM:
+            raise forms.ValidationError(f"Line {number} gives {match['slug']} {line.split(maxsplit=1)[1]}: a part is "
+                                        "above 0 and at most 100 per cent. Leave out who gets nothing.")
+        return match["slug"], ppm
+
+    def clean_from_day(self) -> Any:
+        day = self.cleaned_data["from_day"]
+        if day and midnight(day) < self._now:
+            raise forms.ValidationError("That day has begun: choose a later one, or leave it empty for from now on.")
+        return day
 
     def apply(self, seat: Any, now: Any) -> str:
         """Set the split; returns the sentence to show."""
@@ -124,7 +155,8 @@ def members(request: HttpRequest) -> HttpResponse:
     """The consortium's devices, sub-sites and split, each with its form."""
     asked, now = request.POST.get("act", ""), market_time(request)
     shown = {
-        name: kind(request.POST if name == asked else None, party=request.party, prefix=name)
+        name: kind(request.POST if name == asked else None, party=request.party, prefix=name,
+                   **({"now": now} if name == "split" else {}))
         for name, kind in FORMS.items()
     }  # fmt: skip
     form = shown.get(asked)

@@ -85,9 +85,9 @@ def enter(request: HttpRequest, admission_id: UUID) -> HttpResponse:
 @require_POST
 @provider_only
 def leave(request: HttpRequest, admission_id: UUID) -> HttpResponse:
-    """Leave the waitlist."""
+    """Leave the waitlist, or give back what was let in."""
     row = found_or_404(find_admission(admission_id, request.party))
-    return _done(request, "You left the waitlist.",
+    return _done(request, "Given back: it no longer waits, and goes to whoever does.",
                  lambda: leave_waitlist(admission=row, party=request.party, now=market_time(request)))  # fmt: skip
 
 

@@ -1,23 +1,28 @@
-"""Pinned data that left: a breach, told to both at once; the lease is wound down and not renewed."""
+"""Pinned data: its provider is told what the pin costs; what left is a breach, told to both, and is not renewed."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import Sum
+from django.db.models import F, Sum
 
 from marketplace.escrow.models import Lease
 from marketplace.governance.services import record
+from marketplace.notices.models import Notice
 from marketplace.notices.services import tell_parties
 from marketplace.oversight.models import WindDown
 
 
 @transaction.atomic
 def watch_egress(*, now: datetime) -> int:
-    """Start a wind-down for every lease of pinned data whose meter shows a byte out; returns how many are new."""
+    """Start a wind-down for every lease whose meter shows more out than its pin lets; returns how many are new.
+
+    Tells each provider of pinned data once, as its lease begins, what the pin asks and costs.
+    """
+    told = _tell_of_pins(now)
     rows = (
-        Lease.objects.filter(demand__pin__isnull=False, egress_readings__egress_bytes__gt=0)
+        Lease.objects.filter(egress_readings__egress_bytes__gt=F("demand__pin__limit_bytes"))
         .exclude(wind_downs__cause="egress").annotate(out=Sum("egress_readings__egress_bytes"))
         .select_related("demand", "provider").order_by("pk")
     )  # fmt: skip
@@ -30,4 +35,19 @@ def watch_egress(*, now: datetime) -> int:
         record(actor="market", action="egress_breach", subject=lease.pk, reason=sentence, now=now,
                egress_bytes=int(lease.out))  # fmt: skip
     WindDown.objects.bulk_create(found)
-    return len(found)
+    return len(found) + told
+
+
+def _tell_of_pins(now: datetime) -> int:
+    rows = Lease.objects.filter(demand__pin__isnull=False, state__in=("locked", "delivering"))
+    told = set(Notice.objects.filter(code="data_pinned").values_list("about", flat=True))
+    leases = [row for row in rows.select_related("demand__pin").order_by("pk") if f"pin:{row.pk}" not in told]
+    for lease in leases:
+        limit = lease.demand.pin.limit_bytes
+        tell_parties(
+            parties=(lease.provider_id,), about=f"pin:{lease.pk}", code="data_pinned", now=now,
+            sentence=f"The data of {lease.demand.reference} is pinned: {'no byte' if not limit else f'{limit} bytes'} "
+            "an hour may leave. Report the egress meter for each hour before the lease is judged; an hour beyond the "
+            "limit, or without a report, is credited to the buyer whole.",
+        )  # fmt: skip
+    return len(leases)

@@ -36,6 +36,7 @@ from ledger.services import (
     void_hold,
 )
 from marketplace.catalogue.limits import MONEY_MAX_MICROS, require_name, require_whole
+from marketplace.demand.funding import free_micros
 from marketplace.errors import BadInput, NotFunded, NotYours, SamePerson, WindowClosed
 from marketplace.governance.services import record
 from marketplace.notices.services import tell_parties
@@ -108,6 +109,8 @@ def make_report(
     if not party.is_buyer or ensure_address(party=party) != party.chain_address:
         raise BadInput("A deposit is held in an escrow account that the market keeps for you.", field="party")
     rule, report_id = report_rule(), uuid7(now)
+    if free_micros(party) < rule.deposit_micros:
+        raise NotFunded("Your free money does not cover the deposit.", needed_micros=rule.deposit_micros)
     hold = uuid_from("report", report_id)
     try:
         reserve_hold(id=hold, party=party.pk, window=report_id, amount=rule.deposit_micros,

@@ -45,10 +45,11 @@ OVER_STATES = ("refused", "settled")
 CALL_BUYERS_MAX = CALL_CLASSES_MAX = 64
 CREDIT_PERIOD = {
     "availability": "{credit.period}:{credit.step_bps}", "performance": "check:{credit.period}",
-    "target": "target:{credit.period}",
+    "target": "target:{credit.period}", "egress": "egress:{credit.period}",
 }  # fmt: skip
 CREDIT_WORDS = {
     "availability": "broke its SLA", "performance": "fell short of its proven speed", "target": "broke an SLA target",
+    "egress": "let pinned data leave",
 }  # fmt: skip
 
 

@@ -14,13 +14,14 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
 from marketplace.catalogue import selectors as catalogue
-from marketplace.demand.funding import left_micros
+from marketplace.demand.funding import kept_micros, left_micros
 from marketplace.demand.funding_models import LINE_KINDS, FundingLine
 from marketplace.demand.models import FUNDING_KINDS
-from marketplace.doors import DoorForm, UsdPriceField, buyer_only, found_or_404, market_time
+from marketplace.doors import DoorForm, UsdPriceField, buyer_only, found_or_404, market_time, seat_of
 from marketplace.errors import MarketError
 from marketplace.escrow.advances import ask_line
 from marketplace.escrow.standing import find_standing, renewal_cap_micros, stand, standing_of, withdraw_standing
+from marketplace.escrow.vouchers import redeem_voucher, vouchers_of
 from marketplace.parties.services import list_providers
 from marketplace.portal.forms import KINDS
 from marketplace.supply.bilateral import open_bilateral
@@ -49,6 +50,14 @@ class LineForm(DoorForm):
     number = forms.CharField(label="Number", max_length=60)
     limit_micros = UsdPriceField(label="Limit", help_text="What demands that name it may cost together.")
     valid_until = DayField(label="Valid until")
+
+
+class VoucherForm(DoorForm):
+    """The code of a grant voucher."""
+
+    act = "voucher"
+    code = forms.CharField(label="Code of the voucher", max_length=100, help_text="As the programme gave it to you.",
+                           widget=forms.TextInput(attrs={"autocomplete": "off"}))  # fmt: skip
 
 
 class StandForm(DoorForm):
@@ -104,7 +113,7 @@ class PairForm(DoorForm):
         self.fields["provider_slug"].choices = [(p.slug, f"{p.name} ({p.country})") for p in list_providers()]
 
 
-FORMS = {form.act: form for form in (StandForm, LineForm, PairForm)}
+FORMS = {form.act: form for form in (StandForm, LineForm, VoucherForm, PairForm)}
 
 
 @require_http_methods(["GET", "POST"])
@@ -128,6 +137,7 @@ def commitments(request: HttpRequest) -> HttpResponse:
         **shown, "form": shown.get(asked),
         "standing": [(row, renewal_cap_micros(row)) for row in standing_of(request.party)],
         "lines": [(row, left_micros(row)) for row in FundingLine.objects.filter(party=request.party)],
+        "vouchers": [(row, kept_micros(row.line)) for row in vouchers_of(request.party) if row.line],
         "pairs": catalogue.windows_between(request.party.pk),
     }, status=422 if asked else 200)  # fmt: skip
 
@@ -148,6 +158,8 @@ def _do(request: HttpRequest, act: str, form: Any) -> HttpResponse:
     acts: dict[str, tuple[Callable[[], Any], str]] = {
         "line": (lambda: ask_line(party=party, person=person, now=now, **_until_the_end_of_day(form.cleaned_data)),
                  "Asked for. It counts once another person at the Foundation has approved it."),
+        "voucher": (lambda: redeem_voucher(party=party, seat=seat_of(request), now=now, **form.cleaned_data),
+                    "Redeemed. Fund a demand by its number; its money is there once the chain has it."),
         "stand": (lambda: stand(party=party, now=now, **form.terms()),
                   "It stands: each window that collects demand in its time is entered and funded by itself."),
         "pair": (lambda: open_bilateral(buyer=party, now=now, **form.cleaned_data),

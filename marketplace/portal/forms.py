@@ -12,7 +12,7 @@ from marketplace.catalogue import selectors as catalogue
 from marketplace.catalogue.models import Window
 from marketplace.compliance.rules import list_data_classes
 from marketplace.demand.funding import named_orders
-from marketplace.doors import DoorForm, TargetForm, UsdPriceField
+from marketplace.doors import DoorForm, TargetForm, UsdPriceField, micros_from_text
 from marketplace.parties.models import Party
 
 PPM_OF_PERCENT = 10_000
@@ -71,6 +71,12 @@ class DemandForm(TargetForm):
         label="At most from one provider", required=False, min_value=1, max_value=99,
         help_text="The order is posted as legs no larger than that; no owner of providers serves two of them.",
     )  # fmt: skip
+    steps = forms.CharField(
+        label="Further steps of your price curve", required=False, max_length=400,
+        widget=forms.Textarea(attrs={"rows": 3}),
+        help_text="One line each: units and the most you pay for them, such as `4 1.80`, each cheaper than the one "
+        "before. The units and limit above are the first step. Funded and withdrawn together.",
+    )  # fmt: skip
     insensitive_units = forms.IntegerField(
         label="Units without these rules", required=False, min_value=1,
         help_text="A second leg, free of the rules about place, law and data.",
@@ -116,8 +122,18 @@ class DemandForm(TargetForm):
             filled["accepted_classes"] = query.getlist("accepted_classes")[:50]
         return filled
 
+    def clean_steps(self) -> list[tuple[int, int]]:
+        lines = [line.strip() for line in self.cleaned_data["steps"].splitlines() if line.strip()]
+        found = []
+        for number, line in enumerate(lines, 1):
+            units, _, price = line.replace("\t", " ").partition(" ")
+            if not (units.isascii() and units.isdigit() and len(units) < 8 and price.strip()):
+                raise forms.ValidationError(f"Line {number} is not units and a price, such as 4 1.80.")
+            found.append((int(units), micros_from_text(price)))
+        return found
+
     def terms(self) -> dict[str, Any]:
-        """Return the arguments of `post_demand`."""
+        """Return the arguments of `post_order`."""
         data = dict(self.cleaned_data)
         data["sla_targets"] = self.take_targets(data)
         data["window"] = self._windows[data["window"]]
@@ -127,6 +143,8 @@ class DemandForm(TargetForm):
         data["budget"] = self._budgets.get(data["budget"])
         data["pilot"] = self._pilots.get(data["pilot"])
         share, units, venue = (data.pop(name) for name in ("share_percent", "insensitive_units", "fallback_venue"))
+        if steps := data.pop("steps"):
+            data["further_steps"] = steps
         if share or units or venue:
             data |= {"provider_share_max_ppm": share * PPM_OF_PERCENT if share else None, "insensitive_units": units,
                      "fallback_venue": venue}  # fmt: skip

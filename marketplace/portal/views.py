@@ -21,11 +21,10 @@ from marketplace.clearing import selectors as clearings
 from marketplace.delivery.selectors import metered_hours
 from marketplace.demand import selectors as demands
 from marketplace.demand.gates import money_rules_of
-from marketplace.demand.legs import post_order
+from marketplace.demand.legs import fund_whole, post_order, withdraw_whole
 from marketplace.demand.models import STATES as DEMAND_STATES
 from marketplace.demand.pins import pin_data
-from marketplace.demand.services import fund_demand, withdraw_demand
-from marketplace.doors import STOP_POLLING, buyer_only, found_or_404, market_time, page_of, seat_of
+from marketplace.doors import STOP_POLLING, buyer_only, bytes_from_text, found_or_404, market_time, page_of, seat_of
 from marketplace.downloads import own_statement
 from marketplace.errors import MarketError
 from marketplace.escrow import cards
@@ -130,7 +129,7 @@ def demand_new(request: HttpRequest) -> HttpResponse:
         try:
             demand = post_order(party=request.party, seat=seat_of(request), now=market_time(request), **form.terms())[0]
         except MarketError as error:
-            form.show(error, (("provider_share_max_ppm", "share_percent"),))
+            form.show(error, (("provider_share_max_ppm", "share_percent"), ("further_steps", "steps")))
         else:
             messages.success(request, "It waits for an approval." if demand.state == "pending"
                              else "Demand posted. It counts for the gate once it is funded.")  # fmt: skip
@@ -159,7 +158,7 @@ def demand_fund(request: HttpRequest, demand_id: UUID) -> HttpResponse:
     """Hold the most a demand can cost."""
     behind = {"funding": request.POST.get("funding", ""), "number": request.POST.get("number", "").strip()}
     sentence = "Funded: the hold is in place and counts for the gate."
-    return _act_on_demand(request, demand_id, partial(fund_demand, **behind), sentence)
+    return _act_on_demand(request, demand_id, partial(fund_whole, **behind), sentence)
 
 
 @require_POST
@@ -168,11 +167,12 @@ def demand_pin(request: HttpRequest, demand_id: UUID) -> HttpResponse:
     """Pin a demand's data to the machines that it will be leased."""
     demand = found_or_404(demands.find_demand(demand_id, request.party))
     try:
-        pin_data(demand=demand, party=request.party, seat=seat_of(request), now=market_time(request))
+        pin_data(demand=demand, party=request.party, seat=seat_of(request), now=market_time(request),
+                 limit_bytes=bytes_from_text(request.POST.get("limit_gb", "")))  # fmt: skip
     except MarketError as error:
         messages.error(request, str(error), extra_tags=error.code)
     else:
-        messages.success(request, "Pinned: any byte that leaves is a breach, and both of you are told.")
+        messages.success(request, "Pinned: an hour in which more leaves is credited to you whole, and both are told.")
     return redirect("portal:demand", demand_id)
 
 
@@ -180,7 +180,7 @@ def demand_pin(request: HttpRequest, demand_id: UUID) -> HttpResponse:
 @buyer_only
 def demand_withdraw(request: HttpRequest, demand_id: UUID) -> HttpResponse:
     """Take a demand back and release its hold."""
-    return _act_on_demand(request, demand_id, withdraw_demand, "Withdrawn. What was held is available again.")
+    return _act_on_demand(request, demand_id, withdraw_whole, "Withdrawn. What was held is available again.")
 
 
 def _act_on_demand(request: HttpRequest, demand_id: UUID, service: Any, sentence: str) -> HttpResponse:

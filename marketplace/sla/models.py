@@ -52,7 +52,7 @@ class Verdict(models.Model):
         return f"{'breach' if self.is_breach else 'verdict'} on {self.lease}"
 
 
-CREDIT_KINDS = ("availability", "performance", "target")
+CREDIT_KINDS = ("availability", "performance", "target", "egress")
 OUTCOMES = ("kept", "broken", "unknown")
 
 
@@ -136,14 +136,15 @@ class TargetVerdict(models.Model):
 class EarlyCredit(models.Model):
     """A part of a running lease's credit that is certain before the lease ends, and therefore posted at once.
 
-    A step of its availability, the shortfall of one failed re-check, or a broken target.
+    A step of its availability, the shortfall of one failed re-check, a broken target, or an hour in which pinned data
+    left.
     """
 
     id = models.UUIDField(primary_key=True)
     lease = models.ForeignKey(Lease, on_delete=models.PROTECT, related_name="early_credits")
     kind = models.CharField(max_length=12, default="availability", choices=[(k, k) for k in CREDIT_KINDS])
     period = models.PositiveSmallIntegerField(
-        default=0, help_text="0 for availability; the interval of a re-check; counts targets"
+        default=0, help_text="0 for availability; a re-check's interval; counts targets; an hour of egress"
     )
     target_verdict = models.OneToOneField(
         TargetVerdict, null=True, blank=True, on_delete=models.PROTECT, related_name="early_credit"
@@ -165,7 +166,8 @@ class EarlyCredit(models.Model):
             models.CheckConstraint(
                 name="early_credit_is_of_a_known_step",
                 condition=Q(kind="availability", step_bps__in=(1000, 2500, 10_000))
-                | Q(kind="performance", step_bps=0) | Q(kind="target", step_bps__in=(500, 1000)),
+                | Q(kind__in=("performance", "egress"), step_bps=0)
+                | Q(kind="target", step_bps__in=(500, 1000)),
             ),
             models.CheckConstraint(
                 name="credit_of_a_target_names_its_verdict",
@@ -179,7 +181,8 @@ class EarlyCredit(models.Model):
     def __str__(self) -> str:
         if self.target_verdict is not None:
             return f"{self.target_verdict} at once"
-        what = f"{self.step_bps / 100:g} %" if self.step_bps else f"shortfall of check {self.period}"
+        other = f"egress in hour {self.period}" if self.kind == "egress" else f"shortfall of check {self.period}"
+        what = f"{self.step_bps / 100:g} %" if self.step_bps else other
         return f"{what} of {self.lease} at once"
 
 
@@ -193,6 +196,7 @@ class Credit(models.Model):
     amount_micros = models.BigIntegerField()
     performance_micros = models.BigIntegerField(default=0, help_text="of the amount, shortfalls of failed re-checks")
     targets_micros = models.BigIntegerField(default=0, help_text="of the amount, for broken targets")
+    egress_micros = models.BigIntegerField(default=0, help_text="of the amount, hours in which pinned data left")
     source = models.CharField(max_length=10, choices=[(s, s) for s in SOURCES])
     posted_at = models.DateTimeField(null=True, blank=True)
 
@@ -207,6 +211,11 @@ class Credit(models.Model):
             models.CheckConstraint(
                 name="targets_are_part_of_their_credit",
                 condition=Q(targets_micros__gte=0, targets_micros__lte=F("amount_micros") - F("performance_micros")),
+            ),
+            models.CheckConstraint(
+                name="egress_is_part_of_its_credit",
+                condition=Q(egress_micros__gte=0)
+                & Q(egress_micros__lte=F("amount_micros") - F("performance_micros") - F("targets_micros")),
             ),
         ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from marketplace.delivery.tallies import live_readings
 from marketplace.escrow.backup_models import given_back_micros
 from marketplace.escrow.models import Lease
 from marketplace.governance.services import Deed, record_all
+from marketplace.sla.egress import broken_hours, metered
 from marketplace.sla.models import Credit, EarlyCredit, Recheck, Verdict
 from marketplace.sla.performance import checks_of
 from marketplace.sla.rules import RULE_VERSION, hash_of
@@ -121,41 +123,59 @@ def _judge(
     is_slow = len(failed) > allowed and 60 * (lease.until_slot - lease.start_slot) >= SLASHABLE_MINUTES_MIN
     instants = [_breach_instant(rows, judgement.threshold_minutes, window)] if judgement.breach else []
     instants += [begins_at(lease, failed[allowed].interval + 1)] if is_slow else []
+    left = broken_hours(lease, rows, is_final=True)
     earned = sum(row.earned_micros for row in rows)
     verdict = Verdict(
         id=uuid7(now), lease=lease, known_minutes=known, down_minutes=down, unknown_minutes=unknown,
         threshold_minutes=judgement.threshold_minutes, availability_ppm=judgement.availability_ppm,
-        is_below_sla=judgement.credit_step_bps > 0 or bool(failed) or targets_micros > 0,
+        is_below_sla=judgement.credit_step_bps > 0 or bool(failed or left) or targets_micros > 0,
         is_breach=bool(instants), earned_micros=earned,
         unpaid_micros=lease.fee_micros - earned, rule_version=RULE_VERSION, checks=len(checks),
         above_ceiling_micros=sum(row.above_ceiling_micros for row in rows),
         checks_failed=len(failed), checks_allowed=allowed, evidence_hash=evidence_hash(lease, rows, checks),
         judged_at=now, breach_at=min(instants, default=None),
     )  # fmt: skip
-    shortfall = sum(row.shortfall_micros for row in failed)
-    return verdict, _credit(verdict, judgement.credit_step_bps, shortfall, targets_micros, now)
+    owed = Owed(
+        by_step=credit_micros(lease.fee_micros, judgement.credit_step_bps, refunded_micros=verdict.unpaid_micros),
+        performance=sum(row.shortfall_micros for row in failed), targets=targets_micros,
+        egress=sum(hour.amount_micros for hour in left),
+    )  # fmt: skip
+    return verdict, _credit(verdict, judgement.credit_step_bps, owed, now)
 
 
-def _credit(
-    verdict: Verdict, step_bps: int, shortfall_micros: int, targets_micros: int, now: datetime
-) -> Credit | None:  # fmt: skip
-    """The credit of a lease: its availability's step, its checks' shortfalls, its targets; at most what is left of it.
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """What a lease's credit is made of, micro-USD: its availability's step, its checks' shortfalls, its broken targets
+    and the hours in which pinned data left."""
+
+    by_step: int
+    performance: int
+    targets: int
+    egress: int
+
+    @property
+    def total(self) -> int:
+        return self.by_step + self.performance + self.targets + self.egress
+
+
+def _credit(verdict: Verdict, step_bps: int, owed: Owed, now: datetime) -> Credit | None:
+    """The credit of a whole lease: all that is owed, at most what is left of the fee.
 
     What was credited while it ran is never taken back, though a record that came later may excuse some of it. What a
     backup took along is unpaid and cannot be sent again.
     """
     lease = verdict.lease
-    by_step = credit_micros(lease.fee_micros, step_bps, refunded_micros=verdict.unpaid_micros)
     unsent = verdict.unpaid_micros - given_back_micros(lease)
     sent = sum(row.amount_micros for row in lease.early_credits.all()) - unsent
-    amount = max(min(by_step + shortfall_micros + targets_micros, lease.fee_micros - verdict.unpaid_micros), sent)
+    amount = max(min(owed.total, lease.fee_micros - verdict.unpaid_micros), sent)
     if amount == 0:
         return None
+    performance = min(owed.performance, amount)
+    targets = min(owed.targets, amount - performance)
     # Before proof the whole payout waits in the holdback, and the credit is taken from there (M-058).
     return Credit(
-        id=uuid7(now), verdict=verdict, step_bps=step_bps, amount_micros=amount,
-        performance_micros=min(shortfall_micros, amount),
-        targets_micros=min(targets_micros, amount - min(shortfall_micros, amount)),
+        id=uuid7(now), verdict=verdict, step_bps=step_bps, amount_micros=amount, performance_micros=performance,
+        targets_micros=targets, egress_micros=min(owed.egress, amount - performance - targets),
         source="escrow" if lease.is_armed else "holdback",
     )  # fmt: skip
 
@@ -169,7 +189,7 @@ def evidence_body(lease: Lease, rows: Sequence[Reading], checks: Sequence[Rechec
     """What `evidence_hash` is the hash of, as canonical JSON."""
     body: list[object] = [str(lease.pk), lease.sla_bps, lease.fee_micros, *(_slot_words(row) for row in rows)]
     body += [["re-check", row.interval, row.first_ops, row.second_ops, _hex(row.evidence_hash)] for row in checks]
-    return body
+    return body + metered(lease)
 
 
 def _hex(digest: bytes | memoryview) -> str:

@@ -21,11 +21,11 @@ from ledger.ids import uuid7
 from marketplace.catalogue.limits import require_whole
 from marketplace.catalogue.models import Window, Zone
 from marketplace.catalogue.services import zone_countries
-from marketplace.errors import BadInput, DemandFirst, NotEligible, NotYours, WindowClosed
+from marketplace.errors import BadInput, CapacityPromised, DemandFirst, NotEligible, NotYours, WindowClosed
 from marketplace.governance.services import record
 from marketplace.parties.models import Party
 from marketplace.supply.admission_models import Admission
-from marketplace.supply.models import NodeClass
+from marketplace.supply.models import Bid, NodeClass
 
 MAY_ENTER = ("PROBATION", "PROVEN")
 MONTH_HOURS_MAX = 744
@@ -133,19 +133,35 @@ def admit(*, admission: Admission, now: datetime) -> Admission:
 
 @transaction.atomic
 def leave_waitlist(*, admission: Admission, party: Party, now: datetime) -> Admission:
-    """Take a waiting request back; again it is the same."""
+    """Take a waiting request back, or give back what was let in while no bid of its month stands; again is the same.
+
+    Raises NotYours, CapacityPromised where bids stand on what was let in, and WindowClosed for what has lapsed.
+    """
     standing = Admission.objects.select_for_update().filter(pk=admission.pk, node_class__party=party).first()
     if standing is None:
         raise NotYours("There is no such request.")
     if standing.state == "WITHDRAWN":
         return standing
-    if standing.state != "WAITLIST":
-        raise WindowClosed("This request was let in already.", state=standing.state)
+    if standing.state not in ("WAITLIST", "ADMITTED"):
+        raise WindowClosed("This request has lapsed.", state=standing.state)
+    if standing.state == "ADMITTED" and _bids_in(standing).exists():
+        raise CapacityPromised("Bids of that month stand on what was let in.", month=str(standing.month))
+    was = standing.state
     standing.state, standing.decided_at = "WITHDRAWN", now
     standing.save(update_fields=["state", "decided_at"])
     record(actor=party.slug, action="leave_waitlist", subject=standing.node_class_id, reason="left", now=now,
-           month=str(standing.month))  # fmt: skip
+           month=str(standing.month), was=was)  # fmt: skip
     return standing
+
+
+def _bids_in(admission: Admission) -> QuerySet[Bid]:
+    """The live bids of a request's class in the market's windows of its month, sealed ones too."""
+    bids = Bid.objects.filter(node_class_id=admission.node_class_id, state__in=("sealed", "opened", "awarded"))
+    month = admission.month
+    first = datetime(month.year, month.month, 1, tzinfo=UTC)
+    after = datetime(month.year + month.month // 12, month.month % 12 + 1, 1, tzinfo=UTC)
+    in_month = bids.filter(window__kind="market", window__starts_at__gte=first, window__starts_at__lt=after)
+    return in_month.exclude(window__state="FAILED")
 
 
 def admit_waiting(*, now: datetime) -> int:

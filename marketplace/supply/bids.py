@@ -40,6 +40,7 @@ from marketplace.parties.caps import Order, note_use, require_within_caps
 from marketplace.parties.models import ApiKey, Party, Seat
 from marketplace.parties.roles import require_seat
 from marketplace.supply.bilateral import require_let_in
+from marketplace.supply.entry import require_first_lease
 from marketplace.supply.models import Bid, NodeClass
 from marketplace.supply.sealing import NAMES, Terms, read_own, with_own_terms, withdraw_seal, write_sealed
 from marketplace.supply.standing import BREACH_MEMORY_DAYS
@@ -87,6 +88,7 @@ def place_bid(
         return standing
     require_within_caps(key, _order(party, own, quantity * (end - start) * ask), now)
     _require_eligible(own, locked, quantity, start, end, ask, now)
+    require_first_lease(own, worth_micros=quantity * (end - start) * ask)
     _require_thawed(own, locked)
     require_sellable(
         own, quantity_units=quantity, ask_micros=ask, from_at=locked.slot_at(start), hours=end - start,

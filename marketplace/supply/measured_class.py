@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
+from ledger.ids import uuid7
 from marketplace.catalogue.models import ResourceClass
 from marketplace.governance.services import record
+from marketplace.supply.change_models import SupplyChange, next_no
 from marketplace.supply.models import Benchmark, NodeClass
 from pricing.transcript import ReferenceRow, class_of
 
@@ -65,6 +67,11 @@ def list_as_measured(*, node_class: NodeClass, challenge: Benchmark, now: dateti
         return True
     if NodeClass.objects.filter(site_id=node_class.site_id, resource_class_id=code).exists():
         return False
+    SupplyChange.objects.create(
+        id=uuid7(now), node_class=node_class, no=next_no(node_class), before={"resource_class": declared.code},
+        after={"resource_class": code}, cause="measured", actor="verifiers", at=now,
+        reason="the attested challenge measures another class than the declared one",
+    )  # fmt: skip
     NodeClass.objects.filter(pk=node_class.pk).update(resource_class_id=code)
     node_class.refresh_from_db(fields=["resource_class"])
     record(

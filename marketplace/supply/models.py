@@ -35,6 +35,11 @@ class Site(models.Model):
     keys_country = models.CharField(max_length=2)
     lat = models.FloatField()
     lon = models.FloatField()
+    moved_at = models.DateTimeField(null=True, blank=True, help_text="evidence handed in before it no longer counts")
+    control_changed_at = models.DateTimeField(
+        null=True, blank=True, help_text="evidence of legal control handed in before it no longer counts"
+    )
+    retired_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         ordering = ["code"]
@@ -78,6 +83,7 @@ class NodeClass(models.Model):
     chain_class = models.BigIntegerField(unique=True, help_text="its number on chain")
     machine_key = models.BinaryField(max_length=32, null=True, help_text="Ed25519 public key that signs readings")
     enrolled_at = models.DateTimeField()
+    retired_at = models.DateTimeField(null=True, blank=True, help_text="out of service by its owner's wish")
 
     class Meta:
         verbose_name_plural = "node classes"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.conf import settings
@@ -19,7 +19,7 @@ from marketplace.governance.services import record
 from marketplace.parties.models import Party
 from marketplace.supply.models import Benchmark, NodeClass
 
-EXPOSURE_CAP_AT = 128  # bit of the cap in the packed word of a class; see contracts/stake.vy
+EXPIRES_AT, EXPOSURE_CAP_AT = 48, 128  # bits of the packed word of a class; see contracts/stake.vy
 
 
 @transaction.atomic
@@ -36,8 +36,9 @@ def ensure_address(*, party: Party) -> str:
 
 @transaction.atomic
 def attest_class(
-    *, node_class: NodeClass, exposure_cap_micros: int, expires_at: datetime, nonce: int, now: datetime
-) -> ChainIntent:
+    *, node_class: NodeClass, exposure_cap_micros: int, expires_at: datetime, nonce: int, about: str = "",
+    now: datetime,
+) -> ChainIntent:  # fmt: skip
     """Bring the compliance panel's attestation of place, control and tier to the contract.
 
     The tier is the one that the site's evidence holds now. When evidence ends, a further attestation lowers it there.
@@ -57,7 +58,7 @@ def attest_class(
     signatures = sign_by_panel(
         attestation, panel="compliance", needed=settings.COMPLIANCE_QUORUM.needed, contract="stake"
     )
-    key = f"attest:{node_class.chain_class}:{nonce}"
+    key = f"attest:{node_class.chain_class}:{nonce}" + (f":{about}" if about else "")
     if not ChainIntent.objects.filter(key=key).exists():
         record(
             actor="compliance", action="attest_class", subject=node_class.pk, reason="place, control and tier attested",
@@ -66,6 +67,33 @@ def attest_class(
     return sender.submit(
         key=key, role="custody", contract="stake", function="attest_class", args=[attestation.abi(), signatures],
         now=now,
+    )  # fmt: skip
+
+
+@transaction.atomic
+def renew_attestation(
+    *, node_class: NodeClass, about: str, more_micros: int = 0, now: datetime
+) -> ChainIntent | None:
+    """Bring the contract what is so now of a class that it knows, with its end as it stands; None for any other.
+
+    Its exposure cap stays too, or moves by `more_micros`.
+
+    Without it the contract would still take money for the place, control or tier of before a change. `about` names the
+    change; the same change is brought once.
+    """
+    known = ChainIntent.objects.filter(key__startswith=f"attest:{node_class.chain_class}:")
+    if not known.exists() or known.filter(key__endswith=f":{about}").exists():
+        return None
+    here = chain()
+    word = int(here.call("stake", "class_info", node_class.chain_class))
+    expires_at = datetime.fromtimestamp(word >> EXPIRES_AT & 2**40 - 1, UTC)
+    if expires_at <= now:
+        return None  # it takes no money for this class as it is
+    asked = max(int(key.split(":")[2]) for key in known.values_list("key", flat=True))
+    nonce = max(asked, int(here.call("stake", "class_nonce", node_class.chain_class))) + 1
+    return attest_class(
+        node_class=node_class, expires_at=expires_at, nonce=nonce,
+        exposure_cap_micros=max(0, (word >> EXPOSURE_CAP_AT & 2**64 - 1) + more_micros), about=about, now=now,
     )  # fmt: skip
 
 

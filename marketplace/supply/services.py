@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,9 +16,10 @@ from marketplace.catalogue.limits import require_name, require_quantity, require
 from marketplace.catalogue.models import ResourceClass, Vantage
 from marketplace.catalogue.services import find_named
 from marketplace.compliance.rules import require_tier_for_kind
-from marketplace.errors import BadInput, DeviceTaken, NotYours, ProofRefused, ReferenceReused
+from marketplace.errors import BadInput, DeviceTaken, NotYours, ProofRefused, ReferenceReused, WrongStanding
 from marketplace.governance.services import record
-from marketplace.parties.models import Party
+from marketplace.parties.models import Party, Seat
+from marketplace.parties.roles import require_seat
 from marketplace.parties.services import COUNTRY
 from marketplace.supply.key_models import MachineKeyChange
 from marketplace.supply.measured_class import claim_gap, note_gap
@@ -53,16 +55,18 @@ class Measured:
 @transaction.atomic
 def register_site(
     *, party: Party, code: str, city: str, country: str, operator_country: str, keys_country: str, lat: float,
-    lon: float, rtt_ms_p95: Mapping[str, tuple[int, str]], now: datetime,
+    lon: float, rtt_ms_p95: Mapping[str, tuple[int, str]], seat: Seat | None = None, now: datetime,
 ) -> Site:  # fmt: skip
     """Record where machines stand, under whose law, and the round trips to the vantages.
 
     `rtt_ms_p95` maps a vantage code to (milliseconds, "measured" or "bounded").
     """
+    require_seat(seat, party, "operate", "register sites")
     if not party.is_provider:
         raise BadInput("Only providers have sites.", field="party")
     require_name(code, field="code", longest=60)
     require_name(city, field="city", longest=80)
+    lat, lon = require_coordinate(lat, field="lat"), require_coordinate(lon, field="lon")
     countries = {"country": country, "operator_country": operator_country, "keys_country": keys_country}
     for field, each in countries.items():
         if not COUNTRY.fullmatch(each):
@@ -89,11 +93,14 @@ def register_site(
 @transaction.atomic
 def enrol_node_class(
     *, party: Party, site: Site, resource_class_code: str, units: int, tier: int, claimed_name: str,
-    machine_key: bytes | None = None, now: datetime,
+    machine_key: bytes | None = None, seat: Seat | None = None, now: datetime,
 ) -> NodeClass:  # fmt: skip
     """Enrol machines that will be proven together; they start as REGISTERED and may win nothing yet."""
+    require_seat(seat, party, "operate", "enrol machines")
     if site.party_id != party.pk:
         raise NotYours("There is no such site.")
+    if site.retired_at is not None:
+        raise WrongStanding("This site is retired: bring it back first.", site=site.code)
     if isinstance(tier, bool) or not isinstance(tier, int) or not 0 <= tier <= 3:
         raise BadInput("A tier is a whole number from 0 to 3.", field="tier")
     resource_class = find_named(ResourceClass, resource_class_code, field="resource_class_code")
@@ -188,3 +195,11 @@ def _require_own_hardware(node_class: NodeClass, hw_key_hash: bytes | None) -> N
         raise BadInput("A hardware key's hash is 32 bytes; leave it out where nothing attests.", field="hw_key_hash")
     if Benchmark.objects.filter(hw_key_hash=hw_key_hash).exclude(node_class=node_class).exists():
         raise DeviceTaken("This hardware proves another node class.", field="hw_key_hash")
+
+
+def require_coordinate(value: object, *, field: str) -> float:
+    """Degrees: latitude from -90 to 90, longitude from -180 to 180."""
+    most = 90.0 if field == "lat" else 180.0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or abs(value) > most:
+        raise BadInput(f"Degrees from -{most:.0f} to {most:.0f}.", field=field)
+    return float(value)

@@ -137,17 +137,35 @@ def suspend(*, node_class: NodeClass, actor: str, reason: str, evidence: bytes, 
 
 
 @transaction.atomic
+def void_proof(*, node_class: NodeClass, actor: str, reason: str, evidence: bytes, now: datetime) -> str:
+    """Let nothing that was proven so far count: the machines are others, elsewhere, or out of service.
+
+    A class on probation or only registered starts again; a proven one is suspended and comes back by a proof made
+    since. One that is on its way out stays there. Returns its standing.
+    """
+    standing = Standing.objects.select_for_update().get(node_class=node_class)
+    if standing.state in ("REGISTERED", "PROBATION"):
+        return restart(node_class=node_class, actor=actor, reason=reason, evidence=evidence, now=now)
+    if standing.state in ("PROVEN", "DEGRADED"):
+        suspend(node_class=node_class, actor=actor, reason=reason, evidence=evidence, now=now)
+    Standing.objects.filter(node_class=node_class).update(restarted_at=now)
+    return Standing.objects.get(node_class=node_class).state
+
+
+@transaction.atomic
 def readmit(*, node_class: NodeClass, actor: str, reason: str, now: datetime) -> str:
     """Let a SUSPENDED class back into PROBATION: its cause is named, and it was proven anew since. Checks start again.
 
     Raises WrongStanding for another standing, or while its machine key is revoked; ProofRefused without an attested
-    proof since the suspension, or since the key was enrolled that followed a revoked one.
+    proof since the suspension, since the machines were last changed or moved, or since the key was enrolled that
+    followed a revoked one.
     """
     standing = Standing.objects.select_for_update().get(node_class=node_class)
     _require_path(standing, "PROBATION", from_only="SUSPENDED")
     if revoked_without_successor(node_class):
         raise WrongStanding("Its machine key was revoked: it enrols a new one first.", standing=standing.state)
-    from_at = max(standing.changed_at, reenrolled_at(node_class) or standing.changed_at)
+    marks = (standing.changed_at, standing.restarted_at, reenrolled_at(node_class))
+    from_at = max(mark for mark in marks if mark)
     since = Benchmark.objects.filter(node_class=node_class, valid_until__gt=now, finished_at__gt=from_at)
     proof = since.order_by("epoch").last()
     if proof is None:

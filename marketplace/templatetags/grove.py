@@ -214,6 +214,12 @@ def part_words(name: str) -> str:
     return words.PARTS[name]
 
 
+@register.filter
+def supply_words(name: str) -> str:
+    """Return what a column of a site or node class is called."""
+    return words.SUPPLY.get(name, name.replace("_", " "))
+
+
 @register.simple_tag
 def reason(code: str, detail: dict | None = None) -> str:
     """Say why a line was not filled."""

@@ -16,7 +16,13 @@ def test_a_split_is_set_from_the_page_and_a_bad_line_is_told(market: Market, ent
 
     for text, words in (
         (f"{lead.slug} 60\n{other.slug}", "Line 2"), (f"{lead.slug} 60\nnobody-here 40", "nobody-here"),
-        (f"{lead.slug} 60\n{lead.slug} 40", "a second time"), (f"{lead.slug} 60\n{other.slug} 39.9999", "1,000,000"),
+        (f"{lead.slug} 60\n{lead.slug} 40", "a second time"),
+        (f"{lead.slug} 60\n{other.slug} 39.9999", "0.0001 per cent too little"),
+        (f"{lead.slug} 60\n{other.slug} 50", "10 per cent too much"), (f"{lead.slug} 100\n{other.slug} 0", "above 0"),
+        (f"{lead.slug} 101", "at most 100"), (f"{lead.slug} 33.33333", "four decimals"),
+        (" \n ", "at least one member"),
+        (f"{lead.slug} 60\n{other.slug[:-1]}x 40", "Did you mean"),
+        (f"{lead.slug} 60\n{market.buyers[0].slug} 40", "No provider here"),
     ):  # fmt: skip
         answer = client.post(URL, {"act": "split", "split-shares": text})
         assert (answer.status_code, words in answer.content.decode()) == (422, True), text

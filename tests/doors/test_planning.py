@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
+from datetime import timedelta
 from html import unescape
 from io import StringIO
 
@@ -429,6 +431,29 @@ def test_a_provider_sees_the_week_it_could_sell_and_nothing_is_kept(market, ente
     broken = upload(file=SimpleUploadedFile("s.txt", b"\xff\xfe nothing"))
     assert (broken.status_code, list(broken.context["form"].errors)) == (422, ["__all__"])
     assert table_counts() == before
+
+
+def test_a_proposed_week_becomes_the_calendar_by_one_button_and_is_taken_back_by_one(market, enter):
+    client, url, node_class = enter("fresh"), reverse("onboarding:imports"), market.providers[5].node_classes.first()
+    export = CHECKOUT / "fixtures" / "imports" / "slurm.txt"
+    page = client.post(url, {"kind": "slurm", "time_zone": "Europe/Berlin", "capacity_units": 16,
+                             "carve_out_percent": 50, "file": SimpleUploadedFile("s.txt", export.read_bytes())})
+    proposal, _, form = page.context["proposals"][0]
+    given = {"act": "week", "spans": json.dumps(form.initial["spans"]), "source": form.initial["source"],
+             "node_class": str(node_class.pk), "valid_from": f"{NOW + timedelta(days=1):%Y-%m-%d}",
+             "valid_until": f"{NOW + timedelta(days=90):%Y-%m-%d}"}  # fmt: skip
+
+    for wrong in ({"spans": "[[0, 200, 1]]"}, {"spans": "{}"}, {"valid_until": "2020-01-01"}, {"node_class": "x"}):
+        assert client.post(url, given | wrong).status_code == 422
+    assert client.post(url, given).status_code == 302
+
+    week = m.CalendarWeek.objects.get(node_class=node_class)
+    assert week.unit_hours == proposal.sellable_unit_hours
+    assert "Take it back" in client.get(reverse("onboarding:capacity")).content.decode()
+    assert enter("provider").post(reverse("onboarding:week_undo", args=[week.pk])).status_code == 404
+    client.post(reverse("onboarding:week_undo", args=[week.pk]))
+    week.refresh_from_db()
+    assert week.undone_at is not None
 
 
 def test_a_provider_sees_its_break_even_beside_the_price_of_work(market, enter):

@@ -17,6 +17,7 @@ from marketplace.insights.words import why_it_failed
 from pricing.errors import SolverFailed
 from tests.journey import world
 from tests.journey.refusals import untouched
+from tests.owner import unseen
 
 pytestmark = pytest.mark.stage("bidding")
 PLACE = "clearing.publish.before_commit"
@@ -133,7 +134,7 @@ def test_the_database_s_own_refusal_of_an_award_counts_as_one() -> None:
     window = closed_window()
 
     def move_a_site() -> None:
-        m.Site.objects.filter(party__slug="harbour").update(country="US")
+        unseen(m.Site.objects.filter(party__slug="harbour"), country="US")
 
     with faults.armed(PLACE, move_a_site):
         assert attempt_clearing(window=window, now=later(1)) == "CLEARING"

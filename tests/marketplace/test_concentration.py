@@ -11,7 +11,9 @@ from django.test import Client
 from ledger.ids import uuid7
 from marketplace import clock
 from marketplace import models as m
+from marketplace.clearing.selectors import product_use
 from marketplace.clearing.services import clear_window, close_bidding, verify_published
+from marketplace.clearing.shares import churn_between, churn_of
 from marketplace.supply.admissions import delivery_month
 from marketplace.supply.bids import place_bid
 from marketplace.templatetags.grove import percent_ppm
@@ -124,3 +126,55 @@ def test_a_cap_that_binds_is_told_to_the_foundation_and_the_trail_and_on_both_pa
     page = Client().get("/market/").content.decode()
     assert "cap bound" in page
     assert ", ".join(percent_ppm(share) for share in bound[0]["top_shares_ppm"]) in page
+
+
+@pytest.mark.parametrize(("before", "after", "said"), [
+    ({"a": 10, "b": 10}, {"a": 5, "b": 5}, (0, 0, 2, 0)),  # half the trade, the same shares
+    ({"a": 10}, {"b": 3}, (1, 1, 0, ONE_PPM)),
+    ({"a": 50, "b": 50}, {"a": 75, "c": 25}, (1, 1, 1, 500_000)),
+    ({"a": 1, "b": 2}, {"a": 1, "b": 2, "c": 1}, (1, 0, 2, 250_000)),
+])  # fmt: skip
+def test_churn_says_who_came_who_left_and_how_much_of_the_trade_moved(
+    before: dict[str, int], after: dict[str, int], said: tuple[int, int, int, int]
+) -> None:
+    assert churn_between(before, after) == said
+    entered, left, stayed, moved = said
+    assert churn_between(after, before) == (left, entered, stayed, moved)
+
+
+@pytest.mark.stage("cleared")
+def test_the_second_window_shows_its_churn_since_the_first() -> None:
+    first, second = m.Clearing.objects.order_by("window__number")
+    assert churn_of(first) == {}
+    traded = {tuple(row["product"]): row["sellers"] for row in first.sellers}
+
+    churn = churn_of(second)
+
+    assert churn
+    for product, moved in churn.items():
+        now = next(row["sellers"] for row in second.sellers if tuple(row["product"]) == product)
+        assert (moved.since, moved.moved_ppm) == (world.EARLY, churn_between(traded[product], now)[3])
+        assert not moved.is_wide  # two sellers: the public page says there are too few to compare
+    page = Client().get("/market/").content.decode()
+    assert "too few sellers to compare" in page
+    assert "of the trade moved since" not in page
+
+
+@pytest.mark.stage("cleared")
+def test_use_is_told_per_product_and_adds_up_to_its_class() -> None:
+    clearing = m.Clearing.objects.get(window=world.window())
+    sold: Counter[tuple[str, str]] = Counter()
+    for award in clearing.awards.select_related("bid__node_class__site"):
+        country = award.bid.node_class.site.country
+        zone = "EU" if country in world.ZONES["EU"] else country
+        sold[award.bid.node_class.resource_class_id, zone] += award.units * (award.end_slot - award.start_slot)
+
+    for row in clearing.use:
+        for figure in ("sold", "offered", "proven"):
+            assert row[figure] == sum(each[figure] for each in row["products"])
+    told: Counter[tuple[str, str]] = Counter()
+    for use in product_use(clearing, 1):
+        told[use.resource_class, use.zone] += use.sold or 0
+        assert use.share_ppm is None or 0 <= use.share_ppm <= ONE_PPM
+    assert +told == sold
+    assert all(use.sold is None and use.proven is None for use in product_use(clearing, 9))

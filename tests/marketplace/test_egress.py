@@ -40,8 +40,13 @@ def climate_lease() -> m.Lease:
 def test_data_is_pinned_while_demand_is_collected_and_for_good() -> None:
     climate, birch = world.demand("climate"), world.party("birch")
 
-    pin = pin_data(demand=climate, party=birch, now=clock.now())
-    assert pin_data(demand=climate, party=birch, now=clock.now()) == pin
+    for limit in (-1, 2**53 + 1, 0.5, True):
+        with refused(BadInput, field="limit_bytes"):
+            pin_data(demand=climate, party=birch, limit_bytes=limit, now=clock.now())
+    pin = pin_data(demand=climate, party=birch, limit_bytes=9, now=clock.now())
+    assert pin_data(demand=climate, party=birch, limit_bytes=9, now=clock.now()) == pin
+    with refused(ReferenceReused, limit_bytes=9):
+        pin_data(demand=climate, party=birch, now=clock.now())
     with refused(NotYours):
         pin_data(demand=climate, party=world.party("alder"), now=clock.now())
     with refused(WindowClosed):
@@ -55,7 +60,7 @@ def test_a_byte_of_pinned_data_that_leaves_is_a_breach_told_to_both() -> None:
         m.EgressPin.objects.create(demand=lease.demand, at=clock.now())
     take(lease, lease.start_slot, 0)
     with untouched():
-        assert watch_egress(now=clock.now()) == 0
+        assert watch_egress(now=clock.now()) == 0  # it was delivered: its provider is told while it runs
     assert not meter_of(lease).is_breach
 
     take(lease, lease.start_slot + 1, 1)
@@ -64,6 +69,7 @@ def test_a_byte_of_pinned_data_that_leaves_is_a_breach_told_to_both() -> None:
         assert watch_egress(now=clock.now()) == 0
 
     assert (meter_of(lease).egress_bytes, meter_of(lease).hours, meter_of(lease).is_breach) == (1, 2, True)
+    assert (meter_of(lease).limit_bytes, meter_of(lease).hours_over) == (0, 1)
     assert m.WindDown.objects.get(lease=lease).cause == "egress"
     told = m.Notice.objects.filter(code="egress_breach").values_list("party__slug", flat=True)
     assert set(told) == {"birch", "harbour"}

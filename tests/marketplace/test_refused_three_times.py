@@ -24,6 +24,7 @@ from marketplace.compliance.evidence import end_evidence
 from pricing.eligibility import match_lines
 from tests.marketplace import refused_market
 from tests.marketplace.refused_market import Fact, Market, Wish, is_compliant
+from tests.owner import unseen
 
 ATTEMPTS = 1_000
 SEED = 62
@@ -160,7 +161,7 @@ def leave(wish: Wish, fact: Fact) -> None:
 
 
 FORGERIES: dict[str, Callable[[Wish, Fact], object]] = {
-    "tier": lambda wish, fact: m.NodeClass.objects.filter(site__code=fact.reference).update(tier=0),
+    "tier": lambda wish, fact: unseen(m.NodeClass.objects.filter(site__code=fact.reference), tier=0),
     "parent": lambda wish, fact: m.Party.objects.filter(slug=fact.reference).update(parent_country="CN"),
     "evidence": lambda wish, fact: revoke("tenant-isolation", fact),
     "agreement": leave,

@@ -25,8 +25,9 @@ from marketplace.api.schema import CURSOR, LIMIT, WINDOW, page_of, parameter
 from marketplace.api.shapes import AwardOut
 from marketplace.api.views import ApiView, ListMixin, PublicView, found, key_of, window_filter
 from marketplace.clearing.models import Clearing
-from marketplace.clearing.selectors import last_clearing
+from marketplace.clearing.selectors import last_clearing, product_use
 from marketplace.insights.anchors import anchored_hashes
+from marketplace.insights.market import PARTIES_PER_SIDE, concentration_of
 
 FILE_NAME = re.compile(r"[a-z_]{1,30}\.jsonl?")
 CLASS_SHAPE = re.compile(r"[A-Za-z0-9._-]{1,20}")
@@ -235,6 +236,53 @@ class MarketPrices(PublicView):
             "starts_at": clearing.window.starts_at if clearing else None, "data": rows,
         }  # fmt: skip
         return Response(PricePage(frame).data)
+
+
+class ChurnOut(serializers.Serializer):
+    """How a product's sellers changed since the window before; owners count once, with all below them."""
+
+    since = serializers.CharField(help_text="the window before")
+    entered = serializers.IntegerField()
+    left = serializers.IntegerField()
+    stayed = serializers.IntegerField()
+    moved_ppm = serializers.IntegerField(help_text="share of the trade that is with another owner than before")
+
+
+class ProductUseOut(serializers.Serializer):
+    """What of one product (class, zone, tier) was sold; null where fewer than three owners or buyers stand behind it.
+    """
+
+    resource_class = serializers.CharField()
+    zone = serializers.CharField()
+    tier = serializers.IntegerField()
+    sold = serializers.IntegerField(allow_null=True, help_text="unit-hours")
+    proven = serializers.IntegerField(allow_null=True, help_text="unit-hours, proven and available")
+    share_ppm = serializers.IntegerField(allow_null=True)
+    churn = ChurnOut(allow_null=True)
+
+
+class ProductUsePage(serializers.Serializer):
+    """Use of each product in the last cleared window. There is no figure for all of them together."""
+
+    window = IdOut("win", allow_null=True)
+    data = ProductUseOut(many=True)
+
+
+class MarketProducts(PublicView):
+    @extend_schema(operation_id="list_product_use", tags=["market"], auth=[], responses=ProductUsePage)
+    def get(self, request: Any) -> Response:
+        """Sold, proven and available per class, zone and tier, and how its sellers changed."""
+        parameters(request, ())
+        clearing = last_clearing()
+        if clearing is None:
+            return Response(ProductUsePage({"window": None, "data": []}).data)
+        churn = {tuple(row["product"]): moved for row, moved in concentration_of(clearing)}
+        rows = [
+            {"resource_class": p.resource_class, "zone": p.zone, "tier": p.tier, "sold": p.sold, "proven": p.proven,
+             "share_ppm": p.share_ppm, "churn": churn.get((p.resource_class, p.zone, p.tier))}
+            for p in product_use(clearing, PARTIES_PER_SIDE)
+        ]  # fmt: skip
+        return Response(ProductUsePage({"window": clearing.window_id, "data": rows}).data)
 
 
 def _shaped(query: dict[str, str], name: str, shape: re.Pattern[str]) -> str:

@@ -8,18 +8,21 @@ from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.response import Response
 
+from marketplace.api.auth import seat_of
 from marketplace.api.fields import Body, FlagIn, IdOut, Micros, MomentIn, TargetsIn, TextIn, TextsIn, WholeIn
 from marketplace.api.paging import page_by_time
 from marketplace.api.schema import CURSOR, IDEMPOTENCY_KEY, LIMIT, act_answers, page_of
 from marketplace.api.shapes import WindowOut
 from marketplace.api.views import ActView, ListMixin, found, key_of
-from marketplace.demand.funding import left_micros
+from marketplace.demand.funding import kept_micros, left_micros
 from marketplace.demand.funding_models import LINE_KINDS, FundingLine
 from marketplace.demand.models import FUNDING_KINDS, KINDS
 from marketplace.demand.selectors import gates_of
 from marketplace.demand.standing_models import StandingDemand, StandingEntry
+from marketplace.demand.voucher_models import Voucher
 from marketplace.escrow.advances import ask_line
 from marketplace.escrow.standing import find_standing, renewal_cap_micros, reprice, stand, withdraw_standing
+from marketplace.escrow.vouchers import redeem_voucher, vouchers_of
 from marketplace.supply.bilateral import open_bilateral
 
 
@@ -182,6 +185,53 @@ class FundingLineList(ListMixin, ActView):
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
         person = request.user.get_username()
         return 201, dict(FundingLineOut(ask_line(party=request.party, person=person, now=request.now, **fields)).data)
+
+
+class VoucherOut(serializers.ModelSerializer):
+    """A grant voucher that you redeemed: fund demand as `grant` by its number, and by nothing else."""
+
+    id = IdOut("vou", source="pk")
+    number = serializers.CharField()
+    programme = serializers.CharField(source="programme.name")
+    amount_micros = Micros()
+    kept_micros = serializers.SerializerMethodField(help_text="not spent; the programme's when it ends")
+    returned_micros = Micros()
+
+    class Meta:
+        model = Voucher
+        fields = ("id", "number", "programme", "state", "amount_micros", "kept_micros", "returned_micros",
+                  "valid_until", "redeemed_at", "closed_at")  # fmt: skip
+
+    @extend_schema_field(Micros())
+    def get_kept_micros(self, row: Voucher) -> str:
+        return str(kept_micros(row.line))
+
+
+class VoucherIn(Body):
+    """The code of a voucher."""
+
+    code = TextIn(100, help_text="as the programme gave it to you")
+
+
+class VoucherList(ListMixin, ActView):
+    shape = VoucherOut
+    body = VoucherIn
+
+    @extend_schema(operation_id="list_vouchers", tags=["money"], responses=page_of(VoucherOut),
+                   parameters=[LIMIT, CURSOR])  # fmt: skip
+    def get(self, request: Any) -> Response:
+        """The vouchers that you redeemed, oldest first."""
+        return self.page(request, page_by_time(vouchers_of(request.party), self.query(request), created="redeemed_at"))
+
+    @extend_schema(operation_id="redeem_voucher", tags=["money"], request=VoucherIn, parameters=[IDEMPOTENCY_KEY],
+                   responses=act_answers(201, VoucherOut))  # fmt: skip
+    def post(self, request: Any) -> Response:
+        """Redeem a code. Its credits are for demand alone; a code that is unknown, used or over is one 404."""
+        return self.perform(request)
+
+    def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
+        row = redeem_voucher(party=request.party, seat=seat_of(request), now=request.now, **fields)
+        return 201, dict(VoucherOut(row).data)
 
 
 class BilateralIn(Body):

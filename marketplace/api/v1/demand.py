@@ -5,19 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
 from rest_framework.response import Response
 
 from marketplace.api.auth import api_key_of, seat_of
-from marketplace.api.fields import Body, FlagIn, IdField, TargetsIn, TextIn, TextsIn, WholeIn
+from marketplace.api.fields import Body, FlagIn, IdField, IdOut, TargetsIn, TextIn, TextsIn, WholeIn
 from marketplace.api.paging import choice, page_by_time
 from marketplace.api.schema import CURSOR, DRY_RUN, IDEMPOTENCY_KEY, LIMIT, WINDOW, act_answers, page_of, parameter
 from marketplace.api.shapes import DemandDraft, DemandOut
 from marketplace.api.views import ActView, ApiView, ListMixin, found, key_of, window_filter
 from marketplace.catalogue.selectors import find_visible_window
 from marketplace.demand.approvals import approve_demand, refuse_demand
+from marketplace.demand.legs import fund_whole, withdraw_whole
 from marketplace.demand.models import FUNDING_KINDS, KINDS, STATES
+from marketplace.demand.pins import pin_data
 from marketplace.demand.selectors import demands_of, find_demand
-from marketplace.demand.services import fund_demand, post_demand, withdraw_demand
+from marketplace.demand.services import post_demand
 from marketplace.errors import RoleForbidden
 
 
@@ -120,9 +123,39 @@ class DemandFunding(ActView):
 
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
         demand = found(find_demand(key_of(ids["demand"], "dem"), request.party))
-        return 200, dict(DemandOut(fund_demand(
+        return 200, dict(DemandOut(fund_whole(
             demand=demand, party=request.party, seat=seat_of(request), key=api_key_of(request), now=request.now,
             **fields)).data)
+
+
+class PinIn(Body):
+    """How much of the data may leave in an hour."""
+
+    limit_bytes = WholeIn(required=False, help_text="0 when left out: no byte")
+
+
+class PinOut(serializers.Serializer):
+    """The pin of a demand; it stays."""
+
+    id = IdOut("dem", source="demand_id")
+    limit_bytes = serializers.IntegerField()
+    at = serializers.DateTimeField()
+
+
+class DemandPin(ActView):
+    body = PinIn
+    body_may_be_empty = True
+
+    @extend_schema(operation_id="pin_data", tags=["demands"], request=PinIn, parameters=[IDEMPOTENCY_KEY],
+                   responses=act_answers(200, PinOut))  # fmt: skip
+    def post(self, request: Any, demand: str) -> Response:
+        """Pin the data: an hour in which more leaves, or that nobody metered, is credited whole. It stays."""
+        return self.perform(request, demand=demand)
+
+    def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
+        own = found(find_demand(key_of(ids["demand"], "dem"), request.party))
+        pin = pin_data(demand=own, party=request.party, seat=seat_of(request), now=request.now, **fields)
+        return 200, dict(PinOut(pin).data)
 
 
 class ApprovalIn(Body):
@@ -165,7 +198,7 @@ class DemandWithdrawal(ActView):
 
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
         demand = found(find_demand(key_of(ids["demand"], "dem"), request.party))
-        return 200, dict(DemandOut(withdraw_demand(
+        return 200, dict(DemandOut(withdraw_whole(
             demand=demand, party=request.party, seat=seat_of(request), now=request.now)).data)
 
 

@@ -9,7 +9,7 @@ from rest_framework import serializers
 from rest_framework.response import Response
 
 from marketplace.api.auth import seat_of
-from marketplace.api.fields import IdOut, Micros, TextIn, WholeIn
+from marketplace.api.fields import Body, IdOut, Micros, TextIn, WholeIn
 from marketplace.api.paging import parameters
 from marketplace.api.schema import IDEMPOTENCY_KEY, act_answers
 from marketplace.api.shapes import DemandOut
@@ -22,11 +22,20 @@ from marketplace.insights.legs import legs_report
 from marketplace.insights.price_history import price_history
 
 
+class StepIn(Body):
+    """Further units at a lower price."""
+
+    units = WholeIn()
+    price_limit_micros = WholeIn(help_text="micro-USD per unit-hour, below that of the step before")
+
+
 class SplitIn(DemandIn):
-    """The terms of a demand, and how it is split: by a cap on one provider, or into a sensitive and another leg."""
+    """The terms of a demand, and how it is split: by a cap on one provider, into a sensitive and another leg, or into
+    the steps of a price curve."""
 
     provider_share_max_ppm = WholeIn(required=False, help_text="the most of it that one owner of providers may serve")
     insensitive_units = WholeIn(required=False, help_text="units without rules about place, law and data")
+    further_steps = StepIn(many=True, required=False, help_text="the demand's own units and price are the first step")
     fallback_venue = TextIn(120, required=False, help_text="where the insensitive leg goes for what is not awarded")
 
 
@@ -47,6 +56,8 @@ class SplitList(ActView):
 
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
         window = found(find_visible_window(fields.pop("window"), request.party.pk))
+        if "further_steps" in fields:
+            fields["further_steps"] = [(step["units"], step["price_limit_micros"]) for step in fields["further_steps"]]
         made = post_split(party=request.party, window=window, now=request.now, seat=seat_of(request), **fields)
         return 200, dict(LegsOut({"demands": made}).data)
 
