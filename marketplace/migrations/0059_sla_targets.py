@@ -49,14 +49,14 @@ def agree(name):
     return models.CheckConstraint(name=name, condition=condition)
 
 
-def sealed(*more):
+def sealed(**more):
     names = ("quantity_units", "start_slot", "end_slot", "price_ask_micros", "minimum_units", "sla")
     opened = Q(state__in=("opened", "awarded", "lost"))
     for name in names:
         opened &= ~Q(**{name: None})
     return models.CheckConstraint(
         name="sealed_bid_tells_nothing",
-        condition=Q(state__in=("sealed", "withdrawn"), **dict.fromkeys((*names, *more))) | opened,
+        condition=Q(state__in=("sealed", "withdrawn"), **dict.fromkeys(names), **more) | opened,
     )
 
 
@@ -85,5 +85,5 @@ class Migration(migrations.Migration):
         migrations.AddConstraint("bid", agree("bid_targets_do_not_contradict")),
         migrations.AddConstraint("lease", known("lease_targets_are_on_the_menu")),
         migrations.RemoveConstraint("bid", "sealed_bid_tells_nothing"),
-        migrations.AddConstraint("bid", sealed("sla_targets")),
+        migrations.AddConstraint("bid", sealed(sla_targets__isnull=True)),
     ]

@@ -116,7 +116,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='targetverdict',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('credit_bps__gte', 1), ('credit_micros__gte', 1), ('outcome', 'broken'), models.Q(('broken_at', None), _negated=True)), models.Q(('broken_at', None), ('credit_bps', 0), ('credit_micros', 0), ('outcome__in', ('kept', 'unknown'))), _connector='OR'), name='only_a_broken_target_is_credited'),
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('credit_bps__gte', 1), ('credit_micros__gte', 1), ('outcome', 'broken'), models.Q(('broken_at', None), _negated=True)), models.Q(models.Q(('outcome', 'broken'), _negated=True), ('broken_at', None), ('credit_bps', 0), ('credit_micros', 0)), _connector='OR'), name='only_a_broken_target_is_credited'),
         ),
         migrations.AddConstraint(
             model_name='targetverdict',

@@ -119,7 +119,7 @@ class TargetVerdict(models.Model):
             models.CheckConstraint(
                 name="only_a_broken_target_is_credited",
                 condition=Q(outcome="broken", credit_bps__gte=1, credit_micros__gte=1) & ~Q(broken_at=None)
-                | Q(outcome__in=("kept", "unknown"), credit_bps=0, credit_micros=0, broken_at=None),
+                | ~Q(outcome="broken") & Q(credit_bps=0, credit_micros=0, broken_at=None),
             ),
             models.CheckConstraint(
                 name="target_misses_what_is_known", condition=Q(missed__lte=F("known")) & Q(known__gte=0)

@@ -247,7 +247,7 @@ class Bid(models.Model):
                 name="sealed_bid_tells_nothing",
                 condition=Q(
                     state__in=("sealed", "withdrawn"), quantity_units=None, start_slot=None, end_slot=None,
-                    price_ask_micros=None, minimum_units=None, sla=None, sla_targets=None,
+                    price_ask_micros=None, minimum_units=None, sla=None, sla_targets__isnull=True,
                 )
                 | (
                     Q(state__in=("opened", "awarded", "lost")) & ~Q(quantity_units=None) & ~Q(start_slot=None)

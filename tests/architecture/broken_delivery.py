@@ -196,7 +196,8 @@ CONSTRAINTS: dict[str, Break] = {
     "performance_is_part_of_its_credit": lambda: credit_changed(performance_micros=10**15),
     "targets_are_part_of_their_credit": lambda: credit_changed(targets_micros=10**15),
     "an_event_is_judged_once": twice(m.TargetVerdict, target),
-    "target_outcome_is_known": breaking(m.TargetVerdict, target, outcome="maybe"),
+    "target_outcome_is_known": breaking(
+        m.TargetVerdict, target, outcome="maybe", credit_bps=0, credit_micros=0, broken_at=None),
     "only_a_broken_target_is_credited": breaking(m.TargetVerdict, target, outcome="kept"),
     "target_misses_what_is_known": breaking(m.TargetVerdict, target, missed=17),
     "target_event_runs_forward": breaking(m.TargetVerdict, target, last_minute=0),

@@ -322,7 +322,8 @@ def between_two(buyer: str = "elm", provider: str = "harbour") -> m.Window:
     return row
 
 
-UNDER_SEAL = dict.fromkeys(("quantity_units", "start_slot", "end_slot", "price_ask_micros", "minimum_units", "sla"))
+UNDER_SEAL = dict.fromkeys(("quantity_units", "start_slot", "end_slot", "price_ask_micros", "minimum_units", "sla",
+                            "sla_targets"))  # fmt: skip
 
 
 def bid_into(window: m.Window, provider: str = "granite") -> m.Bid:
