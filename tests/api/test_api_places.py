@@ -8,7 +8,7 @@ from marketplace import models as m
 from tests.api.conftest import Caller, caller
 from tests.doors.factories import Market
 
-SITE = {"code": "ulm-1", "city": "Ulm", "country": "DE", "lat": 48.4, "lon": 10, "operator_country": "DE",
+SITE = {"code": "ulm-1", "city": "Ulm", "country": "DE", "lat": "48.4", "lon": "10", "operator_country": "DE",
         "keys_country": "DE"}  # fmt: skip
 
 
@@ -17,10 +17,10 @@ def test_a_site_is_registered_changed_after_a_dry_run_and_the_change_taken_back(
     made = fresh.post("/sites", SITE)
     assert (made.status_code, made.json()["country"]) == (201, "DE")
     path = f"/sites/{made.json()['id']}/changes"
-    for wrong in ({"lat": "48"}, {"country": "Germany"}, {"lat": 91}):
+    for wrong in ({"lat": 48.4}, {"lat": "48,4"}, {"country": "Germany"}, {"lat": "91"}):
         assert fresh.post("/sites", SITE | {"code": "other"} | wrong).status_code == 422
 
-    asked = {"reason": "moved", "country": "FR", "lat": 48.8, "lon": 2.3}
+    asked = {"reason": "moved", "country": "FR", "lat": "48.8", "lon": "2.3"}
     foreseen = fresh.post(f"{path}?dry_run=true", asked).json()["would_be"]
     assert foreseen["change"]["voids"] == ["evidence", "round_trips", "proof"]
     assert m.Site.objects.get(code="ulm-1").country == "DE"

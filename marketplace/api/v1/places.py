@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from drf_spectacular.utils import extend_schema, extend_schema_field
@@ -27,26 +28,30 @@ from marketplace.supply.models import Site
 from marketplace.supply.selectors import find_node_class, sites_of
 from marketplace.supply.services import enrol_node_class, register_site
 
+DEGREES = re.compile(r"-?[0-9]{1,3}(\.[0-9]{1,8})?")
 
-@extend_schema_field({"type": "number", "format": "double"})
-class DegreesIn(serializers.Field):
-    """An angle in degrees as a JSON number; the only figure of the API that is no whole number."""
 
-    default_error_messages = {"number_format": "Write degrees as a number."}
+@extend_schema_field({"type": "string", "pattern": DEGREES.pattern, "example": "48.3984"})
+class Degrees(serializers.Field):
+    """An angle in degrees, as a string of digits: no figure of the API is a float."""
+
+    default_error_messages = {"number_format": "Write degrees as a string such as 48.3984."}
 
     def to_internal_value(self, data: Any) -> float:
-        if isinstance(data, bool) or not isinstance(data, int | float):
+        if not isinstance(data, str) or not DEGREES.fullmatch(data):
             self.fail("number_format")
         return float(data)
 
-    def to_representation(self, value: Any) -> Any:
-        return value
+    def to_representation(self, value: Any) -> str:
+        return f"{value:.8f}".rstrip("0").rstrip(".")
 
 
 class SiteOut(serializers.ModelSerializer):
     """Where machines stand, and under whose law."""
 
     id = IdOut("sit", source="pk")
+    lat = Degrees()
+    lon = Degrees()
 
     class Meta:
         model = Site
@@ -86,8 +91,8 @@ class SiteIn(Body):
     code = TextIn(60, help_text="your short name for it; it stays")
     city = TextIn(80)
     country = TextIn(2, help_text="ISO 3166, two capitals")
-    lat = DegreesIn()
-    lon = DegreesIn()
+    lat = Degrees()
+    lon = Degrees()
     operator_country = TextIn(2, help_text="where the staff sits")
     keys_country = TextIn(2, help_text="where encryption keys are held")
 
@@ -98,8 +103,8 @@ class SiteChangeIn(Body):
     reason = TextIn(300)
     city = TextIn(80, required=False)
     country = TextIn(2, required=False)
-    lat = DegreesIn(required=False)
-    lon = DegreesIn(required=False)
+    lat = Degrees(required=False)
+    lon = Degrees(required=False)
     operator_country = TextIn(2, required=False)
     keys_country = TextIn(2, required=False)
 
