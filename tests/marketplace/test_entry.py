@@ -59,8 +59,8 @@ def bound(micros: int, tier: int = 1) -> m.EntryRule:
 
 @pytest.mark.stage("bidding")
 def test_a_first_lease_is_worth_at_most_its_cap_and_later_ones_are_not_asked() -> None:
-    basalt, harbour = world.node_class("basalt"), world.node_class("harbour")
-    assert (is_first_lease(basalt), is_first_lease(harbour)) == (True, False)
+    basalt, granite = world.node_class("basalt"), world.node_class("granite")
+    assert (is_first_lease(basalt), is_first_lease(granite)) == (True, False)
     terms = {"window": world.window(), "quantity_units": 1, "start_slot": 26, "end_slot": 30, "sla_code": "99.0",
              "price_ask_micros": USD, "now": clock.now()}  # fmt: skip
     bound(4 * USD)
@@ -69,7 +69,7 @@ def test_a_first_lease_is_worth_at_most_its_cap_and_later_ones_are_not_asked() -
 
     with refused(NotEligible, rule="first_lease", most_micros=4 * USD - 1):
         place_bid(party=basalt.party, node_class=basalt, reference="above it", **terms)
-    assert place_bid(party=harbour.party, node_class=harbour, reference="known", **terms).state == "sealed"
+    assert place_bid(party=granite.party, node_class=granite, reference="known", **terms).state == "sealed"
 
 
 @pytest.mark.stage("founded")
@@ -136,7 +136,7 @@ def test_only_a_university_answers_by_its_word_within_the_rule() -> None:
     first, second = give(), give(entry_rule(1).undertaking_max_micros)
     for row in (first, second):
         review_undertaking(undertaking=row, seat=reviewer_seat(now), is_accepted=True, reason="read", now=now)
-    assert undertaken_micros(world.node_class("basalt"), now) == entry_rule(1).undertaking_max_micros
+    assert undertaken_micros(world.node_class("basalt"), clock.now()) == entry_rule(1).undertaking_max_micros
     own = make_seat(party=reviewer_seat(now).party, email=first.seat.user.email, password=None, role="judge", now=now)
     third = give()
     if own.user_id == third.seat.user_id:  # one person with a seat on both sides

@@ -94,5 +94,5 @@ def test_hours_that_bids_stand_on_are_not_closed_by_a_week() -> None:
     with refused(CapacityPromised):
         adopt(seat=harbour, node_class=world.node_class("harbour"), spans=[[0, 1, 1]])
     kept = adopt(seat=harbour, node_class=world.node_class("harbour"), spans=[[0, 168, 16]],
-                 times=Times(now, now + timedelta(days=400)))  # fmt: skip
+                 times=Times(now, now + timedelta(days=400)), now=now)  # fmt: skip
     assert kept.undone_at is None
