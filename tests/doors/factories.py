@@ -297,7 +297,7 @@ def _bids(market: Market, window: m.Window) -> list[m.Bid]:
         ask = base * market.rng.randint(60, 115) // 100 // 100 * 100
         rows.append(write_sealed(
             window=window, node_class=node_class, party=node_class.party, reference=f"{window.name}-B{number + 1:02d}",
-            terms=Terms(quantity, 0, end, ask, 0, "99.5"), accepted_rank=number + 1,
+            terms=Terms(quantity, 0, end, ask, 0, "99.5", {}), accepted_rank=number + 1,
             now=window.demand_closes_at + timedelta(hours=1),
         ))  # fmt: skip
     return rows
