@@ -482,8 +482,9 @@ CONSTRAINTS: dict[str, Break] = {
         lambda: made(m.SetAsideRule, share_ppm=10**6 + 1, person="ann", reason="r", at=now())),
     "set_aside_says_who_and_why": lambda: quietly(
         lambda: made(m.SetAsideRule, share_ppm=1, person="", reason="r", at=now())),
-    "one_egress_reading_per_lease_and_slot": twice(m.EgressReading, egress),
-    "egress_is_not_negative": breaking(m.EgressReading, egress, egress_bytes=-1),
+    # Behind the triggers: the leases of this world are judged, and nothing is told of one after that.
+    "one_egress_reading_per_lease_and_slot": lambda: unguarded(twice(m.EgressReading, egress)),
+    "egress_is_not_negative": lambda: unguarded(breaking(m.EgressReading, egress, egress_bytes=-1)),
     "report_kind_is_known": breaking(m.Report, report, kind="gossip"),
     "report_is_about_somebody_else": breaking(m.Report, report, about=lambda: world.party("elm")),
     "report_has_its_deposit": lambda: quietly(no_deposit),

@@ -193,8 +193,8 @@ CONSTRAINTS: dict[str, Break] = {
     "an_interval_is_checked_once": twice(m.Recheck, recheck),
     "only_a_failed_check_falls_short": breaking(m.Recheck, recheck, has_failed=False),
     "verdict_fails_checks_that_were_made": lambda: verdict_again(checks_failed=1),
-    "performance_is_part_of_its_credit": lambda: credit_changed(performance_micros=10**15),
-    "targets_are_part_of_their_credit": lambda: credit_changed(targets_micros=10**15),
+    "performance_is_part_of_its_credit": lambda: credit_changed(performance_micros=-1),
+    "targets_are_part_of_their_credit": lambda: credit_changed(targets_micros=-1),
     "an_event_is_judged_once": twice(m.TargetVerdict, target),
     "target_outcome_is_known": breaking(
         m.TargetVerdict, target, outcome="maybe", credit_bps=0, credit_micros=0, broken_at=None),
