@@ -165,8 +165,11 @@ def test_what_keeps_a_backup_out_is_said_and_the_lease_goes_on(own_world: Callab
         "phase_closed": changed(m.Flag.objects.get(pk="escrow_locks"), is_on=False),
     }.items():
         with transaction.atomic():
-            with behind_the_triggers():
+            if act is spend:  # the books number their lines by a trigger
                 act()
+            else:
+                with behind_the_triggers():
+                    act()
             assert start_backups(window=window, now=now) == 1, code
             step_in = m.StepIn.objects.get()
             assert (step_in.state, step_in.code) == ("refused", code)

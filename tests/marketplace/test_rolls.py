@@ -83,7 +83,7 @@ def test_one_that_fails_stands_on_the_console_and_holds_up_no_other() -> None:
 
     with faults.armed("supply.rolls.before_commit", fail_once):
         assert call_rolls_task() == 4
-    assert m.RollCall.objects.filter(opened_at=now).count() == 4  # what failed wrote nothing
+    assert m.RollCall.objects.filter(opened_at__gte=now).count() == 4  # what failed wrote nothing
     assert "These machines cannot be called." in control_room()
 
     assert call_rolls_task() == 1
