@@ -18,7 +18,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
@@ -51,7 +51,7 @@ class Terms:
     price_ask_micros: int
     minimum_units: int
     sla_id: str
-    sla_targets: dict[str, int]
+    sla_targets: dict[str, int] = field(default_factory=dict)
 
 
 NAMES = tuple(field.name for field in fields(Terms))
