@@ -7,6 +7,7 @@ here reads a bid of a window that has not been cleared.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from marketplace.catalogue.models import Window
@@ -46,8 +47,16 @@ class PublicMarket:
     curve_class: str
     classes: list[str]
     totals: dict[str, int]
-    product_use: list[ProductUse]
-    churn: list[tuple[dict[str, Any], Churn | None]]
+
+    @cached_property
+    def product_use(self) -> list[ProductUse]:
+        """What of each product was sold."""
+        return clearings.product_use(self.clearing, PARTIES_PER_SIDE)
+
+    @cached_property
+    def churn(self) -> list[tuple[dict[str, Any], Churn | None]]:
+        """The concentration of each product with its churn since the window before."""
+        return concentration_of(self.clearing)
 
 
 def curves_of(window: Window, clearing: Clearing | None, resource_class: str, zone_code: str) -> Chart | None:
@@ -100,7 +109,6 @@ def public_market(zone_code: str, resource_class: str = "") -> PublicMarket | No
         use=utilisation(uses, title=f"Unit-hours sold per resource class, {clearing.window.name}"),
         curves=_public_curves(clearing, chosen) if chosen else None, curve_class=chosen, classes=wide,
         totals=clearings.totals_of(clearing),
-        product_use=clearings.product_use(clearing, PARTIES_PER_SIDE), churn=concentration_of(clearing),
     )
 
 

@@ -30,8 +30,8 @@ def test_a_site_is_registered_changed_after_a_dry_run_and_the_change_taken_back(
 
     undone = fresh.post(f"/supply-changes/{changed['id']}/undo", {"reason": "typed wrongly"})
     assert (undone.status_code, m.Site.objects.get(code="ulm-1").country) == (200, "DE")
-    listed = [row["id"] for row in fresh.get("/supply-changes").json()["data"]]
-    assert listed[-2:] == [changed["id"], undone.json()["id"]]
+    listed = {row["id"] for row in fresh.get("/supply-changes").json()["data"]}
+    assert {changed["id"], undone.json()["id"]} <= listed
     stranger = caller(market.providers[1])
     assert stranger.post(path, asked).status_code == 404
     assert stranger.post(f"/supply-changes/{changed['id']}/undo", {"reason": "x"}).status_code == 404

@@ -45,7 +45,7 @@ def test_a_programme_and_a_voucher_pass_through_two_people_and_the_code_is_shown
     shown = second.post(PAGE, {"act": "issue", "id": str(voucher.pk)})
     code = re.search(r'gx-mono">([0-9a-f]{30})<', shown.content.decode())
     assert code is not None
-    assert shown.headers["Cache-Control"] == "no-store"
+    assert "no-store" in shown.headers["Cache-Control"]
     assert code[1] not in second.get(PAGE).content.decode()
     staff.post(PAGE, {"act": "withdraw", "id": str(voucher.pk), "reason": "sent astray"})
     voucher.refresh_from_db()
