@@ -6,7 +6,7 @@
 A redeemed voucher is a grant line of its buyer (`demand/funding.py`), so a demand names its number and the money's
 origin is `grant` from the hold to the payout. It cannot be cashed out: what is not spent is kept apart from the buyer's
 own money and goes back to the programme, nothing of it is refundable, it serves no provider of the buyer's own owner
-(the book's papers, and a trigger), and only an escrow account whose key the market keeps can redeem one.
+(the book's papers, and the wall of every award), and only an escrow account whose key the market keeps can redeem one.
 """
 
 from __future__ import annotations

@@ -53,34 +53,19 @@ BEGIN
     END IF;
     RETURN NEW;
 END $$;
-
-CREATE FUNCTION marketplace_grant_is_no_income() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    IF EXISTS (
-        SELECT 1 FROM marketplace_demand d JOIN marketplace_voucher v ON v.line_id = d.funding_line_id
-            JOIN marketplace_bid b ON b.id = NEW.bid_id
-        WHERE d.id = NEW.demand_id AND marketplace_top_owner(d.party_id) = marketplace_top_owner(b.party_id)) THEN
-        RAISE EXCEPTION 'a_voucher_pays_nobody_of_its_own_owner: %', NEW.demand_id
-            USING ERRCODE = 'check_violation', CONSTRAINT = 'a_voucher_pays_nobody_of_its_own_owner';
-    END IF;
-    RETURN NEW;
-END $$;
 """
 TRIGGERS = """
 CREATE TRIGGER programme_path BEFORE UPDATE ON marketplace_grantprogramme
     FOR EACH ROW EXECUTE FUNCTION marketplace_programme_path();
 CREATE TRIGGER voucher_path BEFORE INSERT OR UPDATE ON marketplace_voucher
     FOR EACH ROW EXECUTE FUNCTION marketplace_voucher_path();
-CREATE TRIGGER grant_is_no_income BEFORE INSERT ON marketplace_award
-    FOR EACH ROW EXECUTE FUNCTION marketplace_grant_is_no_income();
 GRANT SELECT, INSERT, UPDATE ON marketplace_grantprogramme, marketplace_voucher TO grove_app;
 """
 UNDO = """
 REVOKE ALL ON marketplace_grantprogramme, marketplace_voucher FROM grove_app;
-DROP TRIGGER grant_is_no_income ON marketplace_award;
 DROP TRIGGER voucher_path ON marketplace_voucher;
 DROP TRIGGER programme_path ON marketplace_grantprogramme;
-DROP FUNCTION marketplace_grant_is_no_income, marketplace_voucher_path, marketplace_programme_path;
+DROP FUNCTION marketplace_voucher_path, marketplace_programme_path;
 """
 
 

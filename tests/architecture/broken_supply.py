@@ -107,7 +107,7 @@ def come_back_before_the_site() -> None:
 def bid_with_what_is_retired() -> None:
     row = m.Bid.objects.filter(party__slug="harbour", window__name=world.MAIN).get()
     unseen(classes("harbour"), retired_at=now())
-    unseen(m.Window.objects.filter(pk=row.window_id), state="BIDDING", bidding_closes_at=later())
+    unseen(m.Window.objects.filter(pk=row.window_id), state="BIDDING", bidding_closes_at=F("starts_at"))
     m.Bid.objects.create(
         id=world.party("alder").pk, window=row.window, node_class=row.node_class, party=row.party, reference="late",
         accepted_rank=99, placed_at=row.placed_at,
@@ -223,17 +223,6 @@ def redeem_too_much() -> None:
         redeemed(issued(voucher()))
 
 
-def pay_an_own_provider() -> None:
-    demand, bid = world.demand("climate"), world.bid("harbour")
-    row = redeemed(issued())
-    unseen(m.Demand.objects.filter(pk=demand.pk), funding_line=row.line)
-    unseen(m.Party.objects.filter(pk=bid.party_id), parent=demand.party)
-    again = m.Award.objects.filter(demand=demand, bid=bid).first()
-    assert again is not None
-    again.pk, again.start_slot = uuid7(now()), again.start_slot
-    again.save(force_insert=True)
-
-
 CONSTRAINTS |= {
     "programme_limits_nest": lambda: programme(voucher_max_micros=61) and None,
     "programme_is_approved_by_another": lambda: programme(approved_by="ann") and None,
@@ -255,7 +244,6 @@ RULES |= {
     "voucher_is_redeemed_in_time_by_whom_it_is_for": lambda: redeemed(
         issued(voucher(for_party=world.party("birch")))) and None,
     "voucher_leaves_its_buyer_within_its_most": redeem_too_much,
-    "a_voucher_pays_nobody_of_its_own_owner": pay_an_own_provider,
 }  # fmt: skip
 
 
