@@ -214,10 +214,10 @@ def test_one_judge_alone_two_spans_and_a_rated_hour_change_nothing() -> None:
     live = go_live()
     live.probe_slot(0, down=LOST)
     live.send_reading(live.reading(0, FULL_WORD & ~LOST), now=live.after(0))
-    one, two = judge("one"), judge("two")
+    one, two, auditor = judge("one"), judge("two"), judge("three", role="auditor")
     span = {"lease": live.lease, "cause": "BUYER", "starts_at": live.at(0), "ends_at": live.at(10)}
     with refused(RoleForbidden):
-        sign_cause(**span, seat=judge("three", role="auditor"), evidence="log", now=live.at(30))
+        sign_cause(**span, seat=auditor, evidence="log", now=live.at(30))
     with refused(BadInput, field="evidence"):
         sign_cause(**span, seat=one, evidence=" ", now=live.at(30))
     with refused(BadInput, field="cause"):
