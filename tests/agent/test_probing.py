@@ -46,16 +46,29 @@ def live() -> Live:
     return go_live()
 
 
+class RunningTime:
+    """The market's time: it stands where it is set, until it is let run on, fast."""
+
+    def __init__(self, at: datetime) -> None:
+        self.at, self.began = at, 0.0
+
+    def __call__(self, at: datetime) -> None:
+        """Stand at a moment: what is prepared takes no time of the market's."""
+        self.at, self.began = at, 0.0
+
+    def go(self) -> None:
+        self.began = time.monotonic()
+
+    def now(self) -> datetime:
+        return self.at + timedelta(seconds=(time.monotonic() - self.began) * RATE if self.began else 0)
+
+
 @pytest.fixture
-def run_on(monkeypatch: pytest.MonkeyPatch) -> Callable[[datetime], None]:
-    """Let the market's time run on from a moment, fast."""
-
-    def from_at(at: datetime) -> None:
-        began = time.monotonic()
-        monkeypatch.setattr(clock, "now", lambda: at + timedelta(seconds=(time.monotonic() - began) * RATE))
-
+def run_on(monkeypatch: pytest.MonkeyPatch) -> RunningTime:
+    running = RunningTime(clock.now())
+    monkeypatch.setattr(clock, "now", running.now)
     cache.clear()
-    return from_at
+    return running
 
 
 @pytest.fixture
@@ -98,18 +111,20 @@ def second_of(live: Live, minute: int) -> float:
 
 
 def looked_at(live: Live, machine: EchoServer, workload: str, at: datetime) -> None:
-    """Granite's heartbeat says where it is, and its clock is the market's."""
+    """Granite's heartbeat says where it is."""
     beat = live.beat(at, probe_address=f"tcp://127.0.0.1:{machine.server_address[1]}", workload_address=workload)
     take_heartbeats(party=world.party("granite"), signed=[beat], now=at)
-    asked_ns = time.monotonic_ns()  # now: the heartbeat took its time
-    machine.clock.set_by(int(clock.now().timestamp() * 1000), asked_ns=asked_ns)
 
 
-def run_for(one: Prober, holds: Callable[[], Any], seconds: float = 40) -> None:
-    """Run a prober until something holds."""
+def run_for(
+    one: Prober, holds: Callable[[], Any], running: RunningTime, machine: EchoServer, seconds: float = 40
+) -> None:
+    """Let the time run on, and a prober with it until something holds; the machine's clock is the market's."""
     from threading import Timer
 
     end = time.monotonic() + seconds
+    running.go()
+    machine.clock.set_by(int(clock.now().timestamp() * 1000), asked_ns=time.monotonic_ns())
 
     def look() -> None:
         if holds() or time.monotonic() > end:
@@ -128,7 +143,7 @@ def test_a_machine_is_probed_at_its_secret_second_and_the_report_is_taken(live, 
     looked_at(live, machine, open_port, clock.now())
     one = prober(site, live, verifier, open_port, minute)
 
-    run_for(one, lambda: one.told["sent"])
+    run_for(one, lambda: one.told["sent"], run_on, machine)
 
     row = m.ProbeReport.objects.get(minute_at=live.at(minute))
     assert (row.attempt, row.is_valid, row.echo_ok, row.port_ok, row.devices, row.has_failed) == (
@@ -150,7 +165,7 @@ def test_a_dead_machine_is_probed_once_more_after_its_own_wait(live, site, machi
     machine.stop()
     one = prober(site, live, verifier, open_port, minute)
 
-    run_for(one, lambda: one.told["sent"] >= 2)
+    run_for(one, lambda: one.told["sent"] >= 2, run_on, machine)
 
     first, again = m.ProbeReport.objects.filter(verifier__slug=verifier).order_by("attempt")[:2]
     assert (first.attempt, again.attempt) == (FIRST, RETRY)
@@ -167,7 +182,7 @@ def test_where_an_anchor_fails_the_report_is_void_and_no_retry_follows(live, sit
     looked_at(live, machine, closed_port(), clock.now())
     one = prober(site, live, verifier, closed_port(), minute)
 
-    run_for(one, lambda: one.told["sent"])
+    run_for(one, lambda: one.told["sent"], run_on, machine)
 
     row = m.ProbeReport.objects.get(minute_at=live.at(minute))
     assert (row.is_valid, row.anchors_ok, row.port_ok) == (False, False, False)
@@ -266,6 +281,7 @@ def test_an_address_is_host_and_port(text, place):
 # --- as a process ----------------------------------------------------------------------------------------------------
 def test_a_verifier_enrols_its_key_and_probes_as_a_process(live, site, tmp_path: Path, run_on):
     run_on(live.at(-24 * 60))
+    run_on.go()
     party = m.Party.objects.get(slug="oak")
     key = issue_api_key(party=party, label="probe", may_write=True, now=clock.now())[1]
     home, anchors = tmp_path / "home", ["--anchor", "127.0.0.1:9"] * 3
