@@ -23,7 +23,7 @@ from ledger.rails.integrity import check_store
 from ledger.reconcile import check_books, compare_when_still
 from marketplace.agent.keys import is_signed_by
 from marketplace.agent.readings import SIGN_PREFIX
-from marketplace.agent.statements import PREFIXES, ProbeStatement
+from marketplace.agent.statements import ProbeStatement, prefix_of
 from marketplace.catalogue.models import WindowTransition
 from marketplace.catalogue.services import NEXT_STATES
 from marketplace.clearing.models import Clearing
@@ -160,7 +160,7 @@ def _delivery(now: datetime) -> Iterator[Finding]:
     forged = probes = 0
     for row in ProbeReport.objects.iterator(chunk_size=2000):
         probes += 1
-        message = PREFIXES[ProbeStatement] + bytes(row.body)
+        message = prefix_of(ProbeStatement, bytes(row.body)) + bytes(row.body)
         forged += not any(is_signed_by(key, message, bytes(row.signature)) for key in keys[row.verifier_id])
     yield Finding("every probe is signed by its verifier", not forged, f"{forged} of {probes} are not")
     wrong = slots = 0

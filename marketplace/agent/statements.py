@@ -112,7 +112,7 @@ def sign_statement(key: MachineKey, statement: AnyStatement) -> SignedReport:
     """The statement's canonical bytes and their signature. Raises ReadingMalformed for an impossible one."""
     _refuse_impossible(statement)
     body = _to_bytes(statement)
-    return SignedReport(body, key.sign(_prefix(type(statement), body) + body))
+    return SignedReport(body, key.sign(prefix_of(type(statement), body) + body))
 
 
 def accept_statement(kind: type[Statement], signed: SignedReport, *, public_key: bytes) -> Statement:
@@ -120,12 +120,12 @@ def accept_statement(kind: type[Statement], signed: SignedReport, *, public_key:
 
     Raises ReadingForged or ReadingMalformed. Whether it is late, early or a replay is the market's question.
     """
-    if not is_signed_by(public_key, _prefix(kind, signed.body) + signed.body, signed.signature):
+    if not is_signed_by(public_key, prefix_of(kind, signed.body) + signed.body, signed.signature):
         raise ReadingForged("The statement is not signed by that key.")
     return read_statement(kind, signed.body)
 
 
-def _prefix(kind: type, body: bytes) -> bytes:
+def prefix_of(kind: type, body: bytes) -> bytes:
     """What is signed before these bytes. A probe that names its echo's time is of version 2; no text hides a name."""
     return TIMED_PROBE_PREFIX if kind is ProbeStatement and b'"echo_ms":' in body else PREFIXES[kind]
 
