@@ -212,7 +212,7 @@ def settle_postings(
         ("returned", returned, ("buyer.available", buyer, None), Code.RETURNED),
         ("credit", credit, ("buyer.available", buyer, None), Code.SLA_CREDIT),
     )
-    ids = settle_ids(lease=lease, period=period)
+    ids = ids_of_settlement(lease=lease, period=period)
     postings = [
         Posting(ids[name], held, _account(*target), amount, "posted", code, origin)
         for name, amount, target, code in lines
@@ -221,7 +221,7 @@ def settle_postings(
     return _linked(postings, uuid_from("settle", lease, period))
 
 
-def settle_ids(*, lease: UUID, period: str = "") -> dict[str, UUID]:
+def ids_of_settlement(*, lease: UUID, period: str = "") -> dict[str, UUID]:
     """Return the ids that the transfers of one settlement of a lease have, those that it may have too."""
     names = ("earned", "holdback", "fee", "returned", "credit")
     return {name: uuid_from("settle", lease, period, name) for name in names}

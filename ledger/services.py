@@ -29,6 +29,7 @@ from ledger.connect import (
     reserve_bank_payout,
     void_bank_payout,
 )
+from ledger.grants import book_grant, book_grant_budget, book_grant_closed, return_postings
 from ledger.invoices import book_invoice, book_invoice_paid
 from ledger.members import book_member_share, reserve_member_share, void_member_share
 from ledger.posting import (
@@ -58,9 +59,9 @@ from ledger.recipes import (
     cover_posting,
     expire_holds,
     hold_posting,
+    ids_of_settlement,
     post_hold_posting,
     reserve_hold,
-    settle_ids,
     settle_postings,
     void_hold,
 )
@@ -86,6 +87,9 @@ __all__ = [
     "book_fees_withdrawn",
     "book_float",
     "book_given_back",
+    "book_grant",
+    "book_grant_budget",
+    "book_grant_closed",
     "book_holdback_forfeited",
     "book_holdback_released",
     "book_invoice",
@@ -111,6 +115,7 @@ __all__ = [
     "expire_holds",
     "halt_ledger",
     "hold_posting",
+    "ids_of_settlement",
     "open_ledgers",
     "post_hold_posting",
     "post_transfers",
@@ -121,7 +126,7 @@ __all__ = [
     "reserve_hold",
     "reserve_member_share",
     "resume_ledger",
-    "settle_ids",
+    "return_postings",
     "settle_postings",
     "void_bank_payout",
     "void_card_refund",

@@ -21,13 +21,12 @@ from django.db import transaction
 from django.db.models import QuerySet, Sum
 
 from ledger.faults import point
-from ledger.grants import book_grant, book_grant_budget, book_grant_closed, return_postings
 from ledger.ids import uuid7, uuid_from
 from ledger.models import ChainIntent
 from ledger.rails import sender
 from ledger.rails.signer import signer
 from ledger.selectors import spendable
-from ledger.services import reserve_hold
+from ledger.services import book_grant, book_grant_budget, book_grant_closed, reserve_hold, return_postings
 from marketplace.catalogue.limits import require_name, require_whole
 from marketplace.demand.funding import kept_micros
 from marketplace.demand.funding_models import FundingLine

@@ -20,7 +20,7 @@ from ledger.ids import chain_reference
 from ledger.models import ChainEvent, ChainIntent, Transfer
 from ledger.rails.evm import chain
 from ledger.rails.inclusion import prove_log
-from ledger.services import USDC6_LEDGER, cover_id, settle_ids
+from ledger.services import USDC6_LEDGER, cover_id, ids_of_settlement
 from marketplace.clearing.books import Pseudonyms
 from marketplace.errors import NotYours
 from marketplace.escrow.models import Lease
@@ -165,10 +165,10 @@ class _Proof:
 
     def settlements_of(self, lease: Lease) -> Iterable[tuple[Settlement, list[UUID]]]:
         """The settlements that moved a lease's money, each with the ids that its transfers may have."""
-        yield lease.settlement_line.settlement, [*settle_ids(lease=lease.pk).values(), cover_id(lease.pk)]
+        yield lease.settlement_line.settlement, [*ids_of_settlement(lease=lease.pk).values(), cover_id(lease.pk)]
         for credit in lease.early_credits.all():
             settlement = Settlement.objects.get(intent_key=credit.intent_key)
-            yield settlement, list(settle_ids(lease=lease.pk, period=period_of(credit)).values())
+            yield settlement, list(ids_of_settlement(lease=lease.pk, period=period_of(credit)).values())
 
     def shown_settlement(self, settlement: Settlement) -> int:
         """Show the settle call once, and return its epoch."""
