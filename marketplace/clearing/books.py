@@ -12,6 +12,7 @@ from django.db.models import QuerySet
 
 from marketplace.catalogue.models import Window, Zone
 from marketplace.catalogue.services import zone_countries
+from marketplace.clearing.models import Clearing
 from marketplace.clearing.papers import Papers
 from marketplace.demand.models import Demand
 from marketplace.supply.models import Bid, SiteLatency
@@ -35,6 +36,8 @@ class Pseudonyms:
     Each is a commitment with a key of its own: whoever is given the key of one can show that it is his, and no other.
     """
 
+    can_be_opened = True
+
     def __init__(self, salt: bytes) -> None:
         self._salt = salt
 
@@ -44,6 +47,26 @@ class Pseudonyms:
     def key(self, *parts: str) -> bytes:
         """Return the key that opens one name, for the party whose name it is; 32 bytes."""
         return hmac.digest(self._salt, "\x00".join(parts).encode(), "sha256")
+
+
+class SealedNames(Pseudonyms):
+    """The names of bundles from before 0.3: one salt hides them all, so that nobody can be shown one of them."""
+
+    can_be_opened = False
+
+    def of(self, *parts: str) -> str:
+        return f"{parts[0][0]}-{self.key(*parts).hex()[:20]}"
+
+
+def names_of(clearing: Clearing) -> Pseudonyms:
+    """The names under which a clearing was published; what was published once keeps them."""
+    salt = bytes(clearing.window.pseudonym_salt)
+    award = clearing.awards.select_related("demand__party").first()
+    if award is None:
+        return Pseudonyms(salt)
+    sealed, (body,) = SealedNames(salt), clearing.files.filter(name="awards.jsonl").values_list("body", flat=True)
+    known = sealed.of("demand", award.demand.party.slug, award.demand.reference)
+    return sealed if known.encode() in bytes(body) else Pseudonyms(salt)
 
 
 def opened_name(key: bytes, parts: list[str]) -> str:

@@ -19,7 +19,7 @@ from ledger.tasks import enqueue
 from marketplace.catalogue.models import Window
 from marketplace.catalogue.services import move_window
 from marketplace.clearing import warm
-from marketplace.clearing.books import Pseudonyms, build_book
+from marketplace.clearing.books import build_book, names_of
 from marketplace.clearing.models import ATTEMPTS_MAX, Clearing, ClearingAttempt
 from marketplace.clearing.publication import publish
 from marketplace.demand.gates import gate_of
@@ -293,7 +293,7 @@ def verify_published(*, clearing: Clearing) -> Sequence[str]:
 
 
 def _awards_that_differ(clearing: Clearing, files: dict[str, bytes]) -> list[str]:
-    name = Pseudonyms(bytes(clearing.window.pseudonym_salt))
+    name = names_of(clearing)
     published = {
         (row["demand_id"], row["bid_id"], row["start_slot"], row["end_slot"], row["units"], row["amount_micros"])
         for row in map(json.loads, files["awards.jsonl"].splitlines())

@@ -21,7 +21,7 @@ from ledger.models import ChainEvent, ChainIntent, Transfer
 from ledger.rails.evm import chain
 from ledger.rails.inclusion import prove_log
 from ledger.services import USDC6_LEDGER, cover_id, ids_of_settlement
-from marketplace.clearing.books import Pseudonyms
+from marketplace.clearing.books import Pseudonyms, names_of
 from marketplace.errors import NotYours
 from marketplace.escrow.models import Lease
 from marketplace.parties.models import Party
@@ -71,9 +71,9 @@ def openings_of(*, payout: Payout, party: Party) -> list[dict[str, Any]]:
     """Return what opens the published ids of a party's own orders or bids in a payout, and nobody else's."""
     found: dict[str, dict[str, Any]] = {}
     for lease in leases_proven_to(payout, party):
-        names = Pseudonyms(bytes(lease.clearing.window.pseudonym_salt))
+        names = names_of(lease.clearing)
         for kind, row in (("demand", lease.demand), ("bid", lease.bid)):
-            if row.party_id == party.pk:
+            if row.party_id == party.pk and names.can_be_opened:
                 parts = [kind, row.party.slug, row.reference]
                 found[names.of(*parts)] = {
                     "format": OPENING_FORMAT, "id": names.of(*parts), "parts": parts,
@@ -117,7 +117,7 @@ class _Proof:
     @cached_property
     def names(self) -> Pseudonyms:
         """The names under which the window was published."""
-        return Pseudonyms(bytes(self.leases[0].clearing.window.pseudonym_salt))
+        return names_of(self.leases[0].clearing)
 
     def paid_by(self) -> ChainEvent:
         """The event by which escrow paid: of the payout's own call, or of the one that took its money with it."""

@@ -6,10 +6,12 @@ from datetime import timedelta
 
 import pytest
 from django.db import IntegrityError, transaction
+from django.db.models import F
 
 from ledger import faults
 from marketplace import clock
 from marketplace import models as m
+from marketplace.clearing import books
 from marketplace.clearing.books import build_book
 from marketplace.clearing.publication import publish
 from marketplace.clearing.services import clear_window, close_bidding, judge_gate, verify_published
@@ -104,6 +106,19 @@ def test_an_ask_that_its_quality_lifts_above_every_price_stops_nobody_else() -> 
     assert (reason.code, reason.detail, absurd.awards.count()) == ("not_eligible", {"rule": "quality"}, 0)
     assert clearing.awards.exists()
     assert verify_published(clearing=clearing) == []
+
+
+@pytest.mark.stage("bidding")
+def test_what_was_published_under_names_that_nobody_can_open_keeps_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    window = world.window()
+    close_bidding(window=window, now=window.bidding_closes_at)
+    with monkeypatch.context() as before:
+        before.setattr(books, "Pseudonyms", books.SealedNames)
+        clearing = clear_window(window=window, now=clock.now())
+
+    assert (verify_published(clearing=clearing), books.names_of(clearing).can_be_opened) == ([], False)
+    unseen(m.Award.objects.filter(clearing=clearing), units=F("units") + 1)
+    assert verify_published(clearing=clearing) != []
 
 
 @pytest.mark.stage("bidding")
