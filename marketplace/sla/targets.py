@@ -191,7 +191,7 @@ def _share(
 def _start(seen: Seen, name: str, bound: int, *, is_over: bool) -> Iterator[Found]:
     outcome, late = rules.late_start(seen.minutes, bound=bound)
     if late is not None:
-        yield _event(seen, late, bound, measured=late.bad_minutes)
+        yield _event(seen, late, bound + rules.MISSEEN_MINUTES, measured=late.bad_minutes)
     elif is_over:
         begun = seen.minutes.find(GOOD)
         bad = seen.minutes[:begun].count(DOWN) if begun >= 0 else None
@@ -201,9 +201,10 @@ def _start(seen: Seen, name: str, bound: int, *, is_over: bool) -> Iterator[Foun
 
 def _repair(seen: Seen, name: str, bound: int, *, is_over: bool) -> Iterator[Found]:
     late = rules.long_failures(seen.minutes, bound=bound)
-    yield from (_event(seen, each, bound, measured=each.bad_minutes) for each in late)
+    allowed = bound + rules.MISSEEN_MINUTES
+    yield from (_event(seen, each, allowed, measured=each.bad_minutes) for each in late)
     if is_over and not late:
-        longest = max((each.bad_minutes for each in rules.long_failures(seen.minutes, bound=0)), default=0)
+        longest = max(map(len, rules.failures(seen.minutes)), default=0)
         has_run = GOOD in seen.minutes
         yield Found("kept" if has_run else "unknown", longest, len(seen.minutes), bound, longest if has_run else None,
                     seen.words(0, len(seen.minutes)), last_minute=max(0, len(seen.minutes) - 1))  # fmt: skip
