@@ -167,7 +167,7 @@ def bytes_from_text(text: str) -> int:
 
 
 class UsdPriceField(forms.CharField):
-    """Dollars per unit-hour as people type them, turned into integer micro-USD without a float."""
+    """Dollars as people type them, turned into integer micro-USD without a float."""
 
     def clean(self, value: Any) -> int:
         return micros_from_text(super().clean(value))

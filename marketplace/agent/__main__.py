@@ -118,16 +118,21 @@ def meter(arguments: argparse.Namespace) -> dict[str, Any]:
     from marketplace.agent.clock import MarketClock
     from marketplace.agent.echo import EchoServer
     from marketplace.agent.meter import Addresses, Meter, flush, stop_on_signals
+    from marketplace.agent.outflow import Outflow
     from marketplace.agent.rechecks import CheckDoor
     from marketplace.agent.sensors import Sensors
 
     key = keys.load_key(arguments.home, passphrase=_passphrase(arguments))
     market, clock = homes.enrolled_at(arguments.home), MarketClock()
     sensors = Sensors(units=arguments.units if not arguments.flush else arguments.units or 1, check=arguments.check)
+    outflow = Outflow(
+        interfaces=arguments.egress_interface, command=arguments.egress_command, inside=arguments.egress_inside
+    )
     with homes.sole_writer(arguments.home), _client(market["server"], attempts=1, timeout_seconds=10) as client:
         running = Meter(
             arguments.home, key=key, machine=market["machine"], client=client, sensors=sensors, clock=clock,
             addresses=Addresses(_advertised(arguments), arguments.workload or ""), days_kept=arguments.days,
+            outflow=outflow,
         )  # fmt: skip
         if arguments.flush:
             return flush(running)
@@ -301,6 +306,11 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--prove", metavar="HOST:PORT", help="where re-checks are proved; default: the port after")
     command.add_argument("--backend", choices=NAMES, default="auto", help="for re-checks; default: the fastest exact")
     command.add_argument("--workload", metavar="HOST:PORT", help="where the workload takes connections")
+    command.add_argument("--egress-interface", action="append", default=[], metavar="NAME",
+                         help="over which a lease's data can leave; bytes it sent are counted")  # fmt: skip
+    command.add_argument("--egress-command", metavar="COMMAND", help="prints 'DESTINATION BYTES [LEASE]' lines instead")
+    command.add_argument("--egress-inside", action="append", default=[], metavar="CIDR",
+                         help="what goes there does not leave; with --egress-command")  # fmt: skip
     command.add_argument("--days", type=int, default=7, choices=range(1, 91), metavar="DAYS", help="lines are kept; 7")
     command.add_argument("--flush", action="store_true", help="send what waits and end")
     command.set_defaults(run=meter)

@@ -15,8 +15,10 @@ from marketplace.agent import clock as clocks
 from marketplace.agent import home as homes
 from marketplace.agent.client import ApiClient
 from marketplace.agent.clock import MarketClock
-from marketplace.agent.errors import AgentError, ServerRefused, SpoolBroken
+from marketplace.agent.egress import sign_egress
+from marketplace.agent.errors import AgentError, ServerRefused, ServerUnreachable, SpoolBroken
 from marketplace.agent.keys import MachineKey
+from marketplace.agent.outflow import Outflow, PinnedHour, hours_taken, note_taken, pinned_hours, pins
 from marketplace.agent.progress import progress
 from marketplace.agent.readings import SLOT_SECONDS, START, ChainHead, SignedReport, sign_report
 from marketplace.agent.sensors import Sensors, counters, share_out
@@ -28,6 +30,8 @@ BATCH = 100  # statements in one call
 SKEW_MS_MAX = 2000
 LEASES_FILE = "leases.json"
 GIVEN_UP = ("report_late", "report_replayed", "report_forged", "bad_input")  # nobody will ever take that slot
+EGRESS_GIVEN_UP = ("report_late", "reference_reused", "bad_input")  # judged, told before otherwise, or not ours
+EGRESS_BATCH = 40  # hours in one turn: each is a call, and heartbeats go on between the turns
 
 
 @dataclass
@@ -35,19 +39,26 @@ class Leases:
     """The running leases of the machine: units per hour of each, by its id as statements write it."""
 
     units: dict[str, dict[int, int]] = field(default_factory=dict)  # lease: start of the hour, unix seconds: units
+    limits: dict[str, int] = field(default_factory=dict)  # lease whose data is pinned: bytes that may leave in an hour
 
     def owed(self, at: int) -> dict[str, int]:
         """Units of each lease that are leased in the hour around a moment."""
         hour = at // SLOT_SECONDS * SLOT_SECONDS
         return {lease: hours[hour] for lease, hours in self.units.items() if hours.get(hour)}
 
+    def pinned(self, at: int) -> dict[str, int]:
+        """The leases of the hour around a moment whose data is pinned, and how many bytes may leave in it."""
+        return {lease: self.limits[lease] for lease in self.owed(at) if lease in self.limits}
+
     @classmethod
     def of_rows(cls, rows: list[dict[str, Any]]) -> "Leases":
         """Out of the market's answer."""
-        return cls({
+        units = {
             row["lease"]: {row["from_at"] + SLOT_SECONDS * hour: units for hour, units in enumerate(row["units"])}
             for row in rows
-        })  # fmt: skip
+        }
+        limits = {row["lease"]: row.get("egress_limit_bytes") for row in rows}
+        return cls(units, {lease: limit for lease, limit in limits.items() if limit is not None})
 
 
 @dataclass(frozen=True)
@@ -63,17 +74,17 @@ class Meter:
 
     def __init__(
         self, home: Path, *, key: MachineKey, machine: str, client: ApiClient, sensors: Sensors,
-        addresses: Addresses, clock: MarketClock, days_kept: int,
+        addresses: Addresses, clock: MarketClock, days_kept: int, outflow: Outflow | None = None,
     ) -> None:  # fmt: skip
         self.home, self.clock, self.stop = home, clock, Event()
         self._key, self._machine, self._client = key, machine, client
-        self._sensors, self._addresses = sensors, addresses
+        self._sensors, self._addresses, self._outflow = sensors, addresses, outflow or Outflow()
         self._spool = Spool(home / "spool", days_kept=days_kept)
         self._lock = Lock()  # over the spool and what stands below
         kept = homes.read_json(home, LEASES_FILE)
         self._leases, self._witnesses = Leases.of_rows(kept.get("rows", [])), list(kept.get("witnesses", []))
         self._least: int | None = None  # the fewest units that any count of the running minute found
-        self._minute_at = 0
+        self._minute_at = self._leases_ms = 0
         self._told: dict[str, Any] = {"beat_at_ms": None, "trouble": None, "given_up": 0}
         before = homes.read_json(home, homes.METER_FILE)
         self._sequence = int(before.get("sequence", 0))
@@ -92,6 +103,12 @@ class Meter:
         """Hours that are over and wait to be sent."""
         with self._lock:
             return len(self._spool.slots_over(self.clock.now_at()))
+
+    @property
+    def egress_waiting(self) -> list[PinnedHour]:
+        """Hours of pinned leases that are over and counted, and wait to be sent."""
+        with self._lock:
+            return self._egress_waiting()
 
     def run(self) -> None:
         """Count until told to stop; what was counted last is on the disk when this returns."""
@@ -119,6 +136,7 @@ class Meter:
         """Count the units; when a minute has ended, write its line: the fewest units that were seen in it."""
         units = self._sensors.units_up()
         minute_at = self.clock.now_at() // MINUTE_SECONDS * MINUTE_SECONDS
+        counted = self._outflow.counters() if minute_at != self._minute_at else {}  # not under the lock: it may be slow
         with self._lock:
             if minute_at == self._minute_at:
                 self._least = units if self._least is None else min(self._least, units)
@@ -126,34 +144,34 @@ class Meter:
             ended_at, least = self._minute_at, self._least
             self._minute_at, self._least = minute_at, units
             if least is not None and minute_at > ended_at:
-                self._write(ended_at, least)
+                self._write(ended_at, least, counted)
         self._tell()
 
-    def _write(self, minute_at: int, units: int) -> None:
-        owed = self._leases.owed(minute_at)
+    def _write(self, minute_at: int, units: int, counted: Mapping[str, int]) -> None:
+        owed, pinned = self._leases.owed(minute_at), pins(self._leases.pinned(minute_at))
         try:
             self._spool.append(
                 self._key, machine=self.machine_id, minute_at=minute_at, up=share_out(units, owed), owed=owed,
-                counters={**counters(), "units_up": units},
+                counters={**counters(), **counted, **pinned, "units_up": units},
             )  # fmt: skip
         except SpoolBroken as error:  # the clock was set back: that minute was told already
             self._told["trouble"] = str(error)
 
     # --- speaking ---
     def _speak(self) -> None:
-        leases_ms = 0
         while not self.stop.is_set():
-            try:
-                self.beat()
-                if self.clock.now_ms() >= leases_ms:
-                    self.fetch_leases()
-                    leases_ms = self.clock.now_ms() + LEASES_SECONDS * 1000
-                self.send_what_waits()
-                self._told["trouble"] = self._skewed()
-            except AgentError as error:
-                self._told["trouble"] = f"{error} ({error.facts.get('problem_code') or error.code})"
-            except (KeyError, TypeError, ValueError, OSError) as error:  # an answer in another form ends no heartbeat
-                self._told["trouble"] = f"The market's answer cannot be used: {error!r}."
+            trouble = self._skewed() or self._unmetered()
+            for step in (self.beat, self._fetch_leases_when_due, self.send_what_waits, self.send_egress):
+                try:
+                    step()
+                except ServerUnreachable as error:
+                    trouble = f"{error} ({error.code})"
+                    break
+                except AgentError as error:  # one door that refuses keeps no other waiting
+                    trouble = f"{error} ({error.facts.get('problem_code') or error.code})"
+                except (KeyError, TypeError, ValueError, OSError) as error:  # an answer in another form
+                    trouble = f"The market's answer cannot be used: {error!r}."
+            self._told["trouble"] = trouble
             self.stop.wait(self.clock.local_seconds(BEAT_SECONDS * 1000))
 
     def beat(self) -> None:
@@ -181,6 +199,11 @@ class Meter:
         """Set the clock by the market's."""
         asked_ns = clocks.monotonic_ns()
         self.clock.set_by(self._client.get("/api/v1/time")["now_ms"], asked_ns=asked_ns)
+
+    def _fetch_leases_when_due(self) -> None:
+        if self.clock.now_ms() >= self._leases_ms:
+            self.fetch_leases()
+            self._leases_ms = self.clock.now_ms() + LEASES_SECONDS * 1000
 
     def fetch_leases(self) -> None:
         """Learn which leases run on this machine, and keep it for a start without the network."""
@@ -215,6 +238,43 @@ class Meter:
             if told is not None:
                 told(sent)
         return sent
+
+    def send_egress(self) -> int:
+        """Send the hours of pinned leases that are over and counted, oldest first, some in a turn; how many went.
+
+        A report whose answer was lost is the same bytes again, and the market keeps one row of it.
+        """
+        sent = 0
+        for hour in self.egress_waiting[:EGRESS_BATCH]:
+            report = sign_egress(
+                self._key, lease=hour.lease, slot_start_at=hour.start_at, egress_bytes=hour.egress_bytes
+            )
+            body = {"report": report.body.decode(), "signature": report.signature.hex()}
+            try:
+                self._client.post(f"/api/v1/leases/lea_{hour.lease.replace('-', '')}/egress", body)
+                sent += 1
+            except ServerRefused as error:
+                if error.facts.get("problem_code") not in EGRESS_GIVEN_UP:
+                    raise
+                self._told["given_up"] += 1
+            with self._lock:
+                oldest = self._spool.lines[0].minute_at if self._spool.lines else hour.start_at
+                note_taken(self._spool.folder, hour, oldest_at=oldest - SLOT_SECONDS)
+        return sent
+
+    def _egress_waiting(self) -> list[PinnedHour]:
+        taken = hours_taken(self._spool.folder)
+        hours = pinned_hours(self._spool.lines, now_at=self.clock.now_at())
+        return [hour for hour in hours if hour.name not in taken]
+
+    def _unmetered(self) -> str | None:
+        with self._lock:
+            pinned = sorted(self._leases.pinned(self.clock.now_at()))
+            last = self._spool.lines[-1].counters if self._spool.lines else {}
+        if not pinned or "out_bytes" in last or (self._outflow.counts and not last):
+            return None
+        why = "the source gives no answer" if self._outflow.counts else "say --egress-interface or --egress-command"
+        return f"The data of lease {pinned[0]} is pinned and not metered ({why}): each such hour is credited."
 
     def _send(self, slots: list[Slot]) -> None:
         head, signed = self._head(), []
@@ -277,6 +337,7 @@ class Meter:
             told = self._told | {
                 "at_ms": self.clock.now_ms(), "sequence": self._sequence, "skew_ms": self.clock.skew_ms,
                 "waiting": len(self._spool.slots_over(self.clock.now_at())),
+                "egress_waiting": len(self._egress_waiting()),
                 "last": {"minute_at": last.minute_at, "up": last.up, "owed": last.owed} if last else None,
             }  # fmt: skip
         homes.write_json(self.home, homes.METER_FILE, told)
@@ -287,7 +348,10 @@ def flush(meter: Meter) -> dict[str, Any]:
     meter.fetch_time()
     with progress("sending readings", meter.waiting) as told:
         sent = meter.send_what_waits(told)
-    return {"sent": sent, "waiting": meter.waiting}
+    hours = 0
+    while going := meter.send_egress():
+        hours += going
+    return {"sent": sent, "waiting": meter.waiting, "egress_sent": hours, "egress_waiting": len(meter.egress_waiting)}
 
 
 def stop_on_signals(stop: Event) -> None:

@@ -40,7 +40,7 @@ class MinuteReading:
     minute_at: int  # unix seconds, on the minute
     up: dict[str, int]  # lease: units of it that were up
     owed: dict[str, int]  # lease: units of it that are leased
-    counters: dict[str, int]  # what the machine counts since it was started, such as bytes sent
+    counters: dict[str, int]  # what the machine counts since it was started, such as bytes sent; what is pinned
     previous: str  # hex SHA-256 of the line before; 64 zeros for the first
 
 
@@ -68,7 +68,7 @@ class Spool:
     """
 
     def __init__(self, folder: Path, *, days_kept: int = DAYS_KEPT, is_reader: bool = False) -> None:
-        self._folder, self._days_kept, self._is_reader = folder, days_kept, is_reader
+        self.folder, self._days_kept, self._is_reader = folder, days_kept, is_reader
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._head = START
         self._last_minute_at = 0
@@ -92,14 +92,14 @@ class Spool:
         )
         body = _body_of(reading)
         line = key.sign(LINE_PREFIX + body).hex().encode() + b" " + body + b"\n"
-        path = self._folder / _name_of(minute_at)
+        path = self.folder / _name_of(minute_at)
         is_new = not path.exists()
         with path.open("ab", buffering=0) as file:
             path.chmod(0o600)
             file.write(line)
             os.fsync(file.fileno())
         if is_new:
-            sync_folder(self._folder)
+            sync_folder(self.folder)
         self._note(reading, body)
         self.drop_before(minute_at - self._days_kept * DAY_SECONDS)
         return reading
@@ -121,13 +121,13 @@ class Spool:
         names = {*self.taken.slots, *(f"{slot.slot_start_at}/{slot.lease}" for slot in slots)}
         kept = sorted(name for name in names if int(name.split("/")[0]) >= oldest)
         content = {"sequence": head.sequence, "hash": head.hash, "slots": kept}
-        write_file(self._folder / TAKEN_FILE, json.dumps(content).encode() + b"\n")
+        write_file(self.folder / TAKEN_FILE, json.dumps(content).encode() + b"\n")
 
     # --- reading ---
     @property
     def taken(self) -> Taken:
         """How far the market has taken the slots; at the start nothing."""
-        path = self._folder / TAKEN_FILE
+        path = self.folder / TAKEN_FILE
         if not path.exists():
             return Taken(START)
         found = json.loads(path.read_bytes())
@@ -157,7 +157,7 @@ class Spool:
 
     # --- files ---
     def _files(self) -> list[Path]:
-        return sorted(self._folder.glob("????-??-??.log"))
+        return sorted(self.folder.glob("????-??-??.log"))
 
     def _read(self, path: Path, *, is_last: bool) -> None:
         data = path.read_bytes()

@@ -7,6 +7,7 @@ from marketplace.agent import clock, enrolment, keys
 from marketplace.agent import home as homes
 from marketplace.agent.client import ApiClient
 from marketplace.agent.errors import AgentError
+from marketplace.agent.outflow import hours_taken, pinned_hours
 from marketplace.agent.spool import Spool
 
 
@@ -30,10 +31,12 @@ def status_of(home: Path, *, passphrase: bytes | None, api_key: str) -> dict[str
 def _readings(home: Path) -> dict[str, Any]:
     folder = home / "spool"
     if not folder.is_dir():
-        return {"kept": 0, "waiting": 0, "last": []}
+        return {"kept": 0, "waiting": 0, "egress_waiting": 0, "last": []}
     spool = Spool(folder, is_reader=True)
     now_at = int(clock.now().timestamp())
+    taken = hours_taken(folder)
     return {
+        "egress_waiting": sum(hour.name not in taken for hour in pinned_hours(spool.lines, now_at=now_at)),
         "kept": len(spool.lines), "waiting": len(spool.slots_over(now_at)),
         "oldest_minute_at": spool.lines[0].minute_at if spool.lines else None,
         "last": [{"minute_at": each.minute_at, "up": each.up, "owed": each.owed} for each in spool.lines[-3:]],

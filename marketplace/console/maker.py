@@ -16,7 +16,7 @@ from marketplace.catalogue.models import ResourceClass, SlaPreset, Zone
 from marketplace.catalogue.selectors import windows_in
 from marketplace.console.acts import REFUSALS
 from marketplace.console.views import render_page
-from marketplace.doors import found_or_404
+from marketplace.doors import UsdPriceField, found_or_404
 from marketplace.maker import selectors, services
 from marketplace.maker.models import Conflict, MakerLimits
 
@@ -28,12 +28,10 @@ class LimitsForm(forms.Form):
 
     resource_classes = forms.ModelMultipleChoiceField(
         ResourceClass.objects.all(), label="Resource classes", help_text="The only ones it may quote.")
-    notional_max_micros = forms.IntegerField(
-        label="Most at stake, micro-USD", min_value=1, help_text="Open quotes and running leases; $1 is 1000000.")
+    notional_max_micros = UsdPriceField(label="Most at stake, dollars", help_text="Open quotes and running leases.")
     inventory_max_unit_hours = forms.IntegerField(
         label="Most held, unit-hours", min_value=1, help_text="Held or quoted for.")
-    loss_max_micros = forms.IntegerField(
-        label="Most lost, micro-USD", min_value=1, help_text="Trade stops by itself there.")
+    loss_max_micros = UsdPriceField(label="Most lost, dollars", help_text="Trade stops by itself there.")
     spread_max_ppm = forms.IntegerField(
         label="Widest spread, parts per million", min_value=0, max_value=10**6,
         help_text="Of the reference price: 50000 is 5 %.")
@@ -51,8 +49,8 @@ class QuoteForm(forms.Form):
     quantity_units = forms.IntegerField(label="Units", min_value=1, help_text="In each of the hours.")
     start_slot = forms.IntegerField(label="First hour", min_value=0, help_text="Counted from the window's start.")
     end_slot = forms.IntegerField(label="End hour", min_value=1, help_text="The first hour no longer asked for.")
-    price_limit_micros = forms.IntegerField(
-        label="Price limit, micro-USD", min_value=100, help_text="Per unit-hour, on a tick of 100; $1.94 is 1940000.")
+    price_limit_micros = UsdPriceField(
+        label="Price limit, dollars per unit-hour", help_text="Such as 1.94; at most four decimals.")
     sla_code = forms.ModelChoiceField(SlaPreset.objects.all(), label="SLA", help_text="The least that is asked for.")
     zone_code = forms.ModelChoiceField(
         Zone.objects.all(), label="Zone", required=False, help_text="Empty: anywhere.")
@@ -95,7 +93,7 @@ def _person(request: HttpRequest) -> str:
 def _read(form: forms.Form) -> dict:
     if not form.is_valid():
         field, errors = next(iter(form.errors.items()))
-        raise services.BadInput(f"{field}: {errors[0]}", field=field)
+        raise services.BadInput(f"{form.fields[field].label}: {errors[0]}", field=field)
     return form.cleaned_data
 
 

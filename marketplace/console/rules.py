@@ -15,7 +15,7 @@ from ledger.rewards import reward_pool_micros
 from marketplace import clock
 from marketplace.console.acts import REFUSALS
 from marketplace.console.views import render_page
-from marketplace.doors import found_or_404, seat_of
+from marketplace.doors import UsdPriceField, found_or_404, seat_of
 from marketplace.errors import BadInput
 from marketplace.insights.public_benefit import benefit_report, set_aside
 from marketplace.oversight.reports import fill_reward_pool, report_rule, set_report_rule
@@ -51,9 +51,8 @@ class LapseForm(RuleForm):
 class ReportForm(RuleForm):
     """Deposit and reward of a report."""
 
-    deposit_micros = forms.IntegerField(
-        label="Deposit, micro-USD", help_text="Held from whoever reports; $1 is 1000000.")
-    reward_micros = forms.IntegerField(label="Reward, micro-USD", help_text="A fixed sum out of the pool.")
+    deposit_micros = UsdPriceField(label="Deposit, dollars", help_text="Held from whoever reports.")
+    reward_micros = UsdPriceField(label="Reward, dollars", help_text="A fixed sum out of the pool.")
     field_order = ("deposit_micros", "reward_micros", "reason")
 
     def put(self, seat: Seat) -> str:
@@ -65,7 +64,7 @@ class ReportForm(RuleForm):
 class PoolForm(RuleForm):
     """Capital for rewards."""
 
-    micros = forms.IntegerField(label="Amount, micro-USD", help_text="Of the Foundation's capital; $1 is 1000000.")
+    micros = UsdPriceField(label="Amount, dollars", help_text="Of the Foundation's capital.")
     field_order = ("micros", "reason")
 
     def put(self, seat: Seat) -> str:
@@ -90,10 +89,10 @@ class FirstLeaseForm(RuleForm):
 
     tier = forms.TypedChoiceField(label="Tier", choices=[(level, f"T{level}") for level in range(4)], coerce=int,
                                   help_text="Of the node class.")  # fmt: skip
-    first_lease_cap_micros = forms.IntegerField(
-        label="First lease at most, micro-USD", help_text="The stake curve ends at $79,999.99; $1 is 1000000.")
-    undertaking_max_micros = forms.IntegerField(
-        label="Of it by undertaking, micro-USD", help_text="A university's word instead of cash, at most the cap.")
+    first_lease_cap_micros = UsdPriceField(
+        label="First lease at most, dollars", help_text="The stake curve ends at $79,999.99.")
+    undertaking_max_micros = UsdPriceField(
+        label="Of it by undertaking, dollars", help_text="A university's word instead of cash, at most the cap.")
     field_order = ("tier", "first_lease_cap_micros", "undertaking_max_micros", "reason")
 
     def put(self, seat: Seat) -> str:

@@ -18,7 +18,18 @@ from marketplace import clock
 from marketplace import models as m
 from marketplace.console import books as money
 from marketplace.console import compliance as papers
-from marketplace.console import delivery, keyholders, maker, phases, reports, rules, undertakings, views, vouchers
+from marketplace.console import (
+    delivery,
+    keyholders,
+    maker,
+    phases,
+    reports,
+    round_trips,
+    rules,
+    undertakings,
+    views,
+    vouchers,
+)
 from marketplace.console.reads import (
     certificate_of_last_clearing,
     control_room,
@@ -53,6 +64,7 @@ class Console(UnfoldAdminSite):
             path("phases/", self.admin_view(phases.phases), name="phases"),
             path("funding-lines/", self.admin_view(phases.funding_lines), name="funding_lines"),
             path("undertakings/", self.admin_view(undertakings.undertakings), name="undertakings"),
+            path("round-trips/", self.admin_view(round_trips.round_trips), name="round_trips"),
             path("vouchers/", self.admin_view(vouchers.vouchers), name="vouchers"),
             path("preview/", self.admin_view(views.preview), name="preview"),
             path("transactions/", self.admin_view(views.transactions), name="transactions"),
@@ -320,6 +332,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         {"title": "Orders and grants", "icon": "request_quote", "link": reverse("admin:funding_lines")},
         {"title": "Grant vouchers", "icon": "redeem", "link": reverse("admin:vouchers")},
         {"title": "Undertakings", "icon": "history_edu", "link": reverse("admin:undertakings")},
+        {"title": "Round trips", "icon": "network_ping", "link": reverse("admin:round_trips")},
         {"title": "Opened bids", "icon": "drafts", "link": reverse("admin:opened_bids")},
         {"title": "Coordination cost", "icon": "handshake", "link": reverse("admin:coordination")},
         {"title": "Rules for everybody", "icon": "gavel", "link": reverse("admin:rules")},

@@ -13,7 +13,7 @@ from marketplace.agent.errors import ReadingRefused
 from marketplace.agent.readings import SignedReport
 from marketplace.delivery.egress_models import EgressReading
 from marketplace.demand.pin_models import EgressPin
-from marketplace.errors import BadInput, NotYours, ReferenceReused, ReportLate
+from marketplace.errors import BadInput, NotYours, ReferenceReused, ReportFromFuture, ReportLate
 from marketplace.escrow.models import Lease
 from marketplace.escrow.selectors import RUNNING_STATES
 from marketplace.parties.models import Party
@@ -45,8 +45,8 @@ def take_egress(*, party: Party, lease: Lease, signed: SignedReport, now: dateti
     """Keep one hour of the meter of a lease that a provider serves; the same report again is the same row.
 
     Raises NotYours, ReferenceReused for another report of an hour that was taken, and BadInput for a report that is
-    forged or malformed, of an hour outside the lease, or of one that is not over. Raises ReportLate once the lease is
-    judged: its verdict rests on what was reported.
+    forged or malformed or of an hour outside the lease. Raises ReportFromFuture for an hour that is not over, and
+    ReportLate once the lease is judged: its verdict rests on what was reported.
     """
     own = Lease.objects.select_for_update(of=("self",)).select_related("window", "node_class").filter(
         pk=lease.pk, provider=party).first()  # fmt: skip
@@ -61,7 +61,7 @@ def take_egress(*, party: Party, lease: Lease, signed: SignedReport, now: dateti
     if report.lease != str(own.pk) or rest or not own.start_slot <= slot < own.until_slot:
         raise BadInput("The report is of another lease or hour.", field="report")
     if starts_at + timedelta(hours=1) > now:
-        raise BadInput("That hour is not over.", field="report")
+        raise ReportFromFuture("That hour is not over.", slot=slot)
     standing = EgressReading.objects.filter(lease=own, slot=slot).first()
     if standing is not None:
         if bytes(standing.report) != signed.body:

@@ -7,7 +7,7 @@ that each leg asks for and those bids hold. What a cap costs the buyer is choice
 The share is one of what is asked for, not of what is awarded.
 
 A price curve (M-002) is an order whose legs are steps: so many units at most at this price, further ones only at a
-lower one. The steps share every other term, and are funded and withdrawn together.
+lower one. The steps share every other term, are funded and withdrawn together, and change one by one.
 
 A sensitive leg carries every rule about place, law and data and has no venue outside this market; an insensitive one
 carries none of them and may name where it goes for what is not awarded.
@@ -29,9 +29,10 @@ from marketplace.catalogue.limits import require_name, require_quantity, require
 from marketplace.catalogue.models import Window
 from marketplace.demand.leg_models import DemandLeg
 from marketplace.demand.models import Demand
-from marketplace.demand.services import fund_demand, post_demand, withdraw_demand
-from marketplace.errors import BadInput, QuantityOutOfRange
+from marketplace.demand.services import amend_demand, fund_demand, post_demand, unfund_demand, withdraw_demand
+from marketplace.errors import BadInput, NotYours, QuantityOutOfRange
 from marketplace.parties.models import Party, Seat
+from marketplace.parties.roles import require_seat
 from marketplace.spending.services import Spend, approvals_needed
 
 LEGS_MAX = 20
@@ -129,6 +130,44 @@ def post_curve(
                dict(terms, quantity_units=units, price_limit_micros=price))
               for no, (units, price) in enumerate(steps, start=1)]  # fmt: skip
     return _post(party, window, reference, wanted, seat, now)
+
+
+@transaction.atomic
+def amend_step(
+    *, demand: Demand, party: Party, quantity_units: int | None = None, price_limit_micros: int | None = None,
+    seat: Seat | None = None, now: datetime,
+) -> Demand:  # fmt: skip
+    """Change the units or the price of one step of a curve while its window collects; the other steps stay.
+
+    A funded step is held anew at its new cost, by what stood behind it, in the same transaction; else nothing changes.
+    Raises NotYours, WindowClosed, what `amend_demand` and `fund_demand` raise, and BadInput for what is no step, for
+    nothing to change, and for a price that does not lie between those of its neighbours.
+    """
+    require_seat(seat, party, "draft", "change demands")
+    own = Demand.objects.filter(pk=demand.pk, party=party).first()
+    if own is None:
+        raise NotYours("There is no such demand.")
+    Window.objects.select_for_update().get(pk=own.window_id)  # two steps of one curve change one after the other
+    steps = [leg.demand for leg in legs_with(own) if leg.role == "step"]
+    if not steps:
+        raise BadInput("This demand is no step of a price curve.", field="demand")
+    asked = {"quantity_units": quantity_units, "price_limit_micros": price_limit_micros}
+    changes = {name: value for name, value in asked.items() if value is not None}
+    if not changes:
+        raise BadInput("Say the step's new units, its new price, or both.", field="quantity_units")
+    prices = [price_limit_micros if price_limit_micros is not None and each.pk == own.pk else each.price_limit_micros
+              for each in steps]  # fmt: skip
+    if any(later >= before for before, later in pairwise(prices)):
+        raise BadInput("The price falls from step to step: it stays between those of its neighbours.",
+                       field="price_limit_micros")  # fmt: skip
+    is_funded, behind = own.state == "funded", own.funding_kind if own.funding_line_id is None else ""
+    if is_funded:
+        unfund_demand(demand=own, party=party, now=now)
+    changed = amend_demand(demand=own, party=party, now=now, **changes)
+    _require_same_approvals(party, [changed if each.pk == changed.pk else each for each in steps])
+    if is_funded:
+        changed = fund_demand(demand=changed, party=party, seat=seat, funding=behind, now=now)
+    return changed
 
 
 @transaction.atomic

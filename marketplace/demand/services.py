@@ -30,6 +30,7 @@ from marketplace.catalogue.services import find_named, require_known_classes, zo
 from marketplace.compliance.rules import bound_zone, require_controls, require_data_class, require_some_country
 from marketplace.demand.approvals import check_pilot, draw_on_budget, first_state
 from marketplace.demand.funding import choose_funding, named_order, origin_of, what_funds
+from marketplace.demand.leg_models import DemandLeg
 from marketplace.demand.models import KINDS, Demand
 from marketplace.demand.stops import require_no_stop
 from marketplace.errors import (
@@ -176,8 +177,15 @@ def terms_of(demand: Demand) -> dict[str, Any]:
 
 @transaction.atomic
 def amend_demand(*, demand: Demand, party: Party, now: datetime, **changes: Any) -> Demand:
-    """Change the terms of an unfunded demand while its window collects. Takes the fields of `post_demand`."""
+    """Change the terms of an unfunded demand while its window collects. Takes the fields of `post_demand`.
+
+    Raises BadInput for a leg of an order, but for units and price of a step: see `legs.amend_step`.
+    """
     standing = _own(demand, party)
+    leg = DemandLeg.objects.filter(demand=standing).first()
+    if leg is not None and (leg.role != "step" or set(changes) - {"quantity_units", "price_limit_micros"}):
+        raise BadInput("Legs of one order share their terms: withdraw the order and post another.",
+                       field=min(changes, default="demand"))  # fmt: skip
     _collecting(standing.window, now)
     if standing.state != "posted":
         raise WindowClosed("Only a posted, unfunded demand can be changed.", state=standing.state)
@@ -246,6 +254,20 @@ def fund_demand(
         raise MakerLimit("The Foundation's limits do not allow this demand of its own.", rule=rule) from refusal
     record(actor=party.slug, action="fund_demand", subject=demand.pk, reason="funded", now=now, hold=str(hold_id),
            funding=funding)  # fmt: skip
+    return standing
+
+
+@transaction.atomic
+def unfund_demand(*, demand: Demand, party: Party, now: datetime) -> Demand:
+    """Give a funded demand's hold back and let it stand as posted; whoever changes it funds it anew at once."""
+    standing = _own(demand, party)
+    _collecting(standing.window, now)
+    if standing.state != "funded":
+        raise WindowClosed("Only a funded demand has a hold to give back.", state=standing.state)
+    void_hold(id=standing.hold_id, now=now)
+    standing.state, standing.hold_id, standing.funded_at, standing.funding_kind = "posted", None, None, ""
+    standing.save(update_fields=["state", "hold_id", "funded_at", "funding_kind"])
+    record(actor=party.slug, action="unfund_demand", subject=demand.pk, reason="changed while funded", now=now)
     return standing
 
 

@@ -47,7 +47,7 @@ def _tell_of_pins(now: datetime) -> int:
         tell_parties(
             parties=(lease.provider_id,), about=f"pin:{lease.pk}", code="data_pinned", now=now,
             sentence=f"The data of {lease.demand.reference} is pinned: {'no byte' if not limit else f'{limit} bytes'} "
-            "an hour may leave. Report the egress meter for each hour before the lease is judged; an hour beyond the "
-            "limit, or without a report, is credited to the buyer whole.",
+            "an hour may leave. Run the agent's meter with --egress-interface (or --egress-command): it reports each "
+            "hour; one beyond the limit, or not reported within a day of the lease's end, is credited to the buyer.",
         )  # fmt: skip
     return len(leases)

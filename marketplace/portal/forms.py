@@ -23,6 +23,13 @@ KINDS = (
 )
 
 
+class StepForm(forms.Form):
+    """What one step of a price curve becomes."""
+
+    quantity_units = forms.IntegerField(label="Units", min_value=1)
+    price_limit_micros = UsdPriceField(label="Price limit")
+
+
 class DemandForm(TargetForm):
     """What a buyer needs, under which rules, at which limit. Fields carry the names of `post_demand`."""
 

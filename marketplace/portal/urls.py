@@ -32,6 +32,7 @@ urlpatterns = [
     path("demands/new/", views.demand_new, name="demand_new"),
     path("demands/<uuid:demand_id>/", views.demand_page, name="demand"),
     path("demands/<uuid:demand_id>/fund/", views.demand_fund, name="demand_fund"),
+    path("demands/<uuid:demand_id>/step/", views.demand_step, name="demand_step"),
     path("demands/<uuid:demand_id>/pin/", views.demand_pin, name="demand_pin"),
     path("demands/<uuid:demand_id>/worth/", planning.worth, name="worth"),
     path("demands/<uuid:demand_id>/withdraw/", views.demand_withdraw, name="demand_withdraw"),

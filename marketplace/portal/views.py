@@ -21,7 +21,7 @@ from marketplace.clearing import selectors as clearings
 from marketplace.delivery.selectors import metered_hours
 from marketplace.demand import selectors as demands
 from marketplace.demand.gates import money_rules_of
-from marketplace.demand.legs import fund_whole, post_order, withdraw_whole
+from marketplace.demand.legs import amend_step, fund_whole, post_order, withdraw_whole
 from marketplace.demand.models import STATES as DEMAND_STATES
 from marketplace.demand.pins import pin_data
 from marketplace.doors import STOP_POLLING, buyer_only, bytes_from_text, found_or_404, market_time, page_of, seat_of
@@ -38,7 +38,7 @@ from marketplace.notices import selectors as notices
 from marketplace.pack_pages import pack_answer
 from marketplace.payout.proofs import payout_for
 from marketplace.payout_pages import proof_answer
-from marketplace.portal.forms import CardDepositForm, DemandForm, DepositForm
+from marketplace.portal.forms import CardDepositForm, DemandForm, DepositForm, StepForm
 from marketplace.sla.selectors import targets_shown
 
 
@@ -174,6 +174,19 @@ def demand_pin(request: HttpRequest, demand_id: UUID) -> HttpResponse:
     else:
         messages.success(request, "Pinned: an hour in which more leaves is credited to you whole, and both are told.")
     return redirect("portal:demand", demand_id)
+
+
+@require_POST
+@buyer_only
+def demand_step(request: HttpRequest, demand_id: UUID) -> HttpResponse:
+    """Change units and price of one step of a price curve."""
+    form = StepForm(request.POST)
+    if not form.is_valid():
+        name, errors = next(iter(form.errors.items()))
+        messages.error(request, f"{form.fields[name].label}: {errors[0]}", extra_tags="bad_input")
+        return redirect("portal:demand", demand_id)
+    change = partial(amend_step, **form.cleaned_data)
+    return _act_on_demand(request, demand_id, change, "Changed. The other steps stay.")
 
 
 @require_POST

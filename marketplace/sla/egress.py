@@ -2,15 +2,17 @@
 
 The price is all-in, so no byte ever costs a buyer anything; a limit that is broken costs the provider. An hour that was
 paid for and that the meter did not report by the verdict counts as broken too, or silence would be the cheapest report.
-The provider is told so when its lease begins (`oversight/egress.py`).
+The verdict waits a day for what a meter without a network still sends. The provider is told so when its lease begins
+(`oversight/egress.py`).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models import F
@@ -20,6 +22,7 @@ from ledger.ids import uuid7
 from marketplace.catalogue.models import Window
 from marketplace.delivery.egress_models import EgressReading
 from marketplace.delivery.models import Reading
+from marketplace.delivery.services import SILENCE_HOURS
 from marketplace.demand.pin_models import EgressPin
 from marketplace.escrow.backup_models import given_back_micros
 from marketplace.escrow.models import Lease
@@ -67,6 +70,18 @@ def broken_hours(lease: Lease, rows: Sequence[Reading], *, is_final: bool) -> li
         BrokenHour(row.slot, out.get(row.slot), row.earned_micros) for row in sorted(rows, key=lambda row: row.slot)
         if row.earned_micros and (out[row.slot] > pin.limit_bytes if row.slot in out else is_final)
     ]  # fmt: skip
+
+
+def wait_for_meter(leases: Sequence[Lease], readings: Mapping[UUID, Sequence[Reading]], *, now: datetime) -> set[UUID]:
+    """The delivered leases that are not judged yet: an hour of pinned data is not metered, and may be for a day."""
+    pins = EgressPin.objects.filter(demand__in=[lease.demand_id for lease in leases])
+    pinned = set(pins.values_list("demand", flat=True))
+    return {
+        lease.pk for lease in leases
+        if lease.demand_id in pinned
+        and now < lease.window.slot_at(lease.until_slot) + timedelta(hours=SILENCE_HOURS)
+        and any(hour.egress_bytes is None for hour in broken_hours(lease, readings[lease.pk], is_final=True))
+    }  # fmt: skip
 
 
 def metered(lease: Lease) -> list[object]:

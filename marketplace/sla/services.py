@@ -20,7 +20,7 @@ from marketplace.delivery.tallies import live_readings
 from marketplace.escrow.backup_models import given_back_micros
 from marketplace.escrow.models import Lease
 from marketplace.governance.services import Deed, record_all
-from marketplace.sla.egress import broken_hours, metered
+from marketplace.sla.egress import broken_hours, metered, wait_for_meter
 from marketplace.sla.models import Credit, EarlyCredit, Recheck, Verdict
 from marketplace.sla.performance import checks_of
 from marketplace.sla.rules import RULE_VERSION, hash_of
@@ -34,14 +34,19 @@ GOOD_HOUR_MINUTES = 59  # an hour with at most one minute lost counts as good in
 
 @transaction.atomic
 def judge_window(*, window: Window, now: datetime) -> int:
-    """Give each delivered lease of a window its verdict and, where its SLA broke, its credit; returns how many."""
-    leases = list(
+    """Give each delivered lease of a window its verdict and, where its SLA broke, its credit; returns how many.
+
+    One whose pinned data is not metered whole waits for that up to a day.
+    """
+    delivered = list(
         Lease.objects.select_for_update(of=("self",)).filter(window=window, state="delivered")
-        .select_related("node_class", "demand", "provider")
+        .select_related("node_class", "demand", "provider", "window")
     )  # fmt: skip
     readings: dict[UUID, list[Reading]] = defaultdict(list)
-    for row in Reading.objects.filter(lease__in=leases).order_by("lease", "slot"):
+    for row in Reading.objects.filter(lease__in=delivered).order_by("lease", "slot"):
         readings[row.lease_id].append(row)
+    waiting = wait_for_meter(delivered, readings, now=now)
+    leases = [lease for lease in delivered if lease.pk not in waiting]
     verdicts, credits, deeds = [], [], []
     for lease in leases:
         targets_micros = close_targets(lease=lease, rows=readings[lease.pk], now=now)

@@ -286,6 +286,8 @@ def _write(thing: Any, foreseen: Foreseen, undoes: SupplyChange | None, now: dat
             earlier = undoes.kept[mark]
             setattr(thing, mark, datetime.fromisoformat(earlier) if earlier else None)
     thing.save()
+    if undoes is not None and "round_trips" in undoes.voids:
+        thing.latencies.all().delete()  # what was measured at the other place
     for vantage, rtt, method in (undoes.kept.get("round_trips", []) if undoes else []):
         SiteLatency.objects.create(site=thing, vantage_id=vantage, rtt_ms_p95=rtt, method=method)
 

@@ -19,18 +19,22 @@ from marketplace import models as m
 from marketplace.agent import home as homes
 from marketplace.agent.client import ApiClient
 from marketplace.agent.clock import MarketClock
-from marketplace.agent.errors import HomeBusy, UsageWrong
-from marketplace.agent.keys import create_key, load_key, rotation_statement
+from marketplace.agent.egress import sign_egress
+from marketplace.agent.errors import HomeBusy, ServerRefused, ServerUnreachable, UsageWrong
+from marketplace.agent.keys import MachineKey, create_key, load_key, rotation_statement
 from marketplace.agent.meter import LEASES_FILE, Addresses, Meter, flush
+from marketplace.agent.outflow import Outflow
 from marketplace.agent.sensors import Sensors, share_out
 from marketplace.agent.spool import Spool
 from marketplace.demo.machines import machine_key
+from marketplace.oversight.egress import watch_egress
 from marketplace.parties.caps import Caps
 from marketplace.parties.services import issue_api_key
 from marketplace.supply.machine_keys import rotate_machine_key
 from pricing.metering import FULL_WORD
 from tests.agent.serving import Site, agent, served, start
 from tests.journey import world
+from tests.owner import behind_the_triggers
 
 pytestmark = pytest.mark.stage("delivering")
 
@@ -81,11 +85,14 @@ def api_key() -> str:
     )[1]  # fmt: skip
 
 
-def meter_of(home: Path, site: Site, at: datetime, units: int = 8) -> Meter:
+def meter_of(
+    home: Path, site: Site, at: datetime, units: int = 8, outflow: Outflow | None = None, key: MachineKey | None = None
+) -> Meter:
     return Meter(
-        home, key=load_key(home), machine=homes.enrolled_at(home)["machine"],
+        home, key=key or load_key(home), machine=homes.enrolled_at(home)["machine"],
         client=ApiClient(site.url, api_key=api_key(), attempts=1), sensors=Sensors(units=units, check=None),
         addresses=Addresses("tcp://127.0.0.1:9", "127.0.0.1:9"), clock=SetClock(at), days_kept=7,
+        outflow=outflow,
     )  # fmt: skip
 
 
@@ -228,7 +235,131 @@ def test_flush_sends_what_waits_and_ends(home, site, market_at):
     count_hours(meter, 1, start_at)
     market_at(meter.clock.at)
 
-    assert flush(meter) == {"sent": 1, "waiting": 0}
+    assert flush(meter) == {"sent": 1, "waiting": 0, "egress_sent": 0, "egress_waiting": 0}
+
+
+# --- data that is pinned ---------------------------------------------------------------------------------------------
+class Flows(Outflow):
+    """A source whose count a test sets."""
+
+    def __init__(self) -> None:
+        super().__init__(command="true")
+        self.sent = 5_000
+
+    def counters(self) -> dict[str, int]:
+        return {"out_bytes": self.sent, "out_source": 1}
+
+
+def pin(lease: m.Lease, limit_bytes: int = 0) -> None:
+    with behind_the_triggers():
+        m.EgressPin.objects.create(demand=lease.demand, limit_bytes=limit_bytes, at=clock.now())
+
+
+def metered() -> list[tuple[int, int]]:
+    """Slot and bytes of each hour of the egress meter that was taken."""
+    return list(m.EgressReading.objects.filter(lease=world.lease("genome")).values_list("slot", "egress_bytes"))
+
+
+@pytest.fixture
+def pinned(home: Path, site: Site, market_at: Callable[..., None]) -> Meter:
+    """The meter of a lease whose data is pinned, with a source of what leaves, one minute before the lease begins."""
+    start_at = world.window().starts_at
+    pin(world.lease("genome"))
+    market_at(start_at)
+    meter = meter_of(home, site, start_at, outflow=Flows())
+    meter.fetch_leases()
+    for second in (-65, -5):
+        meter.clock.at = start_at + timedelta(seconds=second)
+        meter.count()
+    return meter
+
+
+def test_what_left_in_each_hour_of_pinned_data_arrives_signed_once_after_hours_without_the_network(
+    pinned, home, site, market_at
+):
+    start_at = world.window().starts_at
+    site.cut()
+    count_hours(pinned, 1, start_at)
+    pinned._outflow.sent += 7
+    count_hours(pinned, 1, start_at + timedelta(hours=1))
+    market_at(pinned.clock.at)
+    with pytest.raises(ServerUnreachable):
+        pinned.send_egress()
+    assert len(pinned.egress_waiting) == 2
+    site.up()
+
+    assert flush(pinned) == {"sent": 2, "waiting": 0, "egress_sent": 2, "egress_waiting": 0}
+
+    assert metered() == [(0, 0), (1, 7)]
+    assert meter_of(home, site, pinned.clock.at).send_egress() == 0  # also after a start
+    assert watch_egress(now=clock.now()) >= 1
+    assert m.WindDown.objects.get(lease=world.lease("genome")).cause == "egress"
+
+
+def test_a_report_whose_answer_was_lost_counts_once_and_another_one_of_that_hour_is_refused(
+    pinned, home, site, market_at
+):
+    start_at = world.window().starts_at
+    count_hours(pinned, 1, start_at)
+    market_at(pinned.clock.at)
+    site.loses_answers = True
+    with pytest.raises(ServerRefused, match="502"):
+        pinned.send_egress()
+    site.loses_answers = False
+    assert metered() == [(0, 0)]
+
+    again = meter_of(home, site, pinned.clock.at)
+    assert again.send_egress() == 1
+    assert metered() == [(0, 0)]
+    row = m.EgressReading.objects.get(lease=world.lease("genome"))
+    first_at = int(start_at.timestamp())
+    other = sign_egress(load_key(home), lease=str(row.lease_id), slot_start_at=first_at, egress_bytes=9)
+    body = {"report": other.body.decode(), "signature": other.signature.hex()}
+    with pytest.raises(ServerRefused) as refusal:
+        again._client.post(f"/api/v1/leases/lea_{row.lease_id.hex}/egress", body)
+    assert refusal.value.facts["problem_code"] == "reference_reused"
+    (home / "spool" / "egress.json").unlink()
+    again._key = create_key(home.parent / "other")  # nobody's
+    assert again.send_egress() == 0
+    assert (again._told["given_up"], again.egress_waiting, metered()) == (1, [], [(0, 0)])
+
+
+def test_an_hour_that_is_not_over_at_the_market_waits_and_one_that_was_judged_is_given_up(pinned, market_at):
+    start_at, lease = world.window().starts_at, world.lease("genome")
+    count_hours(pinned, 2, start_at)
+    market_at(start_at + timedelta(minutes=59))
+    with pytest.raises(ServerRefused) as refusal:
+        pinned.send_egress()
+    assert refusal.value.facts["problem_code"] == "report_from_future"
+    assert len(pinned.egress_waiting) == 2
+
+    market_at(start_at + timedelta(hours=1))
+    with pytest.raises(ServerRefused):
+        pinned.send_egress()
+    assert metered() == [(0, 0)]
+    market_at(pinned.clock.at)
+    with behind_the_triggers():
+        m.Lease.objects.filter(pk=lease.pk).update(state="judged")
+    assert pinned.send_egress() == 0
+    assert (pinned._told["given_up"], pinned.egress_waiting, metered()) == (1, [], [(0, 0)])
+
+
+def test_nothing_is_reported_of_data_that_is_not_pinned_and_a_pin_without_a_source_is_told(home, site, market_at):
+    start_at = world.window().starts_at
+    market_at(start_at)
+    counting = meter_of(home, site, start_at, outflow=Flows())
+    counting.fetch_leases()
+    count_hours(counting, 1, start_at)
+    assert (counting.egress_waiting, counting._unmetered()) == ([], None)
+    pin(world.lease("genome"), limit_bytes=9)
+
+    blind = meter_of(home, site, counting.clock.at)
+    blind.fetch_leases()
+    count_hours(blind, 1, start_at + timedelta(hours=1))
+
+    assert blind._leases.limits == {str(world.lease("genome").pk): 9}
+    assert blind.egress_waiting == []
+    assert "--egress-interface" in blind._unmetered()
 
 
 # --- as a process ----------------------------------------------------------------------------------------------------

@@ -207,6 +207,23 @@ def test_an_order_is_split_and_its_legs_are_told(
     assert not m.Demand.objects.filter(reference__startswith="wrong").exists()
 
 
+def test_one_step_of_a_price_curve_is_changed(
+    buyer: Caller, other_buyer: Caller, demand_body: dict[str, Any]
+) -> None:
+    made = buyer.post("/split-demands", demand_body | {"reference": "steps", "quantity_units": 2, "kind": "divisible",
+                      "price_limit_micros": "2400000", "further_steps": [
+                          {"units": 3, "price_limit_micros": "1800000"}]})  # fmt: skip
+    assert made.status_code == 200, made.json()
+    first, last = made.json()["demands"]
+
+    changed = buyer.post(f"/demands/{last['id']}/step", {"quantity_units": 5, "price_limit_micros": "1900000"})
+    assert (changed.status_code, changed.json()["quantity_units"]) == (200, 5)
+    assert buyer.get(f"/demands/{first['id']}").json()["quantity_units"] == 2
+    refused = buyer.post(f"/demands/{last['id']}/step", {"price_limit_micros": "2400000"})
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/price_limit_micros")
+    assert other_buyer.post(f"/demands/{last['id']}/step", {"quantity_units": 1}).status_code == 404
+
+
 def test_rules_that_no_country_meets_are_told_with_the_one_that_removes_most(
     buyer: Caller, demand_body: dict[str, Any]
 ) -> None:

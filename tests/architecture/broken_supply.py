@@ -331,4 +331,13 @@ def curve_that_rises() -> None:
                                    of=2)  # fmt: skip
 
 
+def step_that_passes_its_neighbour() -> None:
+    for no, (reference, price) in enumerate((("climate", 200), ("imaging", 100)), start=1):
+        unseen(m.Demand.objects.filter(reference=reference), price_limit_micros=price)
+        m.DemandLeg.objects.create(demand=world.demand(reference), order=world.party("birch").pk, role="step", no=no,
+                                   of=2)  # fmt: skip
+    m.Demand.objects.filter(reference="imaging").update(price_limit_micros=200)
+
+
 RULES["a_curve_falls_from_step_to_step"] = curve_that_rises
+RULES["a_step_stays_between_its_neighbours"] = step_that_passes_its_neighbour

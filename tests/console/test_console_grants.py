@@ -73,7 +73,7 @@ def test_an_undertaking_is_read_and_decided_by_a_person_of_the_foundation(market
 
 
 def test_every_field_of_the_consoles_forms_has_a_label_and_a_hint(market, staff) -> None:
-    for page in (PAGE, "/console/rules/", "/console/market-maker/", "/console/funding-lines/"):
+    for page in (PAGE, "/console/rules/", "/console/round-trips/", "/console/market-maker/", "/console/funding-lines/"):
         body = staff.get(page).content.decode()
         labels = re.findall(r'<label for="id_[^"]*">\s*([^<]+?):?\s*</label>', body)
         assert labels, page

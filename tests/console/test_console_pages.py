@@ -18,7 +18,7 @@ from tests.doors.factories import NOW
 
 OWN_PAGES = (
     "/console/", "/console/opened-bids/", "/console/books/", "/console/acts/reconcile/", "/console/acts/advance/",
-    "/console/phases/", "/console/funding-lines/",
+    "/console/phases/", "/console/funding-lines/", "/console/round-trips/",
     "/console/vouchers/", "/console/undertakings/", "/console/rules/", "/console/market-maker/",
 )  # fmt: skip
 

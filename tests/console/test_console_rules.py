@@ -21,8 +21,8 @@ READ = {
 # rule, what is typed, what then holds, what is one too many
 CHANGES = [
     ("lapse", {"windows": 5}, 5, {"windows": 1}),
-    ("report", {"deposit_micros": 7_000_000, "reward_micros": 9_000_000}, (7_000_000, 9_000_000),
-     {"deposit_micros": 0, "reward_micros": 1}),
+    ("report", {"deposit_micros": "$7", "reward_micros": "9.000001"}, (7_000_000, 9_000_001),
+     {"deposit_micros": "0", "reward_micros": "1"}),
     ("set_aside", {"share_ppm": 50_000}, 50_000, {"share_ppm": 10**6 + 1}),
 ]  # fmt: skip
 
@@ -47,9 +47,23 @@ def test_a_rule_is_set_with_its_reason_and_a_bad_one_is_told(market, staff, rule
 
 def test_the_pool_is_filled_out_of_capital_and_no_further(market, staff):
     before = reward_pool_micros()
-    assert "(not_funded)" in put(staff, "pool", micros=10**15)
+    assert "(not_funded)" in put(staff, "pool", micros="1,000,000,000")
     assert reward_pool_micros() == before
 
+
+@pytest.mark.parametrize(("rule", "name", "rest"), [
+    ("report", "deposit_micros", {"reward_micros": "1"}), ("pool", "micros", {}),
+    ("first_lease", "first_lease_cap_micros", {"tier": 0, "undertaking_max_micros": "1"}),
+])  # fmt: skip
+def test_money_is_typed_in_dollars_to_the_last_micro_and_a_seventh_decimal_is_refused(market, staff, rule, name, rest):
+    page = staff.get(PATH).content.decode()
+    assert "micro-USD" not in page
+    assert "dollars" in page
+
+    for typed, why in (("1.9400001", "At most six decimals"), ("-1", "such as 1.94"), ("1e3", "such as 1.94")):
+        told = put(staff, rule, **rest | {name: typed})
+        assert why in told
+        assert "(bad_input)" in told
 
 def test_an_auditor_sees_the_rules_and_sets_none(market):
     auditor = Client()

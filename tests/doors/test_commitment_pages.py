@@ -188,6 +188,28 @@ def test_an_order_is_spread_and_another_parted_on_the_form_and_each_leg_is_told_
     assert not m.Demand.objects.filter(reference__startswith="wrong").exists()
 
 
+def test_one_step_of_a_price_curve_is_changed_on_its_page_in_dollars(market, enter):
+    client = enter("buyer")
+    client.post(reverse("portal:demand_new"), demand_form(market, reference="steps", steps="3 1.80\n2 1.20"))
+    middle = m.Demand.objects.get(reference="steps 2/3")
+    path, page = reverse("portal:demand_step", args=[middle.pk]), reverse("portal:demand", args=[middle.pk])
+    assert 'value="$1.80' in client.get(page).content.decode()
+
+    client.post(path, {"quantity_units": "4", "price_limit_micros": "1.9001"})
+    middle.refresh_from_db()
+    assert (middle.quantity_units, middle.price_limit_micros) == (4, 1_900_100)
+    for typed, why in (("2.40", "between those of its neighbours"), ("1.90011", "tick"),
+                       ("1.9000001", "At most six decimals"), ("", "Price limit: ")):  # fmt: skip
+        told = client.post(path, {"quantity_units": "4", "price_limit_micros": typed}, follow=True)
+        assert why in told.content.decode()
+    middle.refresh_from_db()
+    assert middle.price_limit_micros == 1_900_100
+    alone = m.Demand.objects.filter(party=market.buyers[0], state="posted", leg=None).first()
+    assert "Change this step" not in client.get(reverse("portal:demand", args=[alone.pk])).content.decode()
+    stranger = enter("provider").post(path, {"quantity_units": "1", "price_limit_micros": "1.90"})
+    assert stranger.status_code in (403, 404)
+
+
 def test_rules_that_no_country_meets_are_told_with_the_one_that_removes_most(market, enter):
     with behind_the_triggers():
         m.DataClass.objects.filter(pk="restricted").update(zone="CH")

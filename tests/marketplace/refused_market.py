@@ -17,10 +17,11 @@ from marketplace import models as m
 from marketplace.catalogue.services import open_window
 from marketplace.clearing.services import clear_window, close_bidding, judge_gate
 from marketplace.compliance.agreements import propose_agreement, sign_agreement
-from marketplace.compliance.evidence import end_evidence
+from marketplace.compliance.evidence import end_evidence, review_evidence, submit_evidence
+from marketplace.compliance.incidents import open_incident
 from marketplace.compliance.papers import Paper
 from marketplace.demand.services import fund_demand, post_demand
-from marketplace.demo.papers import show_controls
+from marketplace.demo.papers import reviewer_seat, show_controls
 from marketplace.parties.services import make_seat, register_party
 from marketplace.supply.admissions import delivery_month
 from marketplace.supply.bids import place_bid
@@ -32,8 +33,15 @@ MEMBERS = {"EU": ("DE", "FR", "IT"), "US": ("US",)}
 COUNTRIES = ("DE", "FR", "IT", "US", "US", "CH")
 CLASSES = ("H100", "A100")
 BUYERS = ("alder", "birch", "cedar")
-DEMANDS, MACHINES = 36, 30
+OWNERS_COUNTRY = "DE"  # of alder, which owns some of the providers
+DEMANDS, MACHINES = 48, 40
 NAME = "Random window"
+SLOTS, STARTS_IN = 2, timedelta(days=5)
+# What data asks for: the least tier, further controls, whether an agreement of both.
+DATA = {"regulated-health": (2, (), True), "payment-card": (2, ("pci-scope",), False),
+        "export-controlled": (3, ("export-control",), False)}  # fmt: skip
+SHOWN_FROM_TIER = {"encryption-at-rest": 1, "single-tenant": 3}
+FURTHER = ("pci-scope", "export-control")
 
 
 @dataclass(frozen=True)
@@ -47,12 +55,21 @@ class Wish:
     control_zone: str | None
     tier_min: int
     latency_ms_max: int | None
-    is_health: bool  # needs a signed agreement with the buyer, for research
+    data: str | None
+    controls: tuple[str, ...]  # asked for beside those of tier and data
+
+    @property
+    def is_health(self) -> bool:
+        """It needs a signed agreement with the buyer, for research."""
+        return self.data is not None and DATA[self.data][2]
 
 
 @dataclass(frozen=True)
 class Fact:
-    """What is true of one node class. `tier` is what its evidence shows; it claims to be T3."""
+    """What is true of one node class. `tier` is what its evidence shows, `claimed` what its provider says.
+
+    `parent_country` is that of the owner at the top; a class below a holding carries another one itself.
+    """
 
     reference: str
     resource_class: str
@@ -61,22 +78,43 @@ class Fact:
     operator_country: str
     keys_country: str
     tier: int
+    claimed: int
     rtt_ms: int | None
     shows_control: bool  # evidence of who owns, runs and keys it
+    shows: frozenset[str]  # further controls
+    papers_lapse: bool  # all its evidence ends inside the window
     signed_with: frozenset[str]  # buyers
+    lapsing_with: frozenset[str]  # of them those whose agreement ends inside the window
+    below: str  # a holding, or the buyer that owns it; empty: nobody
+    is_frozen: bool  # by an incident, once its bid stands
+
+    @property
+    def tier_held(self) -> int:
+        """The tier that it may serve through the whole window."""
+        return 0 if self.papers_lapse else min(self.tier, self.claimed)
+
+    def holds(self, control: str) -> bool:
+        """Whether evidence shows the control through the whole window."""
+        if self.papers_lapse:
+            return False
+        return control in self.shows or self.tier >= SHOWN_FROM_TIER.get(control, 9)
 
 
 def is_compliant(wish: Wish, fact: Fact) -> bool:
     """Whether the machines may serve the demand."""
     allowed = MEMBERS.get(wish.zone or "", COUNTRIES)
     controlled = MEMBERS.get(wish.control_zone or "", COUNTRIES)
+    tier_min, further, _ = DATA[wish.data] if wish.data else (0, (), False)
     return (
         fact.resource_class in wish.classes
         and fact.country in allowed
         and all(each in controlled for each in (fact.parent_country, fact.operator_country, fact.keys_country))
-        and (wish.control_zone is None or fact.shows_control)
-        and fact.tier >= wish.tier_min
-        and (not wish.is_health or wish.buyer in fact.signed_with)
+        and (wish.control_zone is None or (fact.shows_control and not fact.papers_lapse))
+        and fact.tier_held >= max(wish.tier_min, tier_min)
+        and all(fact.holds(control) for control in (*wish.controls, *further))
+        and (not wish.is_health or wish.buyer in fact.signed_with - fact.lapsing_with)
+        and wish.buyer != fact.below
+        and not fact.is_frozen
         and (wish.latency_ms_max is None or (fact.rtt_ms is not None and fact.rtt_ms <= wish.latency_ms_max))
     )
 
@@ -99,23 +137,30 @@ class Market:
 
 
 def draw(seed: int) -> Market:
-    """Random rules against random facts; about one pair in ten is compliant."""
+    """Random rules against random facts; about one pair in fifteen is compliant."""
     rng = random.Random(seed)
     wishes = {}
     for n in range(DEMANDS):
-        is_health = rng.random() < 0.25
+        data = rng.choice((None, None, None, None, "regulated-health", "regulated-health", *DATA))
         wishes[f"wish-{n}"] = Wish(
             f"wish-{n}", rng.choice(BUYERS), rng.choice((("H100",), ("A100",), CLASSES)),
             rng.choice((None, "EU", "EU", "US")), rng.choice((None, None, "EU", "US")),
-            2 if is_health else rng.choice((0, 1, 2, 3)), rng.choice((None, None, 10, 30)), is_health,
+            DATA[data][0] if data else rng.choice((0, 1, 2, 3)), rng.choice((None, None, 10, 30)), data,
+            rng.choice(((), (), (), ("pci-scope",), ("encryption-at-rest",), ("single-tenant",))),
         )  # fmt: skip
     facts = {}
     for n in range(MACHINES):
         home = rng.choice(COUNTRIES)
         strays = [rng.choice((home, home, home, rng.choice(COUNTRIES))) for _ in range(3)]
+        below = rng.choice(("", "", "", "", "holding", "holding", "alder"))
+        if below:
+            strays[0] = OWNERS_COUNTRY if below == "alder" else rng.choice(COUNTRIES)
+        signed = frozenset(buyer for buyer in BUYERS if rng.random() < 0.6)
         facts[f"random-{n}"] = Fact(
-            f"random-{n}", rng.choice(CLASSES), home, *strays, rng.choice((0, 1, 2, 3)), rng.choice((None, 5, 20, 90)),
-            rng.random() < 0.7, frozenset(buyer for buyer in BUYERS if rng.random() < 0.4),
+            f"random-{n}", rng.choice(CLASSES), home, *strays, rng.choice((0, 1, 2, 3, 3)), rng.choice((3, 3, 3, 2)),
+            rng.choice((None, 5, 20, 90)), rng.random() < 0.8,
+            frozenset(control for control in FURTHER if rng.random() < 0.6), rng.random() < 0.12, signed,
+            frozenset(buyer for buyer in sorted(signed) if rng.random() < 0.25), below, rng.random() < 0.08,
         )
     return Market(wishes, facts)
 
@@ -131,7 +176,8 @@ def build(seed: int) -> Market:
             accepted_classes=list(wish.classes), quantity_units=1, start_slot=0, end_slot=2, price_limit_micros=9_000,
             sla_code="99.0", zone_code=wish.zone, control_zone_code=wish.control_zone, tier_min=wish.tier_min,
             vantage_code="ams" if wish.latency_ms_max else None, latency_ms_max=wish.latency_ms_max, now=clock.now(),
-            data_class="regulated-health" if wish.is_health else None, purpose="research" if wish.is_health else None,
+            data_class=wish.data, purpose="research" if wish.is_health else None,
+            required_controls=list(wish.controls),
         )  # fmt: skip
         fund_demand(demand=demand, party=demand.party, now=clock.now())
     judge_gate(window=window, now=clock.move_to(window.demand_closes_at))
@@ -143,6 +189,10 @@ def build(seed: int) -> Market:
             price_ask_micros=100 * (1 + 5 * fact.tier + (20 if fact.country in MEMBERS["EU"] else 0)),
             now=clock.now(),
         )  # fmt: skip
+    for fact in market.facts.values():
+        if fact.is_frozen:
+            open_incident(seat=reviewer_seat(clock.now()), title="for the test", party=classes[fact.reference].party,
+                          discovered_at=clock.now(), freeze=True, reason="for the test", now=clock.now())  # fmt: skip
     close_bidding(window=window, now=clock.move_to(window.bidding_closes_at))
     clear_window(window=window, now=clock.now())
     return market
@@ -158,36 +208,59 @@ def _let_in(node_class: m.NodeClass, window: m.Window) -> None:
 
 
 def _open() -> m.Window:
-    starts_at = clock.now() + timedelta(days=5)
+    starts_at = clock.now() + STARTS_IN
     return open_window(
-        name=NAME, slots=2, starts_at=starts_at, demand_closes_at=starts_at - timedelta(days=3),
+        name=NAME, slots=SLOTS, starts_at=starts_at, demand_closes_at=starts_at - timedelta(days=3),
         no_cancel_from=starts_at - timedelta(days=2), bidding_closes_at=starts_at - timedelta(days=1),
         gate_unit_hours=1, gate_parties=1, concentration_ppm=None, now=clock.now(),
     )  # fmt: skip
 
 
 def _enrol(fact: Fact) -> m.NodeClass:
-    owner = register_party(slug=fact.reference, name=fact.reference, kind="enterprise", country=fact.country,
-                           parent_country=fact.parent_country, now=clock.now())  # fmt: skip
+    owner = _register(fact)
     site = register_site(
         party=owner, code=fact.reference, city="Somewhere", country=fact.country,
         operator_country=fact.operator_country, keys_country=fact.keys_country, lat=50.0, lon=8.0,
         rtt_ms_p95={} if fact.rtt_ms is None else {"ams": (fact.rtt_ms, "measured")}, now=clock.now(),
     )  # fmt: skip
-    until = clock.now() + timedelta(days=90)
+    late, inside = clock.now() + timedelta(days=90), clock.now() + STARTS_IN + timedelta(hours=1)
+    until = inside if fact.papers_lapse else late
     show_controls(site=site, tier=fact.tier, valid_until=until, now=clock.now())
+    for control in sorted(fact.shows):
+        _show(owner, control, until)
     if not fact.shows_control:
         shown = m.Evidence.objects.get(party=owner, control_id="ultimate-parent")
         end_evidence(evidence=shown, seat=shown.seat, reason="taken back", now=clock.now())
     for buyer in sorted(fact.signed_with):
-        _sign(world.party(buyer), owner, until)
+        _sign(world.party(buyer), owner, inside if buyer in fact.lapsing_with else late)
     node_class = enrol_node_class(party=owner, site=site, resource_class_code=fact.resource_class, units=4,
-                                  tier=3, claimed_name="c", now=clock.now())  # fmt: skip
+                                  tier=fact.claimed, claimed_name="c", now=clock.now())  # fmt: skip
     proof = {"proven_at": clock.now(), "proven_until": clock.now() + timedelta(days=90)}
     with behind_the_triggers():  # the path to PROVEN is tested elsewhere
         m.Standing.objects.filter(pk=node_class.pk).update(state="PROVEN", **proof)
     node_class.refresh_from_db()
     return node_class
+
+
+def _register(fact: Fact) -> m.Party:
+    """The provider, alone, below the buyer that owns it, or below a holding whose seat is not the one it tells."""
+    facts = {"kind": "enterprise", "country": fact.country, "now": clock.now()}
+    if fact.below != "holding":
+        above = world.party(fact.below) if fact.below else None
+        return register_party(slug=fact.reference, name=fact.reference, parent_country=fact.parent_country,
+                              parent=above, **facts)  # fmt: skip
+    top = register_party(slug=f"{fact.reference}-top", name="Holding", parent_country=fact.country, **facts)
+    owner = register_party(slug=fact.reference, name=fact.reference, parent_country=fact.country, parent=top, **facts)
+    m.Party.objects.filter(pk=top.pk).update(parent_country=fact.parent_country)
+    return m.Party.objects.select_related("parent").get(pk=owner.pk)
+
+
+def _show(owner: m.Party, control: str, until: datetime) -> None:
+    now = clock.now()
+    seat = make_seat(party=owner, email=f"papers@{owner.slug}.example", password=None, role="compliance", now=now)
+    shown = submit_evidence(seat=seat, control_code=control, paper=Paper(f"{control}.txt", b"for the test", now, until),
+                            issuer="Demo issuer", country="", now=now)  # fmt: skip
+    review_evidence(evidence=shown, seat=reviewer_seat(now), is_accepted=True, reason="looked at", now=now)
 
 
 def _sign(buyer: m.Party, provider: m.Party, until: datetime) -> None:

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from ledger.models import Transfer
 from marketplace import clock
 from marketplace import models as m
-from marketplace.demand.legs import fund_whole, post_curve, post_split, withdraw_whole
-from marketplace.errors import BadInput, NotFunded, PriceOffTick, QuantityOutOfRange
+from marketplace.demand.legs import amend_step, fund_whole, post_curve, post_split, withdraw_whole
+from marketplace.demand.services import amend_demand
+from marketplace.errors import BadInput, NotFunded, NotYours, PriceOffTick, QuantityOutOfRange, WindowClosed
+from marketplace.escrow.selectors import money_of
 from tests.journey import world
 from tests.journey.refusals import refused, untouched
 
@@ -65,6 +68,62 @@ def test_steps_that_do_not_fall_or_bind_all_units_are_refused() -> None:
         curve(further_steps=[(0, USD)])
     with refused(BadInput, field="provider_share_max_ppm"):
         post_split(party=world.party("alder"), window=world.window(), further_steps=[(1, USD)], insensitive_units=1)
+
+
+def held(reference: str = "curve") -> list[tuple[str, int, int]]:
+    """State, units and price of each step, and that each hold is what its step can cost."""
+    rows = m.Demand.objects.filter(reference__startswith=reference).order_by("leg__no")
+    assert all(Transfer.objects.get(id=row.hold_id).amount == row.hold_micros for row in rows if row.hold_id)
+    return [(row.state, row.quantity_units, row.price_limit_micros) for row in rows]
+
+
+@pytest.mark.stage("collecting")
+def test_one_step_of_a_curve_changes_and_the_others_stay() -> None:
+    steps, alder = curve(), world.party("alder")
+    fund_whole(demand=steps[0], party=alder, now=clock.now())
+    before = money_of(alder)
+
+    amend_step(demand=steps[1], party=alder, quantity_units=5, price_limit_micros=USD + 100, now=clock.now())
+
+    assert held() == [("funded", 2, 2 * USD), ("funded", 5, USD + 100), ("funded", 4, USD // 2)]
+    after = money_of(alder)
+    more = 10 * (5 * (USD + 100) - 3 * USD)
+    assert (after.held_micros - before.held_micros, before.available_micros - after.available_micros) == (more, more)
+    amend_step(demand=steps[2], party=alder, quantity_units=1, now=clock.now())
+    amend_step(demand=steps[1], party=alder, price_limit_micros=2 * USD - 100, now=clock.now())
+    assert held() == [("funded", 2, 2 * USD), ("funded", 5, 2 * USD - 100), ("funded", 1, USD // 2)]
+    actions = m.AuditLine.objects.filter(subject=str(steps[1].pk)).values_list("action", flat=True)
+    assert list(actions.order_by("pk"))[-3:] == ["unfund_demand", "amend_demand", "fund_demand"]
+
+
+@pytest.mark.stage("collecting")
+def test_a_change_of_a_step_that_cannot_be_leaves_the_whole_curve_as_it_was() -> None:
+    steps, alder = curve(), world.party("alder")
+    fund_whole(demand=steps[0], party=alder, now=clock.now())
+
+    def change(**changes: Any) -> None:
+        amend_step(**{"demand": steps[1], "party": alder, "now": clock.now()} | changes)
+
+    for price in (2 * USD, 3 * USD, USD // 2, 100):
+        with refused(BadInput, field="price_limit_micros"):
+            change(price_limit_micros=price)
+    with refused(BadInput, field="quantity_units"):
+        change()
+    with refused(QuantityOutOfRange):
+        change(quantity_units=0)
+    with refused(PriceOffTick):
+        change(price_limit_micros=USD + 1)
+    with refused(NotFunded):
+        change(quantity_units=2**20)
+    with refused(NotYours):
+        change(party=world.party("birch"), quantity_units=4)
+    with refused(BadInput, field="demand"):
+        change(demand=world.demand("genome"), party=world.demand("genome").party, quantity_units=4)
+    with refused(BadInput, field="end_slot"):
+        amend_demand(demand=steps[1], party=alder, end_slot=9, now=clock.now())
+    with refused(WindowClosed):
+        change(quantity_units=4, now=world.window().demand_closes_at)
+    assert held() == [("funded", 2, 2 * USD), ("funded", 3, USD), ("funded", 4, USD // 2)]
 
 
 def test_the_market_serves_the_dear_step_and_leaves_the_cheap_one(own_world: Callable[[str], str]) -> None:

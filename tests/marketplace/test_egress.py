@@ -14,7 +14,7 @@ from marketplace.agent.readings import SignedReport
 from marketplace.delivery.egress import meter_of, take_egress
 from marketplace.demand.pins import pin_data
 from marketplace.demo.machines import machine_key
-from marketplace.errors import BadInput, NotYours, ReferenceReused, WindowClosed
+from marketplace.errors import BadInput, NotYours, ReferenceReused, ReportFromFuture, WindowClosed
 from marketplace.oversight.egress import watch_egress
 from tests.journey import world
 from tests.journey.refusals import refused, untouched
@@ -101,7 +101,7 @@ def test_a_report_of_the_meter_is_the_machines_own_of_its_lease_and_hour() -> No
     for outside in (lease.end_slot, -1):
         with refused(BadInput, field="report"):
             take(lease, outside, 5)
-    with refused(BadInput, field="report"):
+    with refused(ReportFromFuture, slot=slot + 1):
         take(lease, slot + 1, 5, now=lease.window.slot_at(slot + 1) + timedelta(minutes=59))
     with refused(NotYours):
         take(lease, slot + 1, 5, party=world.party("granite"))

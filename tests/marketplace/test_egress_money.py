@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
 
 from ledger.rails.mirror import read_words
 from ledger.reconcile import compare_when_still
 from marketplace import clock, cycle
 from marketplace import models as m
+from marketplace.agent import home as homes
+from marketplace.agent.keys import create_key
+from marketplace.demo.machines import machine_key
 from marketplace.errors import ReportLate
 from marketplace.invariants import check_everything
 from marketplace.oversight.egress import watch_egress
 from marketplace.payout.services import post_credits
 from marketplace.sla.egress import broken_hours, credit_egress
+from tests.agent.serving import served
+from tests.agent.test_meter import Flows, meter_of
 from tests.journey import world
 from tests.journey.refusals import refused, untouched
 from tests.marketplace.test_credit_at_once import available, finish
@@ -63,7 +70,12 @@ def test_an_hour_beyond_the_limit_is_credited_whole_at_once_and_only_once(own_wo
         assert credit_egress(window=world.window(), now=clock.now()) == 0
         assert post_credits(window=world.window(), now=clock.now()) == 0
 
-    finish()  # nobody meters the other hours
+    finish()  # nobody meters the other hours: the verdict waits a day for what a meter still sends
+    assert not m.Verdict.objects.filter(lease=lease).exists()
+    ends_at = world.window().slot_at(lease.until_slot)
+    cycle.advance_until_quiet(now=clock.move_to(ends_at + timedelta(hours=24) - timedelta(seconds=1)))
+    assert not m.Verdict.objects.filter(lease=lease).exists()
+    cycle.advance_until_quiet(now=clock.move_to(ends_at + timedelta(hours=24)))
     verdict = m.Verdict.objects.get(lease=lease)
     line = m.SettlementLine.objects.get(lease=lease)
     kept = lease.readings.get(slot=slot).earned_micros
@@ -85,5 +97,43 @@ def test_a_lease_that_kept_its_pin_is_paid_whole(own_world: Callable[[str], str]
     finish()
 
     assert not m.EarlyCredit.objects.filter(kind="egress").exists()
+    assert not m.Credit.objects.filter(verdict__lease=lease).exists()
+    assert available("alder") - before == m.Verdict.objects.get(lease=lease).unpaid_micros
+
+
+def test_a_meter_that_was_cut_off_is_heard_for_a_day_and_its_lease_paid_whole(own_world: Callable[[str], str]) -> None:
+    own_world("delivering")
+    lease = world.lease("genome")
+    pin(lease)
+    finish()
+    assert not m.Verdict.objects.filter(lease=lease).exists()
+
+    for slot in range(lease.start_slot, lease.end_slot):
+        meter(lease, slot, 0)
+    cycle.advance_until_quiet(now=clock.move_to(clock.now() + timedelta(hours=1)))
+
+    assert m.Verdict.objects.get(lease=lease).unpaid_micros < lease.fee_micros
+    assert not m.Credit.objects.filter(verdict__lease=lease).exists()
+
+
+def test_with_the_agent_alone_a_pinned_lease_is_paid_whole(own_world: Callable[[str], str], tmp_path: Path) -> None:
+    own_world("delivering")
+    lease, before, key = world.lease("genome"), available("alder"), machine_key("granite")
+    hours, start_at = lease.end_slot - lease.start_slot, world.window().slot_at(lease.start_slot)
+    pin(lease)
+    with served() as site:
+        create_key(tmp_path / "home")  # makes the folder; the machine's key is the demo's
+        homes.write_json(tmp_path / "home", homes.AGENT_FILE,
+                         {"server": site.url, "machine": f"cls_{lease.node_class_id.hex}"})  # fmt: skip
+        agent = meter_of(tmp_path / "home", site, start_at, outflow=Flows(), key=key)
+        agent.fetch_leases()
+        for minute in range(-1, 60 * hours + 1):
+            agent.clock.at = start_at + timedelta(minutes=minute, seconds=-5)
+            agent.count()
+        agent.clock.at = clock.move_to(world.window().ends_at)
+        agent.count()
+        assert agent.send_egress() == hours
+    finish()
+
     assert not m.Credit.objects.filter(verdict__lease=lease).exists()
     assert available("alder") - before == m.Verdict.objects.get(lease=lease).unpaid_micros

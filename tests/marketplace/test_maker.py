@@ -292,17 +292,24 @@ def test_the_console_sets_limits_by_two_people_and_places_and_stops_quotes() -> 
     party = rich()
     ann, ben = staff(party, "ann@foundation.example"), staff(party, "ben@foundation.example", alone=True)
     path = "/console/market-maker/"
-    limits = {f"limits-{name}": value for name, value in WIDE.items()}
+    typed = WIDE | {"notional_max_micros": "$200", "loss_max_micros": "150.000001"}
+    limits = {f"limits-{name}": value for name, value in typed.items()}
 
+    for wrong, why in (("200.0000001", "At most six decimals"), ("-200", "Write an amount in dollars")):
+        page = ann.post(path, {"act": "propose", **limits, "limits-notional_max_micros": wrong}, follow=True)
+        assert f"Most at stake, dollars: {why}" in page.content.decode()
+    assert not m.MakerLimits.objects.exists()
     ann.post(path, {"act": "propose", **limits})
     proposed = m.MakerLimits.objects.get()
+    assert (proposed.notional_max_micros, proposed.loss_max_micros) == (200_000_000, 150_000_001)
     assert "another person approves" in ann.get(path).content.decode()
     assert "same_person" in ann.post(path, {"act": "approve", "id": proposed.pk}, follow=True).content.decode()
     ben.post(path, {"act": "approve", "id": proposed.pk})
     own = {"window": world.window().pk, "reference": "own", "resource_class": "H100", "quantity_units": 1,
-           "start_slot": 0, "end_slot": 5, "price_limit_micros": 2_000_000, "sla_code": "99.0"}  # fmt: skip
+           "start_slot": 0, "end_slot": 5, "price_limit_micros": "2.00", "sla_code": "99.0"}  # fmt: skip
     ann.post(path, {"act": "quote", **{f"quote-{name}": value for name, value in own.items()}})
     assert m.MakerQuote.objects.get().placed_by == "ann@foundation.example"
+    assert m.MakerQuote.objects.get().demand.price_limit_micros == 2_000_000
     big = own | {"reference": "big", "quantity_units": 1000}
     page = ann.post(path, {"act": "quote", **{f"quote-{n}": v for n, v in big.items()}}, follow=True).content.decode()
     assert "maker_limit" in page

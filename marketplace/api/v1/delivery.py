@@ -1,49 +1,32 @@
-"""The live market: what machines, verifiers and buyers report of running leases, and what it adds up to."""
+"""The live market: its time, who signs, what verifiers are to look at, and what is put on record beforehand."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any
 
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.response import Response
 
-from marketplace.agent.readings import START, SignedReport
-from marketplace.api.errors import BadParameter
-from marketplace.api.fields import Body, HexOut, IdField, IdOut, Micros, MomentIn, TextIn
-from marketplace.api.paging import page_by_place, page_by_time, parameters
+from marketplace.api.fields import Body, HexOut, IdField, IdOut, MomentIn, TextIn
+from marketplace.api.paging import page_by_place, parameters, whole
 from marketplace.api.schema import CURSOR, IDEMPOTENCY_KEY, LIMIT, act_answers, page_of
 from marketplace.api.views import ActView, ApiView, ListMixin, PublicView, found, key_of
 from marketplace.delivery.causes import announce_maintenance, record_stop
-from marketplace.delivery.checks import CheckOrder, check_orders, take_checks
+from marketplace.delivery.checks import CheckOrder, check_orders
 from marketplace.delivery.evidence_models import (
     BuyerStop,
-    DeliveryCase,
     MaintenanceNotice,
     ProbeDay,
     WitnessKey,
 )
-from marketplace.delivery.intake import (
-    counter_head,
-    take_counter_readings,
-    take_heartbeats,
-    take_probes,
-    take_readings,
-)
-from marketplace.delivery.models import ReportChain
 from marketplace.delivery.probing import Order, enrol_witness_key, probe_orders, suspects
-from marketplace.delivery.selectors import cases_of, find_lease_of_party, lease_minutes
-from marketplace.sla.burning import burn_rates
-from marketplace.sla.evidence import receipt_of, receipt_of_target, statements_of
-from marketplace.sla.models import TargetVerdict
-from marketplace.sla.selectors import promised_and_measured
+from marketplace.delivery.selectors import find_lease_of_party
 from marketplace.supply.selectors import find_node_class
 
-BATCH_MAX = 100
 MINUTES_USUAL = 5
-HOURS_SHOWN = 24
 TAG = ["delivery"]
 
 
@@ -184,86 +167,6 @@ class ProbeOrders(ApiView):
         return Response(OrdersOut(frame).data)
 
 
-def whole(query: dict[str, str], name: str, usual: int) -> int:
-    """Return a whole number of the query. Raises BadParameter."""
-    text = query.get(name, str(usual))
-    if not text.isdigit() or len(text) > 12:
-        raise BadParameter(f"The parameter {name} is a whole number.", parameter=name)
-    return int(text)
-
-
-# --- statements ----------------------------------------------------------------------------------------------------
-
-
-class SignedIn(Body):
-    """A statement's canonical JSON as text, and the signature over its prefix and those bytes."""
-
-    body = TextIn(16_000)
-    signature = TextIn(128, help_text="64 bytes in hex")
-
-
-class StatementsIn(Body):
-    """1 to 100 statements. All are taken or none; one that stands already is passed over."""
-
-    statements = serializers.ListField(
-        child=SignedIn(), allow_empty=False, max_length=BATCH_MAX,
-        error_messages={"not_a_list": "Write a list of statements.", "empty": "Send at least one.",
-                        "max_length": f"At most {BATCH_MAX} in one call."},
-    )  # fmt: skip
-
-
-class TakenOut(serializers.Serializer):
-    """How many of the statements were new."""
-
-    taken = serializers.IntegerField()
-    passed_over = serializers.IntegerField(help_text="stood already")
-    now_ms = serializers.IntegerField(help_text="the market's time")
-
-
-class _Door(ActView):
-    """A POST that takes signed statements. A statement that stands is passed over, so no reply is remembered."""
-
-    body = StatementsIn
-    is_idempotent = True
-    is_under_caps = True
-    take: ClassVar[Any]
-
-    def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
-        given = fields["statements"]
-        signed = [SignedReport(row["body"].encode(), hex_bytes(row["signature"])) for row in given]
-        taken = type(self).take(party=request.party, signed=signed, now=request.now)
-        now_ms = int(request.now.timestamp() * 1000)
-        return 200, {"taken": taken, "passed_over": len(signed) - taken, "now_ms": now_ms}
-
-
-def hex_bytes(text: str) -> bytes:
-    """Return the bytes of a signature; what is no hex signs nothing."""
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        return b""
-
-
-class HeartbeatList(_Door):
-    take = staticmethod(take_heartbeats)
-
-    @extend_schema(operation_id="post_heartbeats", tags=TAG, request=StatementsIn, parameters=[IDEMPOTENCY_KEY],
-                   responses=act_answers(200, TakenOut))  # fmt: skip
-    def post(self, request: Any) -> Response:
-        """Heartbeats of your machines, every 15 seconds."""
-        return self.perform(request)
-
-
-class ProbeReportList(_Door):
-    take = staticmethod(take_probes)
-
-    @extend_schema(operation_id="post_probe_reports", tags=TAG, request=StatementsIn, parameters=[IDEMPOTENCY_KEY],
-                   responses=act_answers(200, TakenOut))  # fmt: skip
-    def post(self, request: Any) -> Response:
-        """What you saw as a verifier, at the seconds you were ordered to look."""
-        return self.perform(request)
-
-
 class CheckOrderOut(serializers.Serializer):
     """One re-check: begin it at this instant or up to two minutes later, again ten minutes on if it was too low."""
 
@@ -302,61 +205,6 @@ class CheckOrders(ApiView):
         parameters(request, ())
         orders = check_orders(verifier=request.party, now=request.now)
         return Response(CheckOrdersOut({"now_ms": int(request.now.timestamp() * 1000), "data": orders}).data)
-
-
-class CheckList(_Door):
-    take = staticmethod(take_checks)
-
-    @extend_schema(operation_id="post_rechecks", tags=TAG, request=StatementsIn, parameters=[IDEMPOTENCY_KEY],
-                   responses=act_answers(200, TakenOut))  # fmt: skip
-    def post(self, request: Any) -> Response:
-        """What you measured of a running lease's machine, at the time you were ordered to."""
-        return self.perform(request)
-
-
-class ReadingList(_Door):
-    take = staticmethod(take_readings)
-
-    @extend_schema(operation_id="post_readings", tags=TAG, request=StatementsIn, parameters=[IDEMPOTENCY_KEY],
-                   responses=act_answers(200, TakenOut))  # fmt: skip
-    def post(self, request: Any) -> Response:
-        """Signed readings of whole slots by your machines, in the order of their chain; backfill too."""
-        return self.perform(request)
-
-
-class CounterReadingList(_Door):
-    take = staticmethod(take_counter_readings)
-
-    @extend_schema(operation_id="post_counter_readings", tags=TAG, request=StatementsIn, parameters=[IDEMPOTENCY_KEY],
-                   responses=act_answers(200, TakenOut))  # fmt: skip
-    def post(self, request: Any) -> Response:
-        """Your own count of the leases that you buy: one witness beside the machine and the probes."""
-        return self.perform(request)
-
-
-class ChainOut(serializers.Serializer):
-    """How far a chain of readings has been taken: the next one has the number after it and names this hash."""
-
-    sequence = serializers.IntegerField()
-    head = serializers.CharField()
-
-
-class MachineChain(ApiView):
-    @extend_schema(operation_id="get_reading_chain", tags=TAG, responses=ChainOut)
-    def get(self, request: Any, node_class: str) -> Response:
-        """Where the chain of one of your machines stands."""
-        own = found(find_node_class(key_of(node_class, "cls"), request.party))
-        chain = ReportChain.objects.filter(node_class=own).first()
-        return Response({"sequence": chain.sequence if chain else 0, "head": chain.head if chain else START.hash})
-
-
-class CounterChain(ApiView):
-    @extend_schema(operation_id="get_counter_chain", tags=TAG, responses=ChainOut)
-    def get(self, request: Any, lease: str) -> Response:
-        """Where the chain of counter-readings of a lease that you buy stands."""
-        row = found(find_lease_of_party(key_of(lease, "lea"), request.party))
-        head = counter_head(found(row if row.buyer_id == request.party.pk else None))
-        return Response({"sequence": head.sequence, "head": head.hash})
 
 
 # --- records -------------------------------------------------------------------------------------------------------
@@ -430,160 +278,3 @@ class LeaseStops(ActView):
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
         row = found(find_lease_of_party(key_of(ids["lease"], "lea"), request.party))
         return 200, dict(StopOut(record_stop(party=request.party, lease=row, now=request.now, **fields)).data)
-
-
-# --- what it adds up to --------------------------------------------------------------------------------------------
-
-
-class HourOut(serializers.Serializer):
-    """One hour minute by minute, a letter each: u(p) d(own) ?(unknown); b(illed) h(eld) -(unpaid)."""
-
-    slot = serializers.IntegerField(source="tally.slot")
-    starts_at = serializers.DateTimeField()
-    verdicts = serializers.CharField()
-    money = serializers.CharField()
-    causes = serializers.DictField(child=serializers.IntegerField(), help_text="minutes by cause")
-    amount_micros = Micros(source="tally.amount_micros")
-    billed_micros = Micros(source="tally.billed_micros")
-    held_micros = Micros(source="tally.held_micros")
-    unpaid_micros = Micros(source="tally.unpaid_micros")
-    is_rated = serializers.BooleanField()
-
-
-class HealthEventOut(serializers.Serializer):
-    """A change of health."""
-
-    from_state = serializers.CharField()
-    to_state = serializers.CharField()
-    reason = serializers.CharField()
-    at = serializers.DateTimeField()
-
-
-class BurnOut(serializers.Serializer):
-    """How fast the error budget burned over the last whole hours, in tenths of an even burn."""
-
-    hours = serializers.IntegerField()
-    tenths = serializers.IntegerField()
-    limit_tenths = serializers.IntegerField(help_text="told at once; over six hours the class is set back to DEGRADED")
-    is_over = serializers.BooleanField()
-
-
-class LeaseHealthOut(serializers.Serializer):
-    """How the machine of a lease stands, its last changes, and its last 24 hours minute by minute."""
-
-    state = serializers.CharField(allow_null=True)
-    since = serializers.DateTimeField(allow_null=True)
-    is_billed = serializers.BooleanField(allow_null=True)
-    standing = serializers.CharField(help_text="of the provider's node class; DEGRADED takes no new orders")
-    burn_rates = BurnOut(many=True)
-    events = HealthEventOut(many=True)
-    hours = HourOut(many=True)
-
-
-class LeaseHealthDetail(ApiView):
-    @extend_schema(operation_id="get_lease_health", tags=TAG, responses=LeaseHealthOut)
-    def get(self, request: Any, lease: str) -> Response:
-        """The health of a lease that you buy or provide."""
-        parameters(request, ())
-        row = found(find_lease_of_party(key_of(lease, "lea"), request.party))
-        live = lease_minutes(row)
-        health = live.health
-        frame = {
-            "state": health.state if health else None, "since": health.since if health else None,
-            "is_billed": health.is_billed if health else None, "standing": row.node_class.standing.state,
-            "burn_rates": burn_rates(row, now=request.now), "events": live.events, "hours": live.hours[:HOURS_SHOWN],
-        }  # fmt: skip
-        return Response(LeaseHealthOut(frame).data)
-
-
-class EvidenceOut(serializers.Serializer):
-    """A receipt: words, their hash, and the path to the root that the anchor contract keeps; `day` null before that."""
-
-    evidence = serializers.JSONField()
-    evidence_hash = serializers.CharField()
-    rule_version = serializers.CharField()
-    day = serializers.JSONField(allow_null=True)
-    statements = serializers.JSONField(help_text="of the slot that was asked for", required=False)
-
-
-SLOT = OpenApiParameter("slot", OpenApiTypes.INT, description="also every signed statement about this slot")
-
-
-class LeaseEvidence(ApiView):
-    @extend_schema(operation_id="get_lease_evidence", tags=TAG, responses=EvidenceOut, parameters=[SLOT])
-    def get(self, request: Any, lease: str) -> Response:
-        """The evidence of a lease's verdict as a receipt that anybody can check."""
-        query = parameters(request, ("slot",))
-        row = found(find_lease_of_party(key_of(lease, "lea"), request.party))
-        verdict = found(getattr(row, "verdict", None))
-        frame = receipt_of(verdict)
-        if "slot" in query:
-            frame["statements"] = statements_of(verdict, min(whole(query, "slot", 0), 2**31 - 1))
-        return Response(EvidenceOut(frame).data)
-
-
-class TargetVerdictOut(serializers.Serializer):
-    """What became of a typed target, or of one event of it, with its receipt."""
-
-    outcome = serializers.CharField(help_text="kept, broken or unknown")
-    event_minute = serializers.IntegerField(help_text="of the lease, in which it began")
-    measured = serializers.IntegerField(allow_null=True, help_text="in the unit that the target's name ends with")
-    missed = serializers.IntegerField()
-    known = serializers.IntegerField()
-    allowed = serializers.IntegerField()
-    credit_micros = Micros()
-    broken_at = serializers.DateTimeField(allow_null=True)
-    receipt = serializers.SerializerMethodField()
-
-    @extend_schema_field(EvidenceOut)
-    def get_receipt(self, row: TargetVerdict) -> Any:
-        return receipt_of_target(row)
-
-
-class TargetOut(serializers.Serializer):
-    """One typed target of a lease: what was promised and what was measured."""
-
-    target = serializers.CharField(source="name")
-    promised = serializers.CharField()
-    measured = serializers.CharField()
-    outcome = serializers.CharField(help_text="running while the lease is not judged and nothing is broken for certain")
-    credit_micros = Micros()
-    verdicts = TargetVerdictOut(many=True)
-
-
-class TargetsOut(serializers.Serializer):
-    data = TargetOut(many=True)
-
-
-class LeaseTargets(ApiView):
-    @extend_schema(operation_id="get_lease_targets", tags=TAG, responses=TargetsOut)
-    def get(self, request: Any, lease: str) -> Response:
-        """What a lease that you buy or provide was promised beside availability, and what was measured."""
-        parameters(request, ())
-        row = found(find_lease_of_party(key_of(lease, "lea"), request.party))
-        return Response(TargetsOut({"data": promised_and_measured(row)}).data)
-
-
-class CaseOut(serializers.ModelSerializer):
-    """A slot about which two sources contradict one another."""
-
-    id = IdOut("cas", source="pk")
-    lease = IdOut("lea", source="lease_id")
-    disputed_minutes = serializers.IntegerField()
-    held_micros = Micros()
-    billed_minutes = serializers.IntegerField(allow_null=True)
-
-    class Meta:
-        model = DeliveryCase
-        fields = ("id", "lease", "slot", "state", "disputed_minutes", "held_micros", "opened_at", "decide_by",
-                  "outcome", "billed_minutes", "reason", "decided_at")  # fmt: skip
-
-
-class CaseList(ListMixin, ApiView):
-    shape = CaseOut
-
-    @extend_schema(operation_id="list_delivery_cases", tags=TAG, responses=page_of(CaseOut),
-                   parameters=[LIMIT, CURSOR])  # fmt: skip
-    def get(self, request: Any) -> Response:
-        """The cases of leases that you buy or provide, oldest first."""
-        return self.page(request, page_by_time(cases_of(request.party), self.query(request), created="opened_at"))

@@ -16,7 +16,7 @@ from marketplace.api.shapes import DemandDraft, DemandOut
 from marketplace.api.views import ActView, ApiView, ListMixin, found, key_of, window_filter
 from marketplace.catalogue.selectors import find_visible_window
 from marketplace.demand.approvals import approve_demand, refuse_demand
-from marketplace.demand.legs import fund_whole, withdraw_whole
+from marketplace.demand.legs import amend_step, fund_whole, withdraw_whole
 from marketplace.demand.models import FUNDING_KINDS, KINDS, STATES
 from marketplace.demand.pins import pin_data
 from marketplace.demand.selectors import demands_of, find_demand
@@ -126,6 +126,30 @@ class DemandFunding(ActView):
         return 200, dict(DemandOut(fund_whole(
             demand=demand, party=request.party, seat=seat_of(request), key=api_key_of(request), now=request.now,
             **fields)).data)
+
+
+class StepChangeIn(Body):
+    """What changes of one step of a price curve; what is left out stays."""
+
+    quantity_units = WholeIn(required=False, help_text="1 to 2^20")
+    price_limit_micros = WholeIn(required=False, help_text="micro-USD per unit-hour, between those of its neighbours")
+
+
+class DemandStep(ActView):
+    body = StepChangeIn
+
+    @extend_schema(
+        operation_id="amend_step", tags=["demands"], request=StepChangeIn, parameters=[IDEMPOTENCY_KEY],
+        responses=act_answers(200, DemandOut),
+    )  # fmt: skip
+    def post(self, request: Any, demand: str) -> Response:
+        """Change one step of a price curve while its window collects. A funded one is held anew at its new cost."""
+        return self.perform(request, demand=demand)
+
+    def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
+        own = found(find_demand(key_of(ids["demand"], "dem"), request.party))
+        step = amend_step(demand=own, party=request.party, seat=seat_of(request), now=request.now, **fields)
+        return 200, dict(DemandOut(step).data)
 
 
 class PinIn(Body):

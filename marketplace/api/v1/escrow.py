@@ -98,6 +98,7 @@ class EgressOut(serializers.Serializer):
 
 class LeaseEgress(ActView):
     body = EgressIn
+    is_under_caps = True  # no statement is an order: the agent's capped key hands it in
 
     @extend_schema(operation_id="report_egress", tags=["leases"], request=EgressIn, parameters=[IDEMPOTENCY_KEY],
                    responses=act_answers(201, EgressOut))  # fmt: skip

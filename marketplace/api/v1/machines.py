@@ -91,6 +91,9 @@ class DutyOut(serializers.Serializer):
     lease = serializers.CharField(source="lease_id", help_text="as statements write it: a UUID with dashes")
     from_at = serializers.SerializerMethodField()
     units = serializers.ListField(child=serializers.IntegerField(min_value=0), help_text="one per hour from then on")
+    egress_limit_bytes = serializers.IntegerField(
+        allow_null=True, help_text="of pinned data: what may leave in an hour; report each hour of it"
+    )
 
     @extend_schema_field({"type": "integer", "description": "unix seconds, on the hour"})
     def get_from_at(self, row: Any) -> int:
