@@ -26,7 +26,8 @@ def with_habits(arguments: list[str]) -> list[str]:
         chosen += ["-m", "not slow and not nightly"]
     own_processes = any(each.startswith(("-n", "--numprocesses", "--pdb", "-p")) for each in chosen)
     if not own_processes and not names_a_path(chosen):
-        chosen += ["-n", "2", "--dist", "loadfile"]
+        # the order of conftest.py; xdist's own would begin the files of one dear test last
+        chosen += ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
     return chosen
 
 

@@ -30,7 +30,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     from marketplace import postgres
 
     for name in databases():
-        if name.startswith(f"test_grove_{os.getpid()}_world"):
+        if name.startswith((f"test_grove_{os.getpid()}_world", f"test_grove_{os.getpid()}_empty")):
             postgres.drop_database(name)
 
 
@@ -38,10 +38,10 @@ class Stages:
     """Databases of one session: `live` is played, each stage is a copy of it that nobody ever opens, and each worker
     works in a copy of that."""
 
-    def __init__(self, home: Path, worker: str) -> None:
+    def __init__(self, home: Path, worker: str, empty: str) -> None:
         self.home = home
-        session = os.getppid() if worker != "alone" else os.getpid()
-        self.live = f"test_grove_{session}_world"
+        self.empty = empty
+        self.live = f"test_grove_{session_number(worker)}_world"
         self.worker = worker
         self._mine: dict[str, str] = {}
 
@@ -56,7 +56,7 @@ class Stages:
 
     def fresh_copy(self, stage: str, name: str) -> str:
         """A database of one's own that stands at a stage and may be changed for good."""
-        with self._only_one():
+        with only_one(self.home):
             template = self._reach(stage)
             copy_database(template, name)
         return name
@@ -68,7 +68,7 @@ class Stages:
         if exists(template):
             return template
         if not exists(self.live):
-            make_empty(self.live)
+            copy_database(self.empty, self.live)
         names = list(ACTS)
         for each in names[: names.index(stage) + 1]:
             if not exists(f"{self.live}_{each}"):
@@ -77,11 +77,18 @@ class Stages:
                 copy_database(self.live, f"{self.live}_{each}")
         return template
 
-    @contextmanager
-    def _only_one(self) -> Iterator[None]:
-        with open(self.home / "world.lock", "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+
+@contextmanager
+def only_one(home: Path) -> Iterator[None]:
+    """Hold the lock under which one worker makes what all workers of a session copy."""
+    with open(home / "world.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def session_number(worker: str) -> int:
+    """The process that names a session's databases: the one that started the workers, or this one."""
+    return os.getpid() if worker == "alone" else os.getppid()
 
 
 @contextmanager
@@ -129,6 +136,17 @@ def copy_database(template: str, name: str) -> None:
         )
 
 
+def rename_database(before: str, after: str) -> None:
+    """Give a database its name once it is whole."""
+    import psycopg
+    from psycopg import sql
+
+    from marketplace import postgres
+
+    with psycopg.connect(**postgres.maintenance_fields(None), autocommit=True) as server:
+        server.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(before), sql.Identifier(after)))
+
+
 def exists(name: str) -> bool:
     return name in databases()
 
@@ -144,14 +162,34 @@ def databases() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def stages(
-    django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory, request: Any
-) -> Iterator[Stages]:
-    worker = getattr(request.config, "workerinput", {}).get("workerid", "alone")
+def worker(request: pytest.FixtureRequest) -> str:
+    """This process's name among the workers of a session."""
+    return str(getattr(request.config, "workerinput", {}).get("workerid", "alone"))
+
+
+@pytest.fixture(scope="session")
+def shared_home(worker: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that all workers of a session share."""
     base = tmp_path_factory.getbasetemp()
     home = (base if worker == "alone" else base.parent) / "small-world"
     home.mkdir(mode=0o700, exist_ok=True)
-    yield Stages(home, worker)
+    return home
+
+
+@pytest.fixture(scope="session")
+def empty_database(worker: str, shared_home: Path, django_db_blocker: Any) -> str:
+    """A migrated database that nobody ever opens: migrating takes ten seconds, a copy of it a fraction of one."""
+    name = f"test_grove_{session_number(worker)}_empty"
+    with django_db_blocker.unblock(), only_one(shared_home):
+        if not exists(name):
+            make_empty(f"{name}_unfinished")
+            rename_database(f"{name}_unfinished", name)
+    return name
+
+
+@pytest.fixture(scope="session")
+def stages(django_db_setup: None, worker: str, shared_home: Path, empty_database: str) -> Iterator[Stages]:
+    yield Stages(shared_home, worker, empty_database)
     _seat.leave()  # the databases are dropped by way of the same connection
 
 
