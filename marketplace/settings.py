@@ -101,6 +101,8 @@ CHAIN_URL = env_str("CHAIN_URL")
 CHAIN_ID = env_int("CHAIN_ID", default=31338, minimum=1)
 CHAIN_STUCK_SECONDS = env_int("CHAIN_STUCK_SECONDS", default=180, minimum=1)  # then the same nonce, higher fees
 CHAIN_FEE_CEILING_GWEI = env_int("CHAIN_FEE_CEILING_GWEI", default=300, minimum=1, maximum=1_000_000)
+# In development the key `funder` gives a key that cannot pay for its calls so much, or what is missing; 0: people do.
+CHAIN_TOP_UP_GWEI = env_int("CHAIN_TOP_UP_GWEI", default=0, minimum=0, maximum=10**12)
 # Keys: the encrypted keyfile, unless a role is given to a remote signer (role=address) or to AWS KMS (role=key id).
 SIGNER_KEYFILE = env_bool("SIGNER_KEYFILE", default=True)
 SIGNER_URL = env_str("SIGNER_URL")

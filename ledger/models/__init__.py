@@ -16,6 +16,7 @@ from ledger.models.rails import (
     ChainEvent,
     ChainIntent,
     ChainMark,
+    KeyCoin,
     KeyUse,
 )
 
@@ -37,6 +38,7 @@ __all__ = [
     "Epoch",
     "EpochAnchor",
     "Inbox",
+    "KeyCoin",
     "KeyUse",
     "Ledger",
     "Outbox",

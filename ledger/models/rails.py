@@ -248,6 +248,7 @@ class ChainIntent(models.Model):
     function = models.TextField()
     to_address = models.TextField()
     calldata = models.BinaryField()
+    value_gwei = models.BigIntegerField(default=0)  # coin for the gas of another key of ours; calls carry none
     gas_limit = models.BigIntegerField(null=True)
     force = models.BooleanField(default=False)
     plan = models.JSONField(default=list)
@@ -285,6 +286,11 @@ class ChainIntent(models.Model):
             models.CheckConstraint(
                 name="chain_intent_ends_in_a_block",
                 condition=~Q(state="final") | Q(block_number__isnull=False, tx_hash__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="chain_intent_carries_coin_to_a_key_only",
+                condition=Q(value_gwei=0) & ~Q(contract="coin")
+                | Q(value_gwei__gte=1, contract="coin", role="funder", calldata=b""),
             ),
             # Two senders started by mistake cannot give one nonce of a key to two calls.
             models.UniqueConstraint(
@@ -393,3 +399,28 @@ class KeyUse(models.Model):
 
     def __str__(self) -> str:
         return f"{self.role} at {self.at}"
+
+
+class KeyCoin(models.Model):
+    """What a key held for gas when its open calls were last looked at, and what they may cost at most. Gwei."""
+
+    role = models.TextField(primary_key=True)
+    address = models.TextField()
+    held_gwei = models.BigIntegerField()  # rounded down
+    needed_gwei = models.BigIntegerField()  # rounded up
+    looked_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="key_coin_is_never_negative", condition=Q(held_gwei__gte=0, needed_gwei__gte=0)
+            )
+        ]
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the key cannot pay for all that waits."""
+        return self.held_gwei < self.needed_gwei
+
+    def __str__(self) -> str:
+        return f"{self.role}: {self.held_gwei} of {self.needed_gwei} gwei"

@@ -169,6 +169,10 @@ class Chain:
         """How many transactions of this address are in finalized blocks."""
         return int(self.w3.eth.get_transaction_count(Web3.to_checksum_address(address), "finalized"))
 
+    def coin_wei(self, address: str) -> int:
+        """What an account of the newest block holds for gas."""
+        return int(self.w3.eth.get_balance(Web3.to_checksum_address(address)))
+
     def fees(self) -> dict[str, int]:
         """Fee fields of a new transaction, in wei per gas: room for the base fee to double."""
         if self.embedded is not None:

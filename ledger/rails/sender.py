@@ -25,7 +25,7 @@ from ledger import faults
 from ledger.ids import uuid7
 from ledger.models import ChainAttempt, ChainContract, ChainEvent, ChainIntent
 from ledger.posting import Posting
-from ledger.rails import abi, stuck
+from ledger.rails import abi, gas_money, stuck
 from ledger.rails.base import Chain, Receipt
 from ledger.rails.errors import (
     CallReverted,
@@ -92,6 +92,29 @@ def submit(
     )  # fmt: skip
     row = ChainIntent.objects.get(key=key)
     if (row.role, row.to_address, bytes(row.calldata)) != (role, to_address, calldata):
+        raise IntentReused(f"The key {key!r} was used for another call.", key=key, function=row.function)
+    return row
+
+
+def again(intent: ChainIntent, *, key: str, now: datetime) -> ChainIntent:
+    """Submit the call of an intent that reverted once more, with its plan, under a key of its own.
+
+    For refusals that only time heals. Raises `IntentReused` where the key or the intent's call is still in use.
+    """
+    if intent.state != State.REVERTED:
+        raise IntentReused("Only a call that reverted is made again.", key=intent.key, function=intent.function)
+    ChainIntent.objects.bulk_create(
+        [
+            ChainIntent(
+                id=uuid7(now), key=key, role=intent.role, contract=intent.contract, function=intent.function,
+                to_address=intent.to_address, calldata=bytes(intent.calldata), plan=intent.plan,
+                gas_limit=intent.gas_limit if intent.force else None, force=intent.force, created_at=_next_place(now),
+            )
+        ],
+        ignore_conflicts=True,
+    )  # fmt: skip
+    row = ChainIntent.objects.get(key=key)
+    if (row.role, row.to_address, bytes(row.calldata)) != (intent.role, intent.to_address, bytes(intent.calldata)):
         raise IntentReused(f"The key {key!r} was used for another call.", key=key, function=row.function)
     return row
 
@@ -181,12 +204,15 @@ def _sign_batch(here: Chain, now: datetime) -> list[ChainIntent]:
     attempts: list[ChainAttempt] = []
     touched = []
     fees = stuck.capped(here.fees()) if queued else {}
+    purse = gas_money.Purse(here, fees)
     silent: set[str] = set()
     for row in queued:
         if row.role in silent:  # in order or not at all
             continue
         try:
-            row.gas_limit = _gas_limit(here, row)
+            gas_limit = _gas_limit(here, row)
+            purse.pay(row, gas_limit)
+            row.gas_limit = gas_limit
         except KeyOutOfGasMoney as refusal:  # nothing is wrong with the call: it waits until somebody pays in
             silent.add(row.role)
             stuck.note(row, str(refusal), now)
@@ -217,6 +243,7 @@ def _sign_batch(here: Chain, now: datetime) -> list[ChainIntent]:
         attempts.append(attempt)
     _save(touched)
     ChainAttempt.objects.bulk_create(attempts)
+    gas_money.keep(purse, now)
     faults.point("sender.before_commit")
     return touched
 

@@ -42,7 +42,7 @@ SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**15, 8, 1  # 32 MiB and about 0.1 s, once per p
 UNLIMITED_ROLE = "operator"  # the settle key: the contract limits what it credits within an hour
 UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 ROLES = re.compile(
-    "deployer|operator|custody|anchor|pauser|governance|veto|arbiter|faucet"
+    "deployer|operator|custody|anchor|pauser|governance|veto|arbiter|faucet|funder"
     rf"|(verifier|compliance|slasher):[1-9][0-9]?|(buyer|provider):{UUID}"
 )
 

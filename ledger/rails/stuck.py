@@ -48,11 +48,11 @@ def sign(
     assert row.nonce is not None, "a nonce is chosen before anything is signed"
     own = signer().address(row.role)
     what: dict[str, Any] = (
-        {"to": own, "data": b"", "gas": TRANSFER_GAS}
+        {"to": own, "data": b"", "gas": TRANSFER_GAS, "value": 0}
         if kind == Kind.CANCEL
-        else {"to": row.to_address, "data": bytes(row.calldata), "gas": row.gas_limit}
+        else {"to": row.to_address, "data": bytes(row.calldata), "gas": row.gas_limit, "value": row.value_gwei * GWEI}
     )
-    fields = {"chainId": here.chain_id, "nonce": row.nonce, "value": 0, **what, **fees}
+    fields = {"chainId": here.chain_id, "nonce": row.nonce, **what, **fees}
     signed = signer().sign_transaction(row.role, fields)
     return ChainAttempt(
         intent=row, nonce=row.nonce, raw=signed.raw, tx_hash=encode_hex(signed.tx_hash), kind=kind,

@@ -17,6 +17,7 @@ from ledger.models import (
     ChainIntent,
     Epoch,
     EpochAnchor,
+    KeyCoin,
     Outbox,
     Reconciliation,
     Transfer,
@@ -38,6 +39,7 @@ from marketplace.clearing.models import Clearing, ClearingAttempt
 from marketplace.clearing.previews import PREVIEWED
 from marketplace.clearing.selectors import ReasonCount, count_reasons, last_clearing, totals_of
 from marketplace.clearing.shares import Churn
+from marketplace.console.underway import Wait, keys_for_gas, waits_for_time
 from marketplace.demand.selectors import GateProgress, gates_of
 from marketplace.downloads import SEQ_SHAPE
 from marketplace.errors import BadInput
@@ -100,6 +102,8 @@ class Health:
     transactions_open: int
     transactions_reverted: int
     blocking: list[RefusedCall]
+    waits: list[Wait]
+    short: list[KeyCoin]
     rolls: Progress | None  # the last run of the roll calls, where it failed
 
 
@@ -158,7 +162,8 @@ def health(now: datetime) -> Health:
         jobs_open=jobs.count(), jobs_overdue=jobs.filter(run_at__lt=now).count(),
         dead=dead_jobs().count(), oldest_dead=dead_jobs().first(),
         transactions_open=intents["open"], transactions_reverted=intents["reverted"],
-        blocking=blocking_calls(), rolls=failed_roll_job(),
+        blocking=blocking_calls(), waits=waits_for_time(),
+        short=[row for row in keys_for_gas() if row.is_short], rolls=failed_roll_job(),
     )  # fmt: skip
 
 

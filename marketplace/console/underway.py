@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from django.db.models import Count, Q
 
-from ledger.models import ChainAttempt, ChainIntent
+from ledger.models import ChainAttempt, ChainIntent, KeyCoin
+from marketplace.escrow.models import LockBatch
+from marketplace.escrow.services import paused_locks
+from marketplace.payout.refusals import waiting_calls
+from marketplace.slashing import services as slashing
 
 SHOWN = 100
 OPEN = ("queued", "signed", "sent")
@@ -47,6 +52,39 @@ def transactions_under_way() -> list[UnderWay]:
         line = AttemptLine(each.tx_hash, each.kind, _gwei(each.max_fee), _gwei(each.tip), each.refusal)
         lines.setdefault(each.intent_id, []).append(line)
     return [_shown(row, lines.get(row.pk, [])) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A call that the contract refused and that goes on by itself: what for, until when if that is known."""
+
+    what: str
+    waits_for: str
+    until: datetime | None
+    sentence: str
+
+
+def waits_for_time() -> list[Wait]:
+    """Return the refused calls that nobody has to do anything about, settlements first."""
+    waits = [
+        Wait(f"Settlement of {call.settlement.window.name}, epoch {call.settlement.epoch}", str(call.healing),
+             call.settlement.put_off_until, call.sentence)
+        for call in waiting_calls()
+    ]  # fmt: skip
+    batches = LockBatch.objects.filter(window__state="CLEARED", chain_no=None).select_related("window")
+    for batch, intent in paused_locks(batches):
+        waits.append(Wait(f"Lock {batch.ordinal + 1} of {batch.window.name}", "the end of the pause, or its window",
+                          batch.window.starts_at, intent.revert_reason))  # fmt: skip
+    for case in slashing.paused_cases():
+        waits.append(Wait(f"Slash of class {case.node_class.chain_class}", "the end of the pause", None,
+                          slashing.PAUSED))  # fmt: skip
+    return waits
+
+
+def keys_for_gas() -> list[KeyCoin]:
+    """Return what the keys with open calls held for gas when they were last looked at, those that are short first."""
+    busy = ChainIntent.objects.filter(state__in=OPEN).values("role")
+    return sorted(KeyCoin.objects.filter(role__in=busy), key=lambda row: (not row.is_short, row.role))
 
 
 def _gwei(wei: int) -> str:

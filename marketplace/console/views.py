@@ -18,7 +18,7 @@ from marketplace.clearing.selectors import last_clearing
 from marketplace.clearing.services import verify_published
 from marketplace.console.acts import ACTS, REFUSALS, run_act
 from marketplace.console.reads import opened_bids, opened_windows, previewed_windows
-from marketplace.console.underway import transactions_under_way
+from marketplace.console.underway import keys_for_gas, transactions_under_way, waits_for_time
 from marketplace.doors import found_or_404, page_of, seat_of
 from marketplace.governance.transactions import cancel_transaction
 from marketplace.insights.anchors import anchored_hashes
@@ -102,7 +102,7 @@ def transactions(request: HttpRequest) -> HttpResponse:
     """What is on its way to the chain, with every signed transaction, its fees and its trouble."""
     return render_page(
         request, "transactions", title="Transactions under way", rows=transactions_under_way(),
-        blocking=blocking_calls(),
+        blocking=blocking_calls(), waits=waits_for_time(), coins=keys_for_gas(),
     )  # fmt: skip
 
 

@@ -42,6 +42,7 @@ from pricing.penalties import stake_micros
 
 CALL_MANDATES_MAX = CALL_CLASSES_MAX = 64
 CALL_LINES_MAX = 512
+PAUSED = "escrow: lock is paused"  # the contract's words
 FIRST_LEASE = "The first lease of a node class costs less than that."
 TOO_EXPOSED = "The node class has reached the exposure its stake carries."
 DEPOSIT_MAX_MICROS = 10**13  # ten million dollars at once,
@@ -162,12 +163,14 @@ def confirm_locks(*, window: Window, now: datetime) -> int:
     """Start delivery once every lock call of the window has ended; returns how many leases are locked.
 
     A call that the contract reverted locks nothing: its leases are refused with the contract's own sentence, and their
-    holds are released.
+    holds are released. One that met a pause is made again when the pause is over, until the window starts.
     """
     locked = Window.objects.select_for_update().get(pk=window.pk)
     if locked.state != "CLEARED":
         return 0
     batches = list(locked.lock_batches.all())
+    if now < locked.starts_at and (paused := paused_locks(batches)):
+        return _lock_again(paused, now)
     intents = {row.key: row for row in ChainIntent.objects.filter(key__in=[b.intent_key for b in batches])}
     if not locked.leases.exists() and locked.clearing.awards.exists():
         return 0
@@ -183,6 +186,27 @@ def confirm_locks(*, window: Window, now: datetime) -> int:
     count = Lease.objects.filter(window=locked, state="locking").update(state="locked")
     move_window(window=locked, to_state="DELIVERING", reason="money locked on chain", now=now, leases=count)
     return count
+
+
+def paused_locks(batches: Iterable[LockBatch]) -> list[tuple[LockBatch, ChainIntent]]:
+    """Return those of these lock calls that the contract refused because locking was paused."""
+    by_key = {batch.intent_key: batch for batch in batches}
+    refused = ChainIntent.objects.filter(key__in=by_key, state="reverted", revert_reason__contains=PAUSED)
+    return [(by_key[intent.key], intent) for intent in refused.order_by("created_at")]
+
+
+def _lock_again(paused: Sequence[tuple[LockBatch, ChainIntent]], now: datetime) -> int:
+    """Make the same lock calls again, unless locking is paused still; returns how many."""
+    if chain().call("escrow", "paused"):
+        return 0
+    for batch, intent in paused:
+        again = ChainIntent.objects.filter(key__startswith=f"lock:{batch.window.number}:{batch.ordinal}:").count() + 1
+        batch.intent_key = f"lock:{batch.window.number}:{batch.ordinal}:{again}"
+        sender.again(intent, key=batch.intent_key, now=now)
+        batch.save(update_fields=["intent_key"])
+        record(actor="market", action="lock_again", subject=batch.intent_key, reason="locking is not paused any more",
+               now=now, total_micros=batch.total_micros)  # fmt: skip
+    return len(paused)
 
 
 def _release_batch(batch: LockBatch, sentence: str, now: datetime) -> None:

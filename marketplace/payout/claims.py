@@ -22,6 +22,8 @@ from marketplace.payout.models import Settlement, SettlementLine
 from marketplace.sla.models import Credit
 from marketplace.supply.models import NodeClass
 
+GENERATION_AT = 32  # bits of an epoch: above them the claims made since ever, below the place among the epochs
+
 
 def owed_by_class() -> dict[int, int]:
     """Return gross micro-USD owed to each class since ever, by its number on chain: settled, or judged and not yet."""
@@ -41,6 +43,11 @@ def tree_of(owed: dict[int, int]) -> ClaimTree:
 def generation() -> int:
     """Return how many claims have become final: the contract counts them in the upper half of its epoch."""
     return ChainEvent.objects.filter(contract="escrow", name="Claimed", final=True).count()
+
+
+def generation_on_chain() -> int:
+    """Return how many claims the newest block knows of, final or not."""
+    return int(chain().call("escrow", "last_epoch")) >> GENERATION_AT
 
 
 def uncovered_by_class() -> dict[int, int]:

@@ -16,7 +16,8 @@ class Settlement(models.Model):
     """One settle call. Epochs on chain are strictly consecutive, and each claim begins a generation of them.
 
     A call that the chain refused has no lines any more: its leases are settled by another. After three refusals of one
-    epoch that takes two people: one asks for another try and says why, another lets it.
+    epoch that takes two people: one asks for another try and says why, another lets it. A refusal that only time heals
+    is put off until then, and is no try.
     """
 
     id = models.UUIDField(primary_key=True)
@@ -32,6 +33,7 @@ class Settlement(models.Model):
     final_at = models.DateTimeField(null=True, blank=True)
     refused_at = models.DateTimeField(null=True, blank=True)
     refusal = models.CharField(max_length=200, default="", help_text="the contract's own sentence")
+    put_off_until = models.DateTimeField(null=True, blank=True, help_text="refused for what only time heals")
     retry_asked_by = models.CharField(max_length=120, default="", blank=True)
     retry_asked_at = models.DateTimeField(null=True, blank=True)
     retry_reason = models.CharField(max_length=300, default="", blank=True)
@@ -51,6 +53,10 @@ class Settlement(models.Model):
             ),
             models.CheckConstraint(
                 name="settlement_retry_is_of_a_refused_call", condition=Q(retry_let_by="") | ~Q(refused_at=None)
+            ),
+            models.CheckConstraint(
+                name="settlement_is_put_off_before_it_is_final",
+                condition=Q(put_off_until=None) | Q(final_at=None, put_off_until__gte=F("made_at")),
             ),
             models.CheckConstraint(name="settlement_epochs_start_at_one", condition=Q(epoch__gte=1)),
             models.UniqueConstraint(

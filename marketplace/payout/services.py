@@ -42,7 +42,7 @@ NOTHING_LEFT = "nothing is payable"  # the contract's words
 HOLDBACK_DAYS = 30  # after a class's last lease; the contract's own delay
 UNDER_WAY = ("returning", "locking")  # the lease of such a backup is still to come
 OVER_STATES = ("refused", "settled")
-CALL_BUYERS_MAX = CALL_CLASSES_MAX = 64
+CALL_BUYERS_MAX, CALL_CLASSES_MAX = 64, 512  # the contract's bounds
 CREDIT_PERIOD = {
     "availability": "{credit.period}:{credit.step_bps}", "performance": "check:{credit.period}",
     "target": "target:{credit.period}", "egress": "egress:{credit.period}",
@@ -55,22 +55,26 @@ CREDIT_WORDS = {
 
 @dataclass(slots=True)
 class _Epoch:
-    """Leases that one settle call can carry."""
+    """Leases that one settle call can carry: within the contract's bounds, and within one hour's credits."""
 
+    hour_micros: int
     leases: list[Lease] = field(default_factory=list)
     buyers: set[UUID] = field(default_factory=set)
     classes: set[UUID] = field(default_factory=set)
+    gross_micros: int = 0
 
     def has_room_for(self, lease: Lease) -> bool:
-        return (
+        return not self.leases or (
             len(self.buyers | {lease.buyer_id}) <= CALL_BUYERS_MAX
             and len(self.classes | {lease.node_class_id}) <= CALL_CLASSES_MAX
+            and self.gross_micros + _earned_micros(lease) <= self.hour_micros
         )
 
     def add(self, lease: Lease) -> None:
         self.leases.append(lease)
         self.buyers.add(lease.buyer_id)
         self.classes.add(lease.node_class_id)
+        self.gross_micros += _earned_micros(lease)
 
 
 @transaction.atomic
@@ -145,7 +149,7 @@ def last_epoch() -> int:
     refuses; the other way round a call would be new enough and not know of it.
     """
     asked_for = Settlement.objects.filter(refused_at=None).aggregate(top=Max("epoch"))["top"] or 0
-    return max(asked_for, claims.generation() << 32)
+    return max(asked_for, claims.generation() << claims.GENERATION_AT)
 
 
 def intent_key(epoch: int) -> str:
@@ -333,10 +337,11 @@ def _releases(node_class: NodeClass) -> int:
 
 
 def _epochs(leases: Iterable[Lease]) -> list[_Epoch]:
-    epochs = [_Epoch()]
+    hour_micros = int(chain().call("escrow", "settle_limit"))
+    epochs = [_Epoch(hour_micros)]
     for lease in leases:
         if not epochs[-1].has_room_for(lease):
-            epochs.append(_Epoch())
+            epochs.append(_Epoch(hour_micros))
         epochs[-1].add(lease)
     return epochs
 
@@ -381,7 +386,7 @@ def _settlement_lines(leases: Sequence[Lease], uncovered: dict[int, int]) -> lis
         by_class[lease.node_class_id].append(lease)
     lines = []
     for members in by_class.values():
-        earned = [lease.verdict.earned_micros - _escrow_credit(lease) for lease in members]
+        earned = [_earned_micros(lease) for lease in members]
         covers = _covers(earned, uncovered.get(members[0].node_class.chain_class, 0))
         unpaid = [gross - cover for gross, cover in zip(earned, covers, strict=True)]
         fee = Money(sum(unpaid) * settings.PLATFORM_FEE_BPS // 10_000, USDC6)
@@ -407,6 +412,11 @@ def _covers(earned: Sequence[int], claimed: int) -> list[int]:
         covers.append(min(gross, claimed))
         claimed -= covers[-1]
     return covers
+
+
+def _earned_micros(lease: Lease) -> int:
+    """What a judged lease credits to its class at most: less where the class has claimed. Nothing while it runs."""
+    return lease.verdict.earned_micros - _escrow_credit(lease) if hasattr(lease, "verdict") else 0
 
 
 def _escrow_credit(lease: Lease) -> int:

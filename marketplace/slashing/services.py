@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from contracts.eip712 import Verdict as VerdictStruct
 from ledger.ids import uuid7
@@ -30,6 +30,7 @@ DISPUTE_HOURS = 72
 VERDICT_VALID_DAYS = 13  # the contract lapses a request after 14 days
 BREACH_MEMORY_DAYS = 90
 REQUEST_DAYS_MAX = 17  # after the breach; the contract, which has the same, would revert a later request
+PAUSED = "stake: slashing is paused"  # the contract's words
 TRAILING_NONCE_AT = 24  # bits: above the place of the judged lease stands that of the lease it reaches back to
 
 
@@ -73,20 +74,52 @@ def confirm_requests(*, now: datetime) -> int:
 
 @transaction.atomic
 def execute_due(*, now: datetime) -> int:
-    """Execute requests whose dispute window is over. Anybody could; nobody is paid for it."""
+    """Execute requests whose dispute window is over. Anybody could; nobody is paid for it.
+
+    An execution that met a pause is asked for again when the pause is over.
+    """
     undisputed = Q(outcome="requested", appeal=None)
     due = SlashCase.objects.filter(undisputed | Q(outcome="upheld"), executable_at__lte=now)
     due = due.exclude(chain_id_of_request=None)
     sent = 0
     for case in due:
-        key = f"execute:{case.chain_id_of_request}"
-        if not ChainIntent.objects.filter(key=key).exists():
+        key = _next_key(f"execute:{case.chain_id_of_request}")
+        if key is not None:
             sender.submit(
                 key=key, role="custody", contract="stake", function="execute_slash", args=[case.chain_id_of_request],
                 now=now,
             )  # fmt: skip
             sent += 1
     return sent
+
+
+def paused_cases() -> list[SlashCase]:
+    """Return the cases whose last call the contract refused because slashing was paused."""
+    waiting = []
+    for case in SlashCase.objects.filter(outcome__in=("requested", "upheld")).select_related("node_class", "verdict"):
+        number = case.chain_id_of_request
+        base = f"slash:{case.verdict.lease_id}" if number is None else f"execute:{number}"
+        last = _calls(base).last()
+        if last is not None and _met_a_pause(last):
+            waiting.append(case)
+    return waiting
+
+
+def _calls(base: str) -> QuerySet[ChainIntent]:
+    return ChainIntent.objects.filter(Q(key=base) | Q(key__startswith=f"{base}:")).order_by("created_at")
+
+
+def _met_a_pause(call: ChainIntent) -> bool:
+    return call.state == "reverted" and PAUSED in call.revert_reason
+
+
+def _next_key(base: str) -> str | None:
+    """Return the key for the next call of an act: None after one that did not revert for a pause, and in a pause."""
+    calls = _calls(base)
+    last = calls.last()
+    if last is None:
+        return base
+    return f"{base}:{calls.count()}" if _met_a_pause(last) and not chain().call("stake", "paused") else None
 
 
 def verdict_struct(*, verdict: Verdict, amount_micros: int, kind: int, now: datetime) -> VerdictStruct:
@@ -140,7 +173,7 @@ def _follow_armed(verdict: Verdict, window: Window, now: datetime) -> int:
     if amount == 0:
         _open(verdict, "warned", kind, "The cap of this period is used up: nothing more is taken.", now=now)
         return 1
-    if now - breach_instant(verdict) > timedelta(days=REQUEST_DAYS_MAX):
+    if not _is_in_time(verdict, now):
         _open(verdict, "warned", kind, "The breach is older than 17 days: too late to ask for stake.", now=now)
         return 1
     request_slash(verdict=verdict, amount_micros=amount, kind=kind, now=now)
@@ -273,6 +306,8 @@ def _confirm_request(case: SlashCase, now: datetime) -> int:
     intent = ChainIntent.objects.filter(key=case.intent_key).first()
     if intent is None or intent.state not in ("final", "reverted"):
         return 0
+    if _met_a_pause(intent) and _is_in_time(case.verdict, now):
+        return _request_again(case, now)
     if intent.state == "reverted":
         case.outcome, case.refusal = "held_back", intent.revert_reason
     else:
@@ -281,6 +316,25 @@ def _confirm_request(case: SlashCase, now: datetime) -> int:
         requested_at = datetime.fromtimestamp(chain().block(event.block_number).timestamp, UTC)
         case.executable_at = requested_at + timedelta(hours=DISPUTE_HOURS)
     case.save()
+    return 1
+
+
+def _is_in_time(verdict: Verdict, now: datetime) -> bool:
+    return now - breach_instant(verdict) <= timedelta(days=REQUEST_DAYS_MAX)
+
+
+def _request_again(case: SlashCase, now: datetime) -> int:
+    """Ask for the stake once more, by a verdict signed anew, where the request met a pause that is over."""
+    key = _next_key(f"slash:{case.verdict.lease_id}")
+    if key is None:
+        return 0
+    sender.submit(
+        key=key, role="custody", contract="stake", function="request_slash",
+        args=request_args(verdict=case.verdict, amount_micros=case.amount_micros, kind=case.reason_kind, now=now),
+        now=now,
+    )  # fmt: skip
+    case.intent_key = key
+    case.save(update_fields=["intent_key"])
     return 1
 
 

@@ -729,6 +729,7 @@ CONSTRAINTS: dict[str, Callable[[], None]] = {
         m.Settlement, retry_asked_at=clock.now(), retry_asked_by="ada@foundation.example",
         retry_reason="the limit was raised", retry_let_by="max@foundation.example",
     ),
+    "settlement_is_put_off_before_it_is_final": lambda: change(m.Settlement, put_off_until=clock.now()),
     "settlement_line_splits_what_was_earned": lambda: again(first(m.SettlementLine), earned_micros=1),
     "settlement_line_has_no_negative_part": lambda: again(first(m.SettlementLine), credit_micros=-1),
     "one_payout_per_class_window_and_part": lambda: again(first(m.Payout), intent_key="another"),

@@ -24,6 +24,7 @@ from ledger.models import (
     ChainIntent,
     Epoch,
     Inbox,
+    KeyCoin,
     Ledger,
     Outbox,
     Transfer,
@@ -163,6 +164,10 @@ BREAKS: dict[str, Callable[[], object]] = {
     "chain_intent_state_is_known": lambda: an_intent(state="lost", nonce=1),
     "chain_intent_is_signed_with_a_nonce": lambda: an_intent(state="signed"),
     "chain_intent_ends_in_a_block": lambda: an_intent(state="final", nonce=1),
+    "chain_intent_carries_coin_to_a_key_only": lambda: an_intent(value_gwei=1),
+    "key_coin_is_never_negative": lambda: KeyCoin.objects.create(
+        role="operator", address="0x1", held_gwei=-1, needed_gwei=0, looked_at=START
+    ),
     "chain_attempt_nonce_is_never_negative": lambda: ChainAttempt.objects.create(
         intent=an_intent(), nonce=-1, raw=b"", tx_hash="0x1", created_at=START
     ),
