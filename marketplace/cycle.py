@@ -82,6 +82,7 @@ class StepReport:
     rows: int
 
 
+SETTLING = ("DELIVERING", "SETTLED")  # leases are settled one by one, and what follows goes with each
 # demand -> supply -> clearing -> escrow -> delivery -> sla -> payout -> slashing; each line: name, states, step.
 WINDOW_STEPS: tuple[tuple[str, tuple[str, ...], Callable[..., object]], ...] = (
     ("indicative prices", ("COLLECTING",), renew_indicative),
@@ -105,10 +106,10 @@ WINDOW_STEPS: tuple[tuple[str, tuple[str, ...], Callable[..., object]], ...] = (
     ("settle", ("DELIVERING",), settle_window),
     ("confirm settlements", ("DELIVERING",), confirm_settlements),
     ("measure differences", ("SETTLED",), measure_window),
-    ("complete packs", ("SETTLED",), complete_packs),
-    ("pay", ("DELIVERING", "SETTLED"), pay_window),
-    ("invoice", ("SETTLED",), issue_invoices),
-    ("slash", ("SETTLED",), open_cases),
+    ("complete packs", SETTLING, complete_packs),
+    ("pay", SETTLING, pay_window),
+    ("invoice", SETTLING, issue_invoices),
+    ("slash", SETTLING, open_cases),
 )
 EARLY_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
     ("probe days", tend_probe_days),

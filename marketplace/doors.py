@@ -158,6 +158,8 @@ class TargetForm(DoorForm):
         if field in self.fields:
             for refusal in self.errors.as_data().get(field, []):
                 refusal.code = str(error.facts.get("rule", error.code))
+
+
 def bytes_from_text(text: str) -> int:
     """Return gigabytes as people type them, such as `0.5`, as bytes. Raises BadInput."""
     whole, _, part = text.strip().replace(",", "").partition(".")

@@ -93,7 +93,6 @@ from marketplace.delivery.evidence_models import (
     BuyerStop,
     CheckReport,
     DeliveryCase,
-    ForceMajeure,
     HealthEvent,
     JudgedCause,
     LeaseHealth,
@@ -105,6 +104,7 @@ from marketplace.delivery.evidence_models import (
     SlotTally,
     WitnessKey,
 )
+from marketplace.delivery.roll_models import RollReply, RollReport
 from marketplace.sla.models import Credit, EarlyCredit, EvidenceDay, Recheck, TargetVerdict, Verdict
 from marketplace.payout.invoice_models import Invoice, InvoiceLine, TaxRule
 from marketplace.payout.models import MemberShare, Payout, Settlement, SettlementLine
@@ -123,18 +123,18 @@ __all__ = [
     "Comparison", "Conflict", "Control", "CounselRule", "CounselSignOff", "Credit", "DataClass", "DeliveryCase",
     "Demand", "DemandApproval", "DemandLeg", "DemandStatement", "DemandStop", "DemoRun", "Device", "EarlyCredit",
     "EgressPin", "EgressReading", "Enrolment", "EntryRule", "Evidence", "EvidenceDay", "EvidenceEnd", "EvidenceReview",
-    "Flag", "ForceMajeure", "Forfeit", "FundingLine", "FundingSource", "FundingTag", "GateReview", "GateRule",
-    "GrantProgramme", "HealthEvent", "HolderKey", "Incident", "IncidentStep", "IndicativePrice", "Invoice",
-    "InvoiceLine", "JudgedCause", "KeyHolder", "KeyUse", "KindLimit", "Lapse", "LapseNotice", "LapseRule", "Lease",
-    "LeaseDifference", "LeaseHealth", "LeasePack", "LineReason", "LockBatch", "MachineKeyChange", "MaintenanceNotice",
-    "MakerLimits", "MakerQuote", "MakerStop", "Mandate", "MarketClock", "MemberShare", "NodeClass", "Notice", "Opinion",
-    "Pair", "Party", "Payout", "Phase", "PhaseCondition", "PhaseEvidence", "PhaseSignOff", "Pilot", "PriceRow",
-    "ProbeDay", "ProbeReport", "Progress", "Pulse", "Reading", "Recheck", "RememberedReply", "Report", "ReportChain",
-    "ReportRule", "ResourceClass", "RevenueSplit", "RollAnswer", "RollCall", "RollMember", "Seat", "SeatLimit",
-    "SetAsideRule", "Settlement", "SettlementLine", "Signal", "Site", "SiteLatency", "SlaPreset", "SlashCase",
-    "SlotReport", "SlotTally", "SpendingRule", "SplitShare", "Standing", "StandingChange", "StandingDemand",
-    "StandingEntry", "StepIn", "StepInRun", "SubSite", "SupplyChange", "SuspectFlow", "TargetVerdict", "TaxRule",
-    "Tier", "TierControl", "TierZone", "Undertaking", "UndertakingEnd", "UndertakingReview", "User", "Vantage",
-    "Verdict", "VerifierSeat", "Voucher", "WindDown", "Window", "WindowKey", "WindowShare", "WindowTransition",
-    "WitnessKey", "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
+    "Flag", "Forfeit", "FundingLine", "FundingSource", "FundingTag", "GateReview", "GateRule", "GrantProgramme",
+    "HealthEvent", "HolderKey", "Incident", "IncidentStep", "IndicativePrice", "Invoice", "InvoiceLine", "JudgedCause",
+    "KeyHolder", "KeyUse", "KindLimit", "Lapse", "LapseNotice", "LapseRule", "Lease", "LeaseDifference", "LeaseHealth",
+    "LeasePack", "LineReason", "LockBatch", "MachineKeyChange", "MaintenanceNotice", "MakerLimits", "MakerQuote",
+    "MakerStop", "Mandate", "MarketClock", "MemberShare", "NodeClass", "Notice", "Opinion", "Pair", "Party", "Payout",
+    "Phase", "PhaseCondition", "PhaseEvidence", "PhaseSignOff", "Pilot", "PriceRow", "ProbeDay", "ProbeReport",
+    "Progress", "Pulse", "Reading", "Recheck", "RememberedReply", "Report", "ReportChain", "ReportRule",
+    "ResourceClass", "RevenueSplit", "RollAnswer", "RollCall", "RollMember", "RollReply", "RollReport", "Seat",
+    "SeatLimit", "SetAsideRule", "Settlement", "SettlementLine", "Signal", "Site", "SiteLatency", "SlaPreset",
+    "SlashCase", "SlotReport", "SlotTally", "SpendingRule", "SplitShare", "Standing", "StandingChange",
+    "StandingDemand", "StandingEntry", "StepIn", "StepInRun", "SubSite", "SupplyChange", "SuspectFlow", "TargetVerdict",
+    "TaxRule", "Tier", "TierControl", "TierZone", "Undertaking", "UndertakingEnd", "UndertakingReview", "User",
+    "Vantage", "Verdict", "VerifierSeat", "Voucher", "WindDown", "Window", "WindowKey", "WindowShare",
+    "WindowTransition", "WitnessKey", "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
 ]  # fmt: skip

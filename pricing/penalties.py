@@ -19,6 +19,7 @@ from pricing.errors import PenaltyError
 from pricing.sla import SLASHABLE_MINUTES_MIN, credit_micros, judge, refund_micros
 
 PRIOR_GOOD, PRIOR_BAD = 9.5, 0.5
+MINUTES_LOST_MAX = 1  # an hour with at most one minute lost counts as good
 STAKE_HOURS_MAX = 720
 STAKE_FLOOR_DIVISOR = 10  # without the 10 % floor a mature class would stake 0.8 % and every slash were toothless
 ENTRY_STAKE_HOURS = 72  # re-checks find a false class within a day
@@ -41,6 +42,22 @@ def quality_bps(good_hours: int, bad_hours: int) -> int:
     _refuse_negative(good_hours=good_hours, bad_hours=bad_hours)
     quantile = float(beta.ppf(0.05, PRIOR_GOOD + good_hours, PRIOR_BAD + bad_hours))
     return max(1, int(quantile * 10_000))
+
+
+def is_good_hour(*, billable_minutes: int, excused_minutes: int) -> bool | None:
+    """Whether a delivered hour counts as good (True) or bad (False) in the quality score, or not at all (None).
+
+    Bad is an hour of which the provider lost more than one minute; good is one with at most one minute missing whoever
+    lost it. `excused_minutes` are unpaid and not its doing: an hour that misses only those tells nothing about it.
+    Raises PenaltyError for a negative count or more than 60 minutes.
+    """
+    _refuse_negative(billable=billable_minutes, excused=excused_minutes)
+    missing = 60 - billable_minutes
+    if excused_minutes > missing:
+        raise PenaltyError("A minute is billed or excused.", billable=billable_minutes, excused=excused_minutes)
+    if missing - excused_minutes > MINUTES_LOST_MAX:
+        return False
+    return True if missing <= MINUTES_LOST_MAX else None
 
 
 @lru_cache(maxsize=65536)

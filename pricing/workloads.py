@@ -18,12 +18,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pricing.errors import EstimateError
+from pricing.latency import CLASSES
 
 HOURS_PER_WEEK, WEEKS_PER_YEAR = 168, 52  # a year of 364 days: the price per hour errs upwards by 0.3 %
 MICROS, TICK_MICROS = 1_000_000, 100
 PRICE_MIN_MICROS, PRICE_MAX_MICROS = 100, 10**9
 UNITS_MAX = 2**20
-LATENCY_CLASSES_MS = (10, 20, 50, 100)
+LATENCY_CLASSES_MS = tuple(each.bound_ms for each in CLASSES.values() if each.bound_ms)
 PRIVATE_TIER, RESTRICTED_TIER = 2, 3
 
 SHAPES = ("batch", "service", "gang")

@@ -95,8 +95,10 @@ def benchmark(arguments: argparse.Namespace) -> dict[str, Any]:
 def verify(arguments: argparse.Namespace) -> dict[str, Any]:
     """Check a stored transcript again with fresh randomness, or a machine that serves a prover."""
     if arguments.prover is not None:
+        from marketplace.agent.client import refuse_plain_http
         from marketplace.agent.prover import HttpProver
 
+        refuse_plain_http(arguments.prover)
         with HttpProver(arguments.prover, token=os.environ.get("GROVE_PROVER_TOKEN", "")) as prover:
             return _prove_before_throw_away_panel(prover, arguments)
     from marketplace.agent.measuring import check_echoes
@@ -120,10 +122,12 @@ def meter(arguments: argparse.Namespace) -> dict[str, Any]:
     from marketplace.agent.meter import Addresses, Meter, flush, stop_on_signals
     from marketplace.agent.outflow import Outflow
     from marketplace.agent.rechecks import CheckDoor
+    from marketplace.agent.resting import Rest
     from marketplace.agent.sensors import Sensors
 
     key = keys.load_key(arguments.home, passphrase=_passphrase(arguments))
     market, clock = homes.enrolled_at(arguments.home), MarketClock()
+    rest = Rest(rest=arguments.rest, wake=arguments.wake)
     sensors = Sensors(units=arguments.units if not arguments.flush else arguments.units or 1, check=arguments.check)
     outflow = Outflow(
         interfaces=arguments.egress_interface, command=arguments.egress_command, inside=arguments.egress_inside
@@ -132,7 +136,7 @@ def meter(arguments: argparse.Namespace) -> dict[str, Any]:
         running = Meter(
             arguments.home, key=key, machine=market["machine"], client=client, sensors=sensors, clock=clock,
             addresses=Addresses(_advertised(arguments), arguments.workload or ""), days_kept=arguments.days,
-            outflow=outflow,
+            outflow=outflow, rest=rest,
         )  # fmt: skip
         if arguments.flush:
             return flush(running)
@@ -140,7 +144,7 @@ def meter(arguments: argparse.Namespace) -> dict[str, Any]:
         if arguments.listen:
             door = CheckDoor(
                 _prover_address(arguments), key=key, backend=arguments.backend, clock=clock,
-                leases_of=running.devices, witnesses_of=running.witnesses,
+                leases_of=running.subjects, witnesses_of=running.witnesses, rest=rest,
             )  # fmt: skip
             door.start()
             echo = EchoServer(
@@ -305,6 +309,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--advertise", metavar="ADDRESS", help="where verifiers reach that; default: --listen")
     command.add_argument("--prove", metavar="HOST:PORT", help="where re-checks are proved; default: the port after")
     command.add_argument("--backend", choices=NAMES, default="auto", help="for re-checks; default: the fastest exact")
+    command.add_argument("--rest", metavar="COMMAND", help="stops the workload while a re-check is timed; 2 s at most")
+    command.add_argument("--wake", metavar="COMMAND", help="lets it go on; run in any case, once the 2 s are over")
     command.add_argument("--workload", metavar="HOST:PORT", help="where the workload takes connections")
     command.add_argument("--egress-interface", action="append", default=[], metavar="NAME",
                          help="over which a lease's data can leave; bytes it sent are counted")  # fmt: skip

@@ -27,7 +27,7 @@ from marketplace.agent.panel import choose_preset, run_panel
 from marketplace.agent.probing import place_of
 from marketplace.agent.prover import HttpProver
 from marketplace.agent.readings import SignedReport
-from marketplace.agent.statements import CheckAsk, CheckStatement, sign_statement
+from marketplace.agent.statements import CheckAsk, CheckStatement, RollMeasured, sign_statement
 from marketplace.agent.verifier import Verifier
 from pricing.errors import PricingError
 
@@ -59,8 +59,8 @@ class Checker:
         self._key, self._verifier, self._client = key, verifier, client
         self._tasks: list[Task] = []
         self._known: set[tuple[str, int]] = set()
-        self._waiting: deque[SignedReport] = deque()
-        self.told: dict[str, Any] = {"checked": 0, "unreachable": 0, "trouble": None}
+        self._waiting: deque[tuple[str, SignedReport]] = deque()  # where to, and what
+        self.told: dict[str, Any] = {"checked": 0, "called": 0, "unreachable": 0, "trouble": None}
 
     def run(self) -> None:
         """Check until told to stop."""
@@ -68,6 +68,7 @@ class Checker:
         while not self.stop.is_set():
             if self.clock.now_ms() >= orders_ms:
                 self._quietly(self.fetch_orders)
+                self._quietly(self.fetch_rolls)
                 orders_ms = self.clock.now_ms() + ORDERS_EVERY_SECONDS * 1000
             for task in self._due():
                 self._quietly(lambda task=task: self.do(task))
@@ -85,8 +86,21 @@ class Checker:
                 self._known.add(name)
                 self._tasks.append(Task(order["due_at_ms"], order))
 
+    def fetch_rolls(self) -> None:
+        """Learn which machines are called now: each is measured at once, and once more at the next look if it was not
+        to be reached.
+        """
+        for order in self._client.get("/api/v1/roll-orders")["data"]:
+            name = (f"{order['roll']}/{order['machine']}", 0)
+            if name not in self._known and order["probe_address"]:
+                self._known.add(name)
+                self._tasks.append(Task(self.clock.now_ms(), {**order, "lease": order["roll"], "interval": 0}))
+
     def do(self, task: Task) -> None:
         """One try: under the floor the second follows ten minutes later, else the statement is signed."""
+        if "roll" in task.order:
+            self._measure_called(task)
+            return
         began_ms = self.clock.now_ms()
         try:
             ops, transcript = self.measure(task)
@@ -103,8 +117,24 @@ class Checker:
             first_ops=task.first_ops if is_second else ops, second_at_ms=began_ms if is_second else 0,
             second_ops=ops if is_second else -1, transcript=self._keep(transcript),
         )  # fmt: skip
-        self._waiting.append(sign_statement(self._key, statement))
+        self._waiting.append(("/api/v1/rechecks", sign_statement(self._key, statement)))
         self.told["checked"] += 1
+
+    def _measure_called(self, task: Task) -> None:
+        """Measure a machine of a roll call, once. One out of reach is asked again as long as the roll is open."""
+        roll, machine, began_ms = task.order["roll"], task.order["machine"], self.clock.now_ms()
+        try:
+            ops, transcript = self.measure(task)
+        except ServerUnreachable:
+            self._known.discard((f"{roll}/{machine}", 0))
+            self.told["unreachable"] += 1
+            return
+        if not transcript:  # it refuses as long as its own meter does not know of the roll
+            self._known.discard((f"{roll}/{machine}", 0))
+            return
+        statement = RollMeasured(self._verifier, machine, roll, began_ms, ops, self._keep(transcript))
+        self._waiting.append(("/api/v1/roll-reports", sign_statement(self._key, statement)))
+        self.told["called"] += 1
 
     def measure(self, task: Task) -> tuple[int, bytes]:
         """Operations per second of one try, and its transcript; 0 where the machine answers and does not prove.
@@ -154,10 +184,10 @@ class Checker:
     def send(self) -> None:
         """Send what was measured; what the market will never take is dropped and told."""
         while self._waiting:
-            signed = self._waiting[0]
+            path, signed = self._waiting[0]
             statement = {"body": signed.body.decode(), "signature": signed.signature.hex()}
             try:
-                self._client.post("/api/v1/rechecks", {"statements": [statement]})
+                self._client.post(path, {"statements": [statement]})
             except ServerRefused as error:
                 if not isinstance((error.facts.get("problem") or {}).get("item"), int):
                     raise

@@ -1,8 +1,11 @@
 """The agent's way to the market's API: capped API key, idempotent posts, patient with a busy server."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Mapping
+from ipaddress import ip_address
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -15,6 +18,24 @@ ATTEMPTS = 4
 WAIT_SECONDS_MAX = 30.0
 # A twin in flight, too many requests, not ready: the same key may be sent again. All else is an answer.
 PATIENT_STATUSES = (409, 429, 503)
+
+
+def refuse_plain_http(url: str) -> None:
+    """Keys, tokens and proofs go in clear to this machine alone, unless `GROVE_PLAIN_HTTP=1` says otherwise.
+
+    Raises ServerRefused for http:// to any other host, and for an address that cannot be read.
+    """
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        is_here = host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        is_here = False  # a name that is not `localhost` is somewhere else
+    if not url.startswith("https://") and not is_here and os.environ.get("GROVE_PLAIN_HTTP") != "1":
+        raise ServerRefused(
+            "Plain HTTP shows the key to everybody on the way: use https://, or GROVE_PLAIN_HTTP=1 where it is safe.",
+            problem_code="plain_http", server=url,
+        )  # fmt: skip
 
 
 class SignedClient:
@@ -31,6 +52,7 @@ class SignedClient:
     ) -> None:
         if not server.startswith(("http://", "https://")):
             raise ServerRefused("A server is an address that begins with https:// or http://.", server=server)
+        refuse_plain_http(server)
         self._sleep_seconds, self._attempts = sleep_seconds, attempts
         try:
             self._client = httpx.Client(

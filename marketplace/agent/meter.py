@@ -21,9 +21,10 @@ from marketplace.agent.keys import MachineKey
 from marketplace.agent.outflow import Outflow, PinnedHour, hours_taken, note_taken, pinned_hours, pins
 from marketplace.agent.progress import progress
 from marketplace.agent.readings import SLOT_SECONDS, START, ChainHead, SignedReport, sign_report
+from marketplace.agent.resting import Rest
 from marketplace.agent.sensors import Sensors, counters, share_out
 from marketplace.agent.spool import Slot, Spool
-from marketplace.agent.statements import MINUTE_SECONDS, Beat, sign_statement
+from marketplace.agent.statements import MINUTE_SECONDS, Beat, RollPresence, sign_statement
 
 BEAT_SECONDS, LEASES_SECONDS = 15, 60
 BATCH = 100  # statements in one call
@@ -75,10 +76,12 @@ class Meter:
     def __init__(
         self, home: Path, *, key: MachineKey, machine: str, client: ApiClient, sensors: Sensors,
         addresses: Addresses, clock: MarketClock, days_kept: int, outflow: Outflow | None = None,
+        rest: Rest | None = None,
     ) -> None:  # fmt: skip
         self.home, self.clock, self.stop = home, clock, Event()
         self._key, self._machine, self._client = key, machine, client
-        self._sensors, self._addresses, self._outflow = sensors, addresses, outflow or Outflow()
+        self._sensors, self._addresses = sensors, addresses
+        self._outflow, self._rest = outflow or Outflow(), rest or Rest()
         self._spool = Spool(home / "spool", days_kept=days_kept)
         self._lock = Lock()  # over the spool and what stands below
         kept = homes.read_json(home, LEASES_FILE)
@@ -90,6 +93,7 @@ class Meter:
         self._sequence = int(before.get("sequence", 0))
         if before.get("skew_ms") is not None:
             clock.resume(skew_ms=before["skew_ms"], least_ms=before["at_ms"])
+        self._roll: RollPresence | None = None  # what was answered to the roll call that is open
         self._chain: ChainHead | None = None  # of the market; asked for at the first report and after a refusal
 
     @property
@@ -152,7 +156,9 @@ class Meter:
         try:
             self._spool.append(
                 self._key, machine=self.machine_id, minute_at=minute_at, up=share_out(units, owed), owed=owed,
-                counters={**counters(), **counted, **pinned, "units_up": units},
+                counters={
+                    **counters(), **counted, **pinned, "units_up": units, "rested_ms": self._rest.rested_ms,
+                },
             )  # fmt: skip
         except SpoolBroken as error:  # the clock was set back: that minute was told already
             self._told["trouble"] = str(error)
@@ -160,7 +166,7 @@ class Meter:
     # --- speaking ---
     def _speak(self) -> None:
         while not self.stop.is_set():
-            trouble = self._skewed() or self._unmetered()
+            trouble = self._skewed() or self._rest.trouble or self._unmetered()
             for step in (self.beat, self._fetch_leases_when_due, self.send_what_waits, self.send_egress):
                 try:
                     step()
@@ -203,6 +209,7 @@ class Meter:
     def _fetch_leases_when_due(self) -> None:
         if self.clock.now_ms() >= self._leases_ms:
             self.fetch_leases()
+            self.answer_roll()
             self._leases_ms = self.clock.now_ms() + LEASES_SECONDS * 1000
 
     def fetch_leases(self) -> None:
@@ -212,6 +219,33 @@ class Meter:
         with self._lock:
             self._leases, self._witnesses = Leases.of_rows(rows), witnesses
         homes.write_json(self.home, LEASES_FILE, {"rows": rows, "witnesses": witnesses})
+
+    def answer_roll(self) -> bool:
+        """Answer the roll call of these machines, if one is open: how many are up, signed; whether it was answered.
+
+        From then on verifiers are let in. The same answer is sent until the roll is over, so a lost one does no harm.
+        """
+        found = self._client.get(f"/api/v1/node-classes/{self._machine}/roll").get("roll")
+        if found is None:
+            with self._lock:
+                self._roll = None
+            return False
+        said = self._roll
+        if said is None or said.roll != found["roll"]:
+            up = min(self._sensors.units_up(), found["machines"])
+            said = RollPresence(self.machine_id, found["roll"], up, self.clock.now_ms()) if up else None
+            with self._lock:
+                self._roll = said
+        if said is None:  # nothing is up: silence is no claim
+            return False
+        self._post("/api/v1/roll-answers", [sign_statement(self._key, said)])
+        return True
+
+    def subjects(self) -> set[str]:
+        """What verifiers may be let in for: the running leases, and the roll call that was answered."""
+        with self._lock:
+            rolls = {self._roll.roll} if self._roll else set()
+        return {*self.devices(), *rolls}
 
     def witnesses(self) -> list[str]:
         """The keys of the market's verifiers, in hex: who may ask for a re-check."""

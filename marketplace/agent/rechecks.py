@@ -4,9 +4,10 @@
     <- {"port": 9444, "token": "...", "seconds": 40}      the prover's HTTP port, and a token that is good so long
     -> {"done": "the token"}
 
-Who asks signs with the witness key that the market names beside the leases, for a lease that runs here, now. Each key
-is let in once in five minutes, since a second try follows ten minutes after the first; the prover takes the pilot and
-the rows of a re-check and no larger work. Counting, beats and echoes go on beside it.
+Who asks signs with the witness key that the market names beside the leases, for a lease that runs here, now, or for the
+roll call that this machine answered. Each key is let in for each of them once in five minutes, since a second try
+follows ten minutes after the first; the prover takes the pilot and the rows of a re-check and no larger work. Counting,
+beats and echoes go on beside it; the workload may rest (`resting.py`).
 """
 
 import secrets
@@ -19,8 +20,9 @@ from marketplace.agent import clock as clocks
 from marketplace.agent.clock import MarketClock
 from marketplace.agent.errors import AgentError, ProbeRefused
 from marketplace.agent.keys import MachineKey
-from marketplace.agent.prover import LocalProver, ProverServer
+from marketplace.agent.prover import ProverServer
 from marketplace.agent.readings import SignedReport
+from marketplace.agent.resting import Rest, RestingProver
 from marketplace.agent.statements import CheckAsk, accept_statement
 from pricing.proof import PRESETS
 
@@ -43,17 +45,18 @@ class CheckDoor:
     def __init__(
         self, address: tuple[str, int], *, key: MachineKey, backend: str, clock: MarketClock,
         leases_of: Callable[[], Collection[str]], witnesses_of: Callable[[], Collection[str]],
+        rest: Rest | None = None,
     ) -> None:  # fmt: skip
-        self._key, self._backend, self._clock = key, backend, clock
+        self._key, self._backend, self._clock, self._rest = key, backend, clock, rest or Rest()
         self._leases_of, self._witnesses_of = leases_of, witnesses_of
         presets = {name: preset for name, preset in PRESETS.items() if name.split("-")[0] in PURPOSES}
         self._server = ProverServer(
-            address, prover=LocalProver(backend, key=key), token=secrets.token_urlsafe(24), presets=presets,
-            memory_bytes_max=0,
+            address, prover=RestingProver(backend, key=key, rest=self._rest), token=secrets.token_urlsafe(24),
+            presets=presets, memory_bytes_max=0,
         )  # fmt: skip
         self._lock = Lock()
         self._session: _Session | None = None
-        self._let_in_ns: dict[str, int] = {}
+        self._let_in_ns: dict[tuple[str, str], int] = {}
         self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
 
     @property
@@ -68,6 +71,7 @@ class CheckDoor:
     def stop(self) -> None:
         """Serve no more."""
         self._server.shutdown()
+        self._rest.end()
         self._thread.join()
         self._server.server_close()
 
@@ -76,21 +80,21 @@ class CheckDoor:
         if "done" in asked:
             self._close(str(asked["done"]))
             return {"closed": True}
-        key = self._asker(asked)
+        key, subject = self._asker(asked)
         with self._lock:
             now_ns = clocks.monotonic_ns()
             if self._session is not None and now_ns < self._session.ends_ns:
                 raise ProbeRefused("Another verifier measures now; ask again in a few seconds.", busy=True)
-            last_ns = self._let_in_ns.get(key)
+            last_ns = self._let_in_ns.get((key, subject))
             if last_ns is not None and now_ns - last_ns < APART_SECONDS * NS:
                 raise ProbeRefused("A verifier measures once in five minutes.", seconds=APART_SECONDS)
-            self._let_in_ns[key] = now_ns
+            self._let_in_ns[key, subject] = now_ns
             self._session = _Session(secrets.token_urlsafe(24), now_ns + SESSION_SECONDS * NS)
             self._open(self._session.token)
             return {"port": self.port, "token": self._session.token, "seconds": SESSION_SECONDS}
 
-    def _asker(self, asked: Any) -> str:
-        """The key that signed, in hex."""
+    def _asker(self, asked: Any) -> tuple[str, str]:
+        """The key that signed, in hex, and the lease or roll call that it asks for."""
         try:
             signed = SignedReport(str(asked["ask"]).encode(), bytes.fromhex(asked["signature"]))
             key = str(asked["key"])
@@ -107,10 +111,11 @@ class CheckDoor:
             raise ProbeRefused("That is no lease of this machine.")
         if abs(self._clock.now_ms() - ask.asked_at_ms) > ASKED_WITHIN_MS:
             raise ProbeRefused("It was not asked now.", now_at=self._clock.now_ms() // 1000)
-        return key
+        return key, ask.lease
 
     def _open(self, token: str) -> None:
-        self._server.prover = LocalProver(self._backend, key=self._key)
+        self._rest.end()
+        self._server.prover = RestingProver(self._backend, key=self._key, rest=self._rest)
         self._server.token = token
 
     def _close(self, token: str) -> None:

@@ -80,11 +80,34 @@ class CheckAsk:
     asked_at_ms: int  # unix milliseconds of market time
 
 
-AnyStatement = Beat | ProbeStatement | CheckStatement | CheckAsk
-Statement = TypeVar("Statement", Beat, ProbeStatement, CheckStatement, CheckAsk)
+@dataclass(frozen=True)
+class RollPresence:
+    """A machine's answer to a roll call: so many of its class's machines are up, and its prover is open."""
+
+    machine: str
+    roll: str
+    machines: int
+    sent_at_ms: int
+
+
+@dataclass(frozen=True)
+class RollMeasured:
+    """What one verifier measured of a called class while the roll was open."""
+
+    verifier: str
+    machine: str
+    roll: str
+    measured_at_ms: int  # when the measurement began
+    ops: int  # operations per second; 0 where the machine answered and did not prove
+    transcript: str  # SHA-256 in hex of the measurement's transcript
+
+
+AnyStatement = Beat | ProbeStatement | CheckStatement | CheckAsk | RollPresence | RollMeasured
+Statement = TypeVar("Statement", Beat, ProbeStatement, CheckStatement, CheckAsk, RollPresence, RollMeasured)
 PREFIXES: dict[type, bytes] = {
     Beat: b"grove-exchange heartbeat 1\n", ProbeStatement: b"grove-exchange probe 1\n",
     CheckStatement: b"grove-exchange re-check 1\n", CheckAsk: b"grove-exchange re-check ask 1\n",
+    RollPresence: b"grove-exchange roll answer 1\n", RollMeasured: b"grove-exchange roll report 1\n",
 }  # fmt: skip
 TIMED_PROBE_PREFIX = b"grove-exchange probe 2\n"  # the same report with the time that the echo took
 
@@ -167,7 +190,17 @@ def _wrong_field(statement: AnyStatement) -> str | None:
             return _wrong_probe(statement)
         case CheckAsk():
             return "interval" if not 0 <= statement.interval < 2**15 else None
+        case RollPresence():
+            return "machines" if not 1 <= statement.machines < 2**31 else None
+        case RollMeasured():
+            return _wrong_measure(statement)
     return _wrong_check(statement)
+
+
+def _wrong_measure(measured: RollMeasured) -> str | None:
+    if measured.ops < 0:
+        return "ops"
+    return None if len(measured.transcript) == 64 and _is_hex(measured.transcript) else "transcript"
 
 
 def _wrong_check(check: CheckStatement) -> str | None:

@@ -1,4 +1,4 @@
-"""The console's cases of delivery, what judges decide of them, and what two judges sign of outages and their causes."""
+"""The console's cases of delivery, what judges decide of them, and what two judges sign of their causes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect
 from django.views.decorators.http import require_http_methods, require_safe
 
@@ -15,9 +15,10 @@ from marketplace.console.acts import REFUSALS
 from marketplace.console.moments import moment
 from marketplace.console.views import render_page
 from marketplace.delivery.cases import decide_case
-from marketplace.delivery.causes import sign_cause, sign_force_majeure, signed_causes, signed_outages
+from marketplace.delivery.causes import sign_cause, signed_causes
 from marketplace.delivery.selectors import cases_of, running_leases_by_name, sources_of
 from marketplace.doors import found_or_404, page_of, seat_of
+from marketplace.escrow.models import Lease
 from marketplace.supply.models import NodeClass
 
 
@@ -49,51 +50,34 @@ def case(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def outages(request: HttpRequest) -> HttpResponse:
-    """Show what was signed as beyond anybody's power, and take a judge's signature."""
+def causes(request: HttpRequest) -> HttpResponse:
+    """Show what was signed as not the provider's doing, and take a judge's signature for a lease or a whole class."""
     if request.method != "POST":
         classes = NodeClass.objects.select_related("party", "site").order_by("chain_class")
         return render_page(
-            request, "outages", title="Force majeure", outages=signed_outages(most=50), classes=classes
-        )  # fmt: skip
-    seat = seat_of(request)
-    if seat is None:
-        raise PermissionDenied("A judge of the Foundation signs a force majeure.")
-    number = request.POST.get("node_class", "")
-    row = found_or_404(NodeClass.objects.filter(chain_class=number).first() if number.isdecimal() else None)
-    try:
-        sign_force_majeure(
-            node_class=row, starts_at=moment(request.POST, "starts_at"), ends_at=moment(request.POST, "ends_at"),
-            seat=seat, evidence=request.POST.get("evidence", ""), now=clock.now(),
-        )  # fmt: skip
-    except REFUSALS as refusal:
-        messages.error(request, f"{refusal} ({refusal.code})")
-    else:
-        messages.success(request, "Signed. It counts once a second judge signed the same span.")
-    return redirect("admin:outages")
-
-
-@require_http_methods(["GET", "HEAD", "POST"])
-def causes(request: HttpRequest) -> HttpResponse:
-    """Show what was signed as the buyer's doing or the network's, and take a judge's signature."""
-    if request.method != "POST":
-        return render_page(
-            request, "causes", title="Causes of bad minutes", causes=signed_causes(most=50),
+            request, "causes", title="Causes of bad minutes", causes=signed_causes(most=50), classes=classes,
             leases=running_leases_by_name(),
         )  # fmt: skip
     seat = seat_of(request)
     if seat is None:
         raise PermissionDenied("A judge of the Foundation signs a cause.")
-    asked = request.POST.get("lease", "")
-    row = found_or_404(next((lease for lease in running_leases_by_name() if str(lease.pk) == asked), None))
     try:
         sign_cause(
-            lease=row, cause=request.POST.get("cause", ""), starts_at=moment(request.POST, "starts_at"),
-            ends_at=moment(request.POST, "ends_at"), seat=seat, evidence=request.POST.get("evidence", ""),
-            now=clock.now(),
+            of=_signed_for(request.POST), cause=request.POST.get("cause", ""), seat=seat, now=clock.now(),
+            starts_at=moment(request.POST, "starts_at"), ends_at=moment(request.POST, "ends_at"),
+            evidence=request.POST.get("evidence", ""),
         )  # fmt: skip
     except REFUSALS as refusal:
         messages.error(request, f"{refusal} ({refusal.code})")
     else:
-        messages.success(request, "Signed. It counts once a second judge signed the same; both parties are told.")
+        messages.success(request, "Signed. It counts once a second judge signed the same; the parties are told.")
     return redirect("admin:causes")
+
+
+def _signed_for(posted: QueryDict) -> Lease | NodeClass:
+    """The lease or the class that a signature names."""
+    number, asked = posted.get("node_class", ""), posted.get("lease", "")
+    if number:
+        found = NodeClass.objects.filter(chain_class=number).first() if number.isdecimal() else None
+        return found_or_404(found)
+    return found_or_404(next((lease for lease in running_leases_by_name() if str(lease.pk) == asked), None))

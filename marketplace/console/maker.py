@@ -16,7 +16,7 @@ from marketplace.catalogue.models import ResourceClass, SlaPreset, Zone
 from marketplace.catalogue.selectors import windows_in
 from marketplace.console.acts import REFUSALS
 from marketplace.console.views import render_page
-from marketplace.doors import UsdPriceField, found_or_404
+from marketplace.doors import TargetForm, UsdPriceField, found_or_404
 from marketplace.maker import selectors, services
 from marketplace.maker.models import Conflict, MakerLimits
 
@@ -38,8 +38,8 @@ class LimitsForm(forms.Form):
     reason = forms.CharField(label="Why", max_length=300, help_text="Goes on the audit trail.")
 
 
-class QuoteForm(forms.Form):
-    """A quote as `place_quote` takes it."""
+class QuoteForm(TargetForm):
+    """A quote as `place_quote` takes it, and the typed targets that it asks for."""
 
     window = forms.ModelChoiceField(
         windows_in(("COLLECTING",)), label="Window", help_text="One that still collects demand.")
@@ -116,7 +116,9 @@ def _refuse(request: HttpRequest) -> str:
 
 
 def _quote(request: HttpRequest) -> str:
-    terms = _read(QuoteForm(request.POST, prefix="quote"))
+    form = QuoteForm(request.POST, prefix="quote")
+    terms = _read(form)
+    terms["sla_targets"] = form.take_targets(terms)
     seat = found_or_404(getattr(request.user, "seat", None))
     for name in ("resource_class", "sla_code", "zone_code"):
         terms[name] = terms[name].pk if terms[name] else None

@@ -12,19 +12,20 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from ledger.ids import uuid7
 from marketplace.delivery.evidence_models import (
-    JUDGED_CAUSES,
+    CLASS_CAUSES,
+    LEASE_CAUSES,
     STOP_REASONS,
     BuyerStop,
-    ForceMajeure,
     JudgedCause,
     MaintenanceNotice,
     ProbeReport,
     SlotTally,
 )
+from marketplace.delivery.probing import RUNNING
 from marketplace.errors import BadInput, NotYours, Overlapping, TooLate
 from marketplace.escrow.models import Lease
 from marketplace.governance.services import record
@@ -105,68 +106,58 @@ def record_stop(
 
 
 @transaction.atomic
-def sign_force_majeure(
-    *, node_class: NodeClass, starts_at: datetime, ends_at: datetime, seat: Seat, evidence: str, now: datetime
-) -> ForceMajeure:
-    """Sign, as one judge, that an outage was beyond anybody's power; it counts once a second judge signed it too.
-
-    Each brings evidence of their own. Raises RoleForbidden for anybody else, BadInput for a span that runs backwards or
-    evidence that is missing or over 300 characters, TooLate when a slot in the span is rated: its money is decided.
-    """
-    require_act(seat, "judge", "sign a force majeure")
-    person, evidence = seat.user.email, evidence.strip()
-    _require_signable(SlotTally.objects.filter(lease__node_class=node_class), starts_at, ends_at, evidence)
-    signed, made = ForceMajeure.objects.get_or_create(
-        node_class=node_class, starts_at=starts_at, ends_at=ends_at, person=person,
-        defaults={"id": uuid7(now), "evidence": evidence, "signed_at": now},
-    )  # fmt: skip
-    if made:
-        record(actor=person, action="sign_force_majeure", subject=node_class.pk, reason=evidence, now=now,
-               starts_at=starts_at.isoformat(), ends_at=ends_at.isoformat())  # fmt: skip
-    return signed
-
-
-@transaction.atomic
 def sign_cause(
-    *, lease: Lease, cause: str, starts_at: datetime, ends_at: datetime, seat: Seat, evidence: str, now: datetime
-) -> JudgedCause:
-    """Sign, as one judge, that bad minutes of a lease were the buyer's doing or the network's.
+    *, of: Lease | NodeClass, cause: str, starts_at: datetime, ends_at: datetime, seat: Seat, evidence: str,
+    now: datetime,
+) -> JudgedCause:  # fmt: skip
+    """Sign, as one judge, that bad minutes were not the provider's doing.
 
-    It counts once a second judge signed the same, each with evidence of their own; the buyer's are then billed, the
-    network's unpaid, and neither costs the provider more. Until the second signs, hours in the span are not rated, for
-    72 hours at most. Both parties are told of each signature. Raises RoleForbidden, BadInput and TooLate as
-    `sign_force_majeure` does.
+    Those of a lease may be the buyer's (BUYER, billed) or the network's (NETWORK); those of a whole class beyond
+    anybody's power (FORCE_MAJEURE, for every lease on it); the last two are unpaid, and none costs the provider more. A
+    signature counts once a second judge signed the same, each with evidence of their own. Until then hours in the span
+    are not rated, for 72 hours at most. The parties are told of each signature. Raises RoleForbidden for anybody else,
+    BadInput for a cause that does not fit, a span that runs backwards or evidence that is missing or over 300
+    characters, TooLate when a slot in the span is rated: its money is decided.
     """
     require_act(seat, "judge", "sign a cause")
     person, evidence = seat.user.email, evidence.strip()
-    if cause not in JUDGED_CAUSES:
-        raise BadInput(f"Judges sign for {' or '.join(JUDGED_CAUSES)}.", field="cause")
-    Lease.objects.select_for_update().get(pk=lease.pk)
-    _require_signable(SlotTally.objects.filter(lease=lease), starts_at, ends_at, evidence)
+    subject, causes = ({"lease": of}, LEASE_CAUSES) if isinstance(of, Lease) else ({"node_class": of}, CLASS_CAUSES)
+    if cause not in causes:
+        raise BadInput(f"Judges sign here for {' or '.join(causes)}.", field="cause")
+    leases = Lease.objects.filter(Q(pk=of.pk) if isinstance(of, Lease) else Q(node_class=of))
+    running = leases.filter(state__in=RUNNING).select_related("demand")
+    told = list(running.select_for_update(of=("self",)).order_by("pk"))
+    _require_signable(SlotTally.objects.filter(lease__in=leases), starts_at, ends_at, evidence)
     signed, made = JudgedCause.objects.get_or_create(
-        lease=lease, cause=cause, starts_at=starts_at, ends_at=ends_at, person=person,
+        **subject, cause=cause, starts_at=starts_at, ends_at=ends_at, person=person,
         defaults={"id": uuid7(now), "evidence": evidence, "signed_at": now},
     )  # fmt: skip
     if made:
-        record(actor=person, action="sign_cause", subject=lease.pk, reason=evidence, now=now, cause=cause,
+        record(actor=person, action="sign_cause", subject=of.pk, reason=evidence, now=now, cause=cause,
                starts_at=starts_at.isoformat(), ends_at=ends_at.isoformat())  # fmt: skip
-        _tell_signed(signed, lease, now)
+        for lease in told:
+            _tell_signed(signed, lease, now)
     return signed
 
 
-WORDS = {"BUYER": "the buyer's doing: they are billed", "NETWORK": "the network's: they are not billed"}
+WORDS = {
+    "BUYER": "the buyer's doing: they are billed",
+    "NETWORK": "the network's: they are not billed",
+    "FORCE_MAJEURE": "beyond anybody's power: they are not billed",
+}
 
 
 def _tell_signed(signed: JudgedCause, lease: Lease, now: datetime) -> None:
     same = JudgedCause.objects.filter(
-        lease=lease, cause=signed.cause, starts_at=signed.starts_at, ends_at=signed.ends_at
-    )
+        lease=signed.lease_id, node_class=signed.node_class_id, cause=signed.cause, starts_at=signed.starts_at,
+        ends_at=signed.ends_at,
+    )  # fmt: skip
     span = f"from {signed.starts_at:%Y-%m-%d %H:%M} to {signed.ends_at:%Y-%m-%d %H:%M} UTC"
     counts = same.count() >= SIGNERS_NEEDED
     sentence = f"{lease.demand.reference}: {'two judges' if counts else 'one judge'} signed that bad minutes {span} "
     sentence += f"are {WORDS[signed.cause]}, and cost the provider nothing more."
     tell_parties(
-        parties={lease.buyer_id, lease.provider_id}, about=f"cause:{signed.pk}", now=now,
+        parties={lease.buyer_id, lease.provider_id}, about=f"cause:{signed.pk}:{lease.pk}", now=now,
         code="cause_decided" if counts else "cause_signed",
         sentence=sentence if counts else f"{sentence} It counts once a second one signs: {signed.evidence}",
     )  # fmt: skip
@@ -187,9 +178,10 @@ def _require_signable(
 
 @dataclass(frozen=True, slots=True)
 class SignedCause:
-    """What was signed about one span of a lease, in order of signing."""
+    """What was signed about one span of a lease or of a class, in order of signing."""
 
-    lease: Lease
+    lease: Lease | None
+    node_class: NodeClass | None
     cause: str
     starts_at: datetime
     ends_at: datetime
@@ -207,39 +199,23 @@ class SignedCause:
 
 
 def signed_causes(*, lease: Lease | None = None, most: int) -> list[SignedCause]:
-    """The newest spans whose bad minutes judges signed as the buyer's doing or the network's, at most so many."""
-    found: dict[tuple[UUID, str, datetime, datetime], SignedCause] = {}
-    rows = JudgedCause.objects.select_related("lease__demand", "lease__provider", "lease__buyer")
-    rows = rows if lease is None else rows.filter(lease=lease)
+    """The newest spans that judges signed as not the provider's doing, at most so many; one lease's or everybody's."""
+    found: dict[tuple[UUID | None, UUID | None, str, datetime, datetime], SignedCause] = {}
+    related = ("lease__demand", "lease__provider", "lease__buyer", "node_class__party", "node_class__site")
+    rows = JudgedCause.objects.select_related(*related)
+    rows = rows if lease is None else _about(lease, rows)
     for row in rows.order_by("-starts_at", "signed_at")[: most * SIGNERS_NEEDED * 2]:
-        key = (row.lease_id, row.cause, row.starts_at, row.ends_at)
-        found.setdefault(key, SignedCause(row.lease, row.cause, row.starts_at, row.ends_at, [])).signatures.append(row)
+        key = (row.lease_id, row.node_class_id, row.cause, row.starts_at, row.ends_at)
+        signed = SignedCause(row.lease, row.node_class, row.cause, row.starts_at, row.ends_at, [])
+        found.setdefault(key, signed).signatures.append(row)
     return list(found.values())[:most]
 
 
-@dataclass(frozen=True, slots=True)
-class Outage:
-    """What was signed about one span of a node class, in order of signing."""
-
-    node_class: NodeClass
-    starts_at: datetime
-    ends_at: datetime
-    signatures: list[ForceMajeure]
-
-    @property
-    def counts(self) -> bool:
-        """Whether two persons signed it."""
-        return len({each.person for each in self.signatures}) >= SIGNERS_NEEDED
-
-
-def signed_outages(*, most: int) -> list[Outage]:
-    """The newest spans that somebody signed as beyond anybody's power, at most so many."""
-    found: dict[tuple[UUID, datetime, datetime], Outage] = {}
-    rows = ForceMajeure.objects.select_related("node_class__party", "node_class__site")
-    for row in rows.order_by("-starts_at", "signed_at")[: most * SIGNERS_NEEDED * 2]:
-        key = (row.node_class_id, row.starts_at, row.ends_at)
-        found.setdefault(key, Outage(row.node_class, row.starts_at, row.ends_at, [])).signatures.append(row)
-    return list(found.values())[:most]
+def _about(lease: Lease, rows: QuerySet[JudgedCause]) -> QuerySet[JudgedCause]:
+    """What judges signed about a lease itself, and about its class while it ran."""
+    begins, ends = lease.window.slot_at(lease.start_slot), lease.window.slot_at(lease.until_slot)
+    beside = Q(node_class=lease.node_class_id, starts_at__lt=ends, ends_at__gt=begins)
+    return rows.filter(Q(lease=lease) | beside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,13 +232,12 @@ class Records:
 
     def __init__(self, lease: Lease) -> None:
         self.stops = list(BuyerStop.objects.filter(lease=lease))
-        self.majeure = list(ForceMajeure.objects.filter(node_class_id=lease.node_class_id))
-        self.judged = list(JudgedCause.objects.filter(lease=lease))
+        self.judged = list(_about(lease, JudgedCause.objects.all()))
         self.notices = list(MaintenanceNotice.objects.filter(node_class_id=lease.node_class_id))
         self._excused: dict[datetime, set[int]] = {}
 
     def __bool__(self) -> bool:
-        return bool(self.stops or self.majeure or self.judged or self.notices)
+        return bool(self.stops or self.judged or self.notices)
 
     def is_half_signed(self, starts_at: datetime, ends_at: datetime) -> bool:
         """Whether a judge signed for a cause in a span, and no second one has signed the same yet."""
@@ -282,9 +257,7 @@ class Records:
                 valid_reports=counts.valid, vantages_without_anchors=counts.without_anchors, echo_ok=counts.echo_ok,
                 buyer_stopped=any(each.starts_at <= minute_at < each.ends_at for each in self.stops),
                 is_maintenance=self._is_excused(minute_at),
-                force_majeure_signers=tuple(
-                    each.person for each in self.majeure if each.starts_at <= minute_at < each.ends_at
-                ),
+                force_majeure_signers=self._signers("FORCE_MAJEURE", minute_at),
                 network_signers=self._signers("NETWORK", minute_at), buyer_signers=self._signers("BUYER", minute_at),
             )
         )  # fmt: skip

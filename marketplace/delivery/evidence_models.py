@@ -329,15 +329,22 @@ class BuyerStop(models.Model):
         ]
 
 
-JUDGED_CAUSES = ("BUYER", "NETWORK")
+LEASE_CAUSES = ("BUYER", "NETWORK")
+CLASS_CAUSES = ("FORCE_MAJEURE",)
 
 
 class JudgedCause(models.Model):
-    """One judge's signature that bad minutes of a lease were its buyer's doing, or the network's; two of them count."""
+    """One judge's signature that bad minutes were not the provider's doing; two of them count; append-only.
+
+    The buyer's and the network's are signed for a lease, a force majeure for a node class and every lease on it.
+    """
 
     id = models.UUIDField(primary_key=True)
-    lease = models.ForeignKey(Lease, on_delete=models.PROTECT, related_name="judged_causes")
-    cause = models.CharField(max_length=8, choices=[(cause, cause.lower()) for cause in JUDGED_CAUSES])
+    lease = models.ForeignKey(Lease, on_delete=models.PROTECT, related_name="judged_causes", null=True, blank=True)
+    node_class = models.ForeignKey(
+        NodeClass, on_delete=models.PROTECT, related_name="judged_causes", null=True, blank=True
+    )
+    cause = models.CharField(max_length=16, choices=[(each, each.lower()) for each in (*LEASE_CAUSES, *CLASS_CAUSES)])
     starts_at = models.DateTimeField()
     ends_at = models.DateTimeField()
     person = models.CharField(max_length=120)
@@ -348,35 +355,16 @@ class JudgedCause(models.Model):
         ordering = ["starts_at", "person"]
         constraints = [
             models.UniqueConstraint(
-                name="a_judge_signs_a_cause_once", fields=["lease", "cause", "starts_at", "ends_at", "person"]
+                name="a_judge_signs_a_cause_once",
+                fields=["lease", "node_class", "cause", "starts_at", "ends_at", "person"], nulls_distinct=False,
             ),
-            models.CheckConstraint(name="judged_cause_is_known", condition=Q(cause__in=JUDGED_CAUSES)),
+            models.CheckConstraint(
+                name="judged_cause_is_known",
+                condition=(Q(cause__in=LEASE_CAUSES, node_class=None) & ~Q(lease=None))
+                | (Q(cause__in=CLASS_CAUSES, lease=None) & ~Q(node_class=None)),
+            ),
             models.CheckConstraint(
                 name="judged_cause_has_person_and_evidence",
                 condition=Q(ends_at__gt=F("starts_at")) & ~Q(person="") & ~Q(evidence=""),
             ),
-        ]
-
-
-class ForceMajeure(models.Model):
-    """One person's signature that an outage of a node class was beyond anybody's power; two of them count."""
-
-    id = models.UUIDField(primary_key=True)
-    node_class = models.ForeignKey(NodeClass, on_delete=models.PROTECT, related_name="force_majeure")
-    starts_at = models.DateTimeField()
-    ends_at = models.DateTimeField()
-    person = models.CharField(max_length=120)
-    evidence = models.CharField(max_length=300)
-    signed_at = models.DateTimeField()
-
-    class Meta:
-        ordering = ["starts_at", "person"]
-        constraints = [
-            models.UniqueConstraint(
-                name="a_person_signs_an_outage_once", fields=["node_class", "starts_at", "ends_at", "person"]
-            ),
-            models.CheckConstraint(
-                name="force_majeure_has_person_and_evidence",
-                condition=Q(ends_at__gt=F("starts_at")) & ~Q(person="") & ~Q(evidence=""),
-            ),
-        ]
+        ]  # fmt: skip

@@ -104,7 +104,7 @@ def take_heartbeats(*, party: Party, signed: Sequence[SignedReport], now: dateti
 
 
 def _take_beat(party: Party, signed: SignedReport, now: datetime) -> bool:
-    node_class = _own_machine(party, read_statement(Beat, signed.body).machine)
+    node_class = own_machine(party, read_statement(Beat, signed.body).machine)
     beat = accept_statement(Beat, signed, public_key=bytes(node_class.machine_key))
     pulse = rows.Pulse.objects.select_for_update().filter(pk=node_class.pk).first()
     if pulse and beat.sequence <= pulse.sequence:
@@ -251,7 +251,7 @@ def take_readings(*, party: Party, signed: Sequence[SignedReport], now: datetime
     leases = locked_leases([lease_id for *_, lease_id in read])
     for item, each, given, lease_id in read:
         with typed(item):
-            node_class = _own_machine(party, given.machine)
+            node_class = own_machine(party, given.machine)
             ReportChain.objects.get_or_create(node_class=node_class)
             chain = ReportChain.objects.select_for_update().get(node_class=node_class)
             if _stands(node_class, each):
@@ -336,7 +336,8 @@ def _keep(fresh: Sequence[rows.SlotReport], now: datetime) -> int:
 # --- what the doors share ------------------------------------------------------------------------------------------
 
 
-def _own_machine(party: Party, machine: str) -> NodeClass:
+def own_machine(party: Party, machine: str) -> NodeClass:
+    """The party's node class of that id, with its key in use. Raises ReportForged."""
     found = NodeClass.objects.filter(pk=parse_uuid(machine), party=party).first()
     if found is None or found.machine_key is None:
         raise ReportForged("There is no such machine with a key.", field="machine")

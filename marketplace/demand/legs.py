@@ -40,7 +40,7 @@ STEPS_MAX = 8
 PPM = 1_000_000
 # What an insensitive leg leaves out.
 RULES = ("zone_code", "control_zone_code", "tier_min", "data_class", "purpose", "required_controls", "vantage_code",
-         "latency_ms_max")  # fmt: skip
+         "latency_ms_max", "latency_class")  # fmt: skip
 
 
 @transaction.atomic

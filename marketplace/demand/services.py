@@ -51,6 +51,8 @@ from marketplace.parties.owners import FOUNDATION
 from marketplace.parties.roles import require_seat
 from marketplace.spending.models import Budget, Pilot
 from marketplace.spending.services import Spend
+from pricing.errors import SlaError
+from pricing.latency import terms_of_class
 
 OPEN_STATES = ("pending", "posted", "funded")  # wait for clearing
 TERMS = (
@@ -78,6 +80,7 @@ def post_demand(
     tier_min: int = 0,
     vantage_code: str | None = None,
     latency_ms_max: int | None = None,
+    latency_class: str | None = None,
     minimum_units: int = 0,
     is_one_site: bool = False,
     choice: str | None = None,
@@ -99,7 +102,7 @@ def post_demand(
     of several alternatives: of the buyer's demands with the same `choice` in this window at most one is awarded.
     A data class lifts the tier to the least it needs; one under an agreement names its purpose. `required_controls` are
     further controls that the capacity must hold, `sla_targets` what it must promise beside availability (see
-    `pricing.targets`).
+    `pricing.targets`). A `latency_class` (L10 to batch, see `pricing.latency`) names bound and target at once.
     `purchase_order` is the number of an order that was asked for; the demand can then be funded by that order alone.
     Above the party's own threshold it begins as `pending` and waits for approvals by other seats than `seat`.
     Posting moves no money and binds nobody; `fund_demand` does. The same reference with the same terms returns the
@@ -114,9 +117,9 @@ def post_demand(
         window=window, kind=kind, accepted_classes=accepted_classes, quantity_units=quantity_units,
         start_slot=start_slot, end_slot=end_slot, price_limit_micros=price_limit_micros, sla_code=sla_code,
         zone_code=zone_code, control_zone_code=control_zone_code, tier_min=tier_min, vantage_code=vantage_code,
-        latency_ms_max=latency_ms_max, minimum_units=minimum_units, is_one_site=is_one_site, choice=choice,
-        data_class=data_class, purpose=purpose, required_controls=required_controls,
-        accepts_interruptible=accepts_interruptible, sla_targets=sla_targets,
+        latency_ms_max=latency_ms_max, latency_class=latency_class, minimum_units=minimum_units,
+        is_one_site=is_one_site, choice=choice, data_class=data_class, purpose=purpose,
+        required_controls=required_controls, accepts_interruptible=accepts_interruptible, sla_targets=sla_targets,
     )  # fmt: skip
     require_seat(seat, party, "draft", "post demands")
     order = named_order(party=party, number=purchase_order)
@@ -293,9 +296,9 @@ def check_terms(*, window: Window, price_limit_micros: int, **terms: Any) -> Non
     """Refuse terms that `post_demand` would refuse in every window that starts like `window`."""
     left_out: dict[str, Any] = {
         "kind": "", "accepted_classes": (), "quantity_units": 0, "sla_code": "", "zone_code": None,
-        "control_zone_code": None, "tier_min": 0, "vantage_code": None, "latency_ms_max": None, "minimum_units": 0,
-        "is_one_site": False, "choice": None, "data_class": None, "purpose": None, "required_controls": None,
-        "accepts_interruptible": False, "sla_targets": None,
+        "control_zone_code": None, "tier_min": 0, "vantage_code": None, "latency_ms_max": None,
+        "latency_class": None, "minimum_units": 0, "is_one_site": False, "choice": None, "data_class": None,
+        "purpose": None, "required_controls": None, "accepts_interruptible": False, "sla_targets": None,
     }  # fmt: skip
     _checked_terms(window=window, start_slot=0, end_slot=window.slots, price_limit_micros=price_limit_micros,
                    **left_out | terms)  # fmt: skip
@@ -362,7 +365,7 @@ def _checked_terms(
     end_slot: int, price_limit_micros: int, sla_code: str, zone_code: str | None, control_zone_code: str | None,
     tier_min: int, vantage_code: str | None, latency_ms_max: int | None, minimum_units: int, is_one_site: bool,
     choice: str | None, data_class: str | None, purpose: str | None, required_controls: Collection[str] | None,
-    accepts_interruptible: bool, sla_targets: Mapping[str, int] | None,
+    accepts_interruptible: bool, sla_targets: Mapping[str, int] | None, latency_class: str | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Each term in its column's name, or a typed refusal that names the field."""
     if kind not in KINDS:
@@ -391,11 +394,13 @@ def _checked_terms(
                          on=window.starts_at.date())  # fmt: skip
     zone = bound_zone(zone, data, on=window.starts_at.date())
     vantage = find_named(Vantage, vantage_code, field="vantage_code")
-    if latency_ms_max is not None:
-        if isinstance(latency_ms_max, bool) or not isinstance(latency_ms_max, int) or not 1 <= latency_ms_max <= 10_000:
-            raise BadInput("A latency bound is 1 to 10,000 ms.", field="latency_ms_max")
-        if vantage is None:
-            raise BadInput("A latency bound needs the vantage it is measured from.", field="vantage_code")
+    targets = require_targets(sla_targets, hours=end - start)
+    if latency_ms_max is not None and not (type(latency_ms_max) is int and 1 <= latency_ms_max <= 10_000):
+        raise BadInput("A latency bound is 1 to 10,000 ms.", field="latency_ms_max")
+    if latency_class:
+        latency_ms_max, targets = _in_class(latency_class, latency_ms_max, targets, hours=end - start)
+    if latency_ms_max is not None and vantage is None:
+        raise BadInput("A latency bound needs the vantage it is measured from.", field="vantage_code")
     return {
         "kind": kind, "quantity_units": quantity, "start_slot": start, "end_slot": end, "price_limit_micros": limit,
         "accepted_classes": list(
@@ -405,9 +410,20 @@ def _checked_terms(
         "tier_min": tier_min, "vantage_id": vantage.pk if vantage else None, "latency_ms_max": latency_ms_max,
         "data_class_id": data.pk if data else None, "purpose": purpose or "",
         "required_controls": require_controls(required_controls), "accepts_interruptible": accepts_interruptible,
-        "sla_targets": require_targets(sla_targets, hours=end - start),
-        **_checked_wholes(kind, quantity, minimum_units, is_one_site, choice),
+        "sla_targets": targets, **_checked_wholes(kind, quantity, minimum_units, is_one_site, choice),
     }  # fmt: skip
+
+
+def _in_class(
+    name: str, latency_ms_max: int | None, targets: Mapping[str, int], *, hours: int
+) -> tuple[int | None, dict[str, int]]:
+    """Bound and targets of a demand that names a latency class. Raises BadInput, ContradictoryRules with the `rule`."""
+    try:
+        bound, asked = terms_of_class(name, latency_ms_max=latency_ms_max, targets=targets)
+    except SlaError as error:
+        refusal = BadInput if error.facts["rule"] == "no_such_class" else ContradictoryRules
+        raise refusal(str(error), field="latency_class", **error.facts) from error
+    return bound, require_targets(asked, hours=hours)
 
 
 def _checked_wholes(

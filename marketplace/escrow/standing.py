@@ -40,8 +40,8 @@ PPM = 1_000_000
 # The terms that every entry repeats; hours run over the whole of each window.
 TERMS = (
     "kind", "accepted_classes", "quantity_units", "sla_code", "sla_targets", "zone_code", "control_zone_code",
-    "tier_min", "vantage_code", "latency_ms_max", "minimum_units", "is_one_site", "data_class", "purpose",
-    "required_controls", "accepts_interruptible",
+    "tier_min", "vantage_code", "latency_ms_max", "latency_class", "minimum_units", "is_one_site", "data_class",
+    "purpose", "required_controls", "accepts_interruptible",
 )  # fmt: skip
 
 LISTS = ("accepted_classes", "required_controls")

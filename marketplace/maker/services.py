@@ -8,7 +8,7 @@ trigger (`maker_...`), for whoever does not come through here.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -78,7 +78,7 @@ def refuse_limits(*, limits_id: UUID, person: str, reason: str, now: datetime) -
 def place_quote(
     *, party: Party, window: Window, reference: str, resource_class: str, quantity_units: int, start_slot: int,
     end_slot: int, price_limit_micros: int, sla_code: str, zone_code: str | None = None, tier_min: int = 0,
-    person: str, now: datetime,
+    sla_targets: Mapping[str, int] | None = None, person: str, now: datetime,
 ) -> Demand:  # fmt: skip
     """Post and fund a demand of the Foundation's own, in micro-USD per unit-hour; the same reference is one quote.
 
@@ -93,7 +93,8 @@ def place_quote(
     demand = post_demand(
         party=party, window=window, reference=reference, kind="divisible", accepted_classes=[resource_class],
         quantity_units=quantity_units, start_slot=start_slot, end_slot=end_slot,
-        price_limit_micros=price_limit_micros, sla_code=sla_code, zone_code=zone_code, tier_min=tier_min, now=now,
+        price_limit_micros=price_limit_micros, sla_code=sla_code, zone_code=zone_code, tier_min=tier_min,
+        sla_targets=sla_targets, now=now,
     )  # fmt: skip
     if demand.state == "funded":
         return demand

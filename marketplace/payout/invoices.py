@@ -1,4 +1,4 @@
-"""Invoices of settled windows (M-035) and what follows an order that is not paid in time (M-007).
+"""Invoices of settled leases (M-035) and what follows an order that is not paid in time (M-007).
 
 Every line is an award at its price, or what the verdict on its lease takes off; a charge that maps to neither is
 refused here and by the database. A purchase order is paid within 30 days; after that its buyer is reminded twice, and
@@ -53,11 +53,12 @@ class Age:
 
 @transaction.atomic
 def issue_invoices(*, window: Window, now: datetime) -> int:
-    """Invoice every settled lease of a window that is on none yet, per buyer and order; returns how many invoices."""
+    """Invoice every settled lease of a window that is on none yet, per buyer and order; returns how many invoices.
+
+    A lease in dispute holds up no other: it comes on a later invoice when it is settled.
+    """
     locked = Window.objects.select_for_update().get(pk=window.pk)
     groups: dict[tuple[Party, FundingLine | None], list[Lease]] = defaultdict(list)
-    if locked.state != "SETTLED":
-        return 0
     awards = Award.objects.filter(demand=OuterRef("demand"), bid=OuterRef("bid"), invoice_line__isnull=False)
     backups = StepInRun.objects.filter(step_in=OuterRef("step_in"), bid=OuterRef("bid"), invoice_line__isnull=False)
     charged = (Q(step_in=None) & Exists(awards)) | (~Q(step_in=None) & Exists(backups))

@@ -17,7 +17,7 @@ from marketplace.catalogue import selectors as catalogue
 from marketplace.demand.funding import kept_micros, left_micros
 from marketplace.demand.funding_models import LINE_KINDS, FundingLine
 from marketplace.demand.models import FUNDING_KINDS
-from marketplace.doors import DoorForm, UsdPriceField, buyer_only, found_or_404, market_time, seat_of
+from marketplace.doors import DoorForm, TargetForm, UsdPriceField, buyer_only, found_or_404, market_time, seat_of
 from marketplace.errors import MarketError
 from marketplace.escrow.advances import ask_line
 from marketplace.escrow.standing import find_standing, renewal_cap_micros, stand, standing_of, withdraw_standing
@@ -60,8 +60,8 @@ class VoucherForm(DoorForm):
                            widget=forms.TextInput(attrs={"autocomplete": "off"}))  # fmt: skip
 
 
-class StandForm(DoorForm):
-    """A demand that lasts. Fields carry the names of `stand`, but for the cap in percent."""
+class StandForm(TargetForm):
+    """A demand that lasts. Fields carry the names of `stand`, but for the cap in percent and the typed targets."""
 
     act = "stand"
     reference = forms.CharField(label="Your reference", max_length=40)
@@ -96,6 +96,8 @@ class StandForm(DoorForm):
         data = dict(self.cleaned_data)
         data["renewal_cap_ppm"] = data.pop("cap_percent") * PPM_OF_PERCENT
         data["zone_code"] = data["zone_code"] or None
+        if targets := self.take_targets(data):
+            data["sla_targets"] = targets
         return data
 
 

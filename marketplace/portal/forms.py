@@ -14,6 +14,7 @@ from marketplace.compliance.rules import list_data_classes
 from marketplace.demand.funding import named_orders
 from marketplace.doors import DoorForm, TargetForm, UsdPriceField, micros_from_text
 from marketplace.parties.models import Party
+from pricing.latency import CLASSES
 
 PPM_OF_PERCENT = 10_000
 KINDS = (
@@ -93,6 +94,10 @@ class DemandForm(TargetForm):
     budget = forms.ChoiceField(label="Budget", required=False)
     pilot = forms.ChoiceField(label="Pilot", required=False, help_text="Small, light and short; see Pilots.")
     sla_code = forms.ChoiceField(label="SLA", help_text="Below it you are credited without a claim.")
+    latency_class = forms.ChoiceField(
+        label="Latency class", required=False, help_text="Bound and SLA target at once; name another bound below.",
+        choices=[("", "None"), *((each.name, each.words) for each in CLASSES.values())],
+    )  # fmt: skip
     vantage_code = forms.ChoiceField(label="Latency measured from", required=False)
     latency_ms_max = forms.IntegerField(
         label="Latency at most", required=False, min_value=1, help_text="Round trip, 95 % of the time."
@@ -144,7 +149,8 @@ class DemandForm(TargetForm):
         data = dict(self.cleaned_data)
         data["sla_targets"] = self.take_targets(data)
         data["window"] = self._windows[data["window"]]
-        for name in ("zone_code", "control_zone_code", "vantage_code", "choice", "data_class", "purpose"):
+        for name in ("zone_code", "control_zone_code", "vantage_code", "latency_class", "choice", "data_class",
+                     "purpose"):  # fmt: skip
             data[name] = data[name] or None
         data["minimum_units"] = data["minimum_units"] or 0
         data["budget"] = self._budgets.get(data["budget"])

@@ -21,6 +21,7 @@ from marketplace.escrow.backup_models import given_back_micros
 from marketplace.escrow.models import Lease
 from marketplace.governance.services import Deed, record_all
 from marketplace.sla.egress import broken_hours, metered, wait_for_meter
+from marketplace.sla.hours import count_hours
 from marketplace.sla.models import Credit, EarlyCredit, Recheck, Verdict
 from marketplace.sla.performance import checks_of
 from marketplace.sla.rules import RULE_VERSION, hash_of
@@ -28,8 +29,6 @@ from marketplace.sla.targets import close_targets
 from marketplace.supply.standing import record_hours
 from pricing.performance import failures_allowed
 from pricing.sla import SLASHABLE_MINUTES_MIN, certain_step_bps, credit_micros, judge
-
-GOOD_HOUR_MINUTES = 59  # an hour with at most one minute lost counts as good in the quality score
 
 
 @transaction.atomic
@@ -220,10 +219,9 @@ def _breach_instant(rows: Sequence[Reading], threshold_minutes: int, window: Win
 
 
 def _count_hours(leases: Sequence[Lease], readings: dict[UUID, list[Reading]]) -> None:
-    hours: dict[UUID, list[int]] = defaultdict(lambda: [0, 0])
+    hours: dict[UUID, list[Reading]] = defaultdict(list)
     for lease in leases:
-        for row in readings[lease.pk]:
-            if row.minutes_unknown < 60:
-                hours[lease.node_class_id][row.minutes_billable < GOOD_HOUR_MINUTES] += row.units
-    for node_class_id, (good, bad) in hours.items():
+        hours[lease.node_class_id] += readings[lease.pk]
+    for node_class_id, rows in hours.items():
+        good, bad = count_hours(rows)
         record_hours(node_class_id=node_class_id, good=good, bad=bad)

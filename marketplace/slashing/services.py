@@ -21,7 +21,7 @@ from marketplace.escrow.models import Lease
 from marketplace.governance.services import flag_is_on, record, require_flag
 from marketplace.sla.models import Credit, Verdict
 from marketplace.slashing.models import Forfeit, SlashCase
-from marketplace.slashing.trailing import Trailing, trailing_of, unproven_to_judge
+from marketplace.slashing.trailing import Trailing, trailing_of, unproven_to_judge, waits_for_others
 from marketplace.supply.onchain import sign_by_panel
 from marketplace.supply.standing import degrade
 from pricing.penalties import WARNING, slash_kind, slash_micros
@@ -36,19 +36,17 @@ TRAILING_NONCE_AT = 24  # bits: above the place of the judged lease stands that 
 
 @transaction.atomic
 def open_cases(*, window: Window, now: datetime) -> int:
-    """Decide what follows from each confirmed breach of a settled window; returns how many cases were opened.
+    """Decide what follows from each confirmed breach of a window's settled leases; returns how many cases were opened.
 
     A lease signed while PROVEN: warning first, a request to slash later. Any other: slashing is held back, and the
-    harmed buyer is paid from the provider's holdback instead.
+    harmed buyer is paid from the provider's holdback instead; it waits for the leases of its trailing 30 days.
     """
-    if window.state != "SETTLED":
-        return 0
     # The leases are locked, not their verdicts: a lock is a right to change, and nobody may change a verdict.
     related = ("lease__node_class__party", "lease__node_class__standing", "lease__window", "lease__lock_batch",
                "lease__buyer", "credit")  # fmt: skip
     armed = (
         Verdict.objects.select_for_update(of=("lease",))
-        .filter(lease__window=window, lease__is_armed=True, slash_case=None, is_breach=True)
+        .filter(lease__window=window, lease__state="settled", lease__is_armed=True, slash_case=None, is_breach=True)
         .select_related(*related).order_by("lease__node_class__chain_class", "breach_at", "id")
     )  # fmt: skip
     opened = sum(_follow_armed(verdict, window, now) for verdict in armed)
@@ -214,6 +212,8 @@ def _follow_unproven(verdict: Verdict, now: datetime) -> int:
     for a breach is a share of the stake that all of them together would carry.
     """
     credit = getattr(verdict, "credit", None)
+    if waits_for_others(verdict):
+        return 0
     trailing = trailing_of(verdict)
     if not (verdict.is_breach or credit or trailing.due_micros):
         return 0

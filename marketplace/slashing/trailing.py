@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, DateTimeField, DurationField, ExpressionWrapper, F, Q, QuerySet, Sum, Value
+from django.db.models import DateTimeField, DurationField, ExpressionWrapper, F, QuerySet, Sum, Value
 from django.db.models.functions import Coalesce
 
 from ledger.models import ChainIntent
 from ledger.selectors import balance
 from marketplace.delivery.models import Reading
 from marketplace.escrow.models import Lease
+from marketplace.sla.hours import count_hours
 from marketplace.sla.models import Verdict
-from marketplace.sla.services import GOOD_HOUR_MINUTES
 from marketplace.slashing.models import Forfeit
 from marketplace.supply.models import NodeClass
 from pricing.penalties import Owed, ServedLease, owed_unproven
@@ -45,6 +45,19 @@ def ended_at(prefix: str = "") -> ExpressionWrapper:
         F(f"{prefix}window__starts_at") + Coalesce(f"{prefix}ended_slot", f"{prefix}end_slot") * HOUR,
         output_field=DateTimeField(),
     )
+
+
+def waits_for_others(verdict: Verdict) -> bool:
+    """Whether a lease that the trailing 30 days reach back to is not settled yet, in dispute perhaps.
+
+    Judged without it the span would come out cheaper than judged with it, and never be looked at again.
+    """
+    lease = verdict.lease
+    until = lease.window.slot_at(lease.until_slot)
+    return Lease.objects.annotate(ended=ended_at()).filter(
+        node_class=lease.node_class_id, is_armed=False, sla_bps=lease.sla_bps, ended__lte=until,
+        ended__gt=until - timedelta(days=TRAILING_DAYS),
+    ).exclude(state__in=("refused", "settled")).exists()  # fmt: skip
 
 
 def trailing_of(verdict: Verdict) -> Trailing:
@@ -78,12 +91,13 @@ def free_holdback_micros(node_class: NodeClass) -> int:
 
 
 def unproven_to_judge(window: Any) -> QuerySet[Verdict]:
-    """Verdicts of unproven leases in a window that opened no case and may owe something: a bad one, or a good one
-    beside a bad one of its class (the stake that answers for a breach grows with the hours that follow it).
+    """Verdicts of settled unproven leases in a window that opened no case and may owe something: a bad one, or a good
+    one beside a bad one of its class (the stake that answers for a breach grows with the hours that follow it).
     """
     bad = Verdict.objects.filter(lease__is_armed=False).exclude(down_minutes=0)
     return Verdict.objects.filter(
         lease__window=window,
+        lease__state="settled",
         lease__is_armed=False,
         slash_case=None,
         lease__node_class__in=bad.values("lease__node_class"),
@@ -117,13 +131,9 @@ def _hours_before(node_class: NodeClass, verdicts: Sequence[Verdict]) -> tuple[i
     since = Lease.objects.annotate(ended=ended_at()).filter(
         node_class=node_class, ended__gt=first, verdict__isnull=False
     )
-    known = Q(minutes_unknown__lt=60)
-    is_bad = Q(minutes_billable__lt=GOOD_HOUR_MINUTES)
-    counted = Reading.objects.filter(known, lease__in=since).aggregate(
-        good=Coalesce(Sum("units", filter=~is_bad), 0), bad=Coalesce(Sum("units", filter=is_bad), 0), rows=Count("pk")
-    )
+    good, bad = count_hours(Reading.objects.filter(lease__in=since).defer("report", "echo_ms"))
     standing = node_class.standing
-    return max(0, standing.good_hours - counted["good"]), max(0, standing.bad_hours - counted["bad"])
+    return max(0, standing.good_hours - good), max(0, standing.bad_hours - bad)
 
 
 def _reverted(node_class: NodeClass) -> QuerySet[Any]:

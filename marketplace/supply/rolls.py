@@ -146,13 +146,22 @@ def answer_roll(*, roll: RollCall, benchmark: Benchmark, machines: int, now: dat
         raise BadInput("No more machines answer than were called.", field="machines", called=member.machines)
     if machines and not reaches(benchmark, benchmark.node_class.resource_class):
         raise ProofRefused("These machines answered below their class.", measured_ops_per_sec=benchmark.ops_per_sec)
+    return note_answer(member=member, machines=machines, benchmark=benchmark, now=now)
+
+
+@transaction.atomic
+def note_answer(*, member: RollMember, machines: int, benchmark: Benchmark | None, now: datetime) -> RollAnswer:
+    """Note that a called class answered, by an attested benchmark or by what verifiers measured of it in the span.
+
+    The same answer again is one answer. Raises ProofRefused for another one.
+    """
     standing = RollAnswer.objects.filter(member=member).first()
     if standing:
-        if (standing.benchmark_id, standing.machines) != (benchmark.pk, machines):
+        if (standing.benchmark_id, standing.machines) != (benchmark.pk if benchmark else None, machines):
             raise ProofRefused("A class answers a roll once.", answered=standing.machines)
         return standing
     answer = RollAnswer.objects.create(member=member, benchmark=benchmark, machines=machines, answered_at=now)
-    record(actor="verifiers", action="answer_roll", subject=benchmark.node_class_id, now=now, machines=machines,
+    record(actor="verifiers", action="answer_roll", subject=member.node_class_id, now=now, machines=machines,
            reason=f"{machines} of {member.machines} machines answered", called=member.machines)  # fmt: skip
     return answer
 

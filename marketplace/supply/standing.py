@@ -84,12 +84,13 @@ def advance_standing(*, node_class: NodeClass, now: datetime) -> str:
 def degrade(*, node_class: NodeClass, reason: str, breach_at: datetime, evidence: bytes, now: datetime) -> None:
     """Note a confirmed breach. A PROVEN class takes no new orders until 48 clean hours; its leases run on.
 
-    A second breach in 90 days suspends it. A class in PROBATION starts again from REGISTERED: challenge and checks.
+    A second breach within 90 days of another suspends it, whichever is confirmed first. A class in PROBATION starts
+    again from REGISTERED: challenge and checks.
     """
     standing = Standing.objects.select_for_update().get(node_class=node_class)
     earlier = standing.last_breach_at
     standing.last_breach_at = max(earlier, breach_at) if earlier else breach_at
-    again = earlier is not None and timedelta(0) < breach_at - earlier <= timedelta(days=BREACH_MEMORY_DAYS)
+    again = earlier is not None and timedelta(0) < abs(breach_at - earlier) <= timedelta(days=BREACH_MEMORY_DAYS)
     if standing.state in ("PROVEN", "DEGRADED") and again:
         _change(standing, "SUSPENDED", "market", "second breach in 90 days", evidence, now)
     elif standing.state == "PROVEN":

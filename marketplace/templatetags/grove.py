@@ -18,6 +18,7 @@ from marketplace.insights import words
 from marketplace.insights.charts import usd_text
 from marketplace.navigation import navigation_of
 from marketplace.portal.fonts import is_cut
+from pricing.latency import class_of
 from pricing.targets import MENU, TARGETS, bound_words
 
 register = template.Library()
@@ -74,6 +75,12 @@ def targets_in_words(targets: dict[str, int] | None) -> list[str]:
     """Show what is promised beside availability, a line each."""
     asked = targets or {}
     return [f"{each.words}: {bound_words(each, asked[each.name])}" for each in MENU if each.name in asked]
+
+
+@register.simple_tag
+def latency_class(demand: Any) -> str:
+    """Show the latency class whose bound and target a demand keeps; empty where it keeps none."""
+    return class_of(latency_ms_max=demand.latency_ms_max, targets=demand.sla_targets)
 
 
 @register.simple_tag

@@ -137,3 +137,32 @@ def test_an_unreachable_market_says_so(waits):
 def test_an_api_key_of_another_form_is_refused_before_anything_is_sent(key):
     with pytest.raises(ServerRefused, match="gx_"):
         ApiClient("http://127.0.0.1:1", api_key=key)
+
+
+@pytest.mark.parametrize("server", [
+    "http://grove.example", "http://192.0.2.7:8000", "http://127.0.0.1.grove.example", "http://localhost.grove.example",
+    "http://127.0.0.1@grove.example", "http://[2001:db8::1]", "http://[::",
+])  # fmt: skip
+def test_plain_http_to_another_host_is_refused_before_anything_is_sent(server, monkeypatch):
+    monkeypatch.delenv("GROVE_PLAIN_HTTP", raising=False)
+
+    with pytest.raises(ServerRefused) as refusal:
+        ApiClient(server, api_key="gx_live_none")
+    assert refusal.value.facts["problem_code"] == "plain_http"
+
+
+@pytest.mark.parametrize("server", [
+    "https://grove.example", "http://127.0.0.1:8000", "http://localhost", "http://[::1]:8000",
+])  # fmt: skip
+def test_https_anywhere_and_plain_http_on_this_machine_are_taken(server, monkeypatch):
+    monkeypatch.delenv("GROVE_PLAIN_HTTP", raising=False)
+
+    with ApiClient(server, api_key="gx_live_none"):
+        pass
+
+
+def test_plain_http_is_taken_where_somebody_says_that_the_way_is_safe(monkeypatch):
+    monkeypatch.setenv("GROVE_PLAIN_HTTP", "1")
+
+    with ApiClient("http://192.0.2.7:8000", api_key="gx_live_none"):
+        pass

@@ -79,8 +79,8 @@ def test_a_verifier_measures_the_machine_while_it_answers_probes(machine: EchoSe
 
     one.do(Task(now_ms, order(machine)))
 
-    statement = one._waiting[0]
-    assert one.told == {"checked": 1, "unreachable": 0, "trouble": None}
+    _, statement = one._waiting[0]
+    assert one.told == {"checked": 1, "called": 0, "unreachable": 0, "trouble": None}
     assert b'"second_ops":-1' in statement.body
     (kept,) = (tmp_path / "checks").iterdir()
     assert kept.name.encode() in statement.body
@@ -103,7 +103,7 @@ def test_a_slow_machine_is_tried_again_ten_minutes_later_and_both_tries_are_told
     door._let_in_ns.clear()  # ten minutes later
     one.do(again)
 
-    assert b'"second_ops":-1' not in one._waiting[0].body
+    assert b'"second_ops":-1' not in one._waiting[0][1].body
 
 
 def test_whoever_is_no_verifier_or_asks_late_or_for_another_machine_is_refused(door: CheckDoor) -> None:

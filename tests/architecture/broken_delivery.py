@@ -101,11 +101,6 @@ def stop() -> dict[str, Any]:
     return span() | {"lease": lease(), "recorded_at": now()}
 
 
-def majeure() -> dict[str, Any]:
-    return {"node_class": lease().node_class, "starts_at": ONCE, "ends_at": ONCE + timedelta(hours=1), "person": "p",
-            "evidence": "e", "signed_at": now()}  # fmt: skip
-
-
 def judged() -> dict[str, Any]:
     return {"lease": lease(), "cause": "BUYER", "starts_at": ONCE, "ends_at": ONCE + timedelta(hours=1), "person": "p",
             "evidence": "e", "signed_at": now()}  # fmt: skip
@@ -183,10 +178,8 @@ CONSTRAINTS: dict[str, Break] = {
     "decided_case_says_how_who_and_why": breaking(m.DeliveryCase, case, state="DECIDED"),
     "maintenance_runs_forward_and_says_why": breaking(m.MaintenanceNotice, notice, reason=""),
     "buyer_stop_runs_forward_and_says_why": breaking(m.BuyerStop, stop, reason="bored"),
-    "a_person_signs_an_outage_once": twice(m.ForceMajeure, majeure),
-    "force_majeure_has_person_and_evidence": breaking(m.ForceMajeure, majeure, evidence=""),
     "a_judge_signs_a_cause_once": twice(m.JudgedCause, judged),
-    "judged_cause_is_known": breaking(m.JudgedCause, judged, cause="FATE"),
+    "judged_cause_is_known": breaking(m.JudgedCause, judged, cause="FORCE_MAJEURE"),
     "judged_cause_has_person_and_evidence": breaking(m.JudgedCause, judged, evidence=""),
     "one_check_per_verifier_and_interval": twice(m.CheckReport, check),
     "check_measured_something": breaking(m.CheckReport, check, first_ops=-1),

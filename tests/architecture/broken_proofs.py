@@ -80,6 +80,30 @@ def answer_late() -> None:
     )  # fmt: skip
 
 
+def replied(of: m.RollMember | None = None, **columns: Any) -> m.RollMember:
+    one = of or member()
+    facts = {"member": one, "machines": 40, "received_at": clock.now(), "body": b"b", "signature": bytes(64)}
+    m.RollReply.objects.create(**facts | columns)
+    return one
+
+
+def reported(of: m.RollMember | None = None, name: str = "alder", **columns: Any) -> m.RollMember:
+    one = of or member()
+    facts = {"member": one, "verifier": world.party(name), "measured_at": clock.now(), "ops": 10**18,
+             "received_at": clock.now(), "body": b"b", "signature": bytes(64)}  # fmt: skip
+    m.RollReport.objects.create(**facts | columns)
+    return one
+
+
+def reported_twice() -> None:
+    reported(reported())
+
+
+def answered_by_one() -> None:
+    one = reported(reported(replied()), "birch", ops=1)
+    m.RollAnswer.objects.create(member=one, machines=40, answered_at=clock.now())
+
+
 def same_hardware() -> None:
     benchmark("basalt", hw_key_hash=b"h" * 32)
     benchmark("harbour", hw_key_hash=b"h" * 32)
@@ -198,6 +222,9 @@ CONSTRAINTS: dict[str, Break] = {
     "radius_is_no_point": lambda: vantage(radius_km=0),
     "roll_call_is_open_for_a_while": lambda: roll(closes_at=clock.now() - timedelta(days=1)) and None,
     "a_class_is_called_once_in_a_roll": called_twice,
+    "roll_reply_has_machines": lambda: replied(machines=0) and None,
+    "one_roll_report_per_verifier": reported_twice,
+    "roll_report_measured_something": lambda: reported(ops=-1) and None,
     "roll_member_has_machines": lambda: member(machines=0) and None,
     "benchmark_is_valid_90_days_at_most": lambda: benchmark(
         valid_until=clock.now() + timedelta(days=1000)) and None,
@@ -206,6 +233,8 @@ RULES: dict[str, Break] = {
     "verifier_is_of_another_owner": lambda: below("fjord"),
     "hardware_proves_one_class": same_hardware,
     "roll_is_answered_in_its_span": answer_late,
+    "roll_is_heard_in_its_span": lambda: reported(measured_at=clock.now() + timedelta(minutes=11)) and None,
+    "roll_answer_rests_on_two_verifiers": answered_by_one,
     **ENTRY,
     "slash_is_asked_for_in_time": ask_too_late,
 }

@@ -457,6 +457,16 @@ def uninvoiced(make: Callable[[], None]) -> None:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
 
 
+def unsettled(reference: str, make: Callable[[], Any]) -> Callable[[], None]:
+    """As long as a lease is judged and its settlement is not final."""
+
+    def attempt() -> None:
+        m.Lease.objects.filter(demand__reference=reference).update(state="judged")
+        make()
+
+    return attempt
+
+
 def stopped(**changes: Any) -> None:
     told = {"party": world.party("alder"), "cause": "99999-001", "at": clock.now()}
     m.DemandStop.objects.create(**told | changes)
@@ -904,6 +914,11 @@ RULES: dict[str, Callable[[], None]] = {
     "slash_waits_for_its_phase": switched_off("slashing", lambda: again(
         first(m.SlashCase, outcome="warned"), outcome="requested", intent_key="again")),
     "reading_earns_no_more_than_the_ceiling": above_the_ceiling,
+    "invoice_charges_what_is_settled": lambda: uninvoiced(unsettled("genome", charged)),
+    "slash_case_follows_its_settlement": lambda: unsettled(
+        first(m.SlashCase).verdict.lease.demand.reference, lambda: again(first(m.SlashCase)))(),
+    "last_pack_follows_its_settlement": lambda: unsettled("genome", lambda: again(
+        first(m.LeasePack, lease=world.lease("genome"), stage="end"), version=9))(),
     "invoice_line_is_an_award_of_its_buyer": lambda: uninvoiced(lambda: charged(amount_micros=1)),
     "invoice_line_takes_off_what_was_settled": lambda: uninvoiced(lambda: taken_off(amount_micros=-1)),
     "invoice_is_the_sum_of_its_lines": lambda: uninvoiced(charged),

@@ -105,8 +105,11 @@ def test_a_demand_stands_from_the_page_and_is_withdrawn_there(market, enter):
         client, "stand", reference="lasts", kind="divisible", accepted_classes=["H100-80"], quantity_units="2",
         price_limit_micros="2.40", cap_percent="7", zone_code="EU", tier_min="1", sla_code="99.5",
         starts_at=f"{NOW:%Y-%m-%d}", ends_at="2099-01-01", funding="escrow", number="",
+        target_latency_p95_ms_max="20", target_repair_minutes_max="",
     )
     row = m.StandingDemand.objects.get()
+    assert row.terms["sla_targets"] == {"latency_p95_ms_max": 20}
+    assert "Latency, 95 % of the minutes: at most 20 ms" in client.get(reverse("portal:commitments")).content.decode()
     assert (row.price_limit_micros, row.renewal_cap_ppm, row.state) == (2_400_000, 70_000, "active")
 
     path = reverse("portal:standing_withdraw", args=[row.pk])
@@ -139,6 +142,12 @@ def test_bad_commitments_write_nothing_and_stand_beside_their_field(market, ente
 
     assert bad.status_code == 422
     assert "ends later than it starts" in bad.content.decode()
+    contrary = commit(client, "stand", reference="lasts", kind="divisible", accepted_classes=["H100-80"],
+                      quantity_units="2", price_limit_micros="2.40", cap_percent="7", tier_min="1", sla_code="99.5",
+                      starts_at=f"{NOW:%Y-%m-%d}", ends_at="2099-01-01", funding="escrow",
+                      target_latency_p50_ms_max="50", target_latency_p95_ms_max="20")  # fmt: skip
+    assert contrary.status_code == 422
+    assert list(contrary.context["form"].errors) == ["target_latency_p95_ms_max"]
     late = commit(client, "pair", name="Late", provider_slug=market.providers[0].slug, slots="24",
                   starts_at=f"{NOW:%Y-%m-%d}")  # fmt: skip
     assert late.status_code == 422

@@ -52,6 +52,22 @@ def test_targets_are_chosen_from_the_menu_and_stand_on_the_page_of_the_demand(ma
         reverse("portal:demand", args=[demand.pk])).content.decode()
 
 
+def test_a_latency_class_is_chosen_by_its_name_and_sets_bound_and_target(market, enter):
+    client = enter("buyer")
+    chosen = {"latency_class": "L20", "vantage_code": m.Vantage.objects.first().pk}
+    client.post(reverse("portal:demand_new"), demand_of(market, **chosen))
+
+    demand = m.Demand.objects.get(reference="FORM-1")
+    assert (demand.latency_ms_max, demand.sla_targets) == (20, {"latency_p95_ms_max": 20})
+    assert '<span class="tag">L20</span>' in client.get(reverse("portal:demand", args=[demand.pk])).content.decode()
+
+    looser = client.post(reverse("portal:demand_new"), demand_of(
+        market, reference="FORM-2", latency_ms_max="30", **chosen))  # fmt: skip
+    assert looser.status_code == 422
+    assert list(looser.context["form"].errors) == ["latency_class"]
+    assert not m.Demand.objects.filter(reference="FORM-2").exists()
+
+
 @pytest.mark.parametrize(("changes", "field", "rule"), [
     ({"target_latency_p50_ms_max": "50", "target_latency_p95_ms_max": "20"}, "target_latency_p95_ms_max",
      "percentiles_rise"),

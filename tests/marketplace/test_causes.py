@@ -8,12 +8,14 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from django.db import IntegrityError, transaction
 
+from ledger.ids import uuid7
 from ledger.rails.evm import chain
 from marketplace import clock, cycle
 from marketplace import models as m
 from marketplace.delivery.cases import reconcile_window
-from marketplace.delivery.causes import announce_maintenance, record_stop, sign_cause, sign_force_majeure
+from marketplace.delivery.causes import announce_maintenance, record_stop, sign_cause, signed_causes
 from marketplace.delivery.tallies import minutes_down
 from marketplace.errors import BadInput, NotYours, Overlapping, RoleForbidden, TooLate
 from marketplace.parties.services import make_seat, register_party
@@ -118,25 +120,73 @@ def test_a_buyer_that_stopped_its_workload_pays_for_minutes_in_which_only_that_i
 @pytest.mark.stage("delivering")
 def test_force_majeure_takes_two_people_and_comes_before_the_rating() -> None:
     live = go_live()
-    told = {"node_class": live.lease.node_class, "starts_at": live.at(0), "ends_at": live.at(5), "evidence": "flood"}
+    told = {"of": live.lease.node_class, "cause": "FORCE_MAJEURE", "evidence": "flood"}
+    span = told | {"starts_at": live.at(0), "ends_at": live.at(5)}
     live.probe_slot(0, down=LOST)
     live.send_reading(live.reading(0, FULL_WORD & ~LOST), now=live.after(0))
     ann, ben, eve, cat = judge("ann"), judge("ben"), judge("eve", role="auditor"), judge("cat")
-    sign_force_majeure(**told, seat=ann, now=live.after(0))
-    sign_force_majeure(**told, seat=ann, now=live.after(0))
+    sign_cause(**span, seat=ann, now=live.after(0))
+    with untouched():
+        sign_cause(**span, seat=ann, now=live.after(0))
     assert tally().causes == {"PROVIDER": LOST}
+    assert reconcile_window(window=world.window(), now=live.after(0)) == 0  # all have spoken, and one judge: it waits
     with refused(RoleForbidden):
-        sign_force_majeure(**told, seat=eve, now=live.after(0))
+        sign_cause(**span, seat=eve, now=live.after(0))
     with refused(BadInput, field="evidence"):
-        sign_force_majeure(**{**told, "evidence": " "}, seat=ben, now=live.after(0))
-    sign_force_majeure(**told, seat=ben, now=live.after(0))
+        sign_cause(**{**span, "evidence": " "}, seat=ben, now=live.after(0))
+    with refused(BadInput, field="cause"):
+        sign_cause(**span | {"cause": "BUYER"}, seat=ben, now=live.after(0))  # a class has no buyer
+    with refused(BadInput, field="cause"):
+        sign_cause(**span | {"of": live.lease}, seat=ben, now=live.after(0))  # an outage is a whole class's
+    sign_cause(**span, seat=ben, now=live.after(0))
+    assert {row.cause for row in signed_causes(lease=live.lease, most=5)} == {"FORCE_MAJEURE"}
 
     reading = rated(live)
 
     assert (reading.minutes_down, reading.minutes_billable) == (0, 55)  # unpaid, and nobody's fault
     assert reading.causes == {"FORCE_MAJEURE": LOST}
+    assert m.Notice.objects.filter(code="cause_decided").count() == 2
     with refused(TooLate, slot=0):
-        sign_force_majeure(**told, seat=cat, now=live.after(0, hours=74))
+        sign_cause(**span, seat=cat, now=live.after(0, hours=74))
+    with pytest.raises(IntegrityError, match="judged_cause_comes_before_the_rating"), transaction.atomic():
+        m.JudgedCause.objects.create(
+            id=uuid7(clock.now()), node_class=live.lease.node_class, cause="FORCE_MAJEURE", starts_at=live.at(0),
+            ends_at=live.at(5), person="cat", evidence="e", signed_at=clock.now(),
+        )  # fmt: skip
+
+
+@pytest.mark.stage("delivering")
+def test_two_judges_who_sign_two_different_spans_of_an_outage_have_not_signed_the_same() -> None:
+    live = go_live()
+    told = {"of": live.lease.node_class, "cause": "FORCE_MAJEURE", "evidence": "flood", "now": live.at(30)}
+    live.probe_slot(0, down=LOST)
+    live.send_reading(live.reading(0, FULL_WORD & ~LOST), now=live.after(0))
+    sign_cause(**told, starts_at=live.at(0), ends_at=live.at(5), seat=judge("ann"))
+    sign_cause(**told, starts_at=live.at(0), ends_at=live.at(6), seat=judge("ben"))
+
+    assert rated(live).minutes_down == 5
+
+
+@pytest.mark.stage("delivering")
+@pytest.mark.parametrize(("judges", "counted"), [(2, (0, 0)), (0, (0, 1))])
+def test_an_hour_that_lost_only_excused_minutes_counts_neither_way_in_the_quality_score(
+    judges: int, counted: tuple[int, int]
+) -> None:
+    live = go_live()
+    live.probe_slot(0, down=LOST)
+    live.send_reading(live.reading(0, FULL_WORD & ~LOST), now=live.after(0))
+    for name in ("ann", "ben")[:judges]:
+        sign_cause(of=live.lease.node_class, cause="FORCE_MAJEURE", starts_at=live.at(0), ends_at=live.at(5),
+                   seat=judge(name), evidence="flood", now=live.after(0))  # fmt: skip
+    rated(live)
+    before = m.Standing.objects.get(node_class=live.lease.node_class)
+    m.Lease.objects.filter(pk=live.lease.pk).update(state="delivered")
+
+    judge_window(window=world.window(), now=live.after(0, hours=80))
+
+    after = m.Standing.objects.get(node_class=live.lease.node_class)
+    gained = (after.good_hours - before.good_hours, after.bad_hours - before.bad_hours)
+    assert gained == tuple(live.units * each for each in counted)
 
 
 @pytest.mark.stage("delivering")
@@ -192,7 +242,7 @@ def test_a_receipt_leads_to_the_root_on_chain_and_a_changed_one_does_not(own_wor
 def test_two_judges_say_whose_doing_it_was_and_an_hour_waits_for_the_second(cause: str, billable: int) -> None:
     live = go_live()
     live.probe_slot(0, down=LOST)
-    span = {"lease": live.lease, "cause": cause, "starts_at": live.at(0), "ends_at": live.at(10)}
+    span = {"of": live.lease, "cause": cause, "starts_at": live.at(0), "ends_at": live.at(10)}
     sign_cause(**span, seat=judge("one"), evidence="the firewall's log", now=live.at(30))
     live.send_reading(live.reading(0, FULL_WORD & ~LOST), now=live.after(0))
 
@@ -215,7 +265,7 @@ def test_one_judge_alone_two_spans_and_a_rated_hour_change_nothing() -> None:
     live.probe_slot(0, down=LOST)
     live.send_reading(live.reading(0, FULL_WORD & ~LOST), now=live.after(0))
     one, two, auditor = judge("one"), judge("two"), judge("three", role="auditor")
-    span = {"lease": live.lease, "cause": "BUYER", "starts_at": live.at(0), "ends_at": live.at(10)}
+    span = {"of": live.lease, "cause": "BUYER", "starts_at": live.at(0), "ends_at": live.at(10)}
     with refused(RoleForbidden):
         sign_cause(**span, seat=auditor, evidence="log", now=live.at(30))
     with refused(BadInput, field="evidence"):

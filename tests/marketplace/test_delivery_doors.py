@@ -213,16 +213,17 @@ def test_two_judges_sign_an_outage_in_the_console_and_nobody_else_does() -> None
     live = go_live()
     register_party(slug="house", name="House", kind="foundation", country="CH", parent_country="CH", now=clock.now())
     first, second = person("house", "judge", is_staff=True), person("house", "judge", is_staff=True, name="second")
-    auditor, address = person("house", "auditor", is_staff=True), "/console/outages/"
+    auditor, address = person("house", "auditor", is_staff=True), "/console/causes/"
     row = live.lease.node_class
-    span = {"node_class": row.chain_class, "starts_at": live.at(0).isoformat(), "ends_at": live.at(5).isoformat()}
+    span = {"node_class": row.chain_class, "cause": "FORCE_MAJEURE", "starts_at": live.at(0).isoformat(),
+            "ends_at": live.at(5).isoformat()}  # fmt: skip
 
     assert "None." in first.get(address).content.decode()
     auditor.post(address, {**span, "evidence": "flood"})
     first.post(address, {**span, "starts_at": "soon", "evidence": "flood"})
     first.post(address, {**span, "evidence": " "})
     assert first.post(address, {**span, "node_class": 10**6, "evidence": "flood"}).status_code == 404
-    assert not m.ForceMajeure.objects.exists()
+    assert not m.JudgedCause.objects.exists()
 
     first.post(address, {**span, "evidence": "the river's gauge"})
     first.post(address, {**span, "evidence": "the river's gauge"})
@@ -232,7 +233,7 @@ def test_two_judges_sign_an_outage_in_the_console_and_nobody_else_does() -> None
     page = second.get(address).content.decode()
     assert "waits for a second judge" not in page
     assert "the fire brigade&#x27;s report" in page
-    assert m.ForceMajeure.objects.count() == 2
+    assert m.JudgedCause.objects.count() == 2
 
 
 def test_minutes_come_a_day_to_a_page_and_a_full_page_costs_what_a_short_one_does() -> None:

@@ -40,6 +40,11 @@ def post(**changes: Any) -> m.Demand:
 
 
 BAD: list[tuple[dict[str, Any], type[Exception], dict[str, Any]]] = [
+    ({"latency_class": "L30"}, BadInput, {"field": "latency_class", "rule": "no_such_class"}),
+    ({"latency_class": "L20"}, BadInput, {"field": "vantage_code"}),
+    ({"latency_class": "L20", "latency_ms_max": 21}, ContradictoryRules, {"field": "latency_class"}),
+    ({"latency_class": "L10", "sla_targets": {"latency_p50_ms_max": 50}}, ContradictoryRules,
+     {"field": "sla_targets", "rule": "percentiles_rise"}),
     ({"price_limit_micros": 0}, PriceOutOfRange, {"field": "price_limit_micros", "price": 0}),
     ({"price_limit_micros": -100}, PriceOutOfRange, {"field": "price_limit_micros", "price": -100}),
     ({"price_limit_micros": 10**9 + 100}, PriceOutOfRange, {"field": "price_limit_micros"}),

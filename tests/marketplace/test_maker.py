@@ -306,10 +306,15 @@ def test_the_console_sets_limits_by_two_people_and_places_and_stops_quotes() -> 
     assert "same_person" in ann.post(path, {"act": "approve", "id": proposed.pk}, follow=True).content.decode()
     ben.post(path, {"act": "approve", "id": proposed.pk})
     own = {"window": world.window().pk, "reference": "own", "resource_class": "H100", "quantity_units": 1,
-           "start_slot": 0, "end_slot": 5, "price_limit_micros": "2.00", "sla_code": "99.0"}  # fmt: skip
+           "start_slot": 0, "end_slot": 5, "price_limit_micros": "2.00", "sla_code": "99.0",
+           "target_start_by_minutes_max": 15}  # fmt: skip
     ann.post(path, {"act": "quote", **{f"quote-{name}": value for name, value in own.items()}})
-    assert m.MakerQuote.objects.get().placed_by == "ann@foundation.example"
-    assert m.MakerQuote.objects.get().demand.price_limit_micros == 2_000_000
+    placed = m.MakerQuote.objects.get()
+    assert placed.demand.price_limit_micros == 2_000_000
+    assert (placed.placed_by, placed.demand.sla_targets) == ("ann@foundation.example", {"start_by_minutes_max": 15})
+    contrary = own | {"reference": "contrary", "target_latency_p50_ms_max": 50, "target_latency_p95_ms_max": 20}
+    ann.post(path, {"act": "quote", **{f"quote-{name}": value for name, value in contrary.items()}})
+    assert not m.Demand.objects.filter(reference="contrary").exists()
     big = own | {"reference": "big", "quantity_units": 1000}
     page = ann.post(path, {"act": "quote", **{f"quote-{n}": v for n, v in big.items()}}, follow=True).content.decode()
     assert "maker_limit" in page

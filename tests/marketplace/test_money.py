@@ -126,11 +126,14 @@ def test_a_holdback_is_released_once_its_class_has_proven_itself() -> None:
 
 
 @pytest.mark.stage("paid")
-def test_cases_follow_only_from_settled_windows() -> None:
+def test_cases_follow_only_from_settled_leases() -> None:
     window = world.window()
-    window.state = "DELIVERING"
+    mine = m.Lease.objects.filter(window=window, state="settled")
+    settled = list(mine.values_list("pk", flat=True))
+    mine.update(state="judged")
     with untouched():
         assert open_cases(window=window, now=clock.now()) == 0
+    m.Lease.objects.filter(pk__in=settled).update(state="settled")
 
     assert open_cases(window=world.window(), now=clock.now()) == 2
     assert confirm_requests(now=clock.now()) == 0  # the chain has not answered yet

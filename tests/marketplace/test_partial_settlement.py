@@ -22,7 +22,10 @@ from marketplace import models as m
 from marketplace.delivery.services import record_slots
 from marketplace.demo.minutes import _witnesses
 from marketplace.invariants import check_everything
+from marketplace.oversight.packs import complete_packs
+from marketplace.payout.invoices import issue_invoices
 from marketplace.payout.services import confirm_payouts, confirm_settlements, pay_window, settle_window
+from marketplace.slashing.services import open_cases
 from pricing.metering import FULL_WORD
 from tests.journey import world
 from tests.journey.refusals import untouched
@@ -160,6 +163,44 @@ def test_a_class_settled_in_parts_is_paid_in_parts_and_the_window_ends_with_the_
     assert sum(each.amount_micros for each in own) == lines.aggregate(total=Sum("payable_micros"))["total"]
     assert compare_when_still(read_words, now=now) == []
     assert [found for found in check_everything(now=now) if not found.ok] == []
+
+
+def test_invoice_last_pack_and_slash_go_with_their_lease_and_do_not_wait_for_the_window(
+    own_world: Callable[[str], str],
+) -> None:
+    own_world("judged")
+    window, now, late = world.window(), clock.now(), world.lease("tardy")
+    dispute(late)
+
+    def turn() -> None:
+        settle_window(window=window, now=now)
+        cycle.run_chain(now=now)
+        confirm_settlements(window=window, now=now)
+        issue_invoices(window=window, now=now)
+        complete_packs(window=window, now=now)
+        open_cases(window=window, now=now)
+
+    def followed() -> tuple[set[str], set[str]]:
+        lines = m.InvoiceLine.objects.filter(kind="capacity", invoice__window=window)
+        packs = m.LeasePack.objects.filter(stage="end", lease__window=window)
+        return (set(lines.values_list("award__demand__reference", flat=True)),
+                set(packs.values_list("lease__demand__reference", flat=True)))  # fmt: skip
+
+    everybody = {lease.demand.reference for lease in leases()}
+    turn()
+    assert world.window().state == "DELIVERING"
+    assert followed() == (everybody - {"tardy"}, everybody - {"tardy"})
+    assert m.SlashCase.objects.filter(verdict__lease__window=window).exists()
+    with untouched():
+        assert issue_invoices(window=window, now=now) == complete_packs(window=window, now=now) == 0
+        assert open_cases(window=window, now=now) == 0
+    decide(late)
+    turn()
+
+    assert world.window().state == "SETTLED"
+    assert followed() == (everybody, everybody)
+    invoiced = m.InvoiceLine.objects.filter(invoice__window=window, kind="capacity")
+    assert invoiced.aggregate(total=Sum("amount_micros"))["total"] == sum(lease.fee_micros for lease in leases())
 
 
 def test_a_lease_with_an_open_case_follows_by_itself_in_a_later_epoch(own_world: Callable[[str], str]) -> None:

@@ -98,8 +98,8 @@ def undone() -> Iterator[None]:
         transaction.set_rollback(True)
 
 
-def play(window: m.Window, span: Span) -> tuple[Left, Left]:
-    """What basalt, unproven, and granite, proven, are left with after the span."""
+def play(window: m.Window, span: Span, *, late: Sequence[int] = ()) -> tuple[Left, Left]:
+    """What basalt, unproven, and granite, proven, are left with after the span, some days settled after the others."""
     now = window.slot_at(24 * len(span.down)) + timedelta(hours=1)
     for code in ("basalt", "granite"):
         m.Standing.objects.filter(node_class=world.node_class(code)).update(
@@ -116,7 +116,12 @@ def play(window: m.Window, span: Span) -> tuple[Left, Left]:
     held = earned - earned * settings.PLATFORM_FEE_BPS // 10_000
     carried = -(-leases[-1].stake_micros * FORFEIT_BPS // 10_000)  # granite was warned before: so was basalt
     _hold_back(held + carried)
+    running = m.Lease.objects.filter(node_class__party__slug__in=("basalt", "granite")).exclude(state="refused")
+    running.exclude(pk__in=[leases[day].pk for day in late]).update(state="settled")
     open_cases(window=window, now=now)
+    for day in late:
+        m.Lease.objects.filter(pk=leases[day].pk).update(state="settled")
+        open_cases(window=window, now=now)
     return _left_unproven(leases[:-1], held), _left_proven(leases[-1])
 
 
@@ -210,6 +215,14 @@ def test_a_span_in_breach_that_no_day_alone_would_be_forfeits_and_starts_again(s
     assert not m.Verdict.objects.filter(lease__window=span_window, lease__is_armed=False, is_breach=True).exists()
     assert world.node_class("basalt").standing.state == "REGISTERED"
     assert m.StandingChange.objects.filter(node_class=world.node_class("basalt"), to_state="REGISTERED").count() == 1
+
+
+@pytest.mark.parametrize("late", [(9,), (0, 9), (29,), (12, 9, 3)])
+def test_a_span_settled_in_parts_costs_what_it_costs_at_once(span_window: m.Window, late: tuple[int, ...]) -> None:
+    with undone():
+        at_once = play(span_window, ONE_BAD_NIGHT)
+
+    assert play(span_window, ONE_BAD_NIGHT, late=late) == at_once
 
 
 def test_cases_of_a_span_are_opened_once_and_pay_the_buyers_of_its_leases(span_window: m.Window) -> None:

@@ -18,6 +18,7 @@ from pricing.penalties import (
     entry_stake_of_provider_micros,
     exposure_cap_micros,
     forfeit_micros,
+    is_good_hour,
     lease_loss,
     loss_proven,
     loss_unproven,
@@ -33,6 +34,21 @@ DOLLAR = 1_000_000
 @pytest.mark.parametrize(("good", "score"), [(0, 0.813), (24, 0.944), (168, 0.989), (720, 0.997)])
 def test_the_quality_score_follows_the_delivered_hours(good, score):
     assert quality_bps(good, 0) / 10_000 == pytest.approx(score, abs=6e-4)
+
+
+@pytest.mark.parametrize(("billable", "excused", "is_good"), [
+    (60, 0, True), (59, 0, True), (59, 1, True), (58, 0, False), (58, 1, None), (0, 60, None), (57, 1, False),
+    (0, 0, False), (0, 58, False), (0, 59, None),
+])  # fmt: skip
+def test_an_hour_is_bad_by_what_its_provider_lost_and_says_nothing_where_only_others_lost_it(
+    billable, excused, is_good
+):
+    assert is_good_hour(billable_minutes=billable, excused_minutes=excused) is is_good
+
+
+def test_a_minute_is_not_billed_and_excused_at_once():
+    with pytest.raises(PenaltyError, match="billed or excused"):
+        is_good_hour(billable_minutes=59, excused_minutes=2)
 
 
 def test_a_bad_hour_lowers_the_quality_score_and_never_below_one_point():

@@ -4,7 +4,14 @@ import pytest
 from scipy.stats import binom
 
 from pricing.errors import SlaError
-from pricing.sla import credit_micros, credit_step_bps, judge, refund_micros, threshold_minutes
+from pricing.sla import (
+    certain_step_bps,
+    credit_micros,
+    credit_step_bps,
+    judge,
+    refund_micros,
+    threshold_minutes,
+)
 
 DAY, WEEK, MONTH = 1440, 10_080, 43_200
 
@@ -98,3 +105,17 @@ def test_impossible_counts_are_refused(counts):
     assert refusal.value.code == "sla_error"
     with pytest.raises(SlaError):
         refund_micros(fee_micros=1, unpaid_minutes=2, period_minutes=1)
+
+
+def test_availability_is_of_the_known_minutes_and_what_nobody_saw_is_in_neither_count():
+    assert judge(down_minutes=30, known_minutes=1_000, sla_bps=9_900, unknown_minutes=440).availability_ppm == 970_000
+    assert judge(down_minutes=0, known_minutes=0, sla_bps=9_900, unknown_minutes=60).availability_ppm == 1_000_000
+
+
+def test_a_step_is_certain_when_the_minutes_down_pass_the_budget_of_the_whole_period():
+    day = {"period_minutes": 1_440, "sla_bps": 9_900}
+
+    assert [certain_step_bps(down_minutes=down, **day) for down in (0, 14, 15, 72, 73)] == [0, 0, 2_500, 2_500, 10_000]
+    assert certain_step_bps(down_minutes=8, period_minutes=1_440, sla_bps=9_950) == 1_000
+    with pytest.raises(SlaError):
+        certain_step_bps(down_minutes=1_441, **day)

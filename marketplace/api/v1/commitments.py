@@ -80,6 +80,7 @@ class StandingDemandIn(Body):
     tier_min = WholeIn(required=False)
     vantage_code = TextIn(30, required=False)
     latency_ms_max = WholeIn(required=False)
+    latency_class = TextIn(10, required=False, help_text="L10, L20, L50, L100 or batch: bound and SLA target at once")
     minimum_units = WholeIn(required=False)
     is_one_site = FlagIn(required=False)
 

@@ -23,7 +23,9 @@ from marketplace.delivery.evidence_models import (
     WitnessKey,
 )
 from marketplace.delivery.probing import Order, enrol_witness_key, probe_orders, suspects
+from marketplace.delivery.rolls import RollOrder, open_call_of, roll_orders
 from marketplace.delivery.selectors import find_lease_of_party
+from marketplace.supply.proof_models import RollMember
 from marketplace.supply.selectors import find_node_class
 
 MINUTES_USUAL = 5
@@ -205,6 +207,67 @@ class CheckOrders(ApiView):
         parameters(request, ())
         orders = check_orders(verifier=request.party, now=request.now)
         return Response(CheckOrdersOut({"now_ms": int(request.now.timestamp() * 1000), "data": orders}).data)
+
+
+class RollOut(serializers.Serializer):
+    """The roll call that is open for these machines."""
+
+    roll = serializers.CharField(source="roll_id", help_text="as statements write it: a UUID with dashes")
+    machines = serializers.IntegerField(help_text="how many are called")
+    closes_at_ms = serializers.SerializerMethodField()
+
+    @extend_schema_field({"type": "integer", "description": "unix milliseconds"})
+    def get_closes_at_ms(self, row: RollMember) -> int:
+        return int(row.roll.closes_at.timestamp() * 1000)
+
+
+class CallOut(serializers.Serializer):
+    """Whether your machines are called now."""
+
+    roll = RollOut(allow_null=True)
+
+
+class MachineRoll(ApiView):
+    @extend_schema(operation_id="get_machine_roll", tags=["machines"], responses=CallOut)
+    def get(self, request: Any, node_class: str) -> Response:
+        """The open roll call of your machines, or null. It is not announced; look once a minute."""
+        parameters(request, ())
+        own = found(find_node_class(key_of(node_class, "cls"), request.party))
+        return Response(CallOut({"roll": open_call_of(own, now=request.now)}).data)
+
+
+class RollOrderOut(serializers.Serializer):
+    """A class of machines that is called now, for a verifier to measure at its prover."""
+
+    roll = serializers.CharField(source="member.roll_id", help_text="a UUID with dashes")
+    machine = serializers.CharField(source="member.node_class_id", help_text="a UUID with dashes")
+    machine_key = HexOut(source="member.node_class.machine_key")
+    closes_at_ms = serializers.SerializerMethodField()
+    probe_address = serializers.SerializerMethodField()
+
+    @extend_schema_field({"type": "integer", "description": "unix milliseconds"})
+    def get_closes_at_ms(self, row: RollOrder) -> int:
+        return int(row.member.roll.closes_at.timestamp() * 1000)
+
+    @extend_schema_field({"type": "string", "description": "where its prover opens; empty until its first heartbeat"})
+    def get_probe_address(self, row: RollOrder) -> str:
+        return row.pulse.probe_address if row.pulse else ""
+
+
+class RollOrdersOut(serializers.Serializer):
+    """The machines that are called now."""
+
+    now_ms = serializers.IntegerField()
+    data = RollOrderOut(many=True)
+
+
+class RollOrders(ApiView):
+    @extend_schema(operation_id="list_roll_orders", tags=TAG, responses=RollOrdersOut)
+    def get(self, request: Any) -> Response:
+        """Which machines you are to measure now, because the roll of their owner is called."""
+        parameters(request, ())
+        orders = roll_orders(verifier=request.party, now=request.now)
+        return Response(RollOrdersOut({"now_ms": int(request.now.timestamp() * 1000), "data": orders}).data)
 
 
 # --- records -------------------------------------------------------------------------------------------------------

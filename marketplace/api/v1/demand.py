@@ -22,6 +22,7 @@ from marketplace.demand.pins import pin_data
 from marketplace.demand.selectors import demands_of, find_demand
 from marketplace.demand.services import post_demand
 from marketplace.errors import RoleForbidden
+from pricing.latency import CLASSES
 
 
 class DemandIn(Body):
@@ -44,6 +45,10 @@ class DemandIn(Body):
     tier_min = WholeIn(required=False, help_text="0 to 3; 0 when left out")
     vantage_code = TextIn(30, required=False, allow_null=True)
     latency_ms_max = WholeIn(required=False, allow_null=True, help_text="p95 round trip from the vantage")
+    latency_class = TextIn(
+        10, required=False, allow_null=True,
+        help_text=f"one of {', '.join(CLASSES)}: the bound and its SLA target at once, measured from the vantage",
+    )  # fmt: skip
     minimum_units = WholeIn(required=False, help_text="of a window: so many units or none; 0 when left out")
     is_one_site = FlagIn(required=False, help_text="of a window or block: all units in one site")
     data_class = TextIn(40, required=False, allow_null=True, help_text="what the work touches; it lifts the tier")

@@ -21,6 +21,7 @@ from marketplace.delivery.intake import (
     take_readings,
 )
 from marketplace.delivery.models import ReportChain
+from marketplace.delivery.rolls import take_measured, take_presences
 from marketplace.delivery.selectors import find_lease_of_party
 from marketplace.supply.selectors import find_node_class
 
@@ -104,6 +105,26 @@ class CheckList(_Door):
                    responses=act_answers(200, TakenOut))  # fmt: skip
     def post(self, request: Any) -> Response:
         """What you measured of a running lease's machine, at the time you were ordered to."""
+        return self.perform(request)
+
+
+class RollAnswerList(_Door):
+    take = staticmethod(take_presences)
+
+    @extend_schema(operation_id="post_roll_answers", tags=["machines"], request=StatementsIn,
+                   parameters=[IDEMPOTENCY_KEY], responses=act_answers(200, TakenOut))  # fmt: skip
+    def post(self, request: Any) -> Response:
+        """Your machines' own answers to the roll call that is open, signed by the machine key."""
+        return self.perform(request)
+
+
+class RollReportList(_Door):
+    take = staticmethod(take_measured)
+
+    @extend_schema(operation_id="post_roll_reports", tags=TAG, request=StatementsIn, parameters=[IDEMPOTENCY_KEY],
+                   responses=act_answers(200, TakenOut))  # fmt: skip
+    def post(self, request: Any) -> Response:
+        """What you measured of called machines, while their roll was open."""
         return self.perform(request)
 
 
