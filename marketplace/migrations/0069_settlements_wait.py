@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0066_first_leases'),
+        ('marketplace', '0068_steps_are_amended'),
     ]
 
     operations = [

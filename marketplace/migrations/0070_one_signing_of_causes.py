@@ -56,7 +56,7 @@ KNOWN = (
 
 class Migration(migrations.Migration):
 
-    dependencies = [("marketplace", "0066_first_leases")]
+    dependencies = [("marketplace", "0069_settlements_wait")]
 
     operations = [
         migrations.RemoveConstraint(model_name="judgedcause", name="a_judge_signs_a_cause_once"),

@@ -28,5 +28,5 @@ DROP FUNCTION marketplace_curve_keeps_falling;
 
 
 class Migration(migrations.Migration):
-    dependencies = [("marketplace", "0090_one_top_owner")]
+    dependencies = [("marketplace", "0067_one_top_owner")]
     operations = [migrations.RunSQL(FORWARD, UNDO)]

@@ -46,6 +46,6 @@ UNDO = "".join(
 
 class Migration(migrations.Migration):
 
-    dependencies = [("marketplace", "0080_one_signing_of_causes")]
+    dependencies = [("marketplace", "0070_one_signing_of_causes")]
 
     operations = [migrations.RunSQL(FUNCTIONS + TRIGGERS, UNDO)]

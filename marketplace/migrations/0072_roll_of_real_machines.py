@@ -71,7 +71,7 @@ UNDO = BEFORE + "".join(
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0081_each_lease_by_itself'),
+        ('marketplace', '0071_each_lease_by_itself'),
     ]
 
     operations = [
