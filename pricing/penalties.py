@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from scipy.stats import beta, betabinom
-
 from pricing.errors import PenaltyError
 from pricing.sla import SLASHABLE_MINUTES_MIN, credit_micros, judge, refund_micros
 
@@ -40,6 +38,8 @@ PROBATION_CAPACITY_BPS, PROBATION_LEASE_HOURS, PROBATION_TIER_MAX = 1000, 24, 1
 def quality_bps(good_hours: int, bad_hours: int) -> int:
     """The quality score in basis points, 1 to 10000, rounded down: 8126 for a class without history."""
     _refuse_negative(good_hours=good_hours, bad_hours=bad_hours)
+    from scipy.stats import beta  # a second of every process's start
+
     quantile = float(beta.ppf(0.05, PRIOR_GOOD + good_hours, PRIOR_BAD + bad_hours))
     return max(1, int(quantile * 10_000))
 
@@ -63,6 +63,8 @@ def is_good_hour(*, billable_minutes: int, excused_minutes: int) -> bool | None:
 @lru_cache(maxsize=65536)
 def bad_hours_ppf(hours: int, good_hours: int, bad_hours: int) -> int:
     """The bad hours that `hours` delivered hours exceed with a chance of 1 % at most, given the history."""
+    from scipy.stats import betabinom
+
     return int(betabinom.ppf(0.99, hours, PRIOR_BAD + bad_hours, PRIOR_GOOD + good_hours))
 
 

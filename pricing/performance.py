@@ -11,8 +11,6 @@ failed check returns the measured shortfall of its own 6 hours, rounded in the b
 from dataclasses import dataclass
 from functools import lru_cache
 
-from scipy.stats import binom
-
 from pricing.errors import SlaError
 from pricing.sla import FALSE_BREACH_RATE
 
@@ -55,6 +53,8 @@ def failures_allowed(checks: int) -> int:
     """k(n): the largest number of failed checks that is no breach. Raises SlaError for a negative count."""
     if checks < 0:
         raise SlaError("Checks are counted from none.", checks=checks)
+    from scipy.stats import binom  # a second of every process's start
+
     return int(binom.isf(FALSE_BREACH_RATE, checks, HONEST_FAILURE_RATE)) if checks else 0
 
 

@@ -14,8 +14,6 @@ Credits need no test: they follow the measured value, in integers, rounded in th
 from dataclasses import dataclass
 from functools import lru_cache
 
-from scipy.stats import binom
-
 from pricing.errors import SlaError
 
 FALSE_BREACH_RATE = 5e-5
@@ -57,6 +55,8 @@ def threshold_minutes(known_minutes: int, sla_bps: int) -> int:
         raise SlaError("An SLA is a share of known minutes.", sla_bps=sla_bps, known_minutes=known_minutes)
     if known_minutes == 0:
         return 0
+    from scipy.stats import binom  # a second of every process's start
+
     return int(binom.isf(FALSE_BREACH_RATE, known_minutes, (10_000 - sla_bps) / 10_000 + FALSE_DOWN_RATE))
 
 

@@ -20,8 +20,6 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Literal
 
-from scipy.stats import binom
-
 from pricing.errors import SlaError
 from pricing.sla import FALSE_BREACH_RATE, FALSE_DOWN_RATE
 
@@ -149,6 +147,8 @@ def allowed(name: str, known: int) -> int:
         raise SlaError("Only a share has a number that it may miss.", target=name, known=known)
     if known == 0:
         return 0
+    from scipy.stats import binom  # a second of every process's start
+
     return int(binom.isf(FALSE_BREACH_RATE, known, target.missed_bps_max / ONE_BPS + FALSE_DOWN_RATE))
 
 

@@ -15,8 +15,8 @@ from ledger import recipes, tasks
 from ledger.chart import Code
 from ledger.ids import uuid7
 from ledger.models import Account
-from ledger.services import USDC6_LEDGER, Posting, account, open_ledgers, post_transfers
-from tests.owner import behind_the_triggers
+from ledger.services import USDC6_LEDGER, Posting, account, post_transfers
+from tests.owner import empty_the_books
 
 START = datetime(2027, 1, 4, 9, tzinfo=UTC)
 
@@ -85,17 +85,11 @@ def books(db: None) -> Books:
 
 @pytest.fixture
 def transactional_db(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
-    """A database in which the code under test really commits; the books are emptied afterwards.
-
-    The usual flush is a TRUNCATE, which the append-only tables refuse: their triggers rest meanwhile.
-    """
+    """A database in which the code under test really commits; the books are emptied afterwards."""
     with django_db_blocker.unblock():
         assert connection.settings_dict["NAME"].startswith("test_"), "only a test database is ever emptied"
         yield
-        with behind_the_triggers() as cursor:
-            tables = [name for name in connection.introspection.table_names(cursor) if name.startswith("ledger_")]
-            cursor.execute(f"truncate {', '.join(tables)}")
-            open_ledgers()
+        empty_the_books()
         connections.close_all()
 
 

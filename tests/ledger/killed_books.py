@@ -10,6 +10,8 @@ import os
 import random
 import sys
 import threading
+import traceback
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -76,23 +78,53 @@ def post_until_killed(acknowledged: Path, seed: int, told: str) -> None:
         thread.join()
 
 
-def main() -> None:
-    acknowledged, seed, only_look = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "look"
+def live(acknowledged: Path, seed: int, what: str) -> None:
+    """Be the one whose number is `seed`: look at what is there, then post until killed unless `what` is "look"."""
     from marketplace import postgres
     from marketplace.environment import data_folder
 
     postgres.ensure_running()
-    django.setup()
     from django.core.management import call_command
 
     if seed == 0:
         call_command("migrate", "ledger", interactive=False, verbosity=0)
     there: Any = look(acknowledged)
-    told = f"{postgres._postmaster(data_folder())} {there}"
-    if only_look:
+    told = f"{postgres._postmaster(data_folder())} {os.getpid()} {there}"
+    if what == "look":
         print(told, flush=True)
     else:
         post_until_killed(acknowledged, seed, told)
+
+
+def fork(act: Callable[[], None]) -> int:
+    """Run `act` in a process of its own; returns its exit status, or minus the signal that ended it."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            act()
+            status = 0
+        except SystemExit as end:
+            status = int(end.code or 0)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def main() -> None:
+    """For each line `SEED post` or `SEED look` fork a process, and tell how it ended.
+
+    This one never touches the server: its children have all that it has loaded, and it costs seconds to load it.
+    """
+    acknowledged = Path(sys.argv[1])
+    django.setup()
+    import ledger.audit
+    import ledger.poster  # noqa: F401
+    for line in sys.stdin:
+        seed, what = line.split()
+        print("ended", fork(lambda seed=seed, what=what: live(acknowledged, int(seed), what)), flush=True)
 
 
 if __name__ == "__main__":

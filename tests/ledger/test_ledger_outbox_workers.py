@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
@@ -14,9 +11,10 @@ import pytest
 from celery import Celery, current_app
 from django.db import connection
 
-from ledger import tasks
+from ledger import faults, tasks
 from ledger.models import Inbox, Outbox
 from ledger.tasks import LEASE, drain, enqueue, handler, run_job
+from tests.crash.test_crash import in_a_child
 
 
 @handler("test.count")
@@ -63,31 +61,16 @@ def test_many_workers_on_the_same_jobs_give_one_effect_each(committed_books):
     assert Outbox.objects.filter(done_at=None).count() == 0
 
 
-WORKER = """
-import django, os, sys
-from datetime import datetime
-from django.conf import settings
-settings.DATABASES["default"]["NAME"] = sys.argv[1]
-django.setup()
-from ledger import tasks
-sys.path.insert(0, os.path.dirname(sys.argv[2]))
-import test_ledger_outbox_workers
-tasks.drain(datetime.fromisoformat(sys.argv[3]))
-"""
-
-
 @pytest.mark.parametrize("where", ["outbox.run.before_commit", "outbox.run.after_commit"])
 def test_a_worker_killed_at_the_commit_leaves_one_effect(committed_books, where):
     books = committed_books
     put("a"), put("b")
-    name = connection.settings_dict["NAME"]
 
-    killed = subprocess.run(
-        [sys.executable, "-c", WORKER, name, __file__, books.now.isoformat()],
-        env=os.environ | {"GROVE_FAULTS": f"{where}=kill", "DJANGO_SETTINGS_MODULE": "marketplace.settings"},
-        capture_output=True, check=False, timeout=120,
-    )  # fmt: skip
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    def work() -> None:
+        with faults.armed(where, "kill"):
+            drain(books.now)
+
+    assert in_a_child(work) == -signal.SIGKILL
     assert drain(books.now) == 0  # the dead worker's lease still holds
     drain(books.now + LEASE)
 

@@ -18,7 +18,9 @@ from pricing.lines import canonical_json
 from pricing.verify import verify_bundle
 from tests.pricing.bundles import Forger, everything, scale_bundle, write_bundle
 
-tampering = settings(deadline=None, derandomize=True, max_examples=250, suppress_health_check=list(HealthCheck))
+# Seven times a hundred falsifications, the same in every run; the slow tests at the end try new ones each time.
+tampering = settings(deadline=None, derandomize=True, max_examples=100, suppress_health_check=list(HealthCheck))
+at_length = settings(tampering, derandomize=False, database=None, max_examples=1_000, print_blob=True)
 
 
 @pytest.fixture(scope="module", params=["by hand", "cleared"])
@@ -162,6 +164,20 @@ def test_whatever_the_bytes_it_is_refused_and_never_a_crash(honest, data):
     files = _with_manifest(files, forger.manifest)
 
     assert file == "prices.jsonl" or _refused_or_same(honest, files), (file, place, middle)
+
+
+def over_again(test, **given_by):
+    """The same test with other falsifications in every run, ten times as many."""
+    return pytest.mark.slow(at_length(given(**given_by)(test.hypothesis.inner_test)))
+
+
+test_no_field_can_be_changed_at_length = over_again(test_no_field_can_be_changed, data=st.data())
+test_no_number_can_be_changed_a_little_at_length = over_again(
+    test_no_number_can_be_changed_a_little, seed=st.integers(0, 1 << 32))
+test_no_row_can_be_moved_at_length = over_again(
+    test_no_row_can_be_taken_out_repeated_moved_or_put_in_from_elsewhere, data=st.data())
+test_whatever_the_bytes_at_length = over_again(
+    test_whatever_the_bytes_it_is_refused_and_never_a_crash, data=st.data())
 
 
 def test_the_free_fields_are_free_only_as_far_as_the_proof_stands():

@@ -19,8 +19,8 @@ from ledger.rails import deploy, embedded, evm
 from ledger.rails.base import Chain
 from ledger.rails.store import MemoryStore
 from ledger.reconcile import check_books
-from ledger.services import USDC6_LEDGER, open_ledgers
-from tests.owner import as_owner, behind_the_triggers
+from ledger.services import USDC6_LEDGER
+from tests.owner import as_owner, empty_the_books
 from tests.rails.anvil import Anvil, anvil_program
 from tests.rails.card_desk import Desk
 from tests.rails.processor import Processor, running
@@ -81,17 +81,11 @@ def deployed_once() -> Deployed:
 
 @pytest.fixture
 def transactional_db(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
-    """A database in which the code under test really commits; emptied afterwards.
-
-    The usual flush is a TRUNCATE, which the append-only tables of the books refuse: their triggers rest meanwhile.
-    """
+    """A database in which the code under test really commits; the books are emptied afterwards."""
     with django_db_blocker.unblock():
         assert connection.settings_dict["NAME"].startswith("test_"), "only a test database is ever emptied"
         yield
-        with behind_the_triggers() as cursor:
-            tables = [name for name in connection.introspection.table_names(cursor) if name.startswith("ledger_")]
-            cursor.execute(f"truncate {', '.join(tables)}")
-            open_ledgers()
+        empty_the_books()
         connections.close_all()
 
 
