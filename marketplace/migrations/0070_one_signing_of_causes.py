@@ -35,7 +35,7 @@ BEGIN
     RETURN NEW;
 END $$;
 """
-OF_BOTH = IN_TIME.format(about="(t.lease_id = NEW.lease_id OR l.node_class_id = NEW.node_class_id)")
+FUNCTIONS = IN_TIME.format(about="(t.lease_id = NEW.lease_id OR l.node_class_id = NEW.node_class_id)")
 OF_LEASES = IN_TIME.format(about="t.lease_id = NEW.lease_id").replace(
     "%', coalesce(NEW.lease_id, NEW.node_class_id)", "lease %', NEW.lease_id"
 )
@@ -89,7 +89,7 @@ class Migration(migrations.Migration):
             constraint=models.CheckConstraint(condition=KNOWN, name="judged_cause_is_known"),
         ),
         migrations.RunSQL(COPY, COPY_BACK),
-        migrations.RunSQL(OF_BOTH, OF_LEASES),
+        migrations.RunSQL(FUNCTIONS, OF_LEASES),
         migrations.RunSQL(DROP_WALLS, OLD_WALLS),
         migrations.DeleteModel(name="ForceMajeure"),
     ]  # fmt: skip

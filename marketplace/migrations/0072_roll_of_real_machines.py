@@ -6,7 +6,7 @@ import django.db.models.deletion
 from django.db import migrations, models
 
 APPEND_ONLY = ("rollreply", "rollreport")
-ANSWER = """
+FUNCTIONS = """
 CREATE OR REPLACE FUNCTION marketplace_roll_is_answered_in_its_span() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF NOT EXISTS (
@@ -32,8 +32,7 @@ BEGIN
     END IF;
     RETURN NEW;
 END $$;
-"""
-IN_SPAN = """
+
 CREATE FUNCTION marketplace_roll_is_heard_in_its_span() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     fresh jsonb := to_jsonb(NEW);
@@ -112,5 +111,5 @@ class Migration(migrations.Migration):
                 'constraints': [models.UniqueConstraint(fields=('member', 'verifier'), name='one_roll_report_per_verifier'), models.CheckConstraint(condition=models.Q(('ops__gte', 0)), name='roll_report_measured_something')],
             },
         ),
-        migrations.RunSQL(ANSWER + IN_SPAN + TRIGGERS, UNDO),
+        migrations.RunSQL(FUNCTIONS + TRIGGERS, UNDO),
     ]

@@ -55,3 +55,15 @@ def test_maintenance_excuses_four_hours_a_month_and_one_span_at_a_time():
         maintenance_minutes([first, MaintenanceNotice(-9000, 179, 200)])
     with pytest.raises(MeteringError):
         maintenance_minutes([MaintenanceNotice(-9000, 10, 10)])
+
+
+def test_signed_for_the_network_and_for_the_buyer_it_is_the_one_that_pays_less():
+    two = ("ann", "ben")
+
+    assert attribute(MinuteEvidence(3, 0, False, network_signers=two, buyer_signers=two)) == "NETWORK"
+    assert attribute(MinuteEvidence(3, 0, False, network_signers=("ann",), buyer_signers=two)) == "BUYER"
+
+
+@pytest.mark.parametrize(("lost", "cause"), [(0, "UNKNOWN"), (1, "UNKNOWN"), (2, "NETWORK"), (3, "NETWORK")])
+def test_a_minute_nobody_could_see_is_the_networks_when_two_vantages_lost_their_anchors(lost, cause):
+    assert attribute(MinuteEvidence(valid_reports=1, vantages_without_anchors=lost, echo_ok=False)) == cause

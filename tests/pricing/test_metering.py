@@ -173,3 +173,12 @@ def test_billed_held_and_unpaid_fill_the_hour_and_no_source_is_passed():
         if counter_reading is not None:
             assert (found.billable & ~counter_reading == 0).all()
         assert (found.billable_minutes == count_minutes(found.billable)).all()
+
+
+@pytest.mark.parametrize(("minutes_alone", "verdict"), [(6, DOWN), (7, UP)])
+def test_a_verifier_alone_in_more_than_six_minutes_of_a_slot_is_not_heard_in_any_of_them(minutes_alone, verdict):
+    valid, failed = np.ones((3, 1, 60), bool), np.zeros((3, 1, 60), bool)
+    failed[0, 0, :minutes_alone] = True
+    failed[:2, 0, 59] = True  # two of three, one of whom may not be heard
+
+    assert judge_slots(valid, failed)[0, 59] == verdict

@@ -13,6 +13,7 @@ from pricing.penalties import (
     THIRD_BREACH,
     WARNING,
     Day,
+    ServedLease,
     Trajectory,
     entry_stake_micros,
     entry_stake_of_provider_micros,
@@ -22,6 +23,7 @@ from pricing.penalties import (
     lease_loss,
     loss_proven,
     loss_unproven,
+    owed_unproven,
     quality_bps,
     slash_kind,
     slash_micros,
@@ -244,3 +246,16 @@ def test_a_trajectory_has_at_most_thirty_days():
     assert loss_proven(Trajectory(days=(day,) * 30, **known)) == 0
     with pytest.raises(PenaltyError, match="1 to 30 days"):
         Trajectory(days=(day,) * 31, **known)
+
+
+@pytest.mark.parametrize(("hours", "breach"), [(12, False), (24, True)])
+def test_two_half_days_side_by_side_are_no_day_that_could_be_in_breach(hours, breach):
+    half = ServedLease(
+        fee_micros=12 * DOLLAR, refund_micros=0, credit_micros=0, down_minutes=400, known_minutes=720,
+        unknown_minutes=0, breach=False,
+    )  # fmt: skip
+    owed = owed_unproven(
+        [half, half], sla_bps=9_900, hours=hours, good_hours=100, bad_hours=0, holdback_micros=100 * DOLLAR
+    )
+
+    assert owed.breach is breach
