@@ -31,7 +31,7 @@ from marketplace.escrow.models import Lease
 from marketplace.governance.services import record
 from marketplace.notices.services import tell_parties
 from marketplace.parties.models import Party, Seat
-from marketplace.parties.roles import require_act
+from marketplace.parties.roles import require_act, require_seat
 from marketplace.supply.models import NodeClass
 from pricing.attribution import SIGNERS_NEEDED, MinuteEvidence, attribute, maintenance_minutes
 from pricing.attribution import MaintenanceNotice as Span
@@ -44,14 +44,16 @@ EVIDENCE_MAX = 300
 
 @transaction.atomic
 def announce_maintenance(
-    *, party: Party, node_class: NodeClass, starts_at: datetime, ends_at: datetime, reason: str, now: datetime
-) -> MaintenanceNotice:
+    *, party: Party, node_class: NodeClass, starts_at: datetime, ends_at: datetime, reason: str,
+    seat: Seat | None = None, now: datetime,
+) -> MaintenanceNotice:  # fmt: skip
     """Put a maintenance on record and tell the buyers of running leases.
 
     It excuses minutes only when it was announced 72 hours ahead, and four hours of a month; one is open at a time.
     Raises BadInput for a span that runs backwards, lasts over four hours, leaves its month or began already;
-    Overlapping beside another notice; NotYours for somebody else's class.
+    Overlapping beside another notice; NotYours for somebody else's class; RoleForbidden for a seat that operates none.
     """
+    require_seat(seat, party, "operate", "announce maintenance")
     if node_class.party_id != party.pk:
         raise NotYours("There is no such node class.")
     starts_at, ends_at = starts_at.astimezone(UTC), ends_at.astimezone(UTC)
@@ -69,8 +71,10 @@ def announce_maintenance(
     notice = MaintenanceNotice.objects.create(
         id=uuid7(now), node_class=node_class, starts_at=starts_at, ends_at=ends_at, reason=reason, announced_at=now
     )
-    record(actor=party.slug, action="announce_maintenance", subject=node_class.pk, reason=reason, now=now,
-           starts_at=starts_at.isoformat(), ends_at=ends_at.isoformat())  # fmt: skip
+    record(
+        actor=seat.user.email if seat else party.slug, action="announce_maintenance", subject=node_class.pk,
+        reason=reason, now=now, starts_at=starts_at.isoformat(), ends_at=ends_at.isoformat(),
+    )  # fmt: skip
     buyers = Lease.objects.filter(node_class=node_class, state__in=("locking", "locked", "delivering"))
     tell_parties(
         parties=set(buyers.values_list("buyer_id", flat=True)), about=f"maintenance:{notice.pk}",

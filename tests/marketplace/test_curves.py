@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import IntegrityError, transaction
 
 from ledger.models import Transfer
 from marketplace import clock
@@ -124,6 +125,16 @@ def test_a_change_of_a_step_that_cannot_be_leaves_the_whole_curve_as_it_was() ->
     with refused(WindowClosed):
         change(quantity_units=4, now=world.window().demand_closes_at)
     assert held() == [("funded", 2, 2 * USD), ("funded", 3, USD), ("funded", 4, USD // 2)]
+
+
+@pytest.mark.stage("collecting")
+@pytest.mark.parametrize(("no", "price"), [(0, USD), (0, USD - 100), (1, 2 * USD), (1, USD // 2), (2, USD)])
+def test_the_database_keeps_each_step_between_its_neighbours(no: int, price: int) -> None:
+    steps = curve()
+
+    with pytest.raises(IntegrityError, match="a_step_stays_between_its_neighbours"), transaction.atomic():
+        m.Demand.objects.filter(pk=steps[no].pk).update(price_limit_micros=price)
+    assert m.Demand.objects.filter(pk=steps[1].pk).update(price_limit_micros=2 * USD - 100) == 1
 
 
 def test_the_market_serves_the_dear_step_and_leaves_the_cheap_one(own_world: Callable[[str], str]) -> None:

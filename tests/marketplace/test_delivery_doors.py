@@ -159,6 +159,31 @@ def test_a_provider_announces_maintenance_and_a_buyer_records_a_stop(monkeypatch
     assert provider.post(f"/leases/lea_{live.lease.pk.hex}/stops", span | {"reason": "stopped"}).status_code == 404
 
 
+def test_maintenance_is_announced_on_the_providers_page_by_who_operates() -> None:
+    live, page = go_live(), "/onboarding/cases/"
+    operator, finance = person("granite", "operator"), person("granite", "finance")
+    starts_at = clock.now() + timedelta(hours=73)
+    form = {"node_class": str(live.lease.node_class_id), "starts_at": f"{starts_at:%Y-%m-%d %H:%M:%S}",
+            "ends_at": f"{starts_at + timedelta(minutes=90):%Y-%m-%d %H:%M:%S}", "reason": "new switches"}  # fmt: skip
+
+    for wrong, why in (({"ends_at": form["starts_at"]}, "four hours at most"), ({"reason": ""}, "required"),
+                       ({"node_class": str(world.node_class("harbour").pk)}, "Machines: "),
+                       ({"starts_at": "soon"}, "From: ")):  # fmt: skip
+        refused = operator.post(page, form | wrong)
+        assert refused.status_code == 422
+        assert why in refused.content.decode()
+    assert "role_forbidden" in finance.post(page, form).content.decode()
+    assert not m.MaintenanceNotice.objects.exists()
+
+    operator.post(page, form)
+    notice = m.MaintenanceNotice.objects.get()
+    assert (notice.ends_at - notice.starts_at, notice.reason) == (timedelta(minutes=90), "new switches")
+    assert "new switches" in operator.get(page).content.decode()
+    assert m.Notice.objects.filter(code="maintenance_announced", party=live.lease.buyer).exists()
+    operator.post(page, form)  # twice is once
+    assert m.MaintenanceNotice.objects.count() == 1
+
+
 def disputed(live: Live) -> m.DeliveryCase:
     live.probe_slot(0)
     live.send_reading(live.reading(0), now=live.after(0))

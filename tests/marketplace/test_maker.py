@@ -207,11 +207,16 @@ def test_at_the_loss_limit_trade_stops_by_itself_and_open_quotes_are_taken_back(
     window = world._open("Next", world.day(60), gate_unit_hours=1, gate_parties=1)
     own = quote(window=window)
     assert services.watch_limits(now=clock.now()) == 0  # one micro-dollar of room is left
+    with transaction.atomic():
+        assert m.Demand.objects.filter(pk=own.pk).update(quantity_units=2) == 1  # and the database sees it too
+        transaction.set_rollback(True)
 
     m.MakerLimits.objects.filter(pk=limits.pk).update(ended_at=clock.now())
     at_limit = limits_since(world.day(0), loss_max_micros=total, inventory_max_unit_hours=10**6)
     with refused(MakerLimit, rule="loss"):
         quote(window=window, reference="late")
+    with pytest.raises(IntegrityError, match="maker_keeps_its_loss"), transaction.atomic():
+        m.Demand.objects.filter(pk=own.pk).update(quantity_units=2)
     assert dict(cycle.MARKET_STEPS)["watch the market-maker"] is services.watch_limits  # every turn looks
     assert services.watch_limits(now=clock.now()) == 1
     stop = m.MakerStop.objects.get(limits=at_limit)

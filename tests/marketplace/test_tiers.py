@@ -101,6 +101,21 @@ def test_whoever_hands_evidence_in_does_not_review_it() -> None:
 
 
 @pytest.mark.stage("collecting")
+def test_a_document_that_ran_out_while_it_waited_is_not_accepted_any_more_and_may_be_refused() -> None:
+    late, just = hand_in("pci-scope"), hand_in("attested-hardware")
+
+    with refused(ExpiredEvidence, field="valid_until"):
+        review_evidence(evidence=late, seat=reviewer_seat(clock.now()), is_accepted=True, reason="late",
+                        now=late.valid_until)  # fmt: skip
+    told = review_evidence(evidence=late, seat=reviewer_seat(clock.now()), is_accepted=False, reason="it ran out",
+                           now=late.valid_until)  # fmt: skip
+    assert not told.is_accepted
+    in_time = just.valid_until - timedelta(microseconds=1)
+    assert review_evidence(evidence=just, seat=reviewer_seat(clock.now()), is_accepted=True, reason="in time",
+                           now=in_time).is_accepted  # fmt: skip
+
+
+@pytest.mark.stage("collecting")
 def test_the_end_of_one_document_takes_the_tier_at_once() -> None:
     granite = m.Evidence.objects.get(party__slug="granite", control_id="iso-27001")
     last_moment = granite.valid_until - timedelta(microseconds=1)
