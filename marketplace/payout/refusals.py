@@ -145,16 +145,20 @@ def _refused_among(rows: object) -> list[RefusedCall]:
     refused = sorted((row for row in waiting if row.intent_key in said), key=lambda row: row.epoch)
     calls = []
     for row in refused:
-        healing = _healing(row, said[row.intent_key], lowest=refused[0].epoch)
         tries = Settlement.objects.filter(epoch=row.epoch, put_off_until=None).exclude(pk=row.pk).count()
+        healing = _healing(row, said[row.intent_key], tries, lowest=refused[0].epoch)
         calls.append(RefusedCall(row, said[row.intent_key], tries + (healing == Healing.NOTHING), healing))
     return calls
 
 
-def _healing(settlement: Settlement, sentence: str, *, lowest: int) -> Healing:
-    """What has to pass before this call can go through. A call that no hour has room for is not healed by any."""
-    if HOUR_IS_FULL in sentence and gross_micros(settlement) <= chain().call("escrow", "settle_limit"):
-        return Healing.HOUR
+def _healing(settlement: Settlement, sentence: str, tries: int, *, lowest: int) -> Healing:
+    """What has to pass before this call can go through. A call that no hour has room for is not healed by any.
+
+    Once it waits for people it goes on doing so, also when the limit was raised meanwhile: they say when.
+    """
+    is_with_people = settlement.put_off_until is None and tries >= ATTEMPTS_MAX - 1
+    if HOUR_IS_FULL in sentence and not is_with_people:
+        return Healing.HOUR if gross_micros(settlement) <= chain().call("escrow", "settle_limit") else Healing.NOTHING
     if NOT_THE_NEXT in sentence and settlement.epoch > lowest:
         return Healing.EARLIER
     if NOT_THE_NEXT in sentence and claims.generation_on_chain() > settlement.epoch >> claims.GENERATION_AT:

@@ -58,8 +58,7 @@ def test_a_settlement_beyond_the_hour_waits_until_there_is_room_and_then_goes_th
     own_world: Callable[[str], str],
 ) -> None:
     own_world("judged")
-    most = max(payout._earned_micros(lease) for lease in m.Lease.objects.filter(window=world.window()))
-    limit_settlements_to(max(most, gross_of_all() * 2 // 3))
+    limit_settlements_to(gross_of_all() - 1)
 
     # It is shared over calls that an hour has room for each; the second finds the hour too full.
     assert payout.settle_window(window=world.window(), now=clock.now()) == 6
@@ -111,7 +110,7 @@ def test_a_settlement_that_no_hour_has_room_for_uses_its_tries(own_world: Callab
 
 def test_the_hour_is_counted_as_the_contract_counts_it(own_world: Callable[[str], str]) -> None:
     own_world("paid")
-    (first,) = ChainEvent.objects.filter(name="Settled")
+    first = ChainEvent.objects.filter(name="Settled").latest("block_number")
     began = chain().block(first.block_number).timestamp
 
     def sign_of_life() -> int:
@@ -164,7 +163,7 @@ def test_locks_that_met_a_pause_are_made_again_after_it(own_world: Callable[[str
     pauser("pause")
     assert lock_window(window=world.window(), now=clock.now()) > 0
     cycle.run_chain(now=clock.now())
-    calls = ChainIntent.objects.filter(function="lock")
+    calls = ChainIntent.objects.filter(key__startswith=f"lock:{world.window().number}:")
     before = calls.count()
     for _ in range(3):
         assert confirm_locks(window=world.window(), now=clock.now()) == 0

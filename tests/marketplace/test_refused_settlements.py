@@ -72,7 +72,7 @@ def nothing_changes() -> Iterator[None]:
 def test_after_the_third_refusal_two_people_let_the_settlement_go_on(own_world: Callable[[str], str]) -> None:
     own_world("judged")
     stuck = refuse_three_times()
-    rows = m.Settlement.objects.filter(window=world.window())
+    rows = m.Settlement.objects.filter(window=world.window(), epoch=stuck.epoch)
     assert [(row.epoch, row.refusal) for row in rows.exclude(pk=stuck.pk)] == 2 * [(stuck.epoch, TOO_MUCH)]
     assert (stuck.refused_at, blocking_calls()[0].sentence, blocking_calls()[0].attempts) == (None, TOO_MUCH, 3)
 
@@ -102,7 +102,7 @@ def test_after_the_third_refusal_two_people_let_the_settlement_go_on(own_world: 
     assert (stuck.retry_let_by, stuck.refusal, stuck.lines.count()) == ("max@foundation.example", TOO_MUCH, 0)
     line = m.AuditLine.objects.get(action="let_settle_retry")
     assert (line.actor, line.reason, line.facts["asked_by"], line.facts["attempts"], len(line.facts["lines"])) == (
-        "max@foundation.example", TOO_MUCH, "ada@foundation.example", 3, 6)  # fmt: skip
+        "max@foundation.example", TOO_MUCH, "ada@foundation.example", 3, 1)  # fmt: skip
     assert settle_once() == 6
     assert payout.confirm_settlements(window=world.window(), now=clock.now()) == 6
     assert (blocking_calls(), world.window().state) == ([], "SETTLED")
@@ -132,7 +132,7 @@ def test_only_a_settlement_that_used_its_tries_asks_for_people(own_world: Callab
     limit_settlements_to(1)
     payout.settle_window(window=world.window(), now=clock.now())
     cycle.run_chain(now=clock.now())
-    ((refused),) = refused_calls()
+    refused, *_ = refused_calls()  # no hour has room for two leases, so each has a call of its own
     ada = seat("ada")
     with nothing_changes(), pytest.raises(NotYours):
         ask_retry(settlement_id=refused.settlement.pk, seat=ada, reason="too early", now=clock.now())
