@@ -49,12 +49,12 @@ WALLS = [
         "0052_entry_to_proven", "0055_walls_of_tax", "0057_walls_of_backups",
         "0058_parts_and_causes", "0060_verdicts_on_targets",
         "0062_sites_and_classes_change", "0063_egress_costs", "0064_grant_vouchers",
-        "0065_calendar_weeks", "0066_first_leases", "0080_one_signing_of_causes", "0081_each_lease_by_itself",
-        "0082_roll_of_real_machines",
+        "0065_calendar_weeks", "0066_first_leases", "0070_one_signing_of_causes", "0071_each_lease_by_itself",
+        "0072_roll_of_real_machines",
     )
 ]  # fmt: skip
 # A need of its own (now part of a statement), and a note beside payouts, until members were paid (0070);
-# a force majeure is a judged cause (0080).
+# a force majeure is a judged cause (0070).
 GONE = {"need", "forcemajeure", "payoutshare", "payout_shares_make_the_payout"}
 APPEND_ONLY = [table for wall in WALLS for table in getattr(wall, "APPEND_ONLY", ()) if table not in GONE]
 
