@@ -316,10 +316,12 @@ def book_refund(
     """Book a buyer's share after wind-up, as one group: of all its buyer.held, `amount` -> buyer.available.
 
     The rest of `locked` was claimed by classes: -> suspense. Each window gives its part, by largest remainder. Raises
-    PostingRefused where the books hold another amount than the contract had locked.
+    PostingRefused where the books hold another amount than the contract had locked. Booked before, it returns 0.
     """
     lock_ledger(USDC6_LEDGER)
     held = list(Account.objects.filter(ledger=USDC6_LEDGER, code="buyer.held", party=party).order_by("id"))
+    if _is_refunded(reference, held, locked=locked, amount=amount):
+        return 0
     if sum(account.balance_minor for account in held) != locked:
         raise PostingRefused("The books hold another amount than was locked.", locked=locked, party=str(party))
     shares = Money(amount, USDC6).split([account.balance_minor for account in held])
@@ -333,6 +335,19 @@ def book_refund(
         )
     ]  # fmt: skip
     return post_transfers(ledger=USDC6_LEDGER, postings=_linked(postings, uuid_from("refund", reference)), now=now)
+
+
+def _is_refunded(reference: bytes, held: Sequence[Account], *, locked: int, amount: int) -> bool:
+    """Whether this refund is in the books: its money has left `held` then, and its parts cannot be worked out again.
+
+    Raises PostingRefused where it was booked with other sums.
+    """
+    names = {uuid_from("refund", reference, name, each.pk): name for each in held for name in ("share", "claimed")}
+    booked = list(Transfer.objects.filter(ledger=USDC6_LEDGER, id__in=names).values_list("id", "amount"))
+    shared = sum(part for id, part in booked if names[id] == "share")
+    if booked and (shared, sum(part for _, part in booked)) != (amount, locked):
+        raise PostingRefused("The refund was booked with other amounts.", amount=amount, locked=locked)
+    return bool(booked)
 
 
 @transaction.atomic

@@ -98,6 +98,9 @@ class BooksAndChain(RuleBasedStateMachine):
         self.deposited, self.withdrawn, self.seen = [0, 0], [0, 0], set[str]()
         self.amounts: dict[str, tuple[int, int]] = {}
         self.supply = self.here.call("token", "totalSupply")
+        for buyer in range(2):
+            self.deposit(buyer, 400)
+        self.send(blocks=FINALITY)
 
     # -- words -------------------------------------------------------------------------------------------------------
     @property
@@ -144,6 +147,16 @@ class BooksAndChain(RuleBasedStateMachine):
         keys = set(out.values_list("key", flat=True)) - self.seen
         reserved = sum(lease.amount for lease in self.leases if lease.buyer == buyer and lease.state == "locking")
         return minor("buyer.available", BUYERS[buyer]) - reserved - sum(self.amounts[key][1] for key in keys)
+
+    @rule(buyer=st.integers(0, 1), node_class=st.sampled_from(sorted(CLASSES)), dollars=st.integers(1, 60),
+          percent=st.integers(0, 100))  # fmt: skip
+    def lock_and_judge(self, buyer: int, node_class: int, dollars: int, percent: int) -> None:
+        """A lease that is judged as soon as it is locked, where everything comes through."""
+        self.lock(buyer, node_class, dollars)
+        self.send(blocks=FINALITY)
+        indexer.index(now=self.now)
+        self.learn()
+        self.judge(len(self.leases), percent)
 
     @rule(buyer=st.integers(0, 1), node_class=st.sampled_from(sorted(CLASSES)), dollars=st.integers(1, 60))
     def lock(self, buyer: int, node_class: int, dollars: int) -> None:
@@ -219,11 +232,53 @@ class BooksAndChain(RuleBasedStateMachine):
         )  # fmt: skip
         self.settles[key] = (epoch, list(chosen.values()))
 
+    @rule(node_class=st.sampled_from(sorted(CLASSES)), percent=st.integers(1, 100))
+    def fall_silent(self, node_class: int, percent: int) -> None:
+        """A root is published, the operator says nothing for four days, and a class claims what the root owes it."""
+        self.judge(0, percent)
+        self.settle(len([each for each in self.leases if each.state == "locked" and each.earned is not None]))
+        self.send(blocks=FINALITY)
+        self.clock.forward(days=4)
+        self.claim(node_class, waits=False)
+        self.send(blocks=FINALITY)
+
+    @rule()
+    def wait_for_holdbacks(self) -> None:
+        """A lease of the unproven class is settled; its holdback is due thirty days after its window."""
+        self.settle_all()
+        self.clock.forward(days=45)
+        self.release_holdback(8)
+        self.send(blocks=FINALITY)
+
+    @rule()
+    def pay(self) -> None:
+        self.settle_all()
+        for number in CLASSES:
+            self.withdraw_for(number)
+        self.send(blocks=FINALITY)
+
+    def settle_all(self) -> None:
+        for lease in self.leases:
+            if lease.state == "locked" and lease.earned is None:
+                lease.earned = lease.amount
+        self.settle(0)
+        self.send(blocks=FINALITY)
+
+    @precondition(lambda self: getattr(self, "nonce", 0) >= 4)  # many markets end so
+    @rule()
+    def take_back(self) -> None:
+        """The operator is gone: what is locked goes back to the buyers, whoever asks for it."""
+        self.clock.forward(days=15)
+        self.wind_up()
+        self.send(blocks=FINALITY)
+        for buyer in range(2):
+            self.refund(buyer)
+        self.send(blocks=FINALITY)
+
     @rule(node_class=st.sampled_from(sorted(CLASSES)))
     def withdraw_for(self, node_class: int) -> None:
         self.submit("faucet", "withdraw_for", node_class)
 
-    @rule(node_class=st.sampled_from(sorted(CLASSES)))
     def release_holdback(self, node_class: int) -> None:
         self.submit("faucet", "release_holdback", node_class)
 
@@ -241,13 +296,9 @@ class BooksAndChain(RuleBasedStateMachine):
             self.clock.forward(days=4)
         self.submit("faucet", "claim", *tree.proof(node_class).abi())
 
-    @precondition(lambda self: getattr(self, "nonce", 0) % 7 == 6)  # some markets end so
-    @rule()
     def wind_up(self) -> None:
-        self.clock.forward(days=15)
         self.submit("faucet", "wind_up")
 
-    @rule(buyer=st.integers(0, 1))
     def refund(self, buyer: int) -> None:
         self.submit("faucet", "refund", self.address(buyer))
 
@@ -256,8 +307,11 @@ class BooksAndChain(RuleBasedStateMachine):
     def pass_time(self, hours: int) -> None:
         self.clock.forward(hours=hours)
 
-    @rule()
-    def send(self) -> None:
+    @rule(blocks=st.sampled_from([0, 1, FINALITY]))
+    def send(self, blocks: int) -> None:
+        """The sender's turn; with enough blocks behind it what it sent is final, and marked so."""
+        sender.pump(now=self.now)
+        self.node.mine(blocks)
         sender.pump(now=self.now)
 
     @rule(point=st.sampled_from(CRASHES))
@@ -446,7 +500,7 @@ def run(machine: type[BooksAndChain], *, seeds: list[int], markets: int, least: 
 
 
 def test_books_and_chain_say_the_same_after_every_step(machine: type[BooksAndChain]) -> None:
-    run(machine, seeds=[1], markets=6, least=1)
+    run(machine, seeds=[1], markets=8, least=1)
 
 
 @pytest.mark.nightly

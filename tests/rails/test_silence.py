@@ -6,14 +6,16 @@ import pytest
 
 from contracts.claims import ClaimTree
 from ledger.chart import Code
-from ledger.ids import uuid_from
-from ledger.models import Ledger, Transfer
+from ledger.errors import PostingRefused
+from ledger.ids import chain_reference, uuid_from
+from ledger.models import ChainEvent, Ledger, Transfer
 from ledger.rails import indexer, sender
 from ledger.rails.base import Chain
 from ledger.rails.mirror import read_words
+from ledger.rails.rebuild import rebuild
 from ledger.rails.signer import signer
 from ledger.reconcile import check_books
-from ledger.services import Posting, account, cover_posting, post_transfers
+from ledger.services import Posting, account, book_refund, cover_posting, post_transfers
 from tests.rails.conftest import Clock, minor
 from tests.rails.test_story import BUYER, CLASS_ID, LEASE, NODE_CLASS, PROVIDER, USD, WINDOW, Market, held
 
@@ -103,6 +105,16 @@ def test_after_wind_up_a_buyer_gets_its_share_and_what_was_claimed_clears_suspen
 
     assert minor("buyer.available", BUYER) - before == LOCKED - OWED
     assert (minor("suspense"), held()) == (0, 0)
+
+    # What was refunded has left the accounts that it was worked out from: a replay finds it all the same, and once.
+    assert [found.detail for found in rebuild(now=market.clock.now) if not found.ok] == []
+    event = ChainEvent.objects.get(name="Refunded")
+    again = {"party": BUYER, "locked": LOCKED, "amount": LOCKED - OWED, "now": market.clock.now,
+             "reference": chain_reference(event.block_hash, event.log_index)}  # fmt: skip
+    assert book_refund(**again) == 0
+    for other in ({"amount": LOCKED - OWED + 1}, {"locked": LOCKED + 1}):
+        with pytest.raises(PostingRefused, match="other amounts"):
+            book_refund(**again | other)
 
 
 def test_a_refund_of_another_amount_than_the_books_hold_halts_the_ledger(market: Market) -> None:
