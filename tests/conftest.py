@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,9 +69,10 @@ def django_db_modify_db_settings(django_db_modify_db_settings: None, empty_datab
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None) -> Iterator[None]:
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     """The test databases, in which every test works with the rights of the product's role and no more.
 
+    A copy has the tables and their rights, and not the rights on the database itself: they are taken away anew.
     As the owner each wall that the roles are would be out of sight. `tests.owner.as_owner` steps out of the role. At
     the end the embedded chain's own connections are closed, because the databases are dropped.
     """
@@ -79,6 +81,8 @@ def django_db_setup(django_db_setup: None) -> Iterator[None]:
     from marketplace import postgres
 
     _let_tests_be_flushed()
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        cursor.execute(f'revoke temporary on database "{connection.settings_dict["NAME"]}" from public')
     options = connection.settings_dict["OPTIONS"]
     words = f"{os.environ.get('PGOPTIONS', '')} {options.get('options', '')} -c role={postgres.PRODUCT}"
     connection.close()

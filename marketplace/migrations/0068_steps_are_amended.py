@@ -2,7 +2,7 @@
 
 from django.db import migrations
 
-FORWARD = """
+FUNCTIONS = """
 CREATE FUNCTION marketplace_curve_keeps_falling() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF EXISTS (
@@ -29,4 +29,4 @@ DROP FUNCTION marketplace_curve_keeps_falling;
 
 class Migration(migrations.Migration):
     dependencies = [("marketplace", "0067_one_top_owner")]
-    operations = [migrations.RunSQL(FORWARD, UNDO)]
+    operations = [migrations.RunSQL(FUNCTIONS, UNDO)]

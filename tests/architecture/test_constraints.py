@@ -49,7 +49,8 @@ WALLS = [
         "0052_entry_to_proven", "0055_walls_of_tax", "0057_walls_of_backups",
         "0058_parts_and_causes", "0060_verdicts_on_targets",
         "0062_sites_and_classes_change", "0063_egress_costs", "0064_grant_vouchers",
-        "0065_calendar_weeks", "0066_first_leases", "0070_one_signing_of_causes", "0071_each_lease_by_itself",
+        "0065_calendar_weeks", "0066_first_leases", "0068_steps_are_amended", "0070_one_signing_of_causes",
+        "0071_each_lease_by_itself",
         "0072_roll_of_real_machines",
     )
 ]  # fmt: skip

@@ -190,7 +190,7 @@ def test_the_console_asks_nobody_else_for_anything(market, staff):
                     and not word.startswith("http://www.w3.org/")], path  # fmt: skip
 
 
-@pytest.mark.parametrize(("path", "most"), [("/console/", 43), ("/console/opened-bids/", 12), ("/console/books/", 10),
+@pytest.mark.parametrize(("path", "most"), [("/console/", 47), ("/console/opened-bids/", 12), ("/console/books/", 10),
                                             ("/console/marketplace/lease/", 12), ("/console/marketplace/award/", 12),
                                             ("/console/marketplace/verdict/", 12)])  # fmt: skip
 def test_a_page_asks_the_database_few_questions(market, staff, path, most, django_assert_max_num_queries):

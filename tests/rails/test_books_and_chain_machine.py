@@ -500,6 +500,11 @@ def run(machine: type[BooksAndChain], *, seeds: list[int], markets: int, least: 
 
 
 def test_books_and_chain_say_the_same_after_every_step(machine: type[BooksAndChain]) -> None:
+    run(machine, seeds=[1], markets=2, least=0)
+
+
+@pytest.mark.slow
+def test_they_do_when_every_rule_takes_effect(machine: type[BooksAndChain]) -> None:
     run(machine, seeds=[1], markets=8, least=1)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
@@ -17,7 +18,7 @@ from django.db import DatabaseError, connection
 from ledger.errors import LedgerError
 from ledger.models import ChainAttempt, ChainBlock, ChainContract, ChainEvent, ChainIntent, Ledger, Transfer
 from ledger.rails import evm, indexer, sender, stuck
-from ledger.rails.errors import CancelTooLate, ChainRewound, LogsMissing
+from ledger.rails.errors import CancelTooLate, ChainRewound, LogsMissing, NodeNotReady
 from ledger.rails.rebuild import rebuild
 from ledger.rails.signer import signer
 from tests.rails.anvil import Anvil
@@ -34,6 +35,12 @@ def mint(key: str, amount: int = 1) -> ChainIntent:
 
 
 def minted() -> int:
+    """What the sink holds, asked again while the node swaps one branch for another."""
+    for _ in range(50):
+        try:
+            return int(evm.chain().call("token", "balanceOf", SINK))
+        except NodeNotReady:
+            time.sleep(0.05)
     return int(evm.chain().call("token", "balanceOf", SINK))
 
 
