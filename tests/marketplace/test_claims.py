@@ -65,6 +65,13 @@ def settle_the_first_call_only(monkeypatch: pytest.MonkeyPatch) -> m.Settlement:
     return m.Settlement.objects.filter(window=world.window()).get()
 
 
+def class_left_out(settlement: m.Settlement) -> m.NodeClass:
+    """A class whose leases a settlement did not settle."""
+    settled = {line.lease.node_class_id for line in settlement.lines.all()}
+    return next(node for code in ("granite", "harbour", "prairie")
+                if (node := world.node_class(code)).pk not in settled)  # fmt: skip
+
+
 @pytest.mark.stage("judged")
 def test_a_root_that_no_settlement_of_ours_published_proves_nothing() -> None:
     m.Settlement.objects.all().update(root=b"x" * 32)
@@ -131,9 +138,7 @@ def test_a_settlement_signed_before_a_claim_is_refused_and_made_again_with_the_c
     """The operator signs, falls silent, classes claim, and its call is mined after all."""
     own_world("judged")
     first = settle_the_first_call_only(monkeypatch)
-    settled = {line.lease.node_class_id for line in first.lines.all()}
-    late = next(node for code in ("granite", "harbour", "prairie")
-                if (node := world.node_class(code)).pk not in settled)
+    late = class_left_out(first)
     document = claims.proofs_of(late.party)
     (claim,) = document["claims"]
     with monkeypatch.context() as patch:

@@ -25,7 +25,7 @@ from marketplace.payout import refusals as refused
 from marketplace.payout import services as payout
 from marketplace.slashing.services import confirm_requests, execute_due, open_cases, paused_cases
 from tests.journey import world
-from tests.marketplace.test_claims import bring, settle_the_first_call_only
+from tests.marketplace.test_claims import bring, class_left_out, settle_the_first_call_only
 from tests.marketplace.test_refused_settlements import TOO_MUCH, limit_settlements_to, settle_once, signed_in
 
 STALE = "escrow: epoch is not the next"
@@ -134,9 +134,7 @@ def test_a_settlement_that_met_a_claim_waits_until_the_claim_is_final(
 ) -> None:
     own_world("judged")
     first = settle_the_first_call_only(monkeypatch)
-    settled = {line.lease.node_class_id for line in first.lines.all()}
-    late = next(node for code in ("granite", "harbour", "prairie")
-                if (node := world.node_class(code)).pk not in settled)
+    late = class_left_out(first)
     document = claims.proofs_of(late.party)
     assert payout.settle_window(window=world.window(), now=clock.now()) > 0
     stale = m.Settlement.objects.filter(window=world.window(), refused_at=None).latest("epoch")

@@ -17,7 +17,6 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 import pytest
-from django.db import connection
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -44,13 +43,12 @@ from ledger.rails.signer import signer
 from ledger.reconcile import check_ledger, compare_when_still
 from ledger.services import (
     cover_posting,
-    open_ledgers,
     post_hold_posting,
     reserve_hold,
     settle_postings,
     void_hold,
 )
-from tests.owner import behind_the_triggers
+from tests.owner import empty_the_books
 from tests.rails.conftest import Clock, minor, store_of
 from tests.rails.reorganising import FINALITY, ReorganisingNode
 from tests.rails.test_story import DAY, USD, Market
@@ -447,13 +445,6 @@ def attest(market: Market) -> None:
         market.submit("operator", "stake", "attest_class", attestation, market.panel("compliance", attestation))
 
 
-def empty_books() -> None:
-    with behind_the_triggers() as cursor:
-        tables = [name for name in connection.introspection.table_names(cursor) if name.startswith("ledger_")]
-        cursor.execute(f"truncate {', '.join(tables)}")
-        open_ledgers()
-
-
 @pytest.fixture
 def machine(rails: Chain, clock: Clock, settings: Any) -> Iterator[type[BooksAndChain]]:
     settings.CHAIN_STUCK_SECONDS = 10**9  # replaced blocks are what drops transactions here, and gas is free
@@ -461,7 +452,7 @@ def machine(rails: Chain, clock: Clock, settings: Any) -> Iterator[type[BooksAnd
     beginning, began_at = prepare(rails, clock), clock.now
 
     def begin() -> tuple[Clock, ReorganisingNode]:
-        empty_books()
+        empty_the_books()
         store_of(rails).restore(beginning)
         clock.now = began_at
         evm.use_chain(rails)
