@@ -20,9 +20,11 @@ pytestmark = pytest.mark.usefixtures("outbox_clock")
 
 @pytest.fixture(autouse=True)
 def _broker_in_memory():
-    """Hints of these tests stay in this process."""
+    """Hints of these tests stay in this process, each test's in a queue of its own: the memory outlives its app."""
     product = current_app._get_current_object()
-    Celery("tests", broker="memory://").set_current()
+    hints = Celery("tests", broker="memory://")
+    hints.conf.task_default_queue = f"hints-{uuid4()}"
+    hints.set_current()
     yield
     product.set_current()
 
