@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from django.db import connection
@@ -25,6 +26,7 @@ _NULL = b"\xff\xff\xff\xff"
 _HEAD = struct.Struct(">hii" + "iq" * 4 + "i16s")  # the columns that every row has, each behind its length
 _POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_FIRST_BLOCK = 100  # rows that the server waits for before it can begin
 _BLOCK = 1_000  # rows that are made at once
 _COPY_AS = "grove_copy"  # may insert transfers and nothing else
 
@@ -92,8 +94,9 @@ def blocks(ledger: int, postings: Sequence[Posting], now: datetime, first: int) 
     """
     yield _HEADER
     tails: dict[tuple[object, ...], bytes] = {}
-    for start in range(0, len(postings), _BLOCK):
-        yield _block(ledger, postings[start : start + _BLOCK], now, first + start, tails)
+    ends = [0, *range(_FIRST_BLOCK, len(postings), _BLOCK), len(postings)]
+    for start, end in pairwise(ends):
+        yield _block(ledger, postings[start:end], now, first + start, tails)
     yield _TRAILER
 
 
