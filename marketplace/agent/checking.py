@@ -29,6 +29,7 @@ from marketplace.agent.prover import HttpProver
 from marketplace.agent.readings import SignedReport
 from marketplace.agent.statements import CheckAsk, CheckStatement, RollMeasured, sign_statement
 from marketplace.agent.verifier import Verifier
+from marketplace.agent.wire import require_vouched
 from pricing.errors import PricingError
 
 ORDERS_EVERY_SECONDS = 60
@@ -150,7 +151,7 @@ class Checker:
         if opened is None:
             return 0, b""
         try:
-            with HttpProver(f"http://{_in_url(host)}:{opened['port']}", token=opened["token"]) as prover:
+            with self._prover_at(host, opened, order) as prover:
                 one = Verifier(LocalKey(secrets.token_bytes(32)), vantage=self._verifier)
                 preset, is_direct = choose_preset([one], prover, purpose="recheck")
                 proof = run_panel(
@@ -163,6 +164,15 @@ class Checker:
         finally:
             _exchange(host, port, {"done": opened["token"]})
         return proof.score.ops_per_second, proof.transcript.light().to_bytes()
+
+    def _prover_at(self, host: str, opened: dict[str, Any], order: dict[str, Any]) -> HttpProver:
+        """Its opened prover, under the certificate that its machine key signed. Raises CertificateWrong."""
+        place, certificate = f"{_in_url(host)}:{opened['port']}", str(opened.get("certificate") or "")
+        if not certificate:
+            return HttpProver(f"http://{place}", token=opened["token"])
+        signature = str(opened.get("vouched") or "")
+        require_vouched(bytes.fromhex(order["machine_key"]), certificate, signature)
+        return HttpProver(f"https://{place}", token=opened["token"], certificate=certificate)
 
     def _ask(self, host: str, port: int, order: dict[str, Any], *, until_ms: int) -> dict[str, Any] | None:
         """The opened prover's port and token; None where the machine refuses. Raises ServerUnreachable."""

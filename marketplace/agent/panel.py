@@ -96,11 +96,11 @@ def run_panel(
     prover.start(preset, seed)
     refusals: dict[str, ProofRefused] = {}
     if is_measured:
-        _echo(verifiers, prover, seed, machine_key, refusals)
+        echo(verifiers, prover, seed, machine_key, refusals)
     nonces, commitments = _run_blocks(verifiers, prover, preset, refusals)
     swept = _sweep_and_read(verifiers, prover, preset, refusals) if is_measured else None
     for verifier in verifiers:
-        _open_and_check(verifier, prover, refusals, advice=not is_direct)
+        open_and_check(verifier, prover, refusals, advice=not is_direct)
     _refuse_without_quorum(verifiers, refusals, quorum or quorum_of(len(verifiers)))
     witnesses = tuple(verifier.witness for verifier in verifiers)
     transcript = Transcript(
@@ -201,10 +201,11 @@ def _refuse_own(verifiers: Sequence[Verifier], owner: str) -> None:
         raise PanelFailed("A verifier does not sit over a machine of its own organisation.", own=own, owner=owner)
 
 
-def _echo(
+def echo(
     verifiers: Sequence[Verifier], prover: ProverSession, seed: bytes, machine_key: bytes | None,
     refusals: dict[str, ProofRefused],
 ) -> None:  # fmt: skip
+    """Let each verifier time its echoes; a refusal is noted under its address."""
     for verifier in verifiers:
         verifier.know_machine(prover.machine_key)
         try:
@@ -261,9 +262,10 @@ def _run_blocks(
     return nonces, commitments
 
 
-def _open_and_check(
+def open_and_check(
     verifier: Verifier, prover: ProverSession, refusals: dict[str, ProofRefused], *, advice: bool
 ) -> None:
+    """Let a verifier that has refused nothing so far open its rows and check them; a refusal is noted."""
     if verifier.address in refusals:
         return
     try:

@@ -51,7 +51,7 @@ WALLS = [
         "0062_sites_and_classes_change", "0063_egress_costs", "0064_grant_vouchers",
         "0065_calendar_weeks", "0066_first_leases", "0068_steps_are_amended", "0070_one_signing_of_causes",
         "0071_each_lease_by_itself",
-        "0072_roll_of_real_machines",
+        "0072_roll_of_real_machines", "0080_benchmarks_are_attested",
     )
 ]  # fmt: skip
 # A need of its own (now part of a statement), and a note beside payouts, until members were paid (0070);
