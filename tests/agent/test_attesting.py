@@ -1,4 +1,4 @@
-"""Verifiers in programs of their own measure one machine together, and the market takes what a quorum of them attests."""
+"""Verifiers in programs of their own measure one machine together; the market takes what a quorum of them attests."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 from django.core.cache import cache
 
-from contracts.eip712 import Signature
+from contracts.eip712 import Signature, in_signing_order
+from ledger.models import ChainIntent
+from ledger.rails.errors import CallReverted
 from ledger.rails.evm import chain
 from ledger.rails.signer import signer
-from marketplace import clock, cycle
+from marketplace import clock
 from marketplace import models as m
 from marketplace.agent import home as homes
 from marketplace.agent.attestation import LocalKey, Terms, attest, message_of
@@ -48,6 +50,7 @@ from marketplace.errors import (
 from marketplace.parties.services import issue_api_key, register_party
 from marketplace.supply.challenges import find_challenge, open_challenge, orders_for, take_attestation
 from marketplace.supply.machine_keys import rotate_machine_key
+from marketplace.supply.onchain import attestation_of
 from marketplace.supply.verifiers import seat_verifier
 from pricing.proof import Preset
 from pricing.transcript import Transcript, score_of
@@ -87,7 +90,9 @@ def opened(node_class: m.NodeClass, **changes: Any) -> m.Challenge:
 class Session:
     """One proof of sprout's machine before the panel of a challenge, and what each seat would hand in."""
 
-    def __init__(self, challenge: m.Challenge, *, others: tuple[int, ...] = SEATS, preset: Preset | None = None) -> None:
+    def __init__(
+        self, challenge: m.Challenge, *, others: tuple[int, ...] = SEATS, preset: Preset | None = None
+    ) -> None:
         self.challenge, self.terms = challenge, Terms.from_json(challenge.terms)
         keys = sorted((LocalKey(private(number)) for number in others), key=lambda key: key.address)
         self.verifiers = {key.address: Verifier(key) for key in keys}
@@ -128,9 +133,15 @@ def test_a_quorum_of_one_transcript_is_the_benchmark_and_the_contract_hears_of_i
         session.take(2)
     session.take(3)  # late, of the same transcript: it stands beside them
     assert m.Benchmark.objects.filter(node_class=sprout).count() == 1
-    assert int(chain().call("stake", "benchmark_epoch", sprout.chain_class)) == 0
-    cycle.run_chain(now=clock.move_to(benchmark.finished_at + timedelta(minutes=1)))
-    assert int(chain().call("stake", "benchmark_epoch", sprout.chain_class)) == benchmark.epoch
+    assert ChainIntent.objects.filter(key=f"prove:{sprout.chain_class}:{benchmark.epoch}").count() == 1
+    clock.move_to(benchmark.finished_at + timedelta(minutes=1))
+    struct, signed = attestation_of(benchmark).abi(), {
+        row.signer: Signature(row.v, bytes(row.r), bytes(row.s)) for row in benchmark.attestations.all()
+    }
+    chain().call("stake", "prove", struct, in_signing_order(signed))  # the contract takes it
+    for few in (in_signing_order(signed)[:1], in_signing_order(signed) * 2):
+        with pytest.raises(CallReverted):
+            chain().call("stake", "prove", struct, few)
 
 
 def test_the_class_follows_from_the_score_and_from_no_name(sprout: m.NodeClass) -> None:
@@ -174,8 +185,11 @@ def test_only_a_seat_that_was_drawn_attests_and_only_with_its_own_key(sprout: m.
 
 def test_an_attestation_on_other_terms_or_with_other_figures_is_refused(sprout: m.NodeClass) -> None:
     session = Session(opened(sprout))
-    for field, value in (("kind", 2), ("epoch", 9), ("valid_until", 1), ("started_at", 1), ("params_hash", bytes(32)),
-                         ("machine_id", bytes(32)), ("provider_id", bytes(32)), ("hw_key_hash", b"h" * 32)):  # fmt: skip
+    terms: dict[str, Any] = {
+        "kind": 2, "epoch": 9, "valid_until": 1, "started_at": 1, "machine_id": bytes(32), "params_hash": bytes(32),
+        "provider_id": bytes(32), "hw_key_hash": b"h" * 32,
+    }  # fmt: skip
+    for field, value in terms.items():
         with refused(OtherSpec, fields=[field]):
             session.take(1, signs=replace(session.attestation, **{field: value}))
     for field, value in (("ops_per_sec", 10**15), ("mem_bytes", 1), ("rtt_max_km", 1), ("seed", bytes(32)),
@@ -187,7 +201,7 @@ def test_an_attestation_on_other_terms_or_with_other_figures_is_refused(sprout: 
     session.take(1)
 
 
-def test_a_chain_before_another_panel_of_another_size_or_by_another_machine_is_another_spec(sprout: m.NodeClass) -> None:
+def test_a_chain_of_another_size_panel_or_machine_is_another_spec(sprout: m.NodeClass) -> None:
     challenge = opened(sprout)
     smaller = replace(Preset(**challenge.preset), products=1)
     with refused(OtherSpec, field="preset"):
@@ -371,9 +385,13 @@ def test_a_machine_proves_to_three_verifiers_each_in_its_own_process(
     assert benchmark.challenge.challenge.prover_url.startswith("https" if wired == "pinned" else "http:")
     assert benchmark.attestations.count() >= 2
     transcript = Transcript.from_bytes(bytes(benchmark.transcript))
-    assert {witness.name for witness in transcript.witnesses} == {signer().address(f"verifier:{each}") for each in SEATS}
+    seats = {signer().address(f"verifier:{number}") for number in SEATS}
+    assert {witness.name for witness in transcript.witnesses} == seats
     assert transcript.machine_key == key.public_bytes
-    assert m.ChallengeReport.objects.filter(challenge=benchmark.challenge.challenge).count() == len(SEATS)
+    words = [json.loads(out.split("\n", 1)[1]) for out, _ in ends[1:]]
+    reports = m.ChallengeReport.objects.filter(challenge=benchmark.challenge.challenge).count()
+    # On a busy machine one verifier may find its reads late and refuse: that is what the quorum is for.
+    assert reports == sum(len(told["attested"]) for told in words) >= 2, ends
     assert len({row.transcript_id for row in m.ChallengeReport.objects.all()}) == 1
     file = tmp_path / "transcript.json"
     file.write_bytes(bytes(benchmark.transcript))
@@ -403,7 +421,7 @@ def test_the_door_refuses_what_does_not_unpack_and_what_unpacks_to_too_much(
     name = f"chl_{opened(sprout).pk.hex}"
     body = {"attestation": {}, "signature": {"v": 27, "r": "", "s": ""}}
     with ApiClient(site.url, api_key=api_key("verifier-1")) as client:
-        for text in ("?", base64.b64encode(b"no").decode(), base64.b64encode(zlib.compress(b"0" * (33 << 20))).decode()):
+        for text in ("?", *(base64.b64encode(each).decode() for each in (b"no", zlib.compress(bytes(33 << 20))))):
             with pytest.raises(ServerRefused) as refusal:
                 client.post(f"/api/v1/challenges/{name}/attestations", body | {"transcript": text})
             assert refusal.value.facts["status"] == 422
