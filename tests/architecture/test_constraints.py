@@ -969,7 +969,8 @@ KEYS = {
     "evidencereview": "evidence_id", "evidenceday": "day",
     "evidenceend": "evidence_id", "agreementend": "agreement_id", "zonereport": "change_id", "pair": "window_id",
     "undertakingreview": "undertaking_id", "undertakingend": "undertaking_id",
-    "challengetranscript": "transcript_hash", "makerstop": "limits_id", "makerquote": "demand_id", "suspectflow": "lease_id",
+    "challengetranscript": "transcript_hash", "makerstop": "limits_id", "makerquote": "demand_id",
+    "suspectflow": "lease_id",
 }  # fmt: skip
 REWRITES = {
     f"{table} by {name}": (table, _truth(table, statement))
