@@ -26,6 +26,7 @@ from marketplace.agent.measuring import passes_for
 from marketplace.agent.prover import LocalProver, ProverSession
 from marketplace.agent.verifier import Verifier
 from pricing.errors import EchoRefused, ProofRefused
+from pricing.overlap import sized_in_time
 from pricing.presets import PILOT, choose, opens_directly
 from pricing.proof import PRESETS, Commitment, Preset
 from pricing.residency import ECHOES_MIN
@@ -111,9 +112,12 @@ def run_panel(
 
 
 def choose_preset(
-    verifiers: Sequence[Verifier], prover: ProverSession, *, purpose: str, memory_bytes: int = 0
-) -> tuple[Preset, bool]:
+    verifiers: Sequence[Verifier], prover: ProverSession, *, purpose: str, memory_bytes: int = 0,
+    is_in_time: bool = False,
+) -> tuple[Preset, bool]:  # fmt: skip
     """The row of the ladder for this machine and whether its rows are opened directly.
+
+    With `is_in_time` a chain that lasts about as long as every other machine's (`pricing.overlap`).
 
     From one pilot block that every verifier times, each with a nonce of its own; the median counts. The pilot's seed is
     nobody's secret: a block of it proves nothing. A pilot costs about a second of a slow machine.
@@ -121,7 +125,7 @@ def choose_preset(
     prover.start(PILOT, bytes(32))
     spans = sorted(verifier.time_pilot(prover.commit_block) for verifier in verifiers[:PILOTS_MAX])
     pilot_ns = spans[(len(spans) - 1) // 2]
-    preset = choose(purpose, pilot_ns=pilot_ns, memory_bytes=memory_bytes)
+    preset = sized_in_time(pilot_ns) if is_in_time else choose(purpose, pilot_ns=pilot_ns, memory_bytes=memory_bytes)
     rate = PILOT.operations * 1_000_000_000 // pilot_ns
     return preset, opens_directly(preset, prover_ops_per_second=rate, checker_ops_per_second=own_rate())
 

@@ -21,6 +21,7 @@ FIRST, RETRY, EXTRA = 1, 2, 3  # attempts: at the secret second; 5 to 15 seconds
 ANCHORS = 3
 ADDRESS_LENGTH_MAX = 200
 NO_ECHO = -1
+SPAN_MS_MAX = 600_000  # a roll call lasts no longer
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ class RollMeasured:
     verifier: str
     machine: str
     roll: str
-    measured_at_ms: int  # when the measurement began
+    measured_at_ms: int  # when its chain began
+    ended_at_ms: int  # when its last root came
     ops: int  # operations per second; 0 where the machine answered and did not prove
     transcript: str  # SHA-256 in hex of the measurement's transcript
 
@@ -122,7 +124,7 @@ Statement = TypeVar(
 PREFIXES: dict[type, bytes] = {
     Beat: b"grove-exchange heartbeat 1\n", ProbeStatement: b"grove-exchange probe 1\n",
     CheckStatement: b"grove-exchange re-check 1\n", CheckAsk: b"grove-exchange re-check ask 1\n",
-    RollPresence: b"grove-exchange roll answer 1\n", RollMeasured: b"grove-exchange roll report 1\n",
+    RollPresence: b"grove-exchange roll answer 1\n", RollMeasured: b"grove-exchange roll report 2\n",
     ChallengeAsk: b"grove-exchange challenge ask 1\n",
 }  # fmt: skip
 TIMED_PROBE_PREFIX = b"grove-exchange probe 2\n"  # the same report with the time that the echo took
@@ -229,6 +231,8 @@ def _wrong_challenge(ask: ChallengeAsk) -> str | None:
 def _wrong_measure(measured: RollMeasured) -> str | None:
     if measured.ops < 0:
         return "ops"
+    if not 0 <= measured.ended_at_ms - measured.measured_at_ms < SPAN_MS_MAX:
+        return "ended_at_ms"
     return None if len(measured.transcript) == 64 and _is_hex(measured.transcript) else "transcript"
 
 

@@ -163,6 +163,18 @@ def settled_by(reports: int, *, signers: int = 0, epoch: int = 90) -> None:
     m.ChallengeResult.objects.create(challenge=one, benchmark=proof, settled_at=clock.now())
 
 
+def answered_one_after_the_other() -> None:
+    """Two names of one machine: the second was measured when the first was done."""
+    called, at = roll(), clock.now()
+    one, other = member(called), member(called, node_class=world.node_class("granite"), machines=8)
+    for each, from_second in ((one, 0), (other, 1)):
+        span = {"measured_at": at + timedelta(seconds=from_second), "ended_at": at + timedelta(seconds=from_second + 1)}
+        replied(each, machines=each.machines)
+        for name in ("alder", "birch"):
+            reported(each, name, **span)
+    m.RollAnswer.objects.create(member=one, machines=40, answered_at=at)
+
+
 def same_hardware() -> None:
     benchmark("basalt", hw_key_hash=b"h" * 32)
     benchmark("harbour", hw_key_hash=b"h" * 32)
@@ -294,6 +306,7 @@ CONSTRAINTS: dict[str, Break] = {
     "challenge_is_open_for_a_while": lambda: challenge(closes_at=clock.now() - timedelta(days=1)) and None,
     "a_seat_is_drawn_once": lambda: (one := challenge(), drawn(one), drawn(one), None)[3],
     "a_verifier_reports_a_challenge_once": attested_twice,
+    "roll_report_ends_after_it_begins": lambda: reported(ended_at=clock.now() - timedelta(days=1)) and None,
     "roll_member_has_machines": lambda: member(machines=0) and None,
     "benchmark_is_valid_90_days_at_most": lambda: benchmark(
         valid_until=clock.now() + timedelta(days=1000)) and None,
@@ -304,6 +317,7 @@ RULES: dict[str, Break] = {
     "roll_is_answered_in_its_span": answer_late,
     "roll_is_heard_in_its_span": lambda: reported(measured_at=clock.now() + timedelta(minutes=11)) and None,
     "roll_answer_rests_on_two_verifiers": answered_by_one,
+    "roll_answer_shares_a_moment_with_all": answered_one_after_the_other,
     "challenge_is_reported_by_its_panel": attested_by_somebody_else,
     "challenge_result_rests_on_its_reports": lambda: settled_by(1),
     **ENTRY,

@@ -52,6 +52,7 @@ WALLS = [
         "0065_calendar_weeks", "0066_first_leases", "0068_steps_are_amended", "0070_one_signing_of_causes",
         "0071_each_lease_by_itself",
         "0072_roll_of_real_machines", "0080_benchmarks_are_attested",
+        "0081_rolls_share_a_moment",
     )
 ]  # fmt: skip
 # A need of its own (now part of a statement), and a note beside payouts, until members were paid (0070);
