@@ -43,6 +43,14 @@
 +- IdempotencyMismatch           idempotency_mismatch   same Idempotency-Key, another body
 +- InFlight                      in_flight              the twin of this request is being handled
 +- ProofRefused                  proof_refused          a benchmark without its quorum, or out of order
+|   +- NotAnAttester            not_an_attester        this party holds no verifier's seat, or not any more
+|   +- AttestationForged        attestation_forged     not signed by the key of that verifier's seat
+|   +- OtherSpec                other_spec             attested or computed on other terms than the challenge's
+|   +- ChallengeStale           challenge_stale        the transcript answers another nonce than the challenge's
+|   +- ChallengeExpired         challenge_expired      the challenge's time is over
+|   +- ResultDiffers            result_differs         other figures than the transcript's, or than the quorum's
+|   +- TranscriptAltered        transcript_altered     the transcript does not verify (fact `cause`)
+|   +- EvidenceReused           evidence_reused        this transcript was handed in for another challenge
 +- SlashHeldBack                 slash_held_back        a lease signed before proof is never slashed
 +- WrongStanding                 wrong_standing         a standing or a case cannot move there from where it is
 +- CertificateRefused            certificate_refused    the verifier does not confirm a clearing
@@ -275,6 +283,38 @@ class InFlight(MarketError):
 
 class ProofRefused(MarketError):
     code = "proof_refused"
+
+
+class NotAnAttester(ProofRefused):
+    code = "not_an_attester"
+
+
+class AttestationForged(ProofRefused):
+    code = "attestation_forged"
+
+
+class OtherSpec(ProofRefused):
+    code = "other_spec"
+
+
+class ChallengeStale(ProofRefused):
+    code = "challenge_stale"
+
+
+class ChallengeExpired(ProofRefused):
+    code = "challenge_expired"
+
+
+class ResultDiffers(ProofRefused):
+    code = "result_differs"
+
+
+class TranscriptAltered(ProofRefused):
+    code = "transcript_altered"
+
+
+class EvidenceReused(ProofRefused):
+    code = "evidence_reused"
 
 
 class SlashHeldBack(MarketError):

@@ -67,6 +67,13 @@ from marketplace.supply.models import (
     StandingChange,
 )
 from marketplace.supply.proof_models import BenchmarkVantage, RollAnswer, RollCall, RollMember, VerifierSeat
+from marketplace.supply.challenge_models import (
+    Challenge,
+    ChallengeReport,
+    ChallengeResult,
+    ChallengeSeat,
+    ChallengeTranscript,
+)
 from marketplace.supply.change_models import SupplyChange
 from marketplace.supply.key_models import Enrolment, MachineKeyChange
 from marketplace.supply.entry_models import EntryRule, Undertaking, UndertakingEnd, UndertakingReview
@@ -119,7 +126,8 @@ from marketplace.demo.models import DemoRun
 __all__ = [
     "Admission", "Agreement", "AgreementEnd", "AgreementSignature", "ApiKey", "Appeal", "Attestation", "AuditLine",
     "Award", "Backup", "Benchmark", "BenchmarkVantage", "Bid", "BidSeal", "Budget", "BundleFile", "BuyerStop",
-    "CalendarRule", "CalendarWeek", "CarveOut", "CheckReport", "Clearing", "ClearingAttempt", "ComparatorQuote",
+    "CalendarRule", "CalendarWeek", "CarveOut", "Challenge", "ChallengeReport", "ChallengeResult", "ChallengeSeat",
+    "ChallengeTranscript", "CheckReport", "Clearing", "ClearingAttempt", "ComparatorQuote",
     "Comparison", "Conflict", "Control", "CounselRule", "CounselSignOff", "Credit", "DataClass", "DeliveryCase",
     "Demand", "DemandApproval", "DemandLeg", "DemandStatement", "DemandStop", "DemoRun", "Device", "EarlyCredit",
     "EgressPin", "EgressReading", "Enrolment", "EntryRule", "Evidence", "EvidenceDay", "EvidenceEnd", "EvidenceReview",

@@ -48,6 +48,14 @@ def seed_of(binding: bytes, shares: Sequence[bytes], share_commitments: Sequence
     return digest(b"seed", binding, *shares)
 
 
+def joint_nonce(parts: Sequence[bytes]) -> bytes:
+    """The nonce of a block to which each verifier gave a part: nobody knows it before the last part was sent.
+
+    So every verifier may time a block from the moment of its own part, whoever carried the parts together.
+    """
+    return digest(b"joint nonce", *parts)
+
+
 @dataclass(frozen=True)
 class Timeline:
     """One verifier's stamps by its own monotonic clock, nanoseconds from an origin of its own."""
@@ -212,7 +220,7 @@ class Transcript:
             "binding": self.binding.hex(),
             "nonces": [nonce.hex() for nonce in self.nonces],
             "roots": [[item.rows_root.hex(), item.columns_root.hex()] for item in self.commitments],
-            "witnesses": [_witness_to_json(witness) for witness in self.witnesses],
+            "witnesses": [witness_to_json(witness) for witness in self.witnesses],
         }
         if self.sweep is not None:
             digests = [each.hex() for each in self.sweep.digests]
@@ -223,7 +231,7 @@ class Transcript:
 
     def light(self) -> "Transcript":
         """The same without advice rows: about 0.5 MB for three witnesses at preset demo instead of 9 MB."""
-        return replace(self, witnesses=tuple(_without_advice(witness) for witness in self.witnesses))
+        return replace(self, witnesses=tuple(without_advice(witness) for witness in self.witnesses))
 
     @property
     def seed(self) -> bytes:
@@ -411,11 +419,13 @@ def array_from_json(value: Mapping[str, Any] | None, kind: str) -> npt.NDArray[A
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _without_advice(witness: Witness) -> Witness:
+def without_advice(witness: Witness) -> Witness:
+    """A witness in the light form of its transcript."""
     return replace(witness, openings=tuple(replace(opening, advice=None) for opening in witness.openings))
 
 
-def _witness_to_json(witness: Witness) -> dict[str, Any]:
+def witness_to_json(witness: Witness) -> dict[str, Any]:
+    """A witness as it stands in a transcript."""
     measured = {} if witness.measures is None else {"measures": _measures_to_json(witness.measures)}
     return measured | {
         "name": witness.name,
@@ -437,7 +447,7 @@ def _transcript_from_json(value: Mapping[str, Any]) -> Transcript:
         binding=bytes.fromhex(value["binding"]),
         nonces=nonces,
         commitments=tuple(Commitment(nonce, *pair) for nonce, pair in zip(nonces, roots, strict=True)),
-        witnesses=tuple(_witness_from_json(witness) for witness in value["witnesses"]),
+        witnesses=tuple(witness_from_json(witness) for witness in value["witnesses"]),
         machine_key=bytes.fromhex(measured["machine_key"]) if measured else b"",
         sweep=_sweep_from_json(measured) if measured else None,
     )
@@ -484,7 +494,8 @@ def read_from_json(block: int, row: int, cells: Any, path: Any, elapsed_ns: int)
     return Read(int(block), int(row), found, siblings, int(elapsed_ns))
 
 
-def _witness_from_json(value: Mapping[str, Any]) -> Witness:
+def witness_from_json(value: Mapping[str, Any]) -> Witness:
+    """Read a witness back. Raises ValueError, KeyError, TypeError, AttributeError or MalformedProof."""
     return Witness(
         name=str(value["name"]),
         share=bytes.fromhex(value["share"]),

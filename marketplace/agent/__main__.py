@@ -31,6 +31,7 @@ from marketplace.agent.errors import (
     UsageWrong,
 )
 from marketplace.agent.progress import progress
+from marketplace.agent.wire import wire_for
 from pricing.errors import PricingError
 from pricing.presets import TARGET_SECONDS
 from pricing.transcript import Transcript, verify_again
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from marketplace.agent.client import ApiClient
 
 HOME_DEFAULT = Path(os.environ.get("GROVE_AGENT_HOME") or Path.home() / ".grove-agent")
+CHALLENGE, BASELINE = 1, 2
 SECRET_BYTES_MAX, PORT_MAX = 4096, 65535
 
 
@@ -77,12 +79,19 @@ def benchmark(arguments: argparse.Namespace) -> dict[str, Any]:
     # The market's verifiers take echoes of the enrolled key alone; for a trial any key will do.
     enrolled = (arguments.home / keys.KEY_FILE).exists()
     key = keys.load_key(arguments.home, passphrase=_passphrase(arguments)) if enrolled else None
+    if arguments.market:
+        if key is None or arguments.listen is None:
+            raise UsageWrong("The market's verifiers measure an enrolled machine: enrol it, and say where to --listen.")
+        return _serve_panel(arguments, key)
     prover = LocalProver(arguments.backend, key=key)
     if arguments.listen is None:
         return _prove_before_throw_away_panel(prover, arguments)
     token = os.environ.get("GROVE_PROVER_TOKEN") or secrets.token_urlsafe(24)
-    server = ProverServer(_address(arguments.listen), prover=prover, token=token)
-    print(json.dumps({"listening": server.url, "token": token}), flush=True)
+    host, port = _address(arguments.listen)
+    wire = wire_for(host, arguments.home, certificate=arguments.certificate, key=arguments.certificate_key)
+    server = ProverServer((host, port), prover=prover, token=token, wire=wire)
+    told = {"listening": server.url, "token": token, "certificate": wire.fingerprint if wire else None}
+    print(json.dumps(told), flush=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:
@@ -93,13 +102,14 @@ def benchmark(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def verify(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Check a stored transcript again with fresh randomness, or a machine that serves a prover."""
+    """Check a stored transcript again, or a machine that serves a prover; or attest what the market asks for."""
+    if arguments.market is not None:
+        return _attest_at_market(arguments)
     if arguments.prover is not None:
-        from marketplace.agent.client import refuse_plain_http
         from marketplace.agent.prover import HttpProver
 
-        refuse_plain_http(arguments.prover)
-        with HttpProver(arguments.prover, token=os.environ.get("GROVE_PROVER_TOKEN", "")) as prover:
+        token = os.environ.get("GROVE_PROVER_TOKEN", "")
+        with HttpProver(arguments.prover, token=token, certificate=arguments.pin) as prover:
             return _prove_before_throw_away_panel(prover, arguments)
     from marketplace.agent.measuring import check_echoes
 
@@ -113,6 +123,38 @@ def verify(arguments: argparse.Namespace) -> dict[str, Any]:
         "ops_per_second": score.ops_per_second,
         "elapsed_ns": score.elapsed_ns,
     }
+
+
+def _serve_panel(arguments: argparse.Namespace, key: keys.MachineKey) -> dict[str, Any]:
+    """Let the market's verifiers measure this machine together; what the market made of it."""
+    from marketplace.agent.clock import MarketClock
+    from marketplace.agent.market_proof import prove_to_market
+
+    market = homes.enrolled_at(arguments.home)
+    host, _ = _address(arguments.listen)
+    wire = wire_for(host, arguments.home, certificate=arguments.certificate, key=arguments.certificate_key)
+    with _client(market["server"]) as client:
+        return prove_to_market(
+            client, _address(arguments.listen), key=key, machine=market["machine"], wire=wire, clock=MarketClock(),
+            advertise=arguments.advertise or "", kind=BASELINE if arguments.baseline else CHALLENGE,
+            purpose=arguments.preset, backend=arguments.backend,
+        )  # fmt: skip
+
+
+def _attest_at_market(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure what this verifier's seat is drawn for, and hand in its signed attestations, until SIGTERM."""
+    from threading import Event
+
+    from marketplace.agent.attesting import Attester, load_attester_key
+    from marketplace.agent.meter import stop_on_signals
+
+    key = load_attester_key(arguments.key_file, os.environ.get("GROVE_ATTESTER_KEY", ""))
+    stop = Event()
+    stop_on_signals(stop)
+    with _client(arguments.market) as client:
+        attester = Attester(client, key=key, stop=stop)
+        print(json.dumps({"attesting": key.address}), flush=True)
+        return attester.run(once=arguments.once)
 
 
 def meter(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -145,6 +187,10 @@ def meter(arguments: argparse.Namespace) -> dict[str, Any]:
             door = CheckDoor(
                 _prover_address(arguments), key=key, backend=arguments.backend, clock=clock,
                 leases_of=running.subjects, witnesses_of=running.witnesses, rest=rest,
+                wire=wire_for(
+                    _prover_address(arguments)[0], arguments.home, certificate=arguments.certificate,
+                    key=arguments.certificate_key,
+                ),
             )  # fmt: skip
             door.start()
             echo = EchoServer(
@@ -285,6 +331,10 @@ def parser() -> argparse.ArgumentParser:
     trial.add_argument("--memory-mib", type=int, default=0, metavar="MIB", help="memory to show; default: as it comes")
     trial.add_argument("--transcript", type=Path, help="where to keep the transcript")
 
+    wired = argparse.ArgumentParser(add_help=False)
+    wired.add_argument("--certificate", type=Path, metavar="PEM", help="of the prover; default off loopback: its own")
+    wired.add_argument("--certificate-key", type=Path, metavar="PEM", help="its private key")
+
     command = commands.add_parser("enrol", parents=[keyed], help="make the machine key and its enrolment statement")
     command.add_argument("--server", metavar="URL", help="the market; without it the statement is only printed")
     command.add_argument("--token", help="one-time code of the onboarding page; better in GROVE_ENROL_TOKEN")
@@ -293,16 +343,24 @@ def parser() -> argparse.ArgumentParser:
     command.set_defaults(run=enrol)
     command = commands.add_parser("status", parents=[keyed], help="keys, standing, last readings, what waits")
     command.set_defaults(run=status)
-    command = commands.add_parser("benchmark", parents=[keyed, trial], help="measure this machine, or serve its prover")
+    command = commands.add_parser("benchmark", parents=[keyed, trial, wired], help="measure this machine, or serve it")
     command.add_argument("--backend", choices=NAMES, default="auto", help="default: the fastest exact one here")
     command.add_argument("--listen", metavar="HOST:PORT", help="serve the prover; token in GROVE_PROVER_TOKEN")
+    command.add_argument("--market", action="store_true", help="let the market's verifiers measure this machine")
+    command.add_argument("--advertise", metavar="URL", help="where verifiers reach the prover; default: --listen")
+    command.add_argument("--baseline", action="store_true", help="with --market: the proof that ends a probation")
     command.set_defaults(run=benchmark)
     command = commands.add_parser("verify", parents=[trial], help="check a transcript, or a served prover")
     which = command.add_mutually_exclusive_group(required=True)
     which.add_argument("file", type=Path, nargs="?", help="transcript")
     which.add_argument("--prover", metavar="URL", help="served prover; token in GROVE_PROVER_TOKEN")
+    which.add_argument("--market", metavar="URL", help="attest as a seated verifier; API key in GROVE_API_KEY")
+    command.add_argument("--pin", default="", metavar="SHA256", help="of the served prover's certificate, as it told")
+    command.add_argument("--key-file", type=Path, metavar="FILE", help="mode 0600: the attesting key in hex; or "
+                         "GROVE_ATTESTER_KEY")  # fmt: skip
+    command.add_argument("--once", action="store_true", help="with --market: end after what is asked for now")
     command.set_defaults(run=verify)
-    command = commands.add_parser("meter", parents=[keyed], help="count, tell and answer; key in GROVE_API_KEY")
+    command = commands.add_parser("meter", parents=[keyed, wired], help="count, tell and answer; key in GROVE_API_KEY")
     command.add_argument("--units", type=int, help="units of the node class at this machine; default: its GPUs")
     command.add_argument("--check", metavar="COMMAND", help="prints how many units answer; run every 5 seconds")
     command.add_argument("--listen", metavar="HOST:PORT", help="where probes are answered")

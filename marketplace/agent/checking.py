@@ -11,6 +11,7 @@ import secrets
 import socket
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -29,10 +30,14 @@ from marketplace.agent.prover import HttpProver
 from marketplace.agent.readings import SignedReport
 from marketplace.agent.statements import CheckAsk, CheckStatement, RollMeasured, sign_statement
 from marketplace.agent.verifier import Verifier
+from marketplace.agent.wire import require_vouched
 from pricing.errors import PricingError
+from pricing.proof import Commitment
 
 ORDERS_EVERY_SECONDS = 60
 RETRY_MS = 600_000
+READY_SECONDS = 20.0  # before its instant the pilot of a called machine is timed and its chain prepared
+LATE_START_SECONDS = 2.0
 LATE_MS = 110_000  # after that the market takes no begin of a try
 FLOOR_PERCENT = 90
 BUSY_SECONDS = 3.0
@@ -70,8 +75,11 @@ class Checker:
                 self._quietly(self.fetch_orders)
                 self._quietly(self.fetch_rolls)
                 orders_ms = self.clock.now_ms() + ORDERS_EVERY_SECONDS * 1000
-            for task in self._due():
-                self._quietly(lambda task=task: self.do(task))
+            due = self._due()
+            self._call([task for task in due if "roll" in task.order])
+            for task in due:
+                if "roll" not in task.order:
+                    self._quietly(lambda task=task: self.do(task))
             self._quietly(self.send)
             self.stop.wait(self.clock.local_seconds(1000))
 
@@ -87,14 +95,20 @@ class Checker:
                 self._tasks.append(Task(order["due_at_ms"], order))
 
     def fetch_rolls(self) -> None:
-        """Learn which machines are called now: each is measured at once, and once more at the next look if it was not
-        to be reached.
-        """
+        """Learn which machines are called, and at which instant each is to be measured: all of an owner's at once."""
         for order in self._client.get("/api/v1/roll-orders")["data"]:
             name = (f"{order['roll']}/{order['machine']}", 0)
             if name not in self._known and order["probe_address"]:
                 self._known.add(name)
-                self._tasks.append(Task(self.clock.now_ms(), {**order, "lease": order["roll"], "interval": 0}))
+                ready_ms = order["measure_at_ms"] - int(READY_SECONDS * 1000 * self.clock.rate)
+                self._tasks.append(Task(ready_ms, {**order, "lease": order["roll"], "interval": 0}))
+
+    def _call(self, tasks: list[Task]) -> None:
+        """Measure called machines, each in a thread of its own: they are at work together or not at all."""
+        if not tasks:
+            return
+        with ThreadPoolExecutor(len(tasks)) as threads:
+            list(threads.map(lambda task: self._quietly(lambda: self.do(task)), tasks))
 
     def do(self, task: Task) -> None:
         """One try: under the floor the second follows ten minutes later, else the statement is signed."""
@@ -121,22 +135,27 @@ class Checker:
         self.told["checked"] += 1
 
     def _measure_called(self, task: Task) -> None:
-        """Measure a machine of a roll call, once. One out of reach is asked again as long as the roll is open."""
-        roll, machine, began_ms = task.order["roll"], task.order["machine"], self.clock.now_ms()
+        """Measure a called machine at its instant, once. Who comes late reports nothing: it would prove nothing.
+
+        A machine that is out of reach, or lets nobody in, gets no report.
+        """
+        order = task.order
+        verifier = _Punctual(self._verifier, self.clock, at_ms=order["measure_at_ms"], stop=self.stop)
         try:
-            ops, transcript = self.measure(task)
+            ops, transcript = self.measure(task, verifier)
         except ServerUnreachable:
-            self._known.discard((f"{roll}/{machine}", 0))
             self.told["unreachable"] += 1
             return
-        if not transcript:  # it refuses as long as its own meter does not know of the roll
-            self._known.discard((f"{roll}/{machine}", 0))
+        if not transcript or verifier.is_late:
             return
-        statement = RollMeasured(self._verifier, machine, roll, began_ms, ops, self._keep(transcript))
+        statement = RollMeasured(
+            self._verifier, order["machine"], order["roll"], verifier.began_ms, verifier.ended_ms, ops,
+            self._keep(transcript),
+        )  # fmt: skip
         self._waiting.append(("/api/v1/roll-reports", sign_statement(self._key, statement)))
         self.told["called"] += 1
 
-    def measure(self, task: Task) -> tuple[int, bytes]:
+    def measure(self, task: Task, punctual: "_Punctual | None" = None) -> tuple[int, bytes]:
         """Operations per second of one try, and its transcript; 0 where the machine answers and does not prove.
 
         Raises ServerUnreachable where nobody answers at its address.
@@ -150,9 +169,9 @@ class Checker:
         if opened is None:
             return 0, b""
         try:
-            with HttpProver(f"http://{_in_url(host)}:{opened['port']}", token=opened["token"]) as prover:
-                one = Verifier(LocalKey(secrets.token_bytes(32)), vantage=self._verifier)
-                preset, is_direct = choose_preset([one], prover, purpose="recheck")
+            with self._prover_at(host, opened, order) as prover:
+                one = punctual or Verifier(LocalKey(secrets.token_bytes(32)), vantage=self._verifier)
+                preset, is_direct = choose_preset([one], prover, purpose="recheck", is_in_time=punctual is not None)
                 proof = run_panel(
                     [one], prover, preset=preset, binding=f"re-check/{order['lease']}/{order['interval']}".encode(),
                     quorum=1, machine_key=bytes.fromhex(order["machine_key"]), is_direct=is_direct,
@@ -163,6 +182,15 @@ class Checker:
         finally:
             _exchange(host, port, {"done": opened["token"]})
         return proof.score.ops_per_second, proof.transcript.light().to_bytes()
+
+    def _prover_at(self, host: str, opened: dict[str, Any], order: dict[str, Any]) -> HttpProver:
+        """Its opened prover, under the certificate that its machine key signed. Raises CertificateWrong."""
+        place, certificate = f"{_in_url(host)}:{opened['port']}", str(opened.get("certificate") or "")
+        if not certificate:
+            return HttpProver(f"http://{place}", token=opened["token"])
+        signature = str(opened.get("vouched") or "")
+        require_vouched(bytes.fromhex(order["machine_key"]), certificate, signature)
+        return HttpProver(f"https://{place}", token=opened["token"], certificate=certificate)
 
     def _ask(self, host: str, port: int, order: dict[str, Any], *, until_ms: int) -> dict[str, Any] | None:
         """The opened prover's port and token; None where the machine refuses. Raises ServerUnreachable."""
@@ -214,6 +242,34 @@ class Checker:
             self.told["trouble"] = f"{error} ({error.facts.get('problem_code') or error.code})"
         except (KeyError, TypeError, ValueError, OSError) as error:  # an order in another form stops no other check
             self.told["trouble"] = f"An order cannot be read: {error!r}."
+
+
+class _Punctual(Verifier):
+    """A verifier that gives its first nonce at one instant of market time and knows when the work began and ended."""
+
+    def __init__(self, name: str, market: MarketClock, *, at_ms: int, stop: Event) -> None:
+        super().__init__(LocalKey(secrets.token_bytes(32)), vantage=name)
+        self._market, self._at_ms, self._stop_event = market, at_ms, stop
+        self.began_ms = self.ended_ms = 0
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its chain began too long after its instant to be one of the many that began then."""
+        return self.began_ms - self._at_ms > LATE_START_SECONDS * 1000 * self._market.rate
+
+    def new_nonce(self) -> bytes:
+        if not self.began_ms:
+            wait_ms = self._at_ms - self._market.now_ms()
+            self._stop_event.wait(self._market.local_seconds(max(0, wait_ms)))
+        return super().new_nonce()
+
+    def nonce_sent(self, nonce: bytes) -> None:
+        self.began_ms = self.began_ms or self._market.now_ms()
+        super().nonce_sent(nonce)
+
+    def root_arrived(self, commitment: Commitment) -> None:
+        super().root_arrived(commitment)
+        self.ended_ms = self._market.now_ms()
 
 
 def _exchange(host: str, port: int, said: dict[str, Any]) -> dict[str, Any] | None:

@@ -3,7 +3,6 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from ipaddress import ip_address
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -11,6 +10,7 @@ import httpx
 
 from marketplace.agent import clock
 from marketplace.agent.errors import ServerRefused, ServerUnreachable
+from marketplace.agent.wire import is_loopback
 from pricing.transcript import canonical_json
 
 KEY_PREFIX = "gx_"
@@ -26,11 +26,9 @@ def refuse_plain_http(url: str) -> None:
     Raises ServerRefused for http:// to any other host, and for an address that cannot be read.
     """
     try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        is_here = host == "localhost" or ip_address(host).is_loopback
+        is_here = is_loopback(urlsplit(url).hostname or "")
     except ValueError:
-        is_here = False  # a name that is not `localhost` is somewhere else
+        is_here = False
     if not url.startswith("https://") and not is_here and os.environ.get("GROVE_PLAIN_HTTP") != "1":
         raise ServerRefused(
             "Plain HTTP shows the key to everybody on the way: use https://, or GROVE_PLAIN_HTTP=1 where it is safe.",

@@ -26,6 +26,7 @@ AgentError                  code                       when
  +- OutOfTurn               out_of_turn                a step of a session in the wrong order
  +- AttestationUntrue       attestation_untrue         a verifier is asked to sign what it did not see
  +- ServerRefused           server_refused             the other side answered with a problem; its code is in the facts
+ +- CertificateWrong        certificate_wrong          a prover shows a certificate that its machine did not sign
  +- ServerUnreachable       server_unreachable         nothing answered
 """
 
@@ -138,6 +139,10 @@ class AttestationUntrue(AgentError):
 
 class ServerRefused(AgentError):
     code = "server_refused"
+
+
+class CertificateWrong(AgentError):
+    code = "certificate_wrong"
 
 
 class ServerUnreachable(AgentError):

@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from marketplace.agent.errors import OutOfTurn
-from pricing.errors import EchoRefused, MalformedProof
+from pricing.errors import EchoRefused, MalformedProof, SweepRefused
 from pricing.proof import Commitment, Preset
 from pricing.residency import ECHOES_MIN, Read, draw_reads
 from pricing.sweep import PASSES_MAX, Sweep, Words, check_sums
@@ -66,6 +66,13 @@ class Measuring:
         if not self._sweep_nonce or self._said is not None:
             raise OutOfTurn("One sweep is swept, after its nonce.")
         self._said = Sweep(self._sweep_nonce, tuple(digests))
+
+    def joint_sweep_arrived(self, swept: Sweep, *, is_own: bool) -> None:
+        """Stamp the digests of a sweep whose nonce all verifiers made. Raises OutOfTurn or SweepRefused."""
+        self.sweep_arrived(swept.digests)
+        self._said = swept
+        if not is_own:
+            raise SweepRefused("The sweep's nonce was made without this verifier's part.")
 
     def take_sums(self, preset: Preset, sums: Sequence[Words]) -> list[tuple[int, int]]:
         """Take the sums behind the digests; the secret rows to read. Raises SweepRefused or MalformedProof."""

@@ -26,6 +26,7 @@ from marketplace.agent.measuring import passes_for
 from marketplace.agent.prover import LocalProver, ProverSession
 from marketplace.agent.verifier import Verifier
 from pricing.errors import EchoRefused, ProofRefused
+from pricing.overlap import sized_in_time
 from pricing.presets import PILOT, choose, opens_directly
 from pricing.proof import PRESETS, Commitment, Preset
 from pricing.residency import ECHOES_MIN
@@ -96,11 +97,11 @@ def run_panel(
     prover.start(preset, seed)
     refusals: dict[str, ProofRefused] = {}
     if is_measured:
-        _echo(verifiers, prover, seed, machine_key, refusals)
+        echo(verifiers, prover, seed, machine_key, refusals)
     nonces, commitments = _run_blocks(verifiers, prover, preset, refusals)
     swept = _sweep_and_read(verifiers, prover, preset, refusals) if is_measured else None
     for verifier in verifiers:
-        _open_and_check(verifier, prover, refusals, advice=not is_direct)
+        open_and_check(verifier, prover, refusals, advice=not is_direct)
     _refuse_without_quorum(verifiers, refusals, quorum or quorum_of(len(verifiers)))
     witnesses = tuple(verifier.witness for verifier in verifiers)
     transcript = Transcript(
@@ -111,9 +112,12 @@ def run_panel(
 
 
 def choose_preset(
-    verifiers: Sequence[Verifier], prover: ProverSession, *, purpose: str, memory_bytes: int = 0
-) -> tuple[Preset, bool]:
+    verifiers: Sequence[Verifier], prover: ProverSession, *, purpose: str, memory_bytes: int = 0,
+    is_in_time: bool = False,
+) -> tuple[Preset, bool]:  # fmt: skip
     """The row of the ladder for this machine and whether its rows are opened directly.
+
+    With `is_in_time` a chain that lasts about as long as every other machine's (`pricing.overlap`).
 
     From one pilot block that every verifier times, each with a nonce of its own; the median counts. The pilot's seed is
     nobody's secret: a block of it proves nothing. A pilot costs about a second of a slow machine.
@@ -121,7 +125,7 @@ def choose_preset(
     prover.start(PILOT, bytes(32))
     spans = sorted(verifier.time_pilot(prover.commit_block) for verifier in verifiers[:PILOTS_MAX])
     pilot_ns = spans[(len(spans) - 1) // 2]
-    preset = choose(purpose, pilot_ns=pilot_ns, memory_bytes=memory_bytes)
+    preset = sized_in_time(pilot_ns) if is_in_time else choose(purpose, pilot_ns=pilot_ns, memory_bytes=memory_bytes)
     rate = PILOT.operations * 1_000_000_000 // pilot_ns
     return preset, opens_directly(preset, prover_ops_per_second=rate, checker_ops_per_second=own_rate())
 
@@ -201,10 +205,11 @@ def _refuse_own(verifiers: Sequence[Verifier], owner: str) -> None:
         raise PanelFailed("A verifier does not sit over a machine of its own organisation.", own=own, owner=owner)
 
 
-def _echo(
+def echo(
     verifiers: Sequence[Verifier], prover: ProverSession, seed: bytes, machine_key: bytes | None,
     refusals: dict[str, ProofRefused],
 ) -> None:  # fmt: skip
+    """Let each verifier time its echoes; a refusal is noted under its address."""
     for verifier in verifiers:
         verifier.know_machine(prover.machine_key)
         try:
@@ -261,9 +266,10 @@ def _run_blocks(
     return nonces, commitments
 
 
-def _open_and_check(
+def open_and_check(
     verifier: Verifier, prover: ProverSession, refusals: dict[str, ProofRefused], *, advice: bool
 ) -> None:
+    """Let a verifier that has refused nothing so far open its rows and check them; a refusal is noted."""
     if verifier.address in refusals:
         return
     try:

@@ -1,6 +1,7 @@
 """The proving side of a session: in this process, or a machine reached over HTTP.
 
-The HTTP form is a few small JSON messages (start, block, open; echo, sweep, sums, read) under a one-time token. The
+The HTTP form is a few small JSON messages (start, block, open; echo, sweep, sums, read) under a one-time token, off
+loopback by TLS (`wire.py`). Verifiers in programs of their own meet there instead (meet; `sitting.py`). The
 server offers named presets, with more blocks only up to the memory it was told to show, so that no caller can ask for
 more work than that; it serves one session at a time. Echoes are answered beside whatever it computes: a machine that
 is busy proving is not farther away.
@@ -14,14 +15,17 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from marketplace.agent.backends import backend_for
+from marketplace.agent.client import refuse_plain_http
 from marketplace.agent.errors import OutOfTurn, ServerRefused, ServerUnreachable
 from marketplace.agent.keys import MachineKey
+from marketplace.agent.wire import Wire, pinned
 from pricing.errors import MalformedProof, ProofRefused
 from pricing.proof import PRESETS, Commitment, Int64s, Opening, Preset, Prover
 from pricing.residency import Read
@@ -37,7 +41,16 @@ from pricing.transcript import (
 )
 
 BODY_BYTES_MAX = 1 << 20
+MEETING_BYTES_MAX = 16 << 20  # a witness brings its opened rows
+OF_SEATS = ("/sums", "/read", "/open")
 IDLE_SECONDS_MAX = 120  # a kept connection that says nothing is closed
+
+
+class Meets(Protocol):
+    """Where the verifiers of a panel meet (`sitting.py`)."""
+
+    def say(self, seat: str, step: str, what: Any) -> dict[str, Any]:
+        """Take what a seat says; the answer to all."""
 
 
 class ProverSession(Protocol):
@@ -116,13 +129,21 @@ class LocalProver:
 class HttpProver:
     """A prover behind a URL. What it answers is material to check, so a wrong shape is MalformedProof."""
 
-    def __init__(self, url: str, *, token: str, timeout_seconds: float = 120) -> None:
+    def __init__(self, url: str, *, token: str, certificate: str = "", timeout_seconds: float = 120) -> None:
+        """Reach it with its token; under TLS by `certificate`, its SHA-256, or else by a known authority.
+
+        Raises ServerRefused for plain HTTP off this machine, CertificateWrong for another certificate.
+        """
         if not token:
             raise ServerRefused("A served prover asks for a token.", problem_code="token_missing")
+        refuse_plain_http(url)
         self.backend, self.machine_key = "unknown", b""
+        parts = urlsplit(url)
+        trusted = pinned(parts.hostname or "", parts.port or 443, certificate) if certificate else True
         self._client = httpx.Client(
-            base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=timeout_seconds, trust_env=False
-        )
+            base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=timeout_seconds, trust_env=False,
+            verify=trusted,
+        )  # fmt: skip
 
     def __enter__(self) -> "HttpProver":
         return self
@@ -162,6 +183,9 @@ class HttpProver:
     def read(self, block: int, row: int) -> Read:
         answer = self._post("read", {"block": block, "row": row})
         return read_from_json(block, row, answer.get("cells"), answer.get("path"), 0)
+
+    def meet(self, step: str, said: Any) -> dict[str, Any]:
+        return self._post("meet", {"step": step, "said": said})
 
     def _post(self, act: str, body: Mapping[str, Any]) -> dict[str, Any]:
         try:
@@ -234,9 +258,14 @@ class ProverServer(ThreadingHTTPServer):
 
     def __init__(
         self, address: tuple[str, int], *, prover: ProverSession, token: str, presets: Mapping[str, Preset] = PRESETS,
-        memory_bytes_max: int | None = None,
+        memory_bytes_max: int | None = None, wire: Wire | None = None, meeting: "Meets | None" = None,
+        seats: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
+        """`seats` are the tokens of a panel, each with its address; who holds one reads and opens, and meets."""
         super().__init__(address, _Handler)
+        self.wire, self.meeting, self.seats = wire, meeting, dict(seats or {})
+        if wire is not None:  # the handshake is the handler's: a caller that says nothing holds up nobody
+            self.socket = wire.context().wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.memory_bytes_max = _half_of_memory() if memory_bytes_max is None else memory_bytes_max
         self.prover = prover
         self.token = token
@@ -246,8 +275,7 @@ class ProverServer(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://{self.server_address[0]!s}:{self.server_port}"
-
+        return f"{'https' if self.wire else 'http'}://{self.server_address[0]!s}:{self.server_port}"
 
     def preset_of(self, body: Mapping[str, Any]) -> Preset:
         """The preset that is asked for. Raises OutOfTurn for more resident blocks than this machine shows."""
@@ -262,6 +290,10 @@ class ProverServer(ThreadingHTTPServer):
         return asked
 
 
+def _is_same(token: str, given: str) -> bool:
+    return hmac.compare_digest(token.encode(), given.encode())
+
+
 def _half_of_memory() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
@@ -274,17 +306,20 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
-        if not 0 < length <= BODY_BYTES_MAX:
+        if not 0 < length <= (MEETING_BYTES_MAX if self.path == "/meet" else BODY_BYTES_MAX):
             self.close_connection = True  # what was announced is not read
             return self._answer(413, {"code": "too_large", "title": "The message is empty or too large."})
         data = self.rfile.read(length)  # before any refusal: an answer over unread bytes may be lost to a reset
-        given, wanted = self.headers.get("Authorization", ""), f"Bearer {self.server.token}"
-        if not hmac.compare_digest(given.encode(), wanted.encode()):
+        given = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        seat = next((name for token, name in self.server.seats.items() if _is_same(token, given)), "")
+        if not seat and not _is_same(self.server.token, given):
             return self._answer(401, {"code": "token_wrong", "title": "Another token is needed."})
         try:
             body = json.loads(data)
             if self.path == "/echo":
                 answer = self._echo(body)
+            elif seat:
+                answer = self._of_seat(seat, body)
             else:
                 with self.server.turn:
                     answer = self._act(body)
@@ -293,6 +328,15 @@ class _Handler(BaseHTTPRequestHandler):
         except (ValueError, KeyError, TypeError, OverflowError):
             return self._answer(400, {"code": "malformed", "title": "The message cannot be read."})
         self._answer(200, answer)
+
+    def _of_seat(self, seat: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """What a panel's verifier may ask: the steps of the meeting, and its own rows."""
+        if self.path == "/meet" and self.server.meeting is not None:
+            return self.server.meeting.say(seat, str(body["step"]), body["said"])
+        if self.path not in OF_SEATS:
+            raise OutOfTurn("Only all verifiers together start a chain or compute a block.", path=self.path)
+        with self.server.turn:
+            return self._act(body)
 
     def _echo(self, body: Mapping[str, Any]) -> dict[str, Any]:
         return {"signature": self.server.prover.echo(str(body["vantage"]), bytes.fromhex(body["nonce"])).hex()}

@@ -4,6 +4,8 @@
     <- {"port": 9444, "token": "...", "seconds": 40}      the prover's HTTP port, and a token that is good so long
     -> {"done": "the token"}
 
+Off loopback the prover speaks TLS, and the answer brings its certificate's SHA-256 under the machine key's signature.
+
 Who asks signs with the witness key that the market names beside the leases, for a lease that runs here, now, or for the
 roll call that this machine answered. Each key is let in for each of them once in five minutes, since a second try
 follows ten minutes after the first; the prover takes the pilot and the rows of a re-check and no larger work. Counting,
@@ -24,6 +26,7 @@ from marketplace.agent.prover import ProverServer
 from marketplace.agent.readings import SignedReport
 from marketplace.agent.resting import Rest, RestingProver
 from marketplace.agent.statements import CheckAsk, accept_statement
+from marketplace.agent.wire import Wire, vouch
 from pricing.proof import PRESETS
 
 SESSION_SECONDS = 40  # the panel's three come one after the other, and are due within two minutes
@@ -45,14 +48,15 @@ class CheckDoor:
     def __init__(
         self, address: tuple[str, int], *, key: MachineKey, backend: str, clock: MarketClock,
         leases_of: Callable[[], Collection[str]], witnesses_of: Callable[[], Collection[str]],
-        rest: Rest | None = None,
+        rest: Rest | None = None, wire: Wire | None = None,
     ) -> None:  # fmt: skip
+        self._wire = wire
         self._key, self._backend, self._clock, self._rest = key, backend, clock, rest or Rest()
         self._leases_of, self._witnesses_of = leases_of, witnesses_of
         presets = {name: preset for name, preset in PRESETS.items() if name.split("-")[0] in PURPOSES}
         self._server = ProverServer(
             address, prover=RestingProver(backend, key=key, rest=self._rest), token=secrets.token_urlsafe(24),
-            presets=presets, memory_bytes_max=0,
+            presets=presets, memory_bytes_max=0, wire=wire,
         )  # fmt: skip
         self._lock = Lock()
         self._session: _Session | None = None
@@ -91,7 +95,13 @@ class CheckDoor:
             self._let_in_ns[key, subject] = now_ns
             self._session = _Session(secrets.token_urlsafe(24), now_ns + SESSION_SECONDS * NS)
             self._open(self._session.token)
-            return {"port": self.port, "token": self._session.token, "seconds": SESSION_SECONDS}
+            return {"port": self.port, "token": self._session.token, "seconds": SESSION_SECONDS} | self._vouched()
+
+    def _vouched(self) -> dict[str, str]:
+        """The certificate of the prover, and this machine's signature under it; nothing where it speaks in plain."""
+        if self._wire is None:
+            return {}
+        return {"certificate": self._wire.fingerprint, "vouched": vouch(self._key, self._wire.fingerprint)}
 
     def _asker(self, asked: Any) -> tuple[str, str]:
         """The key that signed, in hex, and the lease or roll call that it asks for."""

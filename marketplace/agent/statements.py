@@ -21,6 +21,7 @@ FIRST, RETRY, EXTRA = 1, 2, 3  # attempts: at the secret second; 5 to 15 seconds
 ANCHORS = 3
 ADDRESS_LENGTH_MAX = 200
 NO_ECHO = -1
+SPAN_MS_MAX = 600_000  # a roll call lasts no longer
 
 
 @dataclass(frozen=True)
@@ -97,17 +98,34 @@ class RollMeasured:
     verifier: str
     machine: str
     roll: str
-    measured_at_ms: int  # when the measurement began
+    measured_at_ms: int  # when its chain began
+    ended_at_ms: int  # when its last root came
     ops: int  # operations per second; 0 where the machine answered and did not prove
     transcript: str  # SHA-256 in hex of the measurement's transcript
 
 
-AnyStatement = Beat | ProbeStatement | CheckStatement | CheckAsk | RollPresence | RollMeasured
-Statement = TypeVar("Statement", Beat, ProbeStatement, CheckStatement, CheckAsk, RollPresence, RollMeasured)
+@dataclass(frozen=True)
+class ChallengeAsk:
+    """A machine's wish to be measured by the market's verifiers: where its prover is, and under which certificate."""
+
+    machine: str
+    kind: int  # 1 challenge, 2 baseline
+    purpose: str  # row of the ladder: demo, short or full
+    prover_url: str
+    certificate: str  # SHA-256 in hex; empty where an authority signed it, or on loopback
+    token: str  # the secret of which each verifier's word is made
+    asked_at_ms: int
+
+
+AnyStatement = Beat | ProbeStatement | CheckStatement | CheckAsk | RollPresence | RollMeasured | ChallengeAsk
+Statement = TypeVar(
+    "Statement", Beat, ProbeStatement, CheckStatement, CheckAsk, RollPresence, RollMeasured, ChallengeAsk
+)
 PREFIXES: dict[type, bytes] = {
     Beat: b"grove-exchange heartbeat 1\n", ProbeStatement: b"grove-exchange probe 1\n",
     CheckStatement: b"grove-exchange re-check 1\n", CheckAsk: b"grove-exchange re-check ask 1\n",
-    RollPresence: b"grove-exchange roll answer 1\n", RollMeasured: b"grove-exchange roll report 1\n",
+    RollPresence: b"grove-exchange roll answer 1\n", RollMeasured: b"grove-exchange roll report 2\n",
+    ChallengeAsk: b"grove-exchange challenge ask 1\n",
 }  # fmt: skip
 TIMED_PROBE_PREFIX = b"grove-exchange probe 2\n"  # the same report with the time that the echo took
 
@@ -194,12 +212,27 @@ def _wrong_field(statement: AnyStatement) -> str | None:
             return "machines" if not 1 <= statement.machines < 2**31 else None
         case RollMeasured():
             return _wrong_measure(statement)
+        case ChallengeAsk():
+            return _wrong_challenge(statement)
     return _wrong_check(statement)
+
+
+def _wrong_challenge(ask: ChallengeAsk) -> str | None:
+    checks = {
+        "kind": ask.kind in (1, 2), "purpose": ask.purpose in ("demo", "short", "full"),
+        "prover_url": ask.prover_url.startswith(("https://", "http://"))
+        and ask.prover_url.isprintable() and len(ask.prover_url) <= ADDRESS_LENGTH_MAX,
+        "certificate": len(ask.certificate) in (0, 64) and _is_hex(ask.certificate),
+        "token": 32 <= len(ask.token) <= 64 and ask.token.isalnum(),
+    }  # fmt: skip
+    return next((name for name, holds in checks.items() if not holds), None)
 
 
 def _wrong_measure(measured: RollMeasured) -> str | None:
     if measured.ops < 0:
         return "ops"
+    if not 0 <= measured.ended_at_ms - measured.measured_at_ms < SPAN_MS_MAX:
+        return "ended_at_ms"
     return None if len(measured.transcript) == 64 and _is_hex(measured.transcript) else "transcript"
 
 

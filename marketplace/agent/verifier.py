@@ -5,7 +5,8 @@ A session runs strictly in this order; any other raises OutOfTurn:
     commit_share -> reveal_share -> begin -> [echoes] -> (nonce_sent -> root_arrived) x B -> [sweep -> reads]
         -> ask_rows -> accept -> sign
 
-What stands in brackets is `measuring`; a session that measures speed alone leaves it out.
+What stands in brackets is `measuring`; a session that measures speed alone leaves it out. Verifiers that sit in
+programs of their own (`sitting.py`) each give a part of every nonce: part_sent -> joint_root_arrived.
 """
 
 import secrets
@@ -16,7 +17,7 @@ from marketplace.agent import clock
 from marketplace.agent.attestation import SigningKey, Terms, attest
 from marketplace.agent.errors import AttestationUntrue, OutOfTurn
 from marketplace.agent.measuring import Measuring, check_echoes
-from pricing.errors import MalformedProof, ProofRefused
+from pricing.errors import MalformedProof, NonceRefused, ProofRefused
 from pricing.proof import Checker, Commitment, Int64s, Opening, Preset, check_commitment
 from pricing.transcript import (
     Measures,
@@ -26,7 +27,10 @@ from pricing.transcript import (
     check_timeline,
     check_transcript,
     commit_share,
+    joint_nonce,
     seed_of,
+    without_advice,
+    witness_to_json,
 )
 
 
@@ -49,7 +53,7 @@ class Verifier:
         self._monotonic_ns = monotonic_ns
         self._entropy = entropy
         self._share = b""
-        self._share_commitment = b""
+        self._share_commitment = self._part = b""
         self._checker: Checker | None = None
         self._nonces: list[bytes] = []
         self._commitments: list[Commitment] = []
@@ -118,6 +122,22 @@ class Verifier:
         self._commitments.append(commitment)
         check_commitment(block, self._nonces[block], commitment)
 
+    def part_sent(self) -> bytes:
+        """This verifier's part of the next block's nonce, stamped as it goes out: the whole is not known before."""
+        self._part = self.new_nonce()
+        self.nonce_sent(b"")
+        return self._part
+
+    def joint_root_arrived(self, parts: Sequence[bytes], place: int, commitment: Commitment) -> None:
+        """Stamp a block's roots, then see that the nonce was made of all parts, this one at its place among them.
+
+        Raises OutOfTurn or NonceRefused.
+        """
+        self._nonces[-1:] = [joint_nonce(parts)]
+        self.root_arrived(commitment)
+        if parts[place] != self._part:
+            raise NonceRefused("The nonce was made without this verifier's part.", block=len(self._commitments) - 1)
+
     def ask_rows(self) -> tuple[Int64s, ...]:
         """The secret rows of each block. Raises OutOfTurn before the last root, MalformedProof or LateRoot."""
         if self._checker is None or len(self._commitments) != self._preset.blocks:
@@ -152,9 +172,10 @@ class Verifier:
         the attestation says anything else than it proves.
         """
         checker = self._checker
-        mine = [witness for witness in transcript.witnesses if witness.name == self.address]
+        mine = [witness_to_json(without_advice(each)) for each in transcript.witnesses if each.name == self.address]
         is_the_session = transcript.nonces == tuple(self._nonces) and transcript.commitments == tuple(self._commitments)
-        if checker is None or not self._openings or not is_the_session or mine != [self.witness]:
+        own = witness_to_json(without_advice(self.witness))
+        if checker is None or not self._openings or not is_the_session or mine != [own]:
             raise AttestationUntrue("This is not the session that this verifier saw and accepted.")
         if transcript.machine_key != self._machine_key:
             raise AttestationUntrue("The echoes are another machine's.")

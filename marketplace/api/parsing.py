@@ -33,14 +33,14 @@ def require_json_type(request: Request) -> None:
         raise WrongMediaType("Send the body as application/json in UTF-8.", content_type=given[:80])
 
 
-def read_raw(request: Request) -> bytes:
-    """Return the bytes of the body. Raises BodyTooLarge above 64 KiB, having read no more than that."""
+def read_raw(request: Request, bytes_max: int = BODY_BYTES_MAX) -> bytes:
+    """Return the bytes of the body. Raises BodyTooLarge above `bytes_max`, 64 KiB, having read no more than that."""
     length = request.META.get("CONTENT_LENGTH") or "0"
-    if length.isascii() and length.isdigit() and int(length[:12]) > BODY_BYTES_MAX:
-        raise BodyTooLarge("The body is larger than 64 KiB.", bytes_max=BODY_BYTES_MAX)
-    raw = request._request.read(BODY_BYTES_MAX + 1)
-    if len(raw) > BODY_BYTES_MAX:
-        raise BodyTooLarge("The body is larger than 64 KiB.", bytes_max=BODY_BYTES_MAX)
+    if length.isascii() and length.isdigit() and int(length[:12]) > bytes_max:
+        raise BodyTooLarge(f"The body is larger than {bytes_max >> 10} KiB.", bytes_max=bytes_max)
+    raw = request._request.read(bytes_max + 1)
+    if len(raw) > bytes_max:
+        raise BodyTooLarge(f"The body is larger than {bytes_max >> 10} KiB.", bytes_max=bytes_max)
     return bytes(raw)
 
 

@@ -39,6 +39,8 @@ STATUS: dict[type[Exception], int] = {
     market.KeyCapped: 403, market.EnrolmentRefused: 409,
     market.ReportRefused: 422, market.ReportMalformed: 422, market.ReportForged: 422, market.ReportReplayed: 409,
     market.ReportOutOfSequence: 409, market.ReportLate: 409, market.ReportFromFuture: 422, market.ClockSkewed: 422,
+    market.NotAnAttester: 403, market.AttestationForged: 422, market.OtherSpec: 422, market.ChallengeStale: 409,
+    market.ChallengeExpired: 409, market.ResultDiffers: 409, market.TranscriptAltered: 422, market.EvidenceReused: 409,
     market.WrongInstant: 422, market.NotOnPanel: 403, market.NoWitnessKey: 409,
     api.BadRequest: 400, api.MalformedJson: 400, api.BodyMissing: 400, api.IdempotencyKeyMissing: 400,
     api.IdempotencyKeyBad: 400, api.BadParameter: 400, api.NotSignedIn: 401, api.Forbidden: 403,

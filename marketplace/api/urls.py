@@ -8,6 +8,7 @@ from marketplace.api import docs
 from marketplace.api.v1 import (
     admissions,
     catalogue,
+    challenges,
     clearing,
     commitments,
     delivery,
@@ -59,6 +60,10 @@ urlpatterns = [
     path("v1/machines/enrolments", machines.EnrolmentList.as_view()),
     path("v1/machines/rotations", machines.RotationList.as_view()),
     path("v1/node-classes/<str:node_class>/leases", machines.MachineLeases.as_view()),
+    path("v1/challenges", challenges.ChallengeList.as_view()),
+    path("v1/challenges/<str:challenge>", challenges.ChallengeDetail.as_view()),
+    path("v1/challenges/<str:challenge>/attestations", challenges.AttestationList.as_view()),
+    path("v1/challenge-orders", challenges.ChallengeOrders.as_view()),
     path("v1/sites", places.SiteList.as_view()),
     path("v1/sites/<str:site>/changes", places.SiteChanges.as_view()),
     path("v1/sites/<str:site>/retirement", places.SiteRetirement.as_view()),

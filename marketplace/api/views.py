@@ -23,7 +23,7 @@ from marketplace.api.errors import NoSuchPage, ReadOnlyKey, TooMany
 from marketplace.api.fields import Body, NoBody
 from marketplace.api.idempotency import Reply, once, rehearsed, require_key
 from marketplace.api.paging import Page, choice, next_link, parameters
-from marketplace.api.parsing import parse_object, read_raw, require_json_type
+from marketplace.api.parsing import BODY_BYTES_MAX, parse_object, read_raw, require_json_type
 from marketplace.api.throttles import Rate, count_request
 from marketplace.errors import KeyCapped
 from marketplace.parties.caps import is_capped
@@ -118,6 +118,7 @@ class ActView(ApiView):
     may_rehearse: ClassVar[bool] = False
     body_may_be_empty: ClassVar[bool] = False
     is_idempotent: ClassVar[bool] = False  # the act itself knows what it has done: no reply is remembered
+    bytes_max: ClassVar[int] = BODY_BYTES_MAX
     is_under_caps: ClassVar[bool] = False  # what it does is counted under the caps of a key, or lessens what is out
 
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
@@ -133,7 +134,7 @@ class ActView(ApiView):
         query = parameters(request, {"dry_run"} if self.may_rehearse else ())
         is_rehearsal = choice(query, "dry_run", ("true", "false")) == "true"
         key = require_key(request.META.get("HTTP_IDEMPOTENCY_KEY"))
-        raw = read_raw(request)
+        raw = read_raw(request, self.bytes_max)
         given = parse_object(raw, may_be_empty=self.body is NoBody or self.body_may_be_empty)
 
         def act() -> tuple[int, dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 
 from marketplace.parties.models import Party
 from marketplace.supply.proof_models import RollMember
@@ -28,7 +28,8 @@ class RollReport(models.Model):
 
     member = models.ForeignKey(RollMember, on_delete=models.PROTECT, related_name="reports")
     verifier = models.ForeignKey(Party, on_delete=models.PROTECT, related_name="roll_reports")
-    measured_at = models.DateTimeField()
+    measured_at = models.DateTimeField(help_text="when its chain began")
+    ended_at = models.DateTimeField(null=True, help_text="when its last root came; null: before it was told")
     ops = models.BigIntegerField(help_text="operations per second")
     received_at = models.DateTimeField()
     body = models.BinaryField(help_text="the statement, canonical JSON")
@@ -39,4 +40,7 @@ class RollReport(models.Model):
         constraints = [
             models.UniqueConstraint(name="one_roll_report_per_verifier", fields=["member", "verifier"]),
             models.CheckConstraint(name="roll_report_measured_something", condition=Q(ops__gte=0)),
+            models.CheckConstraint(
+                name="roll_report_ends_after_it_begins", condition=Q(ended_at__gte=F("measured_at")) | Q(ended_at=None)
+            ),
         ]

@@ -2,21 +2,25 @@
 
     market      opens the roll of an owner at a moment that nobody knew; every class of it has ten minutes
     machine     its meter learns of it within a minute, signs how many machines are up, and opens its prover
-    verifiers   learn of it by their orders, measure the class at its prover and sign what they saw
-    market      two verifiers whose median reaches the class, and the machine's own answer, are a class that answered
+    verifiers   learn of it by their orders, each with the instant at which to measure which class
+    market      two verifiers whose median reaches the class, the machine's own answer, and a moment shared with every
+                other class of the roll are a class that answered
 
-A machine that is listed twice is asked for twice in the same ten minutes. What is said is taken once, inside the span.
+There are as many instants as verifiers, up to four; at each of them every class is measured, by another verifier each
+time. So two classes are one machine's work only where they never were at work together: `pricing.overlap` says how much
+they must share. What is said is taken once, inside the span.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
+from django.utils.crypto import salted_hmac
 
 from marketplace.agent.readings import SignedReport
 from marketplace.agent.statements import RollMeasured, RollPresence, accept_statement, read_statement
@@ -37,11 +41,15 @@ from marketplace.errors import (
 from marketplace.parties.models import Party
 from marketplace.parties.owners import last_owners
 from marketplace.supply.models import NodeClass
-from marketplace.supply.proof_models import RollMember
+from marketplace.supply.proof_models import RollCall, RollMember
 from marketplace.supply.rolls import note_answer
+from pricing.overlap import Span, are_two
 from pricing.transcript import OPS_SHARE_BPS
 
 VERIFIERS_MIN = 2
+# Its meter has heard of the roll by then, and a session is over before the next: four fit into the ten minutes.
+FIRST_INSTANT, BETWEEN_INSTANTS = timedelta(seconds=150), timedelta(seconds=100)
+INSTANTS_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,7 @@ class RollOrder:
 
     member: RollMember
     pulse: rows.Pulse | None
+    measure_at: datetime  # all classes of the roll are measured then, each by one verifier
 
 
 def open_call_of(node_class: NodeClass, *, now: datetime) -> RollMember | None:
@@ -58,17 +67,39 @@ def open_call_of(node_class: NodeClass, *, now: datetime) -> RollMember | None:
 
 
 def roll_orders(*, verifier: Party, now: datetime) -> list[RollOrder]:
-    """Return what is called now and not of the verifier's own owner, by class. Raises BadInput for others."""
+    """Return what this verifier measures of the open rolls, and when; by class. Raises BadInput for others.
+
+    Nothing of its own owner's, and nothing where others were drawn.
+    """
     if verifier.kind != "verifier":
         raise BadInput("Only verifiers are ordered to measure.", field="party")
     called = list(_open(now).order_by("node_class__chain_class"))
     told = rows.Pulse.objects.filter(node_class__in={member.node_class_id for member in called})
     pulses = {row.node_class_id: row for row in told}
-    owners = last_owners({verifier.pk, *(member.node_class.party_id for member in called)})
-    return [
-        RollOrder(member, pulses.get(member.node_class_id)) for member in called
-        if owners[member.node_class.party_id] != owners[verifier.pk]
-    ]  # fmt: skip
+    orders, places = [], dict[UUID, list[UUID]]()
+    for member in called:
+        places.setdefault(member.roll_id, []).append(member.node_class_id)
+    for member in called:
+        panel = _panel_of(member.roll)
+        if verifier.pk in panel:
+            turn = (panel.index(verifier.pk) + places[member.roll_id].index(member.node_class_id)) % len(panel)
+            at = member.roll.opened_at + FIRST_INSTANT + turn * BETWEEN_INSTANTS
+            orders.append(RollOrder(member, pulses.get(member.node_class_id), at))
+    return orders
+
+
+def _panel_of(roll: RollCall) -> list[UUID]:
+    """The verifiers of a roll, in an order that only this server can work out: none of the machines' own owner."""
+    keys = rows.WitnessKey.objects.filter(party__kind="verifier", enrolled_at__lte=roll.opened_at)
+    live = keys.filter(Q(revoked_at=None) | Q(revoked_at__gt=roll.opened_at))
+    parties = set(live.values_list("party_id", flat=True))
+    owners = last_owners({roll.owner_id, *parties})
+    free = [party for party in parties if owners[party] != owners[roll.owner_id]]
+
+    def rank(party: UUID) -> bytes:
+        return salted_hmac("grove roll panel", f"{roll.pk} {party}", algorithm="sha256").digest()
+
+    return sorted(free, key=rank)[:INSTANTS_MAX]
 
 
 @transaction.atomic
@@ -130,24 +161,49 @@ def _take_measured(party: Party, key: bytes, signed: SignedReport, now: datetime
     measured_at = moment(said.measured_at_ms)
     if not member.roll.opened_at <= measured_at <= member.roll.closes_at:
         raise WrongInstant("A roll is measured inside its span.", closes_at=member.roll.closes_at.isoformat())
-    _require_inside(member, said.measured_at_ms, now)
+    _require_inside(member, said.ended_at_ms, now)
     RollReport.objects.create(
-        member=member, verifier=party, measured_at=measured_at, ops=said.ops, received_at=now, body=signed.body,
-        signature=signed.signature,
+        member=member, verifier=party, measured_at=measured_at, ended_at=moment(said.ended_at_ms), ops=said.ops,
+        received_at=now, body=signed.body, signature=signed.signature,
     )  # fmt: skip
     _settle(member, now)
     return True
 
 
 def _settle(member: RollMember, now: datetime) -> None:
-    """Count the class as one that answered once it says so and two verifiers saw it reach its class."""
-    reply = RollReply.objects.filter(member=member).first()
+    """Count every class of the roll that answered by now: one report may be what another class waited for."""
+    related = ("node_class__resource_class", "node_class__standing")
+    members = list(RollMember.objects.filter(roll=member.roll_id).select_related(*related))
+    spans = {each.pk: _spans_in_time(each) for each in members}
+    for each in members:
+        reply = RollReply.objects.filter(member=each).first()
+        others = [spans[other.pk] for other in members if other.pk != each.pk]
+        if reply is None or not _reaches(each):
+            continue
+        if all(any(are_two(one, two) for one in spans[each.pk] for two in other) for other in others):
+            note_answer(member=each, machines=reply.machines, benchmark=None, now=now)
+
+
+def _reaches(member: RollMember) -> bool:
     ops = sorted(RollReport.objects.filter(member=member).values_list("ops", flat=True))
-    if reply is None or len(ops) < VERIFIERS_MIN:
-        return
-    agreed = ops[(len(ops) - 1) // 2]  # of two the lower one: no verifier alone lets a machine answer
-    if agreed * 10_000 >= member.node_class.resource_class.ops_per_sec * OPS_SHARE_BPS:
-        note_answer(member=member, machines=reply.machines, benchmark=None, now=now)
+    # Of two the lower one: no verifier alone lets a machine answer.
+    return len(ops) >= VERIFIERS_MIN and ops[(len(ops) - 1) // 2] >= _ops_needed(member)
+
+
+def _ops_needed(member: RollMember) -> int:
+    """85 % of the class's row, or of what was proven if that is more: who dawdles over one has time for another."""
+    node_class = member.node_class
+    most = max(node_class.resource_class.ops_per_sec, node_class.standing.proven_ops_per_sec)
+    return -(-most * OPS_SHARE_BPS // 10_000)
+
+
+def _spans_in_time(member: RollMember) -> list[Span]:
+    """When this class was seen at work at its rate, in milliseconds."""
+    fast = RollReport.objects.filter(member=member, ops__gte=_ops_needed(member)).exclude(ended_at=None)
+    return [
+        (int(row.measured_at.timestamp() * 1000), int(row.ended_at.timestamp() * 1000))
+        for row in fast if row.ended_at is not None
+    ]  # fmt: skip
 
 
 def _open(now: datetime) -> QuerySet[RollMember]:
@@ -156,12 +212,12 @@ def _open(now: datetime) -> QuerySet[RollMember]:
 
 
 def _member(roll: str, node_class_id: UUID) -> RollMember:
-    """The call. Its class is locked, so that two reports that arrive together are counted together."""
+    """The call. The roll is locked by its owner, so that two reports that arrive together are counted together."""
     called = RollMember.objects.filter(roll_id=parse_uuid(roll), node_class_id=node_class_id)
     found = called.select_related("roll", "node_class__resource_class").first()
     if found is None:
         raise ReportForged("This class was not called in that roll.", field="roll")
-    NodeClass.objects.select_for_update(of=("self",)).get(pk=node_class_id)
+    Party.objects.select_for_update().get(pk=found.roll.owner_id)
     return found
 
 

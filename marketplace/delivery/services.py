@@ -34,6 +34,7 @@ class SlotWitness:
     signed: SignedReport
     probe_valid: tuple[int, int, int]  # words: minutes with a valid report of that verifier
     probe_failed: tuple[int, int, int]  # words: minutes whose report failed
+    echo_ms: tuple[int | None, ...] = ()  # median echo time of each minute; none where nobody measured it
 
 
 @transaction.atomic
@@ -110,7 +111,7 @@ def _judged_rows(
                 minutes_unknown=int(counts.unknown[i]), minutes_billable=int(billable[i]),
                 earned_micros=promise.earned_micros(int(billable[i])),
                 above_ceiling_micros=promise.above_ceiling_micros(int(billable[i])),
-                report=witness.signed.body, signature=witness.signed.signature,
+                report=witness.signed.body, signature=witness.signed.signature, echo_ms=list(witness.echo_ms),
             )
         )  # fmt: skip
     return rows

@@ -15,6 +15,7 @@ from contracts.eip712 import BenchmarkAttestation, Signature, Struct, machine_id
 from ledger.rails.base import Chain
 from ledger.rails.evm import chain
 from ledger.rails.signer import signer
+from marketplace.agent.attestation import message_of
 from marketplace.agent.keys import MachineKey
 from marketplace.agent.panel import ScoreFacts, prove_here
 from marketplace.agent.prover import LocalProver
@@ -22,7 +23,7 @@ from marketplace.demo.world import NodeClass as WorldClass
 from marketplace.errors import ProofRefused
 from marketplace.parties.services import register_party
 from marketplace.supply.models import Benchmark, NodeClass
-from marketplace.supply.onchain import ensure_address, message_of
+from marketplace.supply.onchain import ensure_address
 from marketplace.supply.rolls import answer_roll, call_the_roll
 from marketplace.supply.services import Measured, record_benchmark
 from marketplace.supply.verifiers import seat_verifier

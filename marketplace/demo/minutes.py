@@ -9,6 +9,7 @@ from datetime import datetime
 from uuid import UUID
 
 import numpy as np
+from django.db.models import Min
 
 from marketplace.agent.readings import ChainHead, sign_report
 from marketplace.catalogue.models import Window
@@ -18,11 +19,13 @@ from marketplace.delivery.services import SlotWitness, record_slots
 from marketplace.demo.machines import machine_key
 from marketplace.demo.world import Outage
 from marketplace.escrow.models import Lease
-from marketplace.supply.models import NodeClass
+from marketplace.supply.models import NodeClass, SiteLatency
 from pricing.metering import pack
 
 VOID_RATE = 0.002  # a verifier's anchors fail now and then; its report of that minute counts for nothing
 VERIFIERS = 3
+HEARD_MIN = 2  # valid reports that make a minute known
+ECHO_SPREAD, NORMAL_P95 = 0.2, 1.645  # of the logarithm of an echo time; and where a normal value has 5 % above it
 
 
 def report_window(
@@ -57,6 +60,7 @@ def _witnesses(
     first_unit = _first_units(order, owed, stood, place)
     key, chain = machine_key(code), ReportChain.objects.filter(node_class=node_class).first()
     head = ChainHead(chain.sequence, chain.head) if chain else ChainHead(0, "0" * 64)
+    p95_ms = SiteLatency.objects.filter(site=node_class.site_id).aggregate(least=Min("rtt_ms_p95"))["least"]
     witnesses = []
     for lease_id, slot in order:
         down = _down_minutes(slot, first_unit[lease_id, slot], owed[lease_id, slot].units, outages, node_class.units)
@@ -65,7 +69,9 @@ def _witnesses(
             key, lease=str(lease_id), machine=str(node_class.pk), up_word=int(pack(~down)), head=head,
             slot_start_at=int(window.slot_at(slot).timestamp()),
         )  # fmt: skip
-        witnesses.append(SlotWitness(signed, _words(valid), _words(valid & down)))
+        heard = ~down & (valid.sum(axis=0) >= HEARD_MIN)
+        echoes = _echoes(seed, code, place[lease_id], slot, heard, p95_ms)
+        witnesses.append(SlotWitness(signed, _words(valid), _words(valid & down), echoes))
     return witnesses
 
 
@@ -102,6 +108,21 @@ def _valid_reports(seed: int, code: str, place: int, slot: int) -> np.ndarray:
     digest = hashlib.sha256(f"{seed}/{code}/{place}/{slot}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
     return rng.random((VERIFIERS, 60)) >= VOID_RATE
+
+
+def _echoes(
+    seed: int, code: str, place: int, slot: int, heard: np.ndarray, p95_ms: int | None
+) -> tuple[int | None, ...]:
+    """Echo times whose 95th percentile is the round trip of the site's nearest vantage, ms; none where none is known.
+
+    A minute that was down, or that fewer than two verifiers saw, has no echo.
+    """
+    if p95_ms is None:
+        return ()
+    digest = hashlib.sha256(f"echo/{seed}/{code}/{place}/{slot}".encode()).digest()
+    drawn = np.random.default_rng(int.from_bytes(digest[:8], "big")).standard_normal(heard.size)
+    times = np.ceil(p95_ms * np.exp(ECHO_SPREAD * (drawn - NORMAL_P95))).astype(int)
+    return tuple(int(ms) if is_heard else None for ms, is_heard in zip(times, heard, strict=True))
 
 
 def _words(minutes: np.ndarray) -> tuple[int, int, int]:

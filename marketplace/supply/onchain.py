@@ -146,13 +146,6 @@ def attestation_of(benchmark: Benchmark) -> BenchmarkAttestation:
     return BenchmarkAttestation(**message)
 
 
-def message_of(attestation: BenchmarkAttestation) -> dict[str, Any]:
-    """The struct as JSON: bytes as 0x hex."""
-    return {
-        name: "0x" + value.hex() if isinstance(value, bytes) else value for name, value in vars(attestation).items()
-    }
-
-
 def sign_by_panel(struct: Any, *, panel: str, needed: int, contract: str) -> tuple[tuple[int, bytes, bytes], ...]:
     """Signatures of the first `needed` seats of a panel under a typed struct, sorted as the contract wants them."""
     keys, domain = signer(), chain().domain(contract)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
+from threading import Lock, Thread
+from typing import ClassVar
 
 import pytest
 from django.core.cache import cache
@@ -14,12 +16,15 @@ from django.core.cache import cache
 from marketplace import clock
 from marketplace import models as m
 from marketplace.agent import home as homes
+from marketplace.agent import rechecks
 from marketplace.agent.client import ApiClient
+from marketplace.agent.clock import MarketClock
 from marketplace.agent.echo import EchoServer
 from marketplace.agent.errors import ServerRefused
 from marketplace.agent.keys import create_key, load_key, rotation_statement
 from marketplace.agent.meter import Addresses, Meter
 from marketplace.agent.rechecks import CheckDoor
+from marketplace.agent.resting import RestingProver
 from marketplace.agent.sensors import Sensors
 from marketplace.agent.statements import RollMeasured, RollPresence, sign_statement
 from marketplace.delivery.rolls import open_call_of, roll_orders, take_measured, take_presences
@@ -37,6 +42,7 @@ from marketplace.errors import (
 from marketplace.parties.services import issue_api_key, set_owner
 from marketplace.supply.machine_keys import rotate_machine_key
 from marketplace.supply.rolls import call_the_roll, is_whole
+from pricing.proof import Commitment, Preset
 from tests.agent.serving import Site, served
 from tests.agent.test_rechecks import checker
 from tests.journey import world
@@ -76,7 +82,8 @@ def measured(
     **changes: object,
 ) -> int:  # fmt: skip
     facts = {"verifier": name, "machine": str(member.node_class_id), "roll": str(member.roll_id), "ops": WHOLE,
-             "measured_at_ms": int(at.timestamp() * 1000), "transcript": "ab" * 32}  # fmt: skip
+             "measured_at_ms": int(at.timestamp() * 1000), "ended_at_ms": int(at.timestamp() * 1000),
+             "transcript": "ab" * 32}  # fmt: skip
     signed = sign_statement(key_of(signer or name), RollMeasured(**facts | changes))
     return take_measured(party=world.party(name), signed=[signed], now=now or at)
 
@@ -112,6 +119,88 @@ def test_no_verifier_alone_lets_a_machine_answer_and_a_third_one_decides_between
     measured(member, now, "yew", ops=member.node_class.resource_class.ops_per_sec * 85 // 100 + 1)
 
     assert m.RollAnswer.objects.filter(member=member).exists()
+
+
+@pytest.fixture
+def siblings(live: Live) -> list[m.RollMember]:
+    """Granite's machines and its sibling's, called together."""
+    set_owner(party=world.party("harbour"), parent=world.party("granite"), actor="foundation:ada", now=clock.now())
+    roll = call_the_roll(party=world.party("granite"), now=clock.now())
+    rows = roll.members.select_related("node_class__party", "node_class__resource_class")
+    return sorted(rows, key=lambda row: row.node_class.party.slug)
+
+
+def seen(member: m.RollMember, name: str, *, from_ms: int, until_ms: int, ops: int = WHOLE) -> None:
+    opened_ms = int(member.roll.opened_at.timestamp() * 1000)
+    later = member.roll.opened_at + timedelta(minutes=5)
+    measured(member, later, name, ops=ops, measured_at_ms=opened_ms + from_ms, ended_at_ms=opened_ms + until_ms)
+
+
+def answered(members: list[m.RollMember]) -> list[bool]:
+    return [m.RollAnswer.objects.filter(member=each).exists() for each in members]
+
+
+def test_two_classes_measured_one_after_the_other_do_not_answer_until_they_were_at_work_together(
+    siblings: list[m.RollMember],
+) -> None:
+    one, other = siblings
+    for each in siblings:
+        say(each, clock.now(), key=each.node_class.party.slug, party=each.node_class.party.slug)
+    for name in ("oak", "pine"):
+        seen(one, name, from_ms=1_000, until_ms=2_000)
+        seen(other, name, from_ms=2_000, until_ms=3_000)
+    assert answered(siblings) == [False, False]
+    seen(one, "yew", from_ms=5_000, until_ms=6_000)
+    assert answered(siblings) == [False, False]
+
+    seen(other, "yew", from_ms=5_699, until_ms=6_699)
+
+    assert answered(siblings) == [True, True]
+
+
+def test_a_moment_of_three_tenths_is_not_enough_nor_one_in_which_the_other_was_slow(
+    siblings: list[m.RollMember],
+) -> None:
+    one, other = siblings
+    for each in siblings:
+        say(each, clock.now(), key=each.node_class.party.slug, party=each.node_class.party.slug)
+    need = one.node_class.resource_class.ops_per_sec * 85 // 100
+    seen(one, "oak", from_ms=1_000, until_ms=2_000)
+    seen(other, "oak", from_ms=1_700, until_ms=2_700)  # 0.3 of 1 second each: one machine could have done both
+    seen(one, "pine", from_ms=4_000, until_ms=5_000)
+    seen(other, "pine", from_ms=4_000, until_ms=5_000, ops=need - 1)
+    seen(one, "yew", from_ms=7_000, until_ms=8_000)
+    seen(other, "yew", from_ms=8_000, until_ms=9_000)
+
+    assert answered(siblings) == [False, False]
+
+
+def test_a_class_is_held_to_what_it_was_proven_to_do(member: m.RollMember) -> None:
+    now, row = clock.now(), member.node_class.resource_class.ops_per_sec
+    with behind_the_triggers():
+        m.Standing.objects.filter(node_class=member.node_class).update(proven_ops_per_sec=2 * row)
+    say(member, now)
+    for name in ("oak", "pine"):
+        measured(member, now, name, ops=row)
+
+    assert not m.RollAnswer.objects.filter(member=member).exists()
+
+
+def test_at_every_instant_each_class_is_measured_once_and_by_each_verifier_in_turn(
+    siblings: list[m.RollMember],
+) -> None:
+    now = siblings[0].roll.opened_at
+    orders = {name: roll_orders(verifier=world.party(name), now=now) for name in VERIFIERS}
+
+    assert all(len(each) == len(siblings) for each in orders.values())
+    for name in VERIFIERS:
+        assert len({order.measure_at for order in orders[name]}) == len(siblings)
+    instants = {order.measure_at for each in orders.values() for order in each}
+    assert len(instants) == len(VERIFIERS)
+    assert max(instants) + timedelta(seconds=100) < siblings[0].roll.closes_at
+    for at in instants:
+        there = [order.member.pk for each in orders.values() for order in each if order.measure_at == at]
+        assert len(there) == len(set(there)) == len(siblings)
 
 
 def test_what_verifiers_saw_is_no_answer_without_the_machines_own_word(member: m.RollMember) -> None:
@@ -187,18 +276,6 @@ def site() -> Iterator[Site]:
         yield site
 
 
-@pytest.fixture
-def market_runs(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Let the market's time run on from where it stands."""
-
-    def run() -> None:
-        from_at, began = clock.now(), time.monotonic()
-        monkeypatch.setattr(clock, "now", lambda: from_at + timedelta(seconds=time.monotonic() - began))
-        cache.clear()
-
-    return run
-
-
 def key_for(slug: str) -> str:
     return issue_api_key(party=world.party(slug), label="roll", may_write=True, now=clock.now())[1]
 
@@ -218,50 +295,140 @@ def serving(meter: Meter, home: Path) -> Iterator[EchoServer]:
         door.stop()
 
 
-def test_a_meter_answers_its_roll_and_two_verifiers_measure_it_over_http(
-    live: Live, site: Site, tmp_path: Path, market_runs: Callable[[], None]
-) -> None:
-    node_class, home = live.lease.node_class, tmp_path / "home"
-    key = create_key(home)
-    rotate_machine_key(statement=rotation_statement(machine_key("granite"), key), now=clock.now())
-    homes.write_json(home, homes.AGENT_FILE, {"server": site.url, "machine": f"cls_{node_class.pk.hex}"})
-    with behind_the_triggers():  # this machine is no H100
-        m.ResourceClass.objects.filter(pk=node_class.resource_class_id).update(ops_per_sec=1)
-    market_runs()
-    meter = Meter(
-        home, key=key, machine=f"cls_{node_class.pk.hex}", client=ApiClient(site.url, api_key=key_for("granite")),
-        sensors=Sensors(units=node_class.units, check=None), addresses=Addresses(), clock=checker(tmp_path).clock,
-        days_kept=7,
-    )  # fmt: skip
-    meter.fetch_time()
-    meter.fetch_leases()
-    assert not meter.answer_roll()  # nobody called
-    roll = call_the_roll(party=world.party("granite"), now=clock.now())
-    with serving(meter, home) as echo:
-        meter._addresses = Addresses(f"tcp://127.0.0.1:{echo.server_address[1]}")
-        meter.beat()
-        verifiers = []
-        for name in live.panel[:2]:
-            (tmp_path / name).mkdir()
-            one = checker(tmp_path / name, name, ApiClient(site.url, api_key=key_for(name)))
-            one.clock.set_by(int(clock.now().timestamp() * 1000), asked_ns=time.monotonic_ns())
-            verifiers.append(one)
-        verifiers[0].fetch_rolls()
-        for task in verifiers[0]._due():
-            verifiers[0].do(task)
-        assert verifiers[0].told["called"] == 0  # the machine does not know of it yet and lets nobody in
-        assert meter.answer_roll()
-        assert meter.answer_roll()  # the same answer
-        for one in verifiers:
-            one.fetch_rolls()
-            for task in one._due():
-                one.do(task)
-            one.send()
+FAST = 20  # market seconds a second: an instant comes within seconds
+RATE = 20_000_000_000  # operations per second of the machines below, whatever runs beside the test
 
-    answer = m.RollAnswer.objects.get(member__roll=roll)
-    assert (answer.machines, answer.benchmark) == (node_class.units, None)
+
+class Paced(RestingProver):
+    """A machine of one speed. Whoever shares its turn is the same machine under another name."""
+
+    turns: ClassVar[dict[bytes, Lock]] = {}
+
+    def start(self, preset: Preset, seed: bytes) -> None:
+        super().start(preset, seed)
+        self._seconds = preset.operations / preset.blocks / RATE
+
+    def commit_block(self, nonce: bytes) -> Commitment:
+        with self.turns[self.machine_key]:
+            began = time.monotonic()
+            made = super().commit_block(nonce)
+            time.sleep(max(0.0, self._seconds - (time.monotonic() - began)))
+        return made
+
+
+class Machine:
+    """A called class whose meter and two doors run here, under a key of its own."""
+
+    def __init__(self, node_class: m.NodeClass, site: Site, home: Path, *, turn: Lock) -> None:
+        name, party = f"cls_{node_class.pk.hex}", node_class.party.slug
+        key = create_key(home)
+        rotate_machine_key(statement=rotation_statement(machine_key(party), key), now=clock.now())
+        homes.write_json(home, homes.AGENT_FILE, {"server": site.url, "machine": name})
+        Paced.turns[key.public_bytes] = turn
+        self.meter = Meter(
+            home, key=key, machine=name, client=ApiClient(site.url, api_key=key_for(party)), days_kept=7,
+            sensors=Sensors(units=node_class.units, check=None), addresses=Addresses(), clock=MarketClock(FAST),
+        )  # fmt: skip
+        self.meter.fetch_time()
+        self.meter.fetch_leases()
+        self.serving = serving(self.meter, home)
+
+    def open(self) -> None:
+        echo = self.serving.__enter__()
+        self.meter._addresses = Addresses(f"tcp://127.0.0.1:{echo.server_address[1]}")
+        self.meter.beat()
+
+    def close(self) -> None:
+        self.serving.__exit__(None, None, None)
+
+
+def called_over_http(machines: list[Machine], names: tuple[str, ...], site: Site, tmp_path: Path) -> m.RollCall:
+    """Call granite's roll and let these verifiers measure its machines, each in a thread, until it is done."""
+    roll = call_the_roll(party=world.party("granite"), now=clock.now())
+    verifiers = []
+    for name in names:
+        (tmp_path / name).mkdir()
+        one = checker(tmp_path / name, name, ApiClient(site.url, api_key=key_for(name)))
+        one.clock = MarketClock(FAST)
+        verifiers.append(one)
+    for machine in machines:
+        machine.open()
+        assert machine.meter.answer_roll()
+        assert machine.meter.answer_roll()  # the same answer
+    threads = [Thread(target=one.run, daemon=True) for one in verifiers]
+    for thread in threads:
+        thread.start()
+    until, wanted = time.monotonic() + 50, len(machines) * len(names)
+    while time.monotonic() < until and m.RollReport.objects.filter(member__roll=roll).count() < wanted:
+        time.sleep(0.2)
+    for one in verifiers:
+        one.stop.set()
+    for thread in threads:
+        thread.join(timeout=20)
+    for machine in machines:
+        machine.close()
+    assert m.RollReport.objects.filter(member__roll=roll).count() == wanted, [one.told for one in verifiers]
+    return roll
+
+
+@pytest.fixture
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The market's time runs on, fast; machines keep to one speed; the class asks for what one of them does."""
+    from_at, began = clock.now(), time.monotonic()
+    monkeypatch.setattr(clock, "now", lambda: from_at + timedelta(seconds=FAST * (time.monotonic() - began)))
+    monkeypatch.setattr(rechecks, "RestingProver", Paced)
+    cache.clear()
+    with behind_the_triggers():
+        m.ResourceClass.objects.filter(pk="H100").update(ops_per_sec=RATE)
+        m.Standing.objects.all().update(proven_ops_per_sec=RATE)
+
+
+def test_machines_of_one_owner_answer_together_over_http(
+    live: Live, site: Site, tmp_path: Path, fast: None
+) -> None:
+    set_owner(party=world.party("harbour"), parent=world.party("granite"), actor="foundation:ada", now=clock.now())
+    classes = [live.lease.node_class, world.node_class("harbour")]
+    machines = [
+        Machine(each, site, tmp_path / each.party.slug, turn=Lock()) for each in classes
+    ]
+
+    roll = called_over_http(machines, VERIFIERS, site, tmp_path)
+
+    assert m.RollAnswer.objects.filter(member__roll=roll, benchmark=None).count() == 2
     assert is_whole(roll.pk)
-    assert [one.told["called"] for one in verifiers] == [1, 1]
+
+
+def test_one_machine_under_two_names_answers_for_neither(
+    live: Live, site: Site, tmp_path: Path, fast: None
+) -> None:
+    set_owner(party=world.party("harbour"), parent=world.party("granite"), actor="foundation:ada", now=clock.now())
+    one_machine = Lock()
+    machines = [
+        Machine(each, site, tmp_path / each.party.slug, turn=one_machine)
+        for each in (live.lease.node_class, world.node_class("harbour"))
+    ]
+
+    roll = called_over_http(machines, VERIFIERS, site, tmp_path)
+
+    assert not m.RollAnswer.objects.filter(member__roll=roll).exists()
+
+
+def test_a_machine_that_does_not_know_of_its_roll_lets_nobody_in(
+    live: Live, site: Site, tmp_path: Path, fast: None
+) -> None:
+    machine = Machine(live.lease.node_class, site, tmp_path / "granite", turn=Lock())
+    assert not machine.meter.answer_roll()  # nobody called
+    call_the_roll(party=world.party("granite"), now=clock.now())
+    machine.open()
+    (tmp_path / "oak").mkdir()
+    one = checker(tmp_path / "oak", "oak", ApiClient(site.url, api_key=key_for("oak")))
+    one.clock = MarketClock(FAST)
+    one.clock.set_by(int(clock.now().timestamp() * 1000), asked_ns=time.monotonic_ns())
+    one.fetch_rolls()
+    one._call(one._due())
+    machine.close()
+
+    assert one.told["called"] == 0
 
 
 def test_the_doors_of_a_roll_are_their_parties_own(live: Live, site: Site, member: m.RollMember) -> None:

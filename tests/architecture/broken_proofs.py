@@ -104,6 +104,77 @@ def answered_by_one() -> None:
     m.RollAnswer.objects.create(member=one, machines=40, answered_at=clock.now())
 
 
+def challenge(**columns: Any) -> m.Challenge:
+    at = clock.now()
+    facts = {"id": uuid7(at), "node_class": world.node_class("basalt"), "epoch": 90, "nonce": b"n" * 32, "terms": {},
+             "preset": {}, "prover_url": "https://machine", "certificate": "", "token": "t" * 48, "body": b"b",
+             "signature": bytes(64), "opened_at": at, "closes_at": at + timedelta(minutes=30)}  # fmt: skip
+    return m.Challenge.objects.create(**facts | columns)
+
+
+def drawn(of: m.Challenge, number: int = 1) -> m.VerifierSeat:
+    row = m.VerifierSeat.objects.get(party__slug=f"verifier-{number}")
+    m.ChallengeSeat.objects.create(challenge=of, seat=row)
+    return row
+
+
+def transcript(of: m.Challenge, name: bytes = b"t" * 32) -> m.ChallengeTranscript:
+    return m.ChallengeTranscript.objects.create(
+        transcript_hash=name, challenge=of, transcript=b"{}", received_at=clock.now()
+    )
+
+
+def attested(of: m.Challenge, row: m.VerifierSeat, told: m.ChallengeTranscript, **columns: Any) -> None:
+    facts = {"challenge": of, "seat": row, "transcript": told, "v": 27, "r": b"", "s": b"", "received_at": clock.now()}
+    m.ChallengeReport.objects.create(**facts | columns)
+
+
+def attested_twice() -> None:
+    one = challenge()
+    row, told = drawn(one), transcript(one)
+    attested(one, row, told)
+    attested(one, row, told)
+
+
+def attested_by_somebody_else() -> None:
+    one = challenge()
+    attested(one, m.VerifierSeat.objects.get(party__slug="verifier-1"), transcript(one))
+
+
+def attested_late() -> None:
+    one = challenge()
+    attested(one, drawn(one), transcript(one), received_at=one.closes_at)
+
+
+def attested_by_the_transcript_of_another() -> None:
+    one, other = challenge(), challenge(epoch=91, nonce=b"o" * 32)
+    attested(one, drawn(one), transcript(other))
+
+
+def settled_by(reports: int, *, signers: int = 0, epoch: int = 90) -> None:
+    """A result of so many reports, and signatures of so many seats under its benchmark."""
+    one = challenge(epoch=epoch)
+    told, proof = transcript(one), benchmark(epoch=90, transcript_hash=b"t" * 32)
+    for number in range(1, reports + 1):
+        attested(one, drawn(one, number), told)
+    for number in range(1, signers + 1):
+        address = m.VerifierSeat.objects.get(party__slug=f"verifier-{number}").pk
+        m.Attestation.objects.create(benchmark=proof, signer=address, v=27, r=b"", s=b"")
+    m.ChallengeResult.objects.create(challenge=one, benchmark=proof, settled_at=clock.now())
+
+
+def answered_one_after_the_other() -> None:
+    """Two names of one machine: the second was measured when the first was done."""
+    called, at = roll(), clock.now()
+    one, other = member(called), member(called, node_class=world.node_class("granite"), machines=8)
+    for each, from_second in ((one, 0), (other, 1)):
+        span = {"measured_at": at + timedelta(seconds=from_second), "ended_at": at + timedelta(seconds=from_second + 1)}
+        replied(each, machines=each.machines)
+        for name in ("alder", "birch"):
+            reported(each, name, **span)
+    m.RollAnswer.objects.create(member=one, machines=40, answered_at=at)
+
+
 def same_hardware() -> None:
     benchmark("basalt", hw_key_hash=b"h" * 32)
     benchmark("harbour", hw_key_hash=b"h" * 32)
@@ -200,6 +271,11 @@ MORE_ENTRY: list[tuple[str, Callable[..., None]]] = [
     ("proven_has_its_checks_and_baseline", partial(rise, proven_until=datetime(2030, 1, 1, tzinfo=UTC))),
     ("proven_after_fourteen_days", rise_from_an_invented_start),
     ("proven_by_challenges_on_three_days", rise_by_a_slow_day),
+    ("challenge_is_reported_by_its_panel", lambda raw=False: attested_late()),
+    ("challenge_is_reported_by_its_panel", lambda raw=False: attested_by_the_transcript_of_another()),
+    ("challenge_result_rests_on_its_reports", lambda raw=False: settled_by(2, signers=3)),
+    ("challenge_result_rests_on_its_reports", lambda raw=False: settled_by(2, epoch=91)),
+    ("", lambda raw=False: settled_by(2, signers=2)),
     ("", rise),
     ("", partial(rise, checks_passed=311, checks_failed=2)),
 ]
@@ -225,6 +301,12 @@ CONSTRAINTS: dict[str, Break] = {
     "roll_reply_has_machines": lambda: replied(machines=0) and None,
     "one_roll_report_per_verifier": reported_twice,
     "roll_report_measured_something": lambda: reported(ops=-1) and None,
+    "a_challenge_has_its_own_epoch": lambda: (challenge(), challenge(nonce=b"o" * 32), None)[2],
+    "a_challenge_nonce_is_used_once": lambda: (challenge(), challenge(epoch=91), None)[2],
+    "challenge_is_open_for_a_while": lambda: challenge(closes_at=clock.now() - timedelta(days=1)) and None,
+    "a_seat_is_drawn_once": lambda: (one := challenge(), drawn(one), drawn(one), None)[3],
+    "a_verifier_reports_a_challenge_once": attested_twice,
+    "roll_report_ends_after_it_begins": lambda: reported(ended_at=clock.now() - timedelta(days=1)) and None,
     "roll_member_has_machines": lambda: member(machines=0) and None,
     "benchmark_is_valid_90_days_at_most": lambda: benchmark(
         valid_until=clock.now() + timedelta(days=1000)) and None,
@@ -235,6 +317,9 @@ RULES: dict[str, Break] = {
     "roll_is_answered_in_its_span": answer_late,
     "roll_is_heard_in_its_span": lambda: reported(measured_at=clock.now() + timedelta(minutes=11)) and None,
     "roll_answer_rests_on_two_verifiers": answered_by_one,
+    "roll_answer_shares_a_moment_with_all": answered_one_after_the_other,
+    "challenge_is_reported_by_its_panel": attested_by_somebody_else,
+    "challenge_result_rests_on_its_reports": lambda: settled_by(1),
     **ENTRY,
     "slash_is_asked_for_in_time": ask_too_late,
 }

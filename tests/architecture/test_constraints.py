@@ -51,7 +51,8 @@ WALLS = [
         "0062_sites_and_classes_change", "0063_egress_costs", "0064_grant_vouchers",
         "0065_calendar_weeks", "0066_first_leases", "0068_steps_are_amended", "0070_one_signing_of_causes",
         "0071_each_lease_by_itself",
-        "0072_roll_of_real_machines",
+        "0072_roll_of_real_machines", "0080_benchmarks_are_attested",
+        "0081_rolls_share_a_moment",
     )
 ]  # fmt: skip
 # A need of its own (now part of a statement), and a note beside payouts, until members were paid (0070);
@@ -969,7 +970,8 @@ KEYS = {
     "evidencereview": "evidence_id", "evidenceday": "day",
     "evidenceend": "evidence_id", "agreementend": "agreement_id", "zonereport": "change_id", "pair": "window_id",
     "undertakingreview": "undertaking_id", "undertakingend": "undertaking_id",
-    "makerstop": "limits_id", "makerquote": "demand_id", "suspectflow": "lease_id",
+    "challengetranscript": "transcript_hash", "makerstop": "limits_id", "makerquote": "demand_id",
+    "suspectflow": "lease_id",
 }  # fmt: skip
 REWRITES = {
     f"{table} by {name}": (table, _truth(table, statement))

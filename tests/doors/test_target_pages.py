@@ -42,6 +42,8 @@ def test_targets_are_chosen_from_the_menu_and_stand_on_the_page_of_the_demand(ma
     client = enter("buyer")
     form = client.get(reverse("portal:demand_new")).content.decode()
     assert all(f'name="target_{target.name}"' in form for target in MENU)
+    assert form.count("Not asked</option>") == len(MENU)
+    assert "No promise" not in form
 
     chosen = {"target_latency_p95_ms_max": "20", "target_notice_hours_min": ""}
     client.post(reverse("portal:demand_new"), demand_of(market, **chosen))

@@ -243,7 +243,12 @@ class RollOrderOut(serializers.Serializer):
     machine = serializers.CharField(source="member.node_class_id", help_text="a UUID with dashes")
     machine_key = HexOut(source="member.node_class.machine_key")
     closes_at_ms = serializers.SerializerMethodField()
+    measure_at_ms = serializers.SerializerMethodField()
     probe_address = serializers.SerializerMethodField()
+
+    @extend_schema_field({"type": "integer", "description": "unix milliseconds; all classes of the roll then"})
+    def get_measure_at_ms(self, row: RollOrder) -> int:
+        return int(row.measure_at.timestamp() * 1000)
 
     @extend_schema_field({"type": "integer", "description": "unix milliseconds"})
     def get_closes_at_ms(self, row: RollOrder) -> int:
