@@ -1030,6 +1030,14 @@ def test_nobody_becomes_proven_without_every_figure_of_its_entry(
 
 
 @pytest.mark.stage("closed")
+@pytest.mark.parametrize("papers", broken_compliance.MORE_PAPERS)
+def test_an_award_rests_on_papers_of_these_two_for_this_and_through_the_whole_window(papers: str) -> None:
+    rule, attempt = broken_compliance.MORE_PAPERS[papers]
+
+    assert refused_by(attempt) == rule
+
+
+@pytest.mark.stage("closed")
 @pytest.mark.parametrize("how", REWRITES)
 def test_what_is_written_once_is_never_rewritten(how: str) -> None:
     table, rewrite = REWRITES[how]
