@@ -131,14 +131,16 @@ def midnight(day: date) -> datetime:
 
 
 class TargetForm(DoorForm):
-    """A form with one choice for each typed SLA target of the menu; none chosen promises none."""
+    """A form with one choice for each typed SLA target of the menu; none chosen promises none, or asks for none."""
+
+    none_words = "Not asked for"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for target in MENU:
             self.fields[f"target_{target.name}"] = forms.TypedChoiceField(
                 label=target.words, required=False, coerce=int, empty_value=None,
-                choices=[("", "No promise"), *((bound, bound_words(target, bound)) for bound in target.menu)],
+                choices=[("", self.none_words), *((bound, bound_words(target, bound)) for bound in target.menu)],
             )  # fmt: skip
 
     @property
