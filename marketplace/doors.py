@@ -131,9 +131,9 @@ def midnight(day: date) -> datetime:
 
 
 class TargetForm(DoorForm):
-    """A form with one choice for each typed SLA target of the menu; none chosen promises, or asks for, none."""
+    """A form with one choice for each typed SLA target of the menu; none chosen promises none, or asks for none."""
 
-    none_words = "No promise"
+    none_words = "Not asked"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -172,7 +172,8 @@ def meter(arguments: argparse.Namespace) -> dict[str, Any]:
     rest = Rest(rest=arguments.rest, wake=arguments.wake)
     sensors = Sensors(units=arguments.units if not arguments.flush else arguments.units or 1, check=arguments.check)
     outflow = Outflow(
-        interfaces=arguments.egress_interface, command=arguments.egress_command, inside=arguments.egress_inside
+        interfaces=arguments.egress_interface, command=arguments.egress_command, inside=arguments.egress_inside,
+        by_lease=arguments.egress_lease_interfaces,
     )
     with homes.sole_writer(arguments.home), _client(market["server"], attempts=1, timeout_seconds=10) as client:
         running = Meter(
@@ -372,6 +373,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--workload", metavar="HOST:PORT", help="where the workload takes connections")
     command.add_argument("--egress-interface", action="append", default=[], metavar="NAME",
                          help="over which a lease's data can leave; bytes it sent are counted")  # fmt: skip
+    command.add_argument("--egress-lease-interfaces", action="store_true",
+                         help="count each lease on an interface of its own: gx- and the last 12 digits of its id")
     command.add_argument("--egress-command", metavar="COMMAND", help="prints 'DESTINATION BYTES [LEASE]' lines instead")
     command.add_argument("--egress-inside", action="append", default=[], metavar="CIDR",
                          help="what goes there does not leave; with --egress-command")  # fmt: skip

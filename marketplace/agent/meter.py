@@ -18,7 +18,17 @@ from marketplace.agent.clock import MarketClock
 from marketplace.agent.egress import sign_egress
 from marketplace.agent.errors import AgentError, ServerRefused, ServerUnreachable, SpoolBroken
 from marketplace.agent.keys import MachineKey
-from marketplace.agent.outflow import Outflow, PinnedHour, hours_taken, note_taken, pinned_hours, pins
+from marketplace.agent.outflow import (
+    OUT,
+    Outflow,
+    PinnedHour,
+    hours_taken,
+    interface_of,
+    is_shared,
+    note_taken,
+    pinned_hours,
+    pins,
+)
 from marketplace.agent.progress import progress
 from marketplace.agent.readings import SLOT_SECONDS, START, ChainHead, SignedReport, sign_report
 from marketplace.agent.resting import Rest
@@ -140,7 +150,11 @@ class Meter:
         """Count the units; when a minute has ended, write its line: the fewest units that were seen in it."""
         units = self._sensors.units_up()
         minute_at = self.clock.now_at() // MINUTE_SECONDS * MINUTE_SECONDS
-        counted = self._outflow.counters() if minute_at != self._minute_at else {}  # not under the lock: it may be slow
+        counted: Mapping[str, int] = {}
+        if minute_at != self._minute_at:  # not under the lock: it may be slow
+            with self._lock:
+                carried = self._leases.owed(self._minute_at) | self._leases.owed(minute_at)
+            counted = self._outflow.counters(sorted(carried))
         with self._lock:
             if minute_at == self._minute_at:
                 self._least = units if self._least is None else min(self._least, units)
@@ -304,11 +318,28 @@ class Meter:
     def _unmetered(self) -> str | None:
         with self._lock:
             pinned = sorted(self._leases.pinned(self.clock.now_at()))
-            last = self._spool.lines[-1].counters if self._spool.lines else {}
-        if not pinned or "out_bytes" in last or (self._outflow.counts and not last):
+            last = self._spool.lines[-1] if self._spool.lines else None
+        if not pinned or (self._outflow.counts and last is None):
             return None
-        why = "the source gives no answer" if self._outflow.counts else "say --egress-interface or --egress-command"
-        return f"The data of lease {pinned[0]} is pinned and not metered ({why}): each such hour is credited."
+        counted = last.counters if last else {}
+        if self._outflow.by_lease:
+            missing = [lease for lease in pinned if f"{OUT}/{lease}" not in counted]
+            if not missing:
+                return None
+            return (
+                f"The data of lease {missing[0]} is pinned and it has no interface {interface_of(missing[0])}: an hour "
+                "that ends without it is credited."
+            )
+        if OUT not in counted:
+            why = "the source gives no answer" if self._outflow.counts else "say --egress-interface or --egress-command"
+            return f"The data of lease {pinned[0]} is pinned and not metered ({why}): each such hour is credited."
+        if last and is_shared(last) and not any(name.startswith(f"{OUT}/") for name in counted):
+            return (
+                f"The data of lease {pinned[0]} is pinned, and what leaves is counted for {len(last.owed)} leases "
+                "together: an hour in which more left than its pin lets is told of none of them and is credited. Say "
+                "--egress-lease-interfaces, or have --egress-command name the lease."
+            )
+        return None
 
     def _send(self, slots: list[Slot]) -> None:
         head, signed = self._head(), []

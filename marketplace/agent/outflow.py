@@ -4,6 +4,11 @@ The counters rise for as long as their source stands, so what left in an hour is
 its beginning: a meter that was killed and started again misses no byte. Where the minutes at an hour's edge have no
 line the span is taken wider, never a byte too few. An hour in which the source began anew (the machine was started
 again, an interface was made anew) or a counter fell is not known whole and is not reported: silence is no claim.
+
+Whose bytes they were is known where each lease has an interface of its own, or where the command names leases. What is
+counted for a machine as a whole while it carries several leases is only the most that each can have sent: it is told of
+a lease where that much was allowed, and otherwise that hour of it is not told. The market credits an hour of pinned
+data that nobody told of.
 """
 
 import hashlib
@@ -13,7 +18,7 @@ import shlex
 import subprocess
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -27,20 +32,24 @@ COMMAND_SECONDS_MAX = 5.0
 INTERFACES = Path("/sys/class/net")
 BOOT_FILE = Path("/proc/sys/kernel/random/boot_id")
 OUT, SOURCE, PINNED = "out_bytes", "out_source", "pinned"  # counters of a line; of one lease: "out_bytes/LEASE"
+BY_LEASE = "out_by_lease"  # 1 in a line whose leases are counted on interfaces of their own
 TAKEN_FILE = "egress.json"
 
 
 class Outflow:
-    """Counts bytes out: of the interfaces over which data can leave, or by a command that lists what went where.
+    """Counts bytes out: of the interfaces over which data can leave, of one for each lease, or by a command.
 
-    The command prints lines of `DESTINATION BYTES`, or `DESTINATION BYTES LEASE` where it knows whose they are, since
-    the machine was started; what went to one of the networks `inside` did not leave.
+    A lease's own interface is the host's end of its workload's veth pair, called as `interface_of` says: what arrives
+    there is what the workload sent. The command lists what went where: it prints lines of `DESTINATION BYTES`, or
+    `DESTINATION BYTES LEASE` where it knows whose they are, since the machine was started; what went to one of the
+    networks `inside` did not leave.
     """
 
     def __init__(
-        self, *, interfaces: Sequence[str] = (), command: str | None = None, inside: Sequence[str] = ()
-    ) -> None:
-        if interfaces and command:
+        self, *, interfaces: Sequence[str] = (), command: str | None = None, inside: Sequence[str] = (),
+        by_lease: bool = False,
+    ) -> None:  # fmt: skip
+        if sum(map(bool, (interfaces, command, by_lease))) > 1:
             raise UsageWrong("Count what leaves by interfaces or by a command, not by both: it would count twice.")
         if inside and not command:
             raise UsageWrong("An interface does not say where to: name inside networks with --egress-command.")
@@ -48,22 +57,33 @@ class Outflow:
         if missing:
             raise UsageWrong("There is no such network interface here.", missing=missing)
         self._interfaces, self._command = tuple(interfaces), shlex.split(command) if command else None
-        self._inside = [_network(text) for text in inside]
+        self._inside, self.by_lease = [_network(text) for text in inside], by_lease
 
     @property
     def counts(self) -> bool:
         """Whether anything is counted at all."""
-        return bool(self._interfaces or self._command)
+        return bool(self._interfaces or self._command or self.by_lease)
 
-    def counters(self) -> dict[str, int]:
+    def counters(self, leases: Iterable[str] = ()) -> dict[str, int]:
         """The counters of a line; none where the source does not answer: nothing is said then."""
         if not self.counts:
             return {}
         try:
+            if self.by_lease:
+                return {BY_LEASE: 1, **self._of_each(leases)}
             found = self._listed() if self._command else {OUT: self._sent()}
             return {**found, SOURCE: self._source()}
         except (OSError, ValueError, subprocess.SubprocessError):
             return {}
+
+    def _of_each(self, leases: Iterable[str]) -> dict[str, int]:
+        found = {}
+        for lease in leases:
+            name = interface_of(lease)
+            if _counter_of(name, "rx_bytes").is_file():
+                found[f"{OUT}/{lease}"] = int(_counter_of(name, "rx_bytes").read_text())
+                found[f"{SOURCE}/{lease}"] = self._source((name,))
+        return found
 
     def _sent(self) -> int:
         return sum(int(_counter_of(name).read_text()) for name in self._interfaces)
@@ -89,9 +109,10 @@ class Outflow:
         mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
         return any((mapped or address) in network for network in self._inside)
 
-    def _source(self) -> int:
+    def _source(self, interfaces: Sequence[str] = ()) -> int:
         """Tells one source from the next: another boot, interface or command counts from another beginning."""
-        made = [f"{name}={(INTERFACES / name / 'ifindex').read_text().strip()}" for name in self._interfaces]
+        names = interfaces or self._interfaces
+        made = [f"{name}={(INTERFACES / name / 'ifindex').read_text().strip()}" for name in names]
         words = [BOOT_FILE.read_text().strip(), *made, *(self._command or ()), *map(str, self._inside)]
         return int(hashlib.sha256("\n".join(words).encode()).hexdigest()[:12], 16)
 
@@ -116,22 +137,50 @@ def pins(limits: Mapping[str, int]) -> dict[str, int]:
 
 def pinned_hours(lines: Sequence[MinuteReading], *, now_at: int) -> list[PinnedHour]:
     """The hours of pinned leases that are over and known whole, oldest first."""
-    counted = [line for line in lines if {OUT, SOURCE} <= line.counters.keys()]
-    minutes = [line.minute_at for line in counted]
     wanted = {
-        (line.minute_at // SLOT_SECONDS * SLOT_SECONDS, name.partition("/")[2])
-        for line in lines for name in line.counters if name.startswith(f"{PINNED}/")
+        (line.minute_at // SLOT_SECONDS * SLOT_SECONDS, name.partition("/")[2]): limit
+        for line in lines for name, limit in line.counters.items() if name.startswith(f"{PINNED}/")
     }  # fmt: skip
     found = []
-    for start_at, lease in sorted(wanted):
+    counted = [line for line in lines if {OUT, SOURCE} <= line.counters.keys() or BY_LEASE in line.counters]
+    minutes = [line.minute_at for line in counted]
+    for (start_at, lease), limit in sorted(wanted.items()):
         first = bisect_right(minutes, start_at - MINUTE_SECONDS) - 1  # the last line before the hour
         last = bisect_left(minutes, start_at + SLOT_SECONDS - MINUTE_SECONDS)  # the first that holds its last minute
         if first < 0 or last == len(counted) or start_at + SLOT_SECONDS > now_at:
             continue
-        left = _risen(counted[first : last + 1], (OUT, f"{OUT}/{lease}"))
+        left = _left(counted[first : last + 1], lease, limit)
         if left is not None:
             found.append(PinnedHour(start_at, lease, left))
     return found
+
+
+def interface_of(lease: str) -> str:
+    """The name that a lease's own interface has: 15 letters, the longest that the kernel takes."""
+    return f"gx-{lease.replace('-', '')[-12:]}"
+
+
+def is_shared(line: MinuteReading) -> bool:
+    """Whether a line counts several leases together, so that what left is nobody's own."""
+    return BY_LEASE not in line.counters and len(_carried(line)) > 1
+
+
+def _carried(line: MinuteReading) -> set[str]:
+    named = {name.partition("/")[2] for name in line.counters if name.startswith(f"{PINNED}/")}
+    return named | line.owed.keys()
+
+
+def _left(lines: Sequence[MinuteReading], lease: str, limit: int) -> int | None:
+    """What left of one lease over lines; None where nobody can say."""
+    if any(BY_LEASE in line.counters for line in lines):
+        return _risen_alone(lines, lease)
+    own, together = _risen(lines, f"{OUT}/{lease}"), _risen(lines, OUT)
+    if own is None or together is None:
+        return None
+    # Of several leases: the most that can be this one's, and no word where that is more than may leave.
+    if together and any(map(is_shared, lines)) and own + together > limit:
+        return None
+    return own + together
 
 
 def hours_taken(folder: Path) -> set[str]:
@@ -146,18 +195,35 @@ def note_taken(folder: Path, hour: PinnedHour, *, oldest_at: int) -> None:
     write_file(folder / TAKEN_FILE, json.dumps({"hours": names}).encode() + b"\n")
 
 
-def _risen(lines: Sequence[MinuteReading], names: Sequence[str]) -> int | None:
-    """By how much counters of one source rose over lines; None where one fell or the source is another."""
+def _risen(lines: Sequence[MinuteReading], name: str) -> int | None:
+    """By how much a counter of one source rose over lines; None where it fell or the source is another."""
     if len({line.counters[SOURCE] for line in lines}) != 1:
         return None
-    values = [[line.counters.get(name, 0) for line in lines] for name in names]
-    if any(later < earlier for row in values for earlier, later in pairwise(row)):
+    return _rise([line.counters.get(name, 0) for line in lines])
+
+
+def _risen_alone(lines: Sequence[MinuteReading], lease: str) -> int | None:
+    """The same on the lease's own interface, which counts from nothing when it is made; None once it is gone."""
+    if not all(BY_LEASE in line.counters for line in lines):
         return None
-    return sum(row[-1] - row[0] for row in values)
+    name, source = f"{OUT}/{lease}", f"{SOURCE}/{lease}"
+    there = [line.counters for line in lines if name in line.counters]
+    if not there or there != [line.counters for line in lines[-len(there):]]:
+        return None
+    if len({counters[source] for counters in there}) != 1:
+        return None
+    before = [0] if len(there) < len(lines) else []
+    return _rise([*before, *(counters[name] for counters in there)])
 
 
-def _counter_of(interface: str) -> Path:
-    return INTERFACES / Path(interface).name / "statistics" / "tx_bytes"
+def _rise(values: Sequence[int]) -> int | None:
+    if any(later < earlier for earlier, later in pairwise(values)):
+        return None
+    return values[-1] - values[0]
+
+
+def _counter_of(interface: str, counter: str = "tx_bytes") -> Path:
+    return INTERFACES / Path(interface).name / "statistics" / counter
 
 
 def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:

@@ -232,6 +232,17 @@ def _pointed(name: str) -> str:
     return name.replace("~", "~0").replace("/", "~1")
 
 
+@extend_schema_field({"type": "integer", "description": "unix milliseconds"})
+class UnixMs(serializers.Field):
+    """An instant as signed statements write it: unix milliseconds."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(read_only=True, **options)
+
+    def to_representation(self, value: Any) -> int:
+        return int(value.timestamp() * 1000)
+
+
 @extend_schema_field({**WHOLE, "description": "micro-USD, a whole number as a string"})
 class Micros(serializers.Field):
     """Money or a price in micro-USD: a string, because 64 bits pass what JSON readers keep exactly."""

@@ -105,15 +105,18 @@ def counts_for(site: Site, control: str, submitted_at: datetime, at: datetime | 
 
 def live_evidence(span: Span):  # type: ignore[no-untyped-def]
     """Accepted evidence that holds through the whole span; at an instant, that holds then."""
-    ends = {"valid_until__gt": span.until_at} if span.from_at == span.until_at else {"valid_until__gte": span.until_at}
-    return Evidence.objects.filter(review__is_accepted=True, end=None, valid_from__lte=span.from_at, **ends)
+    return Evidence.objects.filter(review__is_accepted=True, end=None, **_through(span))
+
+
+def _through(span: Span) -> dict[str, datetime]:
+    """What of two dates makes a paper hold through a span; at its last instant it holds no more."""
+    ends = "valid_until__gt" if span.from_at == span.until_at else "valid_until__gte"
+    return {"valid_from__lte": span.from_at, ends: span.until_at}
 
 
 def agreements_in_force(span: Span, *, buyers: Iterable[UUID]) -> set[tuple[str, UUID, UUID, str]]:
     """(control, buyer, provider, purpose) of every agreement that both signed and that holds through the span."""
-    rows = Agreement.objects.filter(
-        buyer__in=set(buyers), end=None, valid_from__lte=span.from_at, valid_until__gte=span.until_at
-    )
+    rows = Agreement.objects.filter(buyer__in=set(buyers), end=None, **_through(span))
     rows = rows.filter(signatures__party=F("buyer")).filter(signatures__party=F("provider"))
     found = rows.distinct().values_list("control_id", "buyer_id", "provider_id", "purposes")
     return {(control, buyer, provider, purpose) for control, buyer, provider, purposes in found for purpose in purposes}

@@ -10,6 +10,7 @@ from ledger.errors import LedgerError
 from marketplace import cycle
 from marketplace.errors import MarketError
 from marketplace.governance.services import record
+from marketplace.insights.drawing import usd_text
 from pricing.errors import PricingError
 
 REFUSALS = (MarketError, LedgerError, PricingError)
@@ -33,8 +34,8 @@ def _reconcile(now: datetime) -> str:
         return "Books and chain agree in every figure."
     first = differences[0]
     return (
-        f"{len(differences)} figures differ, first {first.figure} {first.subject}: {first.books} micro-USD in the "
-        f"books, {first.chain} on chain. Payouts are halted."
+        f"{len(differences)} figures differ, first {first.figure} {first.subject}: {usd_text(first.books, 6)} in the "
+        f"books, {usd_text(first.chain, 6)} on chain. Payouts are halted."
     )
 
 

@@ -41,7 +41,6 @@ class LimitsForm(forms.Form):
 class QuoteForm(TargetForm):
     """A quote as `place_quote` takes it, and the typed targets that it asks for."""
 
-    none_words = "Not asked"
     window = forms.ModelChoiceField(
         windows_in(("COLLECTING",)), label="Window", help_text="One that still collects demand.")
     reference = forms.CharField(label="Reference", max_length=60, help_text="A name of its own; sent twice it is one.")

@@ -45,7 +45,7 @@ from marketplace.downloads import SEQ_SHAPE
 from marketplace.errors import BadInput
 from marketplace.governance.models import AuditLine
 from marketplace.insights.anchors import anchored_hashes
-from marketplace.insights.charts import Chart
+from marketplace.insights.drawing import Chart
 from marketplace.insights.market import concentration_of, public_market
 from marketplace.insights.words import next_time
 from marketplace.notices.models import Progress

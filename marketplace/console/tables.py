@@ -17,7 +17,7 @@ from unfold.admin import ModelAdmin
 
 from marketplace.console.reads import told_audit_lines
 from marketplace.errors import SealBroken, SealKeyLost
-from marketplace.insights.charts import usd_text
+from marketplace.insights.drawing import usd_text
 
 # Never shown: when a key was used tells when its party was at work, and a salt unmasks the public bundle's names.
 HIDDEN = {"last_used_at", "secret_sha256", "pseudonym_salt", "transcript", "calldata", "body", "report"}

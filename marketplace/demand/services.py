@@ -32,6 +32,7 @@ from marketplace.demand.approvals import check_pilot, draw_on_budget, first_stat
 from marketplace.demand.funding import choose_funding, named_order, origin_of, what_funds
 from marketplace.demand.leg_models import DemandLeg
 from marketplace.demand.models import KINDS, Demand
+from marketplace.demand.standing_models import StandingEntry
 from marketplace.demand.stops import require_no_stop
 from marketplace.errors import (
     BadInput,
@@ -41,6 +42,7 @@ from marketplace.errors import (
     NotYours,
     QuantityOutOfRange,
     ReferenceReused,
+    RenewalAboveCap,
     WindowClosed,
 )
 from marketplace.governance.services import record, require_flag
@@ -182,7 +184,8 @@ def terms_of(demand: Demand) -> dict[str, Any]:
 def amend_demand(*, demand: Demand, party: Party, now: datetime, **changes: Any) -> Demand:
     """Change the terms of an unfunded demand while its window collects. Takes the fields of `post_demand`.
 
-    Raises BadInput for a leg of an order, but for units and price of a step: see `legs.amend_step`.
+    Raises BadInput for a leg of an order, but for units and price of a step: see `legs.amend_step`; RenewalAboveCap
+    for a renewal of a demand that stands above its cap.
     """
     standing = _own(demand, party)
     leg = DemandLeg.objects.filter(demand=standing).first()
@@ -200,6 +203,10 @@ def amend_demand(*, demand: Demand, party: Party, now: datetime, **changes: Any)
         raise WindowClosed("What others approved is not changed; post another demand.", state=standing.state)
     for name, term in _checked_terms(window=standing.window, **{**current, **changes}).items():
         setattr(standing, name, term)
+    entry = StandingEntry.objects.filter(demand=standing).first()
+    if entry and entry.cap_micros is not None and standing.price_limit_micros > entry.cap_micros:
+        raise RenewalAboveCap("A renewal may not rise that far above the last price.", field="price_limit_micros",
+                              cap_micros=entry.cap_micros)  # fmt: skip
     spend = Spend(party, standing.hold_micros, standing.funding_line_id is not None, standing.budget, standing.pilot)
     check_pilot(spend, standing.window, tier_min=standing.tier_min, but=standing.pk)
     standing.state = first_state(spend)

@@ -73,3 +73,8 @@ class StandingEntry(models.Model):
                 | Q(limit_micros__lte=F("paid_micros") + F("paid_micros") * F("cap_ppm") / 1_000_000),
             ),
         ]
+
+    @property
+    def cap_micros(self) -> int | None:
+        """The most that this renewal may cost per unit-hour; None for the first entry."""
+        return None if self.paid_micros is None else self.paid_micros + self.paid_micros * self.cap_ppm // 1_000_000

@@ -20,7 +20,7 @@ from marketplace.clearing.models import LineReason
 from marketplace.clearing.selectors import last_clearing
 from marketplace.demand.models import Demand
 from marketplace.demand.selectors import FUNDED_STATES
-from marketplace.insights.charts import NARROW, WIDE, Chart, Size, _svg
+from marketplace.insights.drawing import NARROW, WIDE, Chart, Size, svg
 from marketplace.supply.models import NodeClass, Site, SiteLatency
 
 LATENCY_MS = (10, 20, 50, 100)
@@ -185,4 +185,4 @@ def _draw_map(
         name = ", ".join(sorted({site.city for site, _ in each}))
         parts.append(f'<circle class="bar" cx="{x(lon):.1f}" cy="{y(lat):.1f}" r="{radius:.1f}">'
                      f"<title>{escape(name)}: {units:,} units</title></circle>")
-    return _svg(size, title, finding, parts)
+    return svg(size, title, finding, parts)

@@ -12,7 +12,8 @@ from typing import Any
 
 from marketplace.clearing.selectors import last_clearing
 from marketplace.demand.selectors import FUNDED_STATES, PARTIES_PER_STEP, CurveStep, blur_steps
-from marketplace.insights.charts import Chart, Step, supply_and_demand
+from marketplace.insights.charts import Step, supply_and_demand
+from marketplace.insights.drawing import Chart
 from marketplace.insights.models import DemandStatement
 from marketplace.insights.worth import ATTRIBUTES
 from pricing.curves import Pair, StatedPremium, added_up, stated_premium

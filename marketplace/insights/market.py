@@ -19,18 +19,9 @@ from marketplace.clearing.shares import Churn, churn_of
 from marketplace.delivery.selectors import MeteredHour
 from marketplace.demand.selectors import funded_curve
 from marketplace.escrow.models import Lease
-from marketplace.insights.charts import (
-    Chart,
-    Hour,
-    Step,
-    Trade,
-    Use,
-    budget_burn,
-    hour_grid,
-    money_flow,
-    supply_and_demand,
-    utilisation,
-)
+from marketplace.insights.charts import Step, Trade, Use, supply_and_demand, utilisation
+from marketplace.insights.drawing import Chart
+from marketplace.insights.lease_charts import Hour, budget_burn, hour_grid, money_flow
 from pricing.sla import threshold_minutes
 
 PARTIES_PER_SIDE = 3

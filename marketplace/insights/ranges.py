@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from marketplace.insights.charts import NARROW, WIDE, Chart, Size, _svg, nice_ticks, usd_text
+from marketplace.insights.drawing import NARROW, WIDE, Chart, Size, nice_ticks, svg, usd_text
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def _draw(bars: Sequence[Bar], wanted: Size, title: str, finding: str) -> str:
                      f"{short_usd(tick)}</text>")
     for row, bar in enumerate(bars):
         parts += _draw_bar(bar, size.top + row * pitch, x, is_wide=wanted is WIDE, left=size.left)
-    return _svg(size, title, finding, parts)
+    return svg(size, title, finding, parts)
 
 
 def _draw_bar(bar: Bar, top: float, x, *, is_wide: bool, left: int) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from marketplace.insights.charts import NARROW, WIDE, Chart, Size, _svg
+from marketplace.insights.drawing import NARROW, WIDE, Chart, Size, svg
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def _draw(squares: Sequence[Square], wanted: Size, title: str, finding: str) -> 
     floor = size.height - 8
     for x, anchor, words in ((size.left, "start", "tight latency"), (size.width - 2, "end", "loose latency")):
         parts.append(f'<text class="axis" x="{x}" y="{floor}" text-anchor="{anchor}">{words}</text>')
-    return _svg(size, title, finding, parts)
+    return svg(size, title, finding, parts)
 
 
 def _draw_square(square: Square, x: float, y: float, width: float, height: float, lines_max: int) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from marketplace.catalogue.models import Window
-from marketplace.insights.charts import usd_text
+from marketplace.insights.drawing import usd_text
 
 # state -> (tone of its badge, what it means)
 WINDOW_STATES = {

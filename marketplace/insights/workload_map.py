@@ -17,7 +17,7 @@ from marketplace.catalogue.selectors import zone_countries
 from marketplace.compliance.models import DataClass
 from marketplace.compliance.rules import list_all_data_classes
 from marketplace.errors import BadLines
-from marketplace.insights.charts import usd_text
+from marketplace.insights.drawing import usd_text
 from marketplace.parties.models import Party
 from pricing.errors import EstimateError
 from pricing.workloads import QUADRANTS, Data, Placement, Workload, check, classes_that_hold, place

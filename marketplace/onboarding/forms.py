@@ -15,6 +15,8 @@ from marketplace.supply.models import NodeClass
 class BidForm(TargetForm):
     """A sealed offer. Fields carry the names of `place_bid`."""
 
+    none_words = "No promise"
+
     window = forms.ChoiceField(label="Window", help_text="Bids are taken once funded demand has opened it.")
     node_class = forms.ChoiceField(label="Node class", help_text="What you proved, where it stands.")
     reference = forms.CharField(

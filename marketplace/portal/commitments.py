@@ -63,7 +63,6 @@ class VoucherForm(DoorForm):
 class StandForm(TargetForm):
     """A demand that lasts. Fields carry the names of `stand`, but for the cap in percent and the typed targets."""
 
-    none_words = "Not asked"
     act = "stand"
     reference = forms.CharField(label="Your reference", max_length=40)
     kind = forms.ChoiceField(label="Kind", choices=KINDS)

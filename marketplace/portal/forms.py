@@ -34,7 +34,6 @@ class StepForm(forms.Form):
 class DemandForm(TargetForm):
     """What a buyer needs, under which rules, at which limit. Fields carry the names of `post_demand`."""
 
-    none_words = "Not asked"
     window = forms.ChoiceField(label="Window", help_text="The span of hours that is cleared together.")
     reference = forms.CharField(
         label="Your reference", max_length=60, help_text="Your own name for it. Sent twice, it is one demand."

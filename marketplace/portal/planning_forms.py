@@ -10,7 +10,7 @@ from marketplace.demand.models import Demand
 from marketplace.doors import DoorForm, UsdPriceField, micros_from_text
 from marketplace.errors import MarketError
 from marketplace.insights import costs, workload_map
-from marketplace.insights.charts import usd_text
+from marketplace.insights.drawing import usd_text
 from marketplace.insights.models import SEGMENTS
 from marketplace.insights.worth import ATTRIBUTES, PAIN_MAX, attributes_of
 from pricing.tco import CURVES, INPUTS, InputKind

@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString, mark_safe
 from marketplace import doors
 from marketplace.agent.keys import fingerprint_of
 from marketplace.insights import words
-from marketplace.insights.charts import usd_text
+from marketplace.insights.drawing import usd_text
 from marketplace.navigation import navigation_of
 from marketplace.portal.fonts import is_cut
 from pricing.latency import class_of

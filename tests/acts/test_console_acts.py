@@ -50,7 +50,7 @@ def test_reconciliation_runs_now_and_a_difference_halts_payouts(staff, clock):  
 
     assert (equal.status_code, equal.headers["Location"]) == (302, "/console/")
     assert said(equal) == ["success: Books and chain agree in every figure."]
-    assert "5000000 micro-USD in the books, 0 on chain. Payouts are halted." in said(differs)[-1]
+    assert "$5.000000 in the books, $0.000000 on chain. Payouts are halted." in said(differs)[-1]
     assert Reconciliation.objects.count() == 2
     assert Ledger.objects.get(pk=1).halted
     assert list(m.AuditLine.objects.values_list("actor", "action")) == [(NAME, "console_reconcile")] * 2

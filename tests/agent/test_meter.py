@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from marketplace.agent.egress import sign_egress
 from marketplace.agent.errors import HomeBusy, ServerRefused, ServerUnreachable, UsageWrong
 from marketplace.agent.keys import MachineKey, create_key, load_key, rotation_statement
 from marketplace.agent.meter import LEASES_FILE, Addresses, Meter, flush
-from marketplace.agent.outflow import Outflow
+from marketplace.agent.outflow import Outflow, interface_of
 from marketplace.agent.sensors import Sensors, share_out
 from marketplace.agent.spool import Spool
 from marketplace.demo.machines import machine_key
@@ -246,7 +246,7 @@ class Flows(Outflow):
         super().__init__(command="true")
         self.sent = 5_000
 
-    def counters(self) -> dict[str, int]:
+    def counters(self, leases: Iterable[str] = ()) -> dict[str, int]:
         return {"out_bytes": self.sent, "out_source": 1}
 
 
@@ -294,6 +294,24 @@ def test_what_left_in_each_hour_of_pinned_data_arrives_signed_once_after_hours_w
     assert meter_of(home, site, pinned.clock.at).send_egress() == 0  # also after a start
     assert watch_egress(now=clock.now()) >= 1
     assert m.WindDown.objects.get(lease=world.lease("genome")).cause == "egress"
+
+
+def test_two_leases_on_one_machine_are_told_apart_or_the_meter_says_that_it_cannot(pinned, market_at):
+    start_at, genome = world.window().starts_at, str(world.lease("genome").pk)
+    assert pinned._unmetered() is None
+    pinned._leases.units["another"] = pinned._leases.units[genome]  # not pinned, and it may send what it likes
+    count_hours(pinned, 1, start_at)
+    pinned._outflow.sent += 7
+    count_hours(pinned, 1, start_at + timedelta(hours=1))
+    market_at(pinned.clock.at)
+
+    assert "counted for 2 leases together" in pinned._unmetered()
+    pinned.send_egress()
+    assert metered() == [(0, 0)]  # nothing left in the first hour; whose the 7 bytes were nobody can say
+
+    pinned._outflow = Outflow(by_lease=True)
+    count_hours(pinned, 1, start_at + timedelta(hours=2))
+    assert f"it has no interface {interface_of(genome)}" in pinned._unmetered()
 
 
 def test_a_report_whose_answer_was_lost_counts_once_and_another_one_of_that_hour_is_refused(

@@ -8,7 +8,15 @@ import pytest
 
 from marketplace.agent import outflow
 from marketplace.agent.errors import UsageWrong
-from marketplace.agent.outflow import Outflow, PinnedHour, hours_taken, note_taken, pinned_hours, pins
+from marketplace.agent.outflow import (
+    Outflow,
+    PinnedHour,
+    hours_taken,
+    interface_of,
+    note_taken,
+    pinned_hours,
+    pins,
+)
 from marketplace.agent.readings import START
 from marketplace.agent.spool import MinuteReading
 
@@ -17,9 +25,19 @@ LEASE, OTHER = "lease-1", "lease-2"
 DAY_ON = HOUR + 86_400
 
 
-def line(minute: int, out: int | None, *, pinned: tuple[str, ...] = (LEASE,), source: int = 7, **more: int):
+def line(minute: int, out: int | None, *, pinned: tuple[str, ...] = (LEASE,), source: int = 7, limit: int = 0,
+         carried: tuple[str, ...] = (), **more: int):  # fmt: skip
     counted = {} if out is None else {"out_bytes": out, "out_source": source}
-    counters = counted | {f"out_bytes/{lease}": count for lease, count in more.items()} | pins(dict.fromkeys(pinned, 0))
+    own = {f"out_bytes/{lease}": count for lease, count in more.items()}
+    counters = counted | own | pins(dict.fromkeys(pinned, limit))
+    return MinuteReading("m-1", 1, HOUR + 60 * minute, {}, dict.fromkeys(carried, 1), counters, START.hash)
+
+
+def alone(minute: int, *, pinned: tuple[str, ...] = (LEASE,), **each: tuple[int, int]):
+    """A line of leases that have interfaces of their own: how many bytes each sent, and which interface it was."""
+    own = {f"out_bytes/{lease}": count for lease, (count, _) in each.items()}
+    sources = {f"out_source/{lease}": source for lease, (_, source) in each.items()}
+    counters = {"out_by_lease": 1} | own | sources | pins(dict.fromkeys(pinned, 0))
     return MinuteReading("m-1", 1, HOUR + 60 * minute, {}, {}, counters, START.hash)
 
 
@@ -60,11 +78,38 @@ def test_a_meter_that_says_nothing_for_a_while_is_no_gap() -> None:
     assert hours(*lines[:20], line(19, None), *lines[21:]) == {(0, LEASE): 60, (1, LEASE): 60}
 
 
-def test_bytes_of_a_named_lease_are_its_own_and_those_of_nobody_are_told_of_each() -> None:
+def test_bytes_of_a_named_lease_are_its_own() -> None:
     both = (LEASE, OTHER)
-    lines = [line(-1, 5, pinned=())] + [line(minute, 6, pinned=both, **{LEASE: 100}) for minute in range(60)]
+    lines = [line(-1, 5, pinned=())] + [line(minute, 5, pinned=both, **{LEASE: 100}) for minute in range(60)]
 
-    assert hours(*lines) == {(0, LEASE): 101, (0, OTHER): 1}
+    assert hours(*lines) == {(0, LEASE): 100, (0, OTHER): 0}
+
+
+def test_bytes_of_nobody_are_told_of_each_of_several_leases_only_up_to_what_it_may() -> None:
+    """Nobody can say whose they were: no lease is told to have sent what another may have sent."""
+    both = (LEASE, OTHER)
+    lines = [line(minute, 3 * (minute > 30), pinned=both) for minute in range(-1, 60)]
+    assert hours(*lines) == {}
+    assert hours(*(line(minute, 7, pinned=both) for minute in range(-1, 60))) == {(0, LEASE): 0, (0, OTHER): 0}
+    may = [line(minute, 3 * (minute > 30), pinned=both, limit=3) for minute in range(-1, 60)]
+    assert hours(*may) == {(0, LEASE): 3, (0, OTHER): 3}
+    # The other lease need not be pinned to have sent them, and need not run for more than a minute of the hour.
+    beside = [line(minute, 3 * (minute > 30), carried=both if minute == 12 else (LEASE,)) for minute in range(-1, 60)]
+    assert hours(*beside) == {}
+    assert hours(*(line(minute, 3 * (minute > 30), carried=(LEASE,)) for minute in range(-1, 60))) == {(0, LEASE): 3}
+
+
+def test_leases_on_interfaces_of_their_own_are_told_apart() -> None:
+    both = (LEASE, OTHER)
+    lines = [alone(minute, pinned=both, **{LEASE: (50 + minute, 3), OTHER: (9, 4)}) for minute in range(-1, 60)]
+    assert hours(*lines) == {(0, LEASE): 60, (0, OTHER): 0}
+    # One that is made with its lease counts from nothing; one that went, or was made anew, is not known whole.
+    made = [alone(-1)] + [alone(minute, **({LEASE: (minute, 3)} if minute > 4 else {})) for minute in range(60)]
+    assert hours(*made) == {(0, LEASE): 59}
+    assert hours(*made[:40], *(alone(minute) for minute in range(39, 60))) == {}
+    assert hours(*made[:40], *(alone(minute, **{LEASE: (minute, 8)}) for minute in range(39, 60))) == {}
+    assert hours(*(alone(minute) for minute in range(-1, 60))) == {}  # it never had one: nothing is said
+    assert hours(*made[:40], *(line(minute, 0) for minute in range(39, 60))) == {}  # counted otherwise meanwhile
 
 
 def test_only_hours_in_which_data_was_pinned_are_reported() -> None:
@@ -107,6 +152,22 @@ def test_bytes_that_the_named_interfaces_sent_are_counted_and_one_made_anew_is_a
     assert after["out_source"] != before["out_source"]
     (interfaces / "lease1" / "statistics" / "tx_bytes").unlink()
     assert both.counters() == {}  # it is gone: nothing is said, and not that nothing left
+
+
+def test_the_interface_of_a_lease_is_the_hosts_end_and_what_it_received_left(interfaces: Path) -> None:
+    lease, other = "01a28071-2dc3-7076-b208-1aa870830c11", "01a28071-2dc3-7076-b208-000000000000"
+    name = interface_of(lease)
+    assert name == "gx-1aa870830c11"
+    (interfaces / name / "statistics").mkdir(parents=True)
+    (interfaces / name / "statistics" / "rx_bytes").write_text("77\n")
+    (interfaces / name / "statistics" / "tx_bytes").write_text("1\n")
+    (interfaces / name / "ifindex").write_text("5\n")
+
+    found = Outflow(by_lease=True).counters([lease, other])
+    assert found.pop(f"out_source/{lease}") > 0
+    assert found == {"out_by_lease": 1, f"out_bytes/{lease}": 77}
+    with pytest.raises(UsageWrong):
+        Outflow(by_lease=True, interfaces=["lease0"])
 
 
 def test_a_command_lists_what_went_where_and_inside_is_not_out() -> None:

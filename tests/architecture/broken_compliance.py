@@ -400,6 +400,86 @@ def award_after(prepare: Callable[[], None], reference: str = "climate", provide
     return write
 
 
+# --- papers that are good but for one thing ---------------------------------------------------------------------------
+INSTANT = timedelta(microseconds=1)
+
+
+def health_under(*, signers: tuple[str, ...] = ("alder", "granite"), is_ended: bool = False, **changes: Any) -> Break:
+    """Award health data under an agreement that holds exactly from the window's first instant to its last."""
+
+    def write() -> None:
+        from tests.architecture.test_constraints import award
+
+        demand_changed("genome", data_class_id="regulated-health", purpose="research")
+        span = {"valid_from": world.window().starts_at, "valid_until": world.window().ends_at}
+        told = {name: value() if callable(value) else value for name, value in changes.items()}
+        row = made(m.Agreement, **agreement() | span | told)
+        for slug in signers:
+            made(m.AgreementSignature, agreement=row, party=world.party(slug), seat=seat(slug), title="t", at=now())
+        if is_ended:
+            made(m.AgreementEnd, agreement=row, seat=seat("alder"), reason="r", at=now())
+        award("genome", "granite", start_slot=9, end_slot=10)
+
+    return write
+
+
+def keys_shown(*, review: dict[str, Any] | None = None, site: dict[str, Any] | None = None,
+               **changes: Any) -> Break:  # fmt: skip
+    """Award under legal control while the document about the keys holds exactly through the window."""
+
+    def write() -> None:
+        from tests.architecture.test_constraints import award
+
+        row = m.Evidence.objects.get(party__slug="harbour", control_id="key-custody")
+        span = {"valid_from": world.window().starts_at, "valid_until": world.window().ends_at}
+        told = {name: value() if callable(value) else value for name, value in changes.items()}
+        with behind_the_triggers():
+            m.Evidence.objects.filter(pk=row.pk).update(**span | told)
+            m.EvidenceReview.objects.filter(evidence=row).update(**review or {"is_accepted": True})
+            m.Site.objects.filter(party__slug="harbour").update(
+                **{name: row.submitted_at + shift for name, shift in (site or {}).items()})
+        award("sovereign", "harbour", start_slot=9, end_slot=10)
+
+    return write
+
+
+def starts(shift: timedelta) -> Callable[[], datetime]:
+    return lambda: world.window().starts_at + shift
+
+
+def stops(shift: timedelta) -> Callable[[], datetime]:
+    return lambda: world.window().ends_at + shift
+
+
+# Each but the first of its kind is refused by one line of the wall alone.
+AGREEMENT, CONTROL = "award_has_the_agreement_of_both", "award_proves_legal_control"
+MORE_PAPERS: dict[str, tuple[str, Break]] = {
+    "an agreement of the whole window": ("", health_under()),
+    "an agreement that ends an instant before the lease": (AGREEMENT, health_under(valid_until=stops(-INSTANT))),
+    "an agreement that begins an instant after it": (AGREEMENT, health_under(valid_from=starts(INSTANT))),
+    "an agreement that was ended": (AGREEMENT, health_under(is_ended=True)),
+    "an agreement for another purpose": (AGREEMENT, health_under(purposes=["payment"])),
+    "an agreement of another kind": (AGREEMENT, health_under(control_id="dpa")),
+    "an agreement with another buyer": (AGREEMENT, health_under(
+        buyer=lambda: world.party("birch"), signers=("birch", "granite"))),
+    "an agreement with another provider": (AGREEMENT, health_under(
+        provider=lambda: world.party("harbour"), signers=("alder", "harbour"))),
+    "an agreement that its provider did not sign": (AGREEMENT, health_under(signers=("alder",))),
+    "an agreement that its buyer did not sign": (AGREEMENT, health_under(signers=("granite",))),
+    "a document of the whole window": ("", keys_shown()),
+    "a document that ends an instant before the lease": (CONTROL, keys_shown(valid_until=stops(-INSTANT))),
+    "a document that begins an instant after it": (CONTROL, keys_shown(valid_from=starts(INSTANT))),
+    "a document about another country": (CONTROL, keys_shown(country="DE")),
+    "a document of another party": (CONTROL, keys_shown(party=lambda: world.party("granite"))),
+    "a document of another site": (CONTROL, keys_shown(site_id=lambda: world.node_class("granite").site_id)),
+    "a document about another control": (CONTROL, keys_shown(control_id="pci-scope")),
+    "a document that was refused": (CONTROL, keys_shown(review={"is_accepted": False})),
+    "a document from before the site moved": (CONTROL, keys_shown(site={"moved_at": INSTANT})),
+    "a document of the day the site moved": ("", keys_shown(site={"moved_at": -INSTANT})),
+    "a document from before its keys moved": (CONTROL, keys_shown(site={"control_changed_at": INSTANT})),
+}  # fmt: skip
+
+
 def ends(control: str, provider: str = "harbour") -> None:
     row = m.Evidence.objects.get(party__slug=provider, control_id=control)
     made(m.EvidenceEnd, evidence=row, seat=row.seat, reason="r", at=now())

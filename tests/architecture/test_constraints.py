@@ -51,8 +51,8 @@ WALLS = [
         "0062_sites_and_classes_change", "0063_egress_costs", "0064_grant_vouchers",
         "0065_calendar_weeks", "0066_first_leases", "0068_steps_are_amended", "0070_one_signing_of_causes",
         "0071_each_lease_by_itself",
-        "0072_roll_of_real_machines", "0080_benchmarks_are_attested",
-        "0081_rolls_share_a_moment",
+        "0072_roll_of_real_machines", "0073_benchmarks_are_attested", "0074_rolls_share_a_moment",
+        "0075_renewals_at_the_price_paid",
     )
 ]  # fmt: skip
 # A need of its own (now part of a statement), and a note beside payouts, until members were paid (0070);
@@ -312,6 +312,13 @@ def second_demand() -> m.Demand:
     row = fresh_demand()
     again(row, reference="second", accepted_rank=99)
     return row
+
+
+def renewed_above_its_cap() -> None:
+    with behind_the_triggers():
+        row = entry(paid_micros=1_000_000)
+    m.Demand.objects.filter(pk=row.demand_id).update(price_limit_micros=1_100_000)  # just under it
+    m.Demand.objects.filter(pk=row.demand_id).update(price_limit_micros=1_100_100)
 
 
 def gate_rule(window: m.Window, amount_micros: int = 1) -> None:
@@ -791,7 +798,7 @@ CONSTRAINTS: dict[str, Callable[[], None]] = {
     "standing_demand_cap_is_a_share": lambda: standing_demand(renewal_cap_ppm=10**6 + 1) and None,
     "closed_standing_demand_says_when": lambda: standing_demand(state="ended") and None,
     "standing_demand_enters_a_window_once": lambda: (entry(), entry(demand=second_demand()), None)[2],
-    "renewal_stays_under_its_cap": lambda: entry(paid_micros=900_000) and None,
+    "renewal_stays_under_its_cap": lambda: unguarded(lambda: entry(paid_micros=900_000) and None),
     "one_gate_rule_per_class": lambda: twice(lambda: gate_rule(fresh_window())),
     "gate_rule_asks_for_something": lambda: gate_rule(fresh_window(), 0),
     "a_pair_is_of_two": lambda: between_two("elm", "elm") and None,
@@ -941,6 +948,8 @@ RULES: dict[str, Callable[[], None]] = {
     "funding_line_is_still_valid": lambda: fund_by(approved_line(valid_until=world.day(1))),
     "funding_line_covers_its_demands": lambda: fund_by(approved_line(), quantity_units=2),
     "standing_entry_is_the_demand_it_names": lambda: entry(limit_micros=900_000) and None,
+    "renewal_is_capped_by_what_was_paid": lambda: entry(paid_micros=900_000) and None,
+    "renewed_demand_stays_under_its_cap": renewed_above_its_cap,
     "complete_evidence_meets_every_condition": lambda: evidence(have=0) and None,
     "sign_off_is_by_a_foundation_seat": lambda: (m.PhaseSignOff.objects.create(
         evidence=evidence(), person="a@b.example", at=clock.now()), None)[1],
@@ -1029,6 +1038,14 @@ def test_nobody_becomes_proven_without_every_figure_of_its_entry(
     name: str, attempt: Callable[..., None], raw: bool
 ) -> None:
     assert refused_by(lambda: attempt(raw=raw)) == name
+
+
+@pytest.mark.stage("closed")
+@pytest.mark.parametrize("papers", broken_compliance.MORE_PAPERS)
+def test_an_award_rests_on_papers_of_these_two_for_this_and_through_the_whole_window(papers: str) -> None:
+    rule, attempt = broken_compliance.MORE_PAPERS[papers]
+
+    assert refused_by(attempt) == rule
 
 
 @pytest.mark.stage("closed")

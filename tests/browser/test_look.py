@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
+from django.conf import settings
+from django.test import Client
 from django.urls import reverse
 
 from marketplace import models as m
@@ -72,6 +74,33 @@ def test_every_page_fits_and_can_be_read(who, width, look, site):
         assert tab.page.evaluate(SMALLEST_TEXT) == [], path
         assert tab.page.evaluate(UNLABELLED) == [], path
         assert tab.page.locator("h1").count() == 1, path
+
+
+CONSOLE_FORMS = ("maker", "rules", "vouchers", "incidents", "funding_lines", "round_trips")
+# Fields of a form that are too narrow to read what is typed, or stand over one another.
+CRAMPED = """() => [...document.querySelectorAll('.gx-fields > div')].flatMap(box => {
+  const field = box.querySelector('input:not([type=checkbox]), select'), label = box.querySelector('label');
+  if (!field || !label) return [];
+  const f = field.getBoundingClientRect(), l = label.getBoundingClientRect(), b = box.getBoundingClientRect();
+  return f.width >= 180 && Math.abs(f.width - b.width) < 2 && l.bottom <= f.top + 1 && f.height >= 36
+    ? [] : [`${label.textContent.trim()}: ${f.width.toFixed(0)} x ${f.height.toFixed(0)}`];
+})"""
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_forms_of_the_console_fit_and_each_field_stands_under_its_label(width, look, site):
+    tab = look(width)
+    user = m.User.objects.filter(email="looker@foundation.example").first()
+    visitor = Client()
+    visitor.force_login(user or m.User.objects.create_superuser("looker@foundation.example", "correct horse battery"))
+    tab.page.context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "url": site.url,
+                                   "value": visitor.cookies[settings.SESSION_COOKIE_NAME].value}])  # fmt: skip
+
+    for name in CONSOLE_FORMS:
+        tab.open(reverse(f"admin:{name}"))
+        assert tab.page.evaluate("() => document.querySelectorAll('.gx-fields > div').length") > 1, name
+        assert tab.page.evaluate(CRAMPED) == [], name
+        assert tab.page.evaluate(SIDEWAYS) <= 0, name
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -18,7 +18,7 @@ from ledger.tasks import TRIES_MAX
 from marketplace import models as m
 from marketplace.doors import ROWS_PER_PAGE
 from marketplace.governance.services import first_broken_line
-from marketplace.insights.charts import usd_text
+from marketplace.insights.drawing import usd_text
 from tests.doors.factories import NOW
 
 BOOKS, JOBS = "/console/books/", "/console/parked-jobs/"

@@ -13,7 +13,7 @@ from ledger.services import USDC6_LEDGER, Posting, account, post_transfers
 from ledger.tasks import TRIES_MAX
 from marketplace import models as m
 from marketplace.console.site import console
-from marketplace.insights.charts import usd_text
+from marketplace.insights.drawing import usd_text
 from tests.doors.factories import NOW
 
 OWN_PAGES = (

@@ -10,21 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marketplace.insights.charts import (
-    Chart,
-    Hour,
-    Step,
-    Trade,
-    Use,
-    budget_burn,
-    hour_grid,
-    merge_steps,
-    money_flow,
-    nice_ticks,
-    supply_and_demand,
-    usd_text,
-    utilisation,
-)
+from marketplace.insights.charts import Step, Trade, Use, merge_steps, supply_and_demand, utilisation
+from marketplace.insights.drawing import Chart, nice_ticks, usd_text
+from marketplace.insights.lease_charts import Hour, budget_burn, hour_grid, money_flow
 
 SVG = "{http://www.w3.org/2000/svg}"
 prices = st.integers(100, 10**9).map(lambda micros: micros // 100 * 100)

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from marketplace import models as m
 from marketplace.environment import CHECKOUT
 from marketplace.errors import BadLines
-from marketplace.insights.charts import usd_text
 from marketplace.insights.dataset import public_dataset
+from marketplace.insights.drawing import usd_text
 from marketplace.insights.ranges import Bar, range_bars
 from marketplace.insights.savings import measure_window
 from marketplace.insights.segments import scenario, segments

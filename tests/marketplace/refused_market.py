@@ -1,19 +1,23 @@
 """A market of random demands and random machines, and a plain judge of every pair that knows none of our code.
 
-`build` makes it through the services: 36 demands under random rules, 30 node classes under random facts, one cleared
-window. What the judge calls compliant is worked out from the draws alone.
+`build` makes it through the services: 48 demands under random rules, 40 node classes under random facts, one cleared
+window. What the judge finds wrong with a pair is worked out from the draws alone. What no service lets into the window
+(a bid on units that are carved out or that a grant keeps) is written in afterwards by force, so that the other routes
+have a bid to name.
 """
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import product
 
 from ledger.ids import uuid7
 from marketplace import clock
 from marketplace import models as m
+from marketplace.capacity.services import Times, add_funding_source, set_carve_out, tag_funding
 from marketplace.catalogue.services import open_window
 from marketplace.clearing.services import clear_window, close_bidding, judge_gate
 from marketplace.compliance.agreements import propose_agreement, sign_agreement
@@ -22,7 +26,8 @@ from marketplace.compliance.incidents import open_incident
 from marketplace.compliance.papers import Paper
 from marketplace.demand.services import fund_demand, post_demand
 from marketplace.demo.papers import reviewer_seat, show_controls
-from marketplace.parties.services import make_seat, register_party
+from marketplace.errors import CapacityReserved, PriceOutOfRange
+from marketplace.parties.services import make_seat, register_party, set_owner
 from marketplace.supply.admissions import delivery_month
 from marketplace.supply.bids import place_bid
 from marketplace.supply.services import enrol_node_class, register_site
@@ -42,6 +47,8 @@ DATA = {"regulated-health": (2, (), True), "payment-card": (2, ("pci-scope",), F
         "export-controlled": (3, ("export-control",), False)}  # fmt: skip
 SHOWN_FROM_TIER = {"encryption-at-rest": 1, "single-tenant": 3}
 FURTHER = ("pci-scope", "export-control")
+UNITS, PAID_MICROS = 4, 9_000
+KEPT = ("carve-out", "forbidden grant", "full cost")  # why all units of a machine are not sold, or not at that price
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,13 @@ class Fact:
     lapsing_with: frozenset[str]  # of them those whose agreement ends inside the window
     below: str  # a holding, or the buyer that owns it; empty: nobody
     is_frozen: bool  # by an incident, once its bid stands
+    kept: str = ""  # one of KEPT
+    sold_to: str = ""  # the buyer that buys its owner, once its bid stands
+
+    @property
+    def parent_now(self) -> str:
+        """Where the owner at the top sits while the market clears."""
+        return world.BUYERS[self.sold_to] if self.sold_to else self.parent_country
 
     @property
     def tier_held(self) -> int:
@@ -100,23 +114,41 @@ class Fact:
         return control in self.shows or self.tier >= SHOWN_FROM_TIER.get(control, 9)
 
 
-def is_compliant(wish: Wish, fact: Fact) -> bool:
-    """Whether the machines may serve the demand."""
+def faults(wish: Wish, fact: Fact) -> Iterator[str]:
+    """What is wrong with serving the demand by these machines, in plain words; nothing when they may serve it."""
     allowed = MEMBERS.get(wish.zone or "", COUNTRIES)
     controlled = MEMBERS.get(wish.control_zone or "", COUNTRIES)
     tier_min, further, _ = DATA[wish.data] if wish.data else (0, (), False)
-    return (
-        fact.resource_class in wish.classes
-        and fact.country in allowed
-        and all(each in controlled for each in (fact.parent_country, fact.operator_country, fact.keys_country))
-        and (wish.control_zone is None or (fact.shows_control and not fact.papers_lapse))
-        and fact.tier_held >= max(wish.tier_min, tier_min)
-        and all(fact.holds(control) for control in (*wish.controls, *further))
-        and (not wish.is_health or wish.buyer in fact.signed_with - fact.lapsing_with)
-        and wish.buyer != fact.below
-        and not fact.is_frozen
-        and (wish.latency_ms_max is None or (fact.rtt_ms is not None and fact.rtt_ms <= wish.latency_ms_max))
-    )
+    if fact.resource_class not in wish.classes:
+        yield "class"
+    if fact.country not in allowed:
+        yield "zone"
+    if any(each not in controlled for each in (fact.parent_now, fact.operator_country, fact.keys_country)):
+        yield "control"
+    shown = fact.shows_control and not fact.papers_lapse and fact.parent_now == fact.parent_country
+    if wish.control_zone is not None and not shown:
+        yield "no proof of control"
+    if fact.tier_held < max(wish.tier_min, tier_min):
+        yield "tier"
+    if not all(fact.holds(control) for control in (*wish.controls, *further)):
+        yield "no proof of a control"
+    if wish.is_health and wish.buyer not in fact.signed_with - fact.lapsing_with:
+        yield "agreement"
+    if wish.buyer == fact.below:
+        yield "owner"
+    if wish.buyer == fact.sold_to:
+        yield "change of owner"
+    if fact.is_frozen:
+        yield "incident"
+    if wish.latency_ms_max is not None and (fact.rtt_ms is None or fact.rtt_ms > wish.latency_ms_max):
+        yield "latency"
+    if fact.kept:
+        yield fact.kept
+
+
+def is_compliant(wish: Wish, fact: Fact) -> bool:
+    """Whether the machines may serve the demand."""
+    return not any(faults(wish, fact))
 
 
 @dataclass(frozen=True)
@@ -125,6 +157,7 @@ class Market:
 
     wishes: dict[str, Wish]
     facts: dict[str, Fact]
+    refused: frozenset[str] = frozenset()  # machines whose bid the service did not take
 
     def pairs(self) -> list[tuple[Wish, Fact]]:
         return list(product(self.wishes.values(), self.facts.values()))
@@ -161,6 +194,7 @@ def draw(seed: int) -> Market:
             rng.choice((None, 5, 20, 90)), rng.random() < 0.8,
             frozenset(control for control in FURTHER if rng.random() < 0.6), rng.random() < 0.12, signed,
             frozenset(buyer for buyer in sorted(signed) if rng.random() < 0.25), below, rng.random() < 0.08,
+            rng.choice(KEPT) if rng.random() < 0.25 else "", "" if below else rng.choice(("", "", "", "", *BUYERS)),
         )
     return Market(wishes, facts)
 
@@ -181,21 +215,63 @@ def build(seed: int) -> Market:
         )  # fmt: skip
         fund_demand(demand=demand, party=demand.party, now=clock.now())
     judge_gate(window=window, now=clock.move_to(window.demand_closes_at))
-    for fact in market.facts.values():
-        _let_in(classes[fact.reference], window)
-        place_bid(
-            party=classes[fact.reference].party, node_class=classes[fact.reference], window=window,
-            reference=fact.reference, quantity_units=4, start_slot=0, end_slot=2, sla_code="99.0",
-            price_ask_micros=100 * (1 + 5 * fact.tier + (20 if fact.country in MEMBERS["EU"] else 0)),
-            now=clock.now(),
-        )  # fmt: skip
+    keep_units(market, classes, window)
+    refused = frozenset(fact.reference for fact in market.facts.values() if not _bids(fact, classes, window))
     for fact in market.facts.values():
         if fact.is_frozen:
             open_incident(seat=reviewer_seat(clock.now()), title="for the test", party=classes[fact.reference].party,
                           discovered_at=clock.now(), freeze=True, reason="for the test", now=clock.now())  # fmt: skip
+        if fact.sold_to:
+            set_owner(party=classes[fact.reference].party, parent=world.party(fact.sold_to), actor="test",
+                      now=clock.now())  # fmt: skip
     close_bidding(window=window, now=clock.move_to(window.bidding_closes_at))
     clear_window(window=window, now=clock.now())
-    return market
+    for reference in sorted(refused):
+        _bid_by_force(classes[reference], window)
+    return replace(market, refused=refused)
+
+
+def keep_units(market: Market, classes: dict[str, m.NodeClass], window: m.Window) -> None:
+    """Carve out, or tag with its grant, every unit that is not for sale."""
+    now, times = clock.now(), Times(window.starts_at, window.ends_at)
+    prices = {"forbidden grant": {}, "full cost": {"floor_micros": PAID_MICROS + 100, "ceiling_micros": 10**6}}
+    for code, policy in (("forbidden-grant", "forbidden"), ("full-cost", "cost_recovery")):
+        add_funding_source(seat=reviewer_seat(now), code=code, name=code, policy=policy, source="for the test", now=now)
+    for fact in market.facts.values():
+        if not fact.kept:
+            continue
+        row = classes[fact.reference]
+        seat = make_seat(party=row.party, email=f"keeps@{row.party.slug}.example", password=None, role="operator",
+                         now=now)  # fmt: skip
+        units = {"seat": seat, "node_class": row, "units": UNITS, "times": times, "now": now}
+        if fact.kept == "carve-out":
+            set_carve_out(**units, purpose="own research")
+        else:
+            tag_funding(**units, source_code=fact.kept.replace(" ", "-"), **prices[fact.kept])
+
+
+def _bids(fact: Fact, classes: dict[str, m.NodeClass], window: m.Window) -> bool:
+    """Let the machines in and have them bid; False when the service refuses what is not for sale."""
+    row = classes[fact.reference]
+    _let_in(row, window)
+    try:
+        place_bid(
+            party=row.party, node_class=row, window=window, reference=fact.reference, quantity_units=UNITS,
+            start_slot=0, end_slot=SLOTS, sla_code="99.0",
+            price_ask_micros=100 * (1 + 5 * fact.tier + (20 if fact.country in MEMBERS["EU"] else 0)), now=clock.now(),
+        )  # fmt: skip
+    except (CapacityReserved, PriceOutOfRange):
+        return False
+    return True
+
+
+def _bid_by_force(row: m.NodeClass, window: m.Window) -> None:
+    with behind_the_triggers():
+        m.Bid.objects.create(
+            id=uuid7(clock.now()), window=window, party=row.party, node_class=row, reference=row.site.code,
+            state="lost", quantity_units=UNITS, start_slot=0, end_slot=SLOTS, price_ask_micros=100, minimum_units=0,
+            sla_id="99.0", sla_targets={}, accepted_rank=10_000 + row.chain_class, placed_at=clock.now(),
+        )  # fmt: skip
 
 
 def _let_in(node_class: m.NodeClass, window: m.Window) -> None:

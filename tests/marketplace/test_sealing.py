@@ -26,8 +26,8 @@ from marketplace.errors import HoldersMissing, ReferenceReused, SealBroken, Shar
 from marketplace.supply import holders, party_keys, shamir
 from marketplace.supply.admissions import delivery_month
 from marketplace.supply.bids import place_bid, withdraw_bid
-from marketplace.supply.envelopes import lock_for, make_private_key, public_key_of, unlock_with
-from marketplace.supply.sealing import with_own_terms
+from marketplace.supply.envelopes import lock_for, make_private_key, public_key_of, unlock, unlock_with
+from marketplace.supply.sealing import Terms, _name_of, make_seal, with_own_terms
 from marketplace.supply.selectors import find_bid
 from tests.journey import world
 from tests.journey.refusals import refused, untouched
@@ -116,6 +116,21 @@ def test_seals_of_unlike_prices_are_alike_in_length_and_none_repeats() -> None:
     assert len({(len(s.body), len(s.key_for_window), len(s.key_for_party)) for s in seals}) == 1
     twin = marked("twin", quantity_units=1)
     assert m.BidSeal.objects.get(pk=twin.pk).commitment != seals[1].commitment  # the same terms, another commitment
+
+
+def test_each_seal_has_a_key_of_its_own_that_nothing_in_clear_gives() -> None:
+    """The same bid sealed twice lies under two keys: so none is fixed, and none is worked out of what is in clear."""
+    bid = marked()
+    terms, name = Terms(QUANTITY, 0, 29, PRICE, 0, "99.0"), _name_of(bid)
+    public = bytes(m.WindowKey.objects.get(window=bid.window).public_key)
+    seals = [make_seal(bid, terms, window_public_key=public) for _ in range(3)]
+
+    keys = {unlock(party_keys.party_key(bid.party_id, seal.party_key_version), bytes(seal.key_for_party), name)
+            for seal in seals}  # fmt: skip
+    assert len(keys) == len({bytes(seal.body) for seal in seals}) == 3
+    assert {len(key) for key in keys} == {32}
+    with pytest.raises(SealBroken):
+        unlock(next(iter(keys)), bytes(m.BidSeal.objects.get(pk=bid.pk).body), name)
 
 
 def test_no_share_is_released_before_the_close_and_one_share_opens_nothing() -> None:

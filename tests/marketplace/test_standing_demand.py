@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import IntegrityError, transaction
 
 from ledger import faults
 from marketplace import clock
 from marketplace import models as m
 from marketplace.catalogue.services import open_window
+from marketplace.clearing.services import clear_window, close_bidding, judge_gate
+from marketplace.compliance.agreements import propose_agreement, sign_agreement
+from marketplace.compliance.papers import Paper
 from marketplace.demand.approvals import approve_demand
-from marketplace.demand.services import withdraw_demand
+from marketplace.demand.services import amend_demand, unfund_demand, withdraw_demand
 from marketplace.errors import BadInput, NotYours, ReferenceReused, RenewalAboveCap, UnknownName, WindowClosed
 from marketplace.escrow.advances import ask_line
+from marketplace.escrow.services import lock_window
 from marketplace.escrow.standing import (
     enter_windows,
     fund_waiting,
@@ -24,10 +30,13 @@ from marketplace.escrow.standing import (
     stand,
     withdraw_standing,
 )
+from marketplace.oversight.winddowns import watch_papers
 from marketplace.parties.services import make_seat
 from marketplace.spending.services import set_seat_limit, set_spending_rule
+from marketplace.supply.bids import place_bid
 from tests.journey import world
 from tests.journey.refusals import refused, untouched
+from tests.owner import behind_the_triggers, unseen
 
 pytestmark = pytest.mark.stage("collecting")
 
@@ -148,6 +157,127 @@ def test_a_renewal_above_its_cap_is_refused(over: int, fits: bool) -> None:
     else:
         with refused(RenewalAboveCap, cap_micros=cap):
             reprice(standing=standing, party=standing.party, price_limit_micros=cap + over, now=clock.now())
+
+
+@pytest.mark.stage("closed")
+def test_the_database_lets_no_renewal_around_its_cap() -> None:
+    """Neither by a row that names another price than was paid, or none, nor by raising the demand afterwards."""
+    standing = paid_before(cap_ppm=50_000, limit_micros=1_000_000)
+    another("next", 60)
+    enter_windows(now=clock.now())
+    renewed = standing.entries.get(window__name="next")
+    cap, paid = renewal_cap_micros(standing), renewed.paid_micros
+    assert cap is not None
+    assert paid is not None
+    with behind_the_triggers():
+        m.StandingEntry.objects.filter(pk=renewed.pk).delete()
+        m.Demand.objects.filter(pk=renewed.demand_id).update(price_limit_micros=cap + 100)
+
+    def enter(limit: int, paid_micros: int | None) -> str:
+        row = {"standing": standing, "window": renewed.window, "demand": renewed.demand, "cap_ppm": 50_000,
+               "limit_micros": limit, "paid_micros": paid_micros, "at": clock.now()}  # fmt: skip
+        return broken_by(lambda: m.StandingEntry.objects.create(**row))
+
+    assert enter(cap + 100, paid) == "renewal_stays_under_its_cap"
+    assert enter(cap + 100, None) == "renewal_is_capped_by_what_was_paid"
+    assert enter(cap + 100, 2 * paid) == "renewal_is_capped_by_what_was_paid"
+    with behind_the_triggers():
+        m.Demand.objects.filter(pk=renewed.demand_id).update(price_limit_micros=cap)
+    assert enter(cap, paid) == ""
+    later = m.Demand.objects.filter(pk=renewed.demand_id)
+    assert broken_by(lambda: later.update(price_limit_micros=cap + 100)) == "renewed_demand_stays_under_its_cap"
+    unfund_demand(demand=renewed.demand, party=standing.party, now=clock.now())
+    with refused(RenewalAboveCap, field="price_limit_micros"):
+        amend_demand(demand=renewed.demand, party=standing.party, price_limit_micros=cap + 100, now=clock.now())
+    assert amend_demand(demand=renewed.demand, party=standing.party, price_limit_micros=cap - 100,
+                        now=clock.now()).price_limit_micros == cap - 100  # fmt: skip
+
+
+def broken_by(attempt: Callable[[], object]) -> str:
+    """The name under which the database refuses, or "" when it takes it."""
+    try:
+        with transaction.atomic():
+            attempt()
+    except IntegrityError as refusal:
+        return str(refusal.__cause__.diag.constraint_name)  # type: ignore[union-attr]
+    return ""
+
+
+# --- data under an agreement ------------------------------------------------------------------------------------------
+SLUGS = ("alder", "granite")
+
+
+def sign_until(until: datetime, since: datetime | None = None) -> None:
+    now = clock.now()
+    seats = [make_seat(party=world.party(slug), email=f"o@{slug}.example", password=None, role="owner", now=now)
+             for slug in SLUGS]  # fmt: skip
+    row = propose_agreement(seat=seats[0], other=world.party("granite"), control_code="baa", purposes=["research"],
+                            paper=Paper("baa.pdf", b"%PDF", since or now, until), now=now)  # fmt: skip
+    for seat in seats:
+        sign_agreement(agreement=row, seat=seat, title="Director", now=now)
+
+
+def trade(window: m.Window) -> m.Clearing:
+    """Granite bids, the window clears and its leases run; that the chain has locked their money is taken as done."""
+    judge_gate(window=window, now=clock.move_to(window.demand_closes_at))
+    world.let_in("granite", window, window.slots)
+    place_bid(party=world.party("granite"), node_class=world.node_class("granite"), window=window,
+              reference=f"granite {window.name}", quantity_units=1, start_slot=0, end_slot=window.slots,
+              price_ask_micros=1_500_000, sla_code="99.0", now=clock.now())  # fmt: skip
+    close_bidding(window=window, now=clock.move_to(window.bidding_closes_at))
+    clearing = clear_window(window=window, now=clock.now())
+    lock_window(window=window, now=clock.now())
+    unseen(m.Lease.objects.filter(window=window), state="locked")
+    return clearing
+
+
+@pytest.mark.parametrize("is_signed_again", [False, True])
+def test_health_data_is_not_renewed_beyond_its_agreement_and_is_wound_down(is_signed_again: bool) -> None:
+    """The whole way of a standing demand: awarded while the agreement holds, in the window after it only if there is
+    another; else the running lease is wound down as soon as that is known, and both are told."""
+    main = world.window()
+    genome, buyer = world.demand("genome"), world.party("alder")
+    withdraw_demand(demand=genome, party=buyer, now=clock.now())
+    sign_until(main.ends_at)
+    standing = lasting(party=buyer, reference="ward", kind="window", data_class="regulated-health", tier_min=2,
+                       purpose="research", price_limit_micros=3_000_000, quantity_units=1)  # fmt: skip
+    following = another("next", 24, starts_at=main.ends_at, demand_closes_at=main.starts_at + timedelta(hours=2),
+                        no_cancel_from=main.starts_at + timedelta(hours=3),
+                        bidding_closes_at=main.starts_at + timedelta(hours=4))  # fmt: skip
+    assert enter_windows(now=clock.now()) == 2
+    assert set(states_of(standing).values()) == {"funded"}
+    first = m.Demand.objects.get(standing_entry__window=main)
+    m.Window.objects.filter(pk=main.pk).update(gate_unit_hours=1, gate_parties=1)
+
+    assert trade(main).awards.get(demand=first).bid.party.slug == "granite"
+
+    lease = m.Lease.objects.get(demand=first)
+    if is_signed_again:
+        sign_until(following.ends_at, since=following.starts_at)
+    now = clock.move_to(main.starts_at + timedelta(hours=1))
+    with untouched():
+        assert watch_papers(now=now) == 0
+    second = m.Demand.objects.get(standing_entry__window=following)
+    clearing = trade(following)
+
+    if is_signed_again:
+        assert clearing.awards.filter(demand=second).exists()
+        with untouched():
+            assert watch_papers(now=clock.now()) == 0
+        return
+    assert not clearing.awards.filter(demand=second).exists()
+    assert clearing.reasons.get(demand=second).detail["rule"] == "papers"
+    assert watch_papers(now=clock.now()) == 1
+    assert watch_papers(now=clock.now()) == 0
+    found = m.WindDown.objects.get()
+    assert (found.lease, found.cause) == (lease, "agreement")
+    assert "next: take the data home; it is not renewed" in found.sentence
+    told = m.Notice.objects.filter(code="wind_down").values_list("party__slug", flat=True)
+    assert sorted(told) == sorted(SLUGS)
+
+
+def states_of(standing: m.StandingDemand) -> dict[str, str]:
+    return {name: state for name, (state, _, _) in entries(standing).items()}
 
 
 @pytest.mark.parametrize(("changes", "kind", "field"), [

@@ -10,7 +10,7 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema
 from rest_framework import serializers
 from rest_framework.response import Response
 
-from marketplace.api.fields import Body, HexOut, IdField, IdOut, MomentIn, TextIn
+from marketplace.api.fields import Body, HexOut, IdField, IdOut, MomentIn, TextIn, UnixMs
 from marketplace.api.paging import page_by_place, parameters, whole
 from marketplace.api.schema import CURSOR, IDEMPOTENCY_KEY, LIMIT, act_answers, page_of
 from marketplace.api.views import ActView, ApiView, ListMixin, PublicView, found, key_of
@@ -25,7 +25,6 @@ from marketplace.delivery.evidence_models import (
 from marketplace.delivery.probing import Order, enrol_witness_key, probe_orders, suspects
 from marketplace.delivery.rolls import RollOrder, open_call_of, roll_orders
 from marketplace.delivery.selectors import find_lease_of_party
-from marketplace.supply.proof_models import RollMember
 from marketplace.supply.selectors import find_node_class
 
 MINUTES_USUAL = 5
@@ -119,7 +118,7 @@ class OrderOut(serializers.Serializer):
     machine = serializers.CharField(source="lease.node_class_id", help_text="a UUID with dashes")
     machine_key = HexOut(source="lease.node_class.machine_key")
     minute_at = serializers.SerializerMethodField()
-    probe_at_ms = serializers.SerializerMethodField()
+    probe_at_ms = UnixMs(source="probe_at")
     retry_after_seconds = serializers.IntegerField(source="retry_seconds")
     devices = serializers.IntegerField(help_text="how many of the lease's devices have to answer")
     probe_address = serializers.SerializerMethodField()
@@ -128,10 +127,6 @@ class OrderOut(serializers.Serializer):
     @extend_schema_field({"type": "integer", "description": "unix seconds, on the minute"})
     def get_minute_at(self, row: Order) -> int:
         return int(row.minute_at.timestamp())
-
-    @extend_schema_field({"type": "integer", "description": "unix milliseconds"})
-    def get_probe_at_ms(self, row: Order) -> int:
-        return int(row.probe_at.timestamp() * 1000)
 
     @extend_schema_field({"type": "string", "description": "empty until the machine's first heartbeat"})
     def get_probe_address(self, row: Order) -> str:
@@ -175,7 +170,7 @@ class CheckOrderOut(serializers.Serializer):
     lease = serializers.CharField(source="lease.pk", help_text="a UUID with dashes")
     machine = serializers.CharField(source="lease.node_class_id", help_text="a UUID with dashes")
     interval = serializers.IntegerField()
-    due_at_ms = serializers.SerializerMethodField()
+    due_at_ms = UnixMs(source="due_at")
     proven_ops = serializers.SerializerMethodField()
     machine_key = HexOut(source="lease.node_class.machine_key")
     probe_address = serializers.SerializerMethodField()
@@ -183,10 +178,6 @@ class CheckOrderOut(serializers.Serializer):
     @extend_schema_field({"type": "string", "description": "where its prover opens; empty until its first heartbeat"})
     def get_probe_address(self, row: CheckOrder) -> str:
         return row.pulse.probe_address if row.pulse else ""
-
-    @extend_schema_field({"type": "integer", "description": "unix milliseconds"})
-    def get_due_at_ms(self, row: CheckOrder) -> int:
-        return int(row.due_at.timestamp() * 1000)
 
     @extend_schema_field({"type": "string", "description": "operations per second; under 90 % of it asks for a retry"})
     def get_proven_ops(self, row: CheckOrder) -> str:
@@ -214,11 +205,7 @@ class RollOut(serializers.Serializer):
 
     roll = serializers.CharField(source="roll_id", help_text="as statements write it: a UUID with dashes")
     machines = serializers.IntegerField(help_text="how many are called")
-    closes_at_ms = serializers.SerializerMethodField()
-
-    @extend_schema_field({"type": "integer", "description": "unix milliseconds"})
-    def get_closes_at_ms(self, row: RollMember) -> int:
-        return int(row.roll.closes_at.timestamp() * 1000)
+    closes_at_ms = UnixMs(source="roll.closes_at")
 
 
 class CallOut(serializers.Serializer):
@@ -242,17 +229,9 @@ class RollOrderOut(serializers.Serializer):
     roll = serializers.CharField(source="member.roll_id", help_text="a UUID with dashes")
     machine = serializers.CharField(source="member.node_class_id", help_text="a UUID with dashes")
     machine_key = HexOut(source="member.node_class.machine_key")
-    closes_at_ms = serializers.SerializerMethodField()
-    measure_at_ms = serializers.SerializerMethodField()
+    closes_at_ms = UnixMs(source="member.roll.closes_at")
+    measure_at_ms = UnixMs(source="measure_at", help_text="all classes of the roll then")
     probe_address = serializers.SerializerMethodField()
-
-    @extend_schema_field({"type": "integer", "description": "unix milliseconds; all classes of the roll then"})
-    def get_measure_at_ms(self, row: RollOrder) -> int:
-        return int(row.measure_at.timestamp() * 1000)
-
-    @extend_schema_field({"type": "integer", "description": "unix milliseconds"})
-    def get_closes_at_ms(self, row: RollOrder) -> int:
-        return int(row.member.roll.closes_at.timestamp() * 1000)
 
     @extend_schema_field({"type": "string", "description": "where its prover opens; empty until its first heartbeat"})
     def get_probe_address(self, row: RollOrder) -> str:

@@ -26,7 +26,7 @@ FUNCTIONS = BEFORE.replace("    RETURN NEW;", """    IF NEW.benchmark_id IS NULL
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0080_benchmarks_are_attested'),
+        ('marketplace', '0073_benchmarks_are_attested'),
     ]
 
     operations = [
