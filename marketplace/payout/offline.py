@@ -460,13 +460,16 @@ def keccak(data: bytes) -> bytes:
 
 
 def _round(a: list[int], constant: int) -> list[int]:
-    c = [a[x] ^ a[x + 5] ^ a[x + 10] ^ a[x + 15] ^ a[x + 20] for x in range(5)]
-    d = [c[x - 1] ^ ((c[(x + 1) % 5] << 1 | c[(x + 1) % 5] >> 63) & MASK) for x in range(5)]
+    v, w, x, y, z = (a[n] ^ a[n + 5] ^ a[n + 10] ^ a[n + 15] ^ a[n + 20] for n in range(5))
+    d = [left ^ ((right << 1 | right >> 63) & MASK) for left, right in ((z, w), (v, x), (w, y), (x, z), (y, v))] * 5
     b = [0] * 25
     for source, to, turn in _MOVES:
-        lane = a[source] ^ d[source % 5]
+        lane = a[source] ^ d[source]
         b[to] = (lane << turn | lane >> (64 - turn)) & MASK
-    a = [b[n] ^ (~b[n - n % 5 + (n + 1) % 5] & MASK & b[n - n % 5 + (n + 2) % 5]) for n in range(25)]
+    a = []
+    for row in range(0, 25, 5):
+        v, w, x, y, z = b[row : row + 5]
+        a += (v ^ (x & ~w), w ^ (y & ~x), x ^ (z & ~y), y ^ (v & ~z), z ^ (w & ~v))  # of 64 bits each, as x & ~w is
     a[0] ^= constant
     return a
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from marketplace.environment import CHECKOUT
+from tests import __main__ as suite
 from tests.__main__ import names_a_path, wants_a_browser, with_habits
 from tests.conftest import DEAR, pytest_collection_modifyitems
 
@@ -54,3 +56,45 @@ def test_the_dear_files_come_first_and_each_of_them_is_there() -> None:
     pytest_collection_modifyitems(items)
 
     assert items == [one, other, cheap]
+
+
+@pytest.fixture
+def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A place in memory, much of it free, and no folder or server that the caller names."""
+    monkeypatch.setattr(suite, "MEMORY", tmp_path)
+    monkeypatch.setattr(suite, "MEMORY_BYTES_MIN", 0)
+    for name in ("GROVE_HOME", "DATABASE_URL", "DATABASE_PRODUCT_URL"):
+        monkeypatch.setenv(name, "")  # so that it is put back afterwards
+        monkeypatch.delenv(name)
+    return tmp_path
+
+
+def test_the_suites_server_works_in_memory_and_what_a_killed_session_left_there_goes(memory: Path) -> None:
+    dead, alive = memory / "grove-tests-999999999-x", memory / f"grove-tests-{os.getppid()}-x"
+    for each in (dead, alive):
+        each.mkdir()
+
+    suite.work_in_memory()
+
+    home = Path(os.environ["GROVE_HOME"])
+    assert home.name.startswith(f"grove-tests-{os.getpid()}-")
+    assert set(memory.iterdir()) == {alive, home}
+
+
+@pytest.mark.parametrize("name", ["GROVE_HOME", "DATABASE_URL", "DATABASE_PRODUCT_URL"])
+def test_a_folder_or_server_that_you_name_is_used(memory: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "yours")
+
+    suite.work_in_memory()
+
+    assert (os.environ[name], list(memory.iterdir())) == ("yours", [])
+    assert name == "GROVE_HOME" or "GROVE_HOME" not in os.environ
+
+
+def test_without_much_room_in_memory_the_data_folder_stays(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suite, "MEMORY_BYTES_MIN", 2**62)
+
+    suite.work_in_memory()
+
+    assert "GROVE_HOME" not in os.environ
+    assert list(memory.iterdir()) == []
