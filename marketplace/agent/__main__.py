@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 HOME_DEFAULT = Path(os.environ.get("GROVE_AGENT_HOME") or Path.home() / ".grove-agent")
 CHALLENGE, BASELINE = 1, 2
+ANYWHERE = ("0.0.0.0", "::")
 SECRET_BYTES_MAX, PORT_MAX = 4096, 65535
 
 
@@ -132,6 +133,8 @@ def _serve_panel(arguments: argparse.Namespace, key: keys.MachineKey) -> dict[st
 
     market = homes.enrolled_at(arguments.home)
     host, _ = _address(arguments.listen)
+    if host in ANYWHERE and not arguments.advertise:
+        raise UsageWrong("Who listens everywhere says where it is reached: --advertise https://HOST:PORT.")
     wire = wire_for(host, arguments.home, certificate=arguments.certificate, key=arguments.certificate_key)
     with _client(market["server"]) as client:
         return prove_to_market(

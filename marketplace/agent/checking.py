@@ -36,7 +36,7 @@ from pricing.proof import Commitment
 
 ORDERS_EVERY_SECONDS = 60
 RETRY_MS = 600_000
-READY_SECONDS = 20.0  # before its instant the pilot of a called machine is timed and its chain prepared
+READY_MS = 30_000  # before its instant the pilot of a called machine is timed and its chain prepared
 LATE_START_SECONDS = 2.0
 LATE_MS = 110_000  # after that the market takes no begin of a try
 FLOOR_PERCENT = 90
@@ -100,7 +100,7 @@ class Checker:
             name = (f"{order['roll']}/{order['machine']}", 0)
             if name not in self._known and order["probe_address"]:
                 self._known.add(name)
-                ready_ms = order["measure_at_ms"] - int(READY_SECONDS * 1000 * self.clock.rate)
+                ready_ms = order["measure_at_ms"] - READY_MS
                 self._tasks.append(Task(ready_ms, {**order, "lease": order["roll"], "interval": 0}))
 
     def _call(self, tasks: list[Task]) -> None:

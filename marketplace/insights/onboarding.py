@@ -103,7 +103,8 @@ def _items_of_proof(party: Party, classes: list[NodeClass], stake: int, now: dat
              link="onboarding:arming"),
         Item("Challenge passed", f"{len(challenged)} of {len(classes)} node classes attested by a quorum of verifiers."
              if classes else "A benchmark under the verifiers' clocks admits you to probation.", bool(challenged),
-             link="onboarding:classes", command="python -m marketplace.agent benchmark --preset full"),
+             link="onboarding:classes",
+             command="python -m marketplace.agent benchmark --market --preset full --listen HOST:PORT"),
         Item("Baseline proven", f"Proven until {min(ends):%d %b %Y}." if ends
              else "After 14 days of passed re-checks the baseline counts: all orders, nothing held back any more.",
              bool(proven), link="onboarding:arming"),

@@ -92,8 +92,10 @@ def steps_of(node_class: NodeClass, server: str, code: str = "") -> list[Step]:
              "Makes the machine key and sends its public half. Then compare the fingerprint here and accept it."),
         Step("Try the benchmark", f"{AGENT} benchmark --preset full",
              "Proves before three throw-away verifiers on your own machine: what it measures, without a standing."),
-        Step("Let the verifiers measure", f"{AGENT} benchmark --preset full --listen 0.0.0.0:8600",
-             "Serves the prover to the market's verifiers, who keep the time. It prints the token that you give them."),
+        Step("Let the verifiers measure",
+             f"{AGENT} benchmark --market --preset full --listen 0.0.0.0:8600 --advertise https://HOST:8600",
+             "Asks for a panel, which measures the machine under its own clocks; then says which class was attested. "
+             "The key of the API in GROVE_API_KEY."),
         Step("The same under Slurm", "sbatch marketplace/agent/examples/benchmark.sbatch",
              "One node of the class as a plain batch job, no root."),
         Step("Meter", f"{AGENT} meter --units {node_class.units} --listen 0.0.0.0:8601",

@@ -398,6 +398,17 @@ def test_a_machine_proves_to_three_verifiers_each_in_its_own_process(
     assert agent("verify", file)["transcript_hash"] == bytes(benchmark.transcript_hash).hex()
 
 
+def test_a_machine_that_listens_everywhere_says_where_it_is_reached(site: Site, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    create_key(home)
+    homes.write_json(home, homes.AGENT_FILE, {"server": site.url, "machine": "cls_" + "0" * 32})
+    words = ("benchmark", "--market", "--home", home)
+
+    refusals = [agent(*words, "--listen", "0.0.0.0:0", status=2), agent(*words, status=2)]
+
+    assert ["--advertise" in refusals[0]["title"], "--listen" in refusals[1]["title"]] == [True, True]
+
+
 def test_a_verifiers_key_file_that_others_can_read_is_refused(site: Site, tmp_path: Path) -> None:
     file = tmp_path / "attester"
     file.write_text(private(1).hex())
