@@ -38,6 +38,7 @@ from marketplace.insights.savings import measure_window
 from marketplace.maker.services import watch_limits
 from marketplace.notices.services import report_progress
 from marketplace.oversight.egress import watch_egress
+from marketplace.oversight.endings import warn_of_endings
 from marketplace.oversight.packs import complete_packs
 from marketplace.oversight.reports import settle_reports
 from marketplace.oversight.winddowns import watch_papers
@@ -136,6 +137,7 @@ MARKET_STEPS: tuple[tuple[str, Callable[..., int]], ...] = (
     ("expire holds", expire_holds),
     ("close vouchers", close_vouchers),
     ("watch papers", watch_papers),
+    ("warn of endings", warn_of_endings),
     ("watch egress", watch_egress),
     ("settle reports", settle_reports),
     ("dun", dun),

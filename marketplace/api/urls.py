@@ -38,6 +38,7 @@ urlpatterns = [
     path("v1/demands/<str:demand>/legs", orders.LegReportDetail.as_view()),
     path("v1/price-history", orders.PriceHistory.as_view()),
     path("v1/demands/<str:demand>", demand.DemandDetail.as_view()),
+    path("v1/demands/<str:demand>/feasibility", demand.DemandFeasibility.as_view()),
     path("v1/demands/<str:demand>/funding", demand.DemandFunding.as_view()),
     path("v1/demands/<str:demand>/step", demand.DemandStep.as_view()),
     path("v1/demands/<str:demand>/pin", demand.DemandPin.as_view()),

@@ -18,6 +18,7 @@ from ledger.ids import uuid7
 from ledger.rails.stripe import is_offered, is_sandbox
 from marketplace.catalogue import selectors as catalogue
 from marketplace.clearing import selectors as clearings
+from marketplace.clearing.feasibility import feasibility_of
 from marketplace.delivery.selectors import metered_hours
 from marketplace.demand import selectors as demands
 from marketplace.demand.gates import money_rules_of
@@ -149,6 +150,7 @@ def demand_page(request: HttpRequest, demand_id: UUID) -> HttpResponse:
         "parts": clearings.parts_of(awards), "reason": clearings.reason_of_demand(demand),
         "money": leases.money_of(request.party), "legs": legs_report(demand),
         "leases": leases.leases_bought_by(request.party).filter(demand=demand),
+        "could": feasibility_of(demand) if demand.window.state == "COLLECTING" else None,
     })  # fmt: skip
 
 

@@ -94,7 +94,7 @@ def test_a_payout_is_the_same_whatever_anything_else_is_worth() -> None:
         m.ResourceClass.objects.update(reference_price_micros=models.F("reference_price_micros") * 3)
         for price in (1, 10**9):
             m.ComparatorQuote.objects.create(
-                resource_class_id="H100", provider=f"p{price}", place="x", country="DE",
+                resource_class_id="H100", provider=f"p{price}", place="x", country="DE", is_edge=False,
                 price_micros=price, source="s", quoted_on=clock.now().date(), entered_on=clock.now().date(), person="a",
             )  # fmt: skip
     assert len(before["lines"]) == 6

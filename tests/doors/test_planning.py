@@ -547,6 +547,19 @@ def test_a_segment_of_three_buyers_is_told_a_smaller_one_is_not_and_no_frontier_
     assert "frontier labs have committed" in page
 
 
+def test_no_market_size_is_written_in_code_or_page():
+    """What a market is said to be worth stands in the scenario file alone: no code or page writes billions."""
+    insights, portal = (CHECKOUT / "marketplace" / name for name in ("insights", "portal"))
+    found = []
+    for path in (*insights.rglob("*.py"), *portal.rglob("*.py"), *(CHECKOUT / "templates").rglob("*.html"),
+                 *(CHECKOUT / "pricing").glob("*.py")):  # fmt: skip
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if re.search(r"(?:USD|\$|€)\s*\d[\d_,.]*\s*(?:bn|billion|trillion|T)\b|market.{0,20}\d[\d_]{9,}", line):
+                found.append(f"{path.name}:{number} {line.strip()}")
+    assert found == []
+    assert re.search(r"USD 1\.3 trillion", (CHECKOUT / "fixtures" / "scenario" / "default.json").read_text())
+
+
 def test_every_figure_of_the_scenario_has_its_source_line():
     found = scenario()["segments"]
 

@@ -22,6 +22,7 @@ from marketplace import clock, postgres
 from marketplace import models as m
 from marketplace.capacity.services import enrol_device
 from marketplace.clearing.books import cleared_bids, make_window_book
+from marketplace.clearing.feasibility import feasibility_of
 from marketplace.compliance.agreements import end_agreement
 from marketplace.compliance.evidence import end_evidence
 from marketplace.compliance.incidents import open_incident
@@ -253,6 +254,7 @@ def test_a_thousand_non_compliant_attempts_by_each_route_are_refused(own_world: 
     assert {each.by_orm() for each in good} == set(by_sql("product", good)) == set(by_sql("owner", good)) == {""}
     print(f"{ATTEMPTS} attempts by each of service, ORM, SQL, contract: 0 accepted; {len(good)} good pairs and "
           f"{contract.good} good locks taken")  # fmt: skip
+    assert_feasible_as_judged(market)
     # What was cleared is compliant although the unfit asked least.
     served = set(m.Award.objects.filter(clearing=draws.clearing).values_list("demand__reference", "bid__reference"))
     assert served
@@ -263,6 +265,26 @@ def test_a_thousand_non_compliant_attempts_by_each_route_are_refused(own_world: 
             FORGERIES[forged](wish, fact)
             assert draws.award(wish, fact).by_orm().startswith("award_"), forged  # it looks at facts, not at the result
             transaction.set_rollback(True)
+
+
+RULE_OF = {"control": "control_zone", "no proof of control": "control_evidence", "change of owner": "owner",
+           "no proof of a control": "controls"}  # fmt: skip
+
+
+def assert_feasible_as_judged(market: Market) -> None:
+    """The answer to "who could serve it" is the judge's for every demand: counts, and the rule that removes most."""
+    demands = m.Demand.objects.filter(reference__in=market.wishes, window__name=refused_market.NAME)
+    rows = demands.select_related("party__parent", "window", "zone", "control_zone", "data_class")
+    unseen(m.NodeClass.objects.exclude(site__code__in=market.facts), retired_at=clock.now())  # the world's own
+    for demand in rows:
+        wish = market.wishes[demand.reference]
+        broken = [{RULE_OF.get(each, each) for each in faults(wish, fact)} - set(refused_market.KEPT)
+                  for fact in market.facts.values()]  # fmt: skip
+        found = feasibility_of(demand)
+        assert (found.proven, found.waiting) == (sum(not rules for rules in broken), 0), wish
+        gains = Counter(next(iter(rules)) for rules in broken if len(rules) == 1)
+        assert found.removes == max(gains.values(), default=0), wish
+        assert gains[found.rule] == found.removes
 
 
 def examples(good: list[tuple[Wish, Fact]]) -> dict[str, tuple[Wish, Fact]]:

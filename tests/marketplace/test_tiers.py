@@ -211,6 +211,24 @@ def test_a_prosumer_holds_no_tier_although_its_phase_is_open() -> None:
         m.NodeClass.objects.filter(pk=row.pk).update(tier=2)
 
 
+@pytest.mark.stage("bidding")
+def test_a_t2_demand_with_prosumer_supply_alone_is_awarded_nothing_although_every_control_is_shown() -> None:
+    """The same machines, controls and bids, of owners of another kind: what asks for no tier is still served."""
+    with behind_the_triggers():  # as if phase 4 had come
+        m.Party.objects.filter(kind="university").update(kind="prosumer")
+    window = world.window()
+    close_bidding(window=window, now=window.bidding_closes_at)
+
+    clearing = clear_window(window=window, now=clock.now())
+
+    assert not clearing.awards.filter(demand__tier_min__gte=1).exists()
+    genome = clearing.reasons.get(demand__reference="genome")
+    assert (genome.code, genome.detail["rule"]) == ("no_compliant_capacity", "tier")
+    assert clearing.awards.filter(demand__reference="climate").exists()
+    granite = world.node_class("granite")
+    assert Holdings({granite.party_id}, Span.instant(clock.now())).missing(granite.site, 2) == []
+
+
 @pytest.mark.stage("collecting")
 def test_data_lifts_the_tier_and_classified_work_is_refused() -> None:
     order = {

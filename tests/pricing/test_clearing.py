@@ -117,6 +117,14 @@ def test_unlike_products_have_their_own_prices_and_a_flexible_buyer_ties_them():
     assert outcome.price_of("x", 0) >= outcome.price_of("y", 0)  # else the flexible buyer would take x
 
 
+def test_two_resource_classes_fill_one_demand_that_names_both_and_not_one_that_names_one():
+    machines = [bid("x", 1_000, 3, resource_class="A"), bid("y", 2_000, 2, resource_class="B")]
+
+    assert units(clear(book(demand("d", 5_000, 5, accepted_classes=("A", "B")), *machines))) == {
+        ("d", "x", 0, 1): 3, ("d", "y", 0, 1): 2}  # fmt: skip
+    assert units(clear(book(demand("d", 5_000, 5, accepted_classes=("A",)), *machines))) == {("d", "x", 0, 1): 3}
+
+
 # -- shares and awards ----------------------------------------------------------------------------------------------
 
 

@@ -10,11 +10,12 @@ from rest_framework.response import Response
 
 from marketplace.api.auth import api_key_of, seat_of
 from marketplace.api.fields import Body, FlagIn, IdField, IdOut, TargetsIn, TextIn, TextsIn, WholeIn
-from marketplace.api.paging import choice, page_by_time
+from marketplace.api.paging import choice, page_by_time, parameters
 from marketplace.api.schema import CURSOR, DRY_RUN, IDEMPOTENCY_KEY, LIMIT, WINDOW, act_answers, page_of, parameter
 from marketplace.api.shapes import DemandDraft, DemandOut
 from marketplace.api.views import ActView, ApiView, ListMixin, found, key_of, window_filter
 from marketplace.catalogue.selectors import find_visible_window
+from marketplace.clearing.feasibility import feasibility_of
 from marketplace.demand.approvals import approve_demand, refuse_demand
 from marketplace.demand.legs import amend_step, fund_whole, withdraw_whole
 from marketplace.demand.models import FUNDING_KINDS, KINDS, STATES
@@ -102,6 +103,25 @@ class DemandDetail(ApiView):
     def get(self, request: Any, demand: str) -> Response:
         """One of your demands; after clearing with the reason for what was not filled."""
         return Response(DemandOut(found(find_demand(key_of(demand, "dem"), request.party))).data)
+
+
+class FeasibilityOut(serializers.Serializer):
+    """Providers that could serve a demand as things stand; counts only. Capacity and prices are not looked at."""
+
+    proven = serializers.IntegerField(help_text="with proven machines that break no rule of it")
+    waiting = serializers.IntegerField(help_text="further ones whose machines have proven nothing yet")
+    rule = serializers.CharField(help_text="the rule that alone keeps most out; empty: no single rule decides it")
+    removes = serializers.IntegerField(help_text="how many more could serve it without that rule")
+    failing = serializers.DictField(child=serializers.IntegerField(), help_text="rule: providers that fail it")
+
+
+class DemandFeasibility(ApiView):
+    @extend_schema(operation_id="get_demand_feasibility", tags=["demands"], responses=FeasibilityOut)
+    def get(self, request: Any, demand: str) -> Response:
+        """How many providers could serve one of your demands, and which single rule keeps most out."""
+        parameters(request, ())
+        own = found(find_demand(key_of(demand, "dem"), request.party))
+        return Response(FeasibilityOut(feasibility_of(own)).data)
 
 
 class FundingIn(Body):
