@@ -147,6 +147,6 @@ def next_link(request: Request, page: Page) -> str | None:
 def whole(query: dict[str, str], name: str, usual: int) -> int:
     """Return a whole number of the query. Raises BadParameter."""
     text = query.get(name, str(usual))
-    if not text.isdigit() or len(text) > 12:
+    if not (text.isascii() and text.isdigit()) or len(text) > 12:
         raise BadParameter(f"The parameter {name} is a whole number.", parameter=name)
     return int(text)

@@ -48,7 +48,8 @@ class Demand(models.Model):
     required_controls = ArrayField(models.CharField(max_length=40), default=list, blank=True)
     accepts_interruptible = models.BooleanField(default=False, help_text="capacity that may be taken back will do")
     posted_by = models.ForeignKey(
-        Seat, null=True, blank=True, on_delete=models.PROTECT, related_name="+", help_text="none: a program, by its key"
+        Seat, null=True, blank=True, on_delete=models.PROTECT, related_name="+",
+        help_text="of a program: who issued its key; none: nobody did",
     )
     budget = models.ForeignKey(Budget, null=True, blank=True, on_delete=models.PROTECT, related_name="demands")
     pilot = models.ForeignKey(Pilot, null=True, blank=True, on_delete=models.PROTECT, related_name="demands")

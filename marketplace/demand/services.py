@@ -106,7 +106,8 @@ def post_demand(
     further controls that the capacity must hold, `sla_targets` what it must promise beside availability (see
     `pricing.targets`). A `latency_class` (L10 to batch, see `pricing.latency`) names bound and target at once.
     `purchase_order` is the number of an order that was asked for; the demand can then be funded by that order alone.
-    Above the party's own threshold it begins as `pending` and waits for approvals by other seats than `seat`.
+    Above the party's own threshold it begins as `pending` and waits for approvals by other seats than `seat`, or than
+    the one that issued the program's `key`: nobody approves what they, or a program of theirs, posted.
     Posting moves no money and binds nobody; `fund_demand` does. The same reference with the same terms returns the
     demand that stands; with other terms it is refused (`reference_reused`). Raises KeyCapped when the program's `key`
     may not order that much.
@@ -135,7 +136,8 @@ def post_demand(
             raise ReferenceReused("This reference names another demand of yours.", field="reference")
         return standing
     demand = Demand(
-        id=uuid7(now), window=locked, party=party, reference=reference, posted_at=now, posted_by=seat,
+        id=uuid7(now), window=locked, party=party, reference=reference, posted_at=now,
+        posted_by=seat or (key.issued_by if key else None),
         accepted_rank=_next_rank(locked), funding_line=order, budget=budget, pilot=pilot, **terms,
     )  # fmt: skip
     require_within_caps(key, _order(demand), now)

@@ -7,7 +7,7 @@ from django.db.models import F, Q
 
 from marketplace.catalogue.models import Window
 from marketplace.demand.models import FUNDING_KINDS, Demand
-from marketplace.parties.models import Party
+from marketplace.parties.models import Party, Seat
 
 STANDING_STATES = ("active", "withdrawn", "ended")
 
@@ -27,6 +27,8 @@ class StandingDemand(models.Model):
     ends_at = models.DateTimeField()
     state = models.CharField(max_length=10, default="active", choices=[(s, s) for s in STANDING_STATES])
     made_at = models.DateTimeField()
+    made_by = models.ForeignKey(Seat, null=True, blank=True, on_delete=models.PROTECT, related_name="+",
+                                help_text="counts as whoever posted its entries; null: nobody did")  # fmt: skip
     closed_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:

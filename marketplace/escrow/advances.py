@@ -18,18 +18,21 @@ from marketplace.demand.funding_models import LINE_KINDS, FundingLine
 from marketplace.errors import BadInput, LineNotDecided, ReferenceReused, SamePerson
 from marketplace.escrow.services import DEPOSIT_MAX_MICROS
 from marketplace.governance.services import record
-from marketplace.parties.models import Party
+from marketplace.parties.models import Party, Seat
+from marketplace.parties.roles import require_person, require_seat
 from marketplace.supply.onchain import ensure_address
 
 
 @transaction.atomic
 def ask_line(
-    *, party: Party, kind: str, number: str, limit_micros: int, valid_until: datetime, person: str, now: datetime
-) -> FundingLine:
+    *, party: Party, kind: str, number: str, limit_micros: int, valid_until: datetime, person: str,
+    seat: Seat | None = None, now: datetime,
+) -> FundingLine:  # fmt: skip
     """Ask that a purchase order, or a grant, stands behind demands of a buyer up to a limit. Nothing counts yet.
 
     The same number with the same terms returns the line that stands. Raises BadInput, ReferenceReused.
     """
+    require_seat(seat, party, "fund", "ask for orders and grants")
     if not party.is_buyer:
         raise BadInput("Only buyers fund demand.", field="party")
     if kind not in LINE_KINDS:
@@ -94,6 +97,7 @@ def refuse_line(*, line: FundingLine, person: str, reason: str, now: datetime) -
 
 
 def _undecided(line: FundingLine, person: str, reason: str, now: datetime, *, wanted: str) -> FundingLine:
+    require_person(person, "operate", "decide orders and grants")
     require_name(reason, field="reason", longest=300)
     require_name(person, field="person", longest=120)
     locked = FundingLine.objects.select_for_update(of=("self",)).select_related("party").get(pk=line.pk)

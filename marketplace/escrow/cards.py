@@ -23,7 +23,8 @@ from ledger.tasks import enqueue
 from marketplace.catalogue.limits import require_whole
 from marketplace.errors import BadInput, NotFunded, PhaseClosed, ReferenceReused
 from marketplace.governance.services import record
-from marketplace.parties.models import Party
+from marketplace.parties.models import Party, Seat
+from marketplace.parties.roles import require_seat
 from marketplace.supply.onchain import ensure_address
 
 MICROS_PER_CENT = 10_000
@@ -34,13 +35,14 @@ SHOWN = 5
 
 @transaction.atomic
 def start_card_deposit(
-    *, party: Party, amount_micros: int, key: str, return_url: str, now: datetime
+    *, party: Party, amount_micros: int, key: str, return_url: str, seat: Seat | None = None, now: datetime
 ) -> CardIntent:
     """Ask for a payment page on which a buyer pays by card; `key` makes it one act.
 
     The money is the buyer's when the processor says that the payment succeeded. Raises BadInput with the room that is
     left under the party's cap, ReferenceReused.
     """
+    require_seat(seat, party, "fund", "deposit money")
     if not is_offered():
         raise PhaseClosed("Cards are not taken here; deposit your own stablecoin into the escrow contract.")
     if not party.is_buyer:
@@ -71,11 +73,14 @@ def start_card_deposit(
 
 
 @transaction.atomic
-def return_to_card(*, party: Party, deposit: CardIntent, key: str, now: datetime) -> CardIntent:
+def return_to_card(
+    *, party: Party, deposit: CardIntent, key: str, seat: Seat | None = None, now: datetime
+) -> CardIntent:
     """Send what is left of a card deposit back to its card; money that is in escrow already stays there.
 
     Raises NotFunded when nothing is left.
     """
+    require_seat(seat, party, "fund", "send money back to a card")
     intent_key = _key(party, key)
     known = CardIntent.objects.filter(key=intent_key).first()
     if known is not None:

@@ -34,7 +34,8 @@ from marketplace.escrow.backup_models import StepIn, StepInRun
 from marketplace.escrow.models import Lease, LockBatch, Mandate
 from marketplace.escrow.packs import undocumented, write_packs
 from marketplace.governance.services import record, require_flag
-from marketplace.parties.models import Party
+from marketplace.parties.models import Party, Seat
+from marketplace.parties.roles import require_seat
 from marketplace.supply.entry import entry_rule, is_first_lease
 from marketplace.supply.models import Bid
 from marketplace.supply.onchain import ensure_address, exposure_room_micros
@@ -61,11 +62,14 @@ class _Call:
 
 
 @transaction.atomic
-def deposit_funds(*, party: Party, amount_micros: int, key: str, now: datetime) -> ChainIntent:
+def deposit_funds(
+    *, party: Party, amount_micros: int, key: str, seat: Seat | None = None, now: datetime
+) -> ChainIntent:
     """Deposit test dollars into escrow for a buyer, by the custody signer; `key` makes it one act.
 
     The money is available once the chain has it and the indexer has seen it.
     """
+    require_seat(seat, party, "fund", "deposit money")
     if not settings.DEMO:
         raise PhaseClosed("Test dollars exist only in a demo; deposit your own stablecoin into the escrow contract.")
     if not (party.is_buyer or party.kind == "foundation"):

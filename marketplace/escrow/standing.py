@@ -34,7 +34,8 @@ from marketplace.errors import (
 from marketplace.escrow.models import Lease
 from marketplace.governance.services import flag_is_on, record, require_flag
 from marketplace.notices.services import tell_parties
-from marketplace.parties.models import Party
+from marketplace.parties.models import ApiKey, Party, Seat
+from marketplace.parties.roles import require_seat
 
 PPM = 1_000_000
 # The terms that every entry repeats; hours run over the whole of each window.
@@ -50,13 +51,16 @@ LISTS = ("accepted_classes", "required_controls")
 @transaction.atomic
 def stand(
     *, party: Party, reference: str, price_limit_micros: int, renewal_cap_ppm: int, starts_at: datetime,
-    ends_at: datetime, funding: str = "escrow", number: str = "", now: datetime, **terms: Any,
+    ends_at: datetime, funding: str = "escrow", number: str = "", seat: Seat | None = None,
+    key: ApiKey | None = None, now: datetime, **terms: Any,
 ) -> StandingDemand:  # fmt: skip
     """Let a demand stand from `starts_at` to `ends_at`; takes the terms of `post_demand` but its slots and window.
 
     A renewal never costs more than the last price paid plus `renewal_cap_ppm` parts per million of it. The same
-    reference and terms return what stands. Nothing is held before a window collects.
+    reference and terms return what stands. Nothing is held before a window collects. It is funded by itself, so its
+    `seat` may post and fund alike. It, or the one that issued the program's `key`, counts as who posts its entries.
     """
+    _require_may_stand(seat, party)
     require_flag(name="standing_demand", what="Demand that stands")
     if not party.is_buyer:
         raise BadInput("Only buyers post demand.", field="party")
@@ -84,15 +88,19 @@ def stand(
         if any(getattr(standing, name) != fact for name, fact in facts.items()):
             raise ReferenceReused("This reference names another standing demand of yours.", field="reference")
         return standing
-    row = StandingDemand.objects.create(id=uuid7(now), party=party, reference=reference, made_at=now, **facts)
-    record(actor=party.slug, action="stand", subject=row.pk, reason="a demand that lasts", now=now,
-           reference=reference, ends_at=ends_at.isoformat())  # fmt: skip
+    row = StandingDemand.objects.create(id=uuid7(now), party=party, reference=reference, made_at=now,
+                                        made_by=seat or (key.issued_by if key else None), **facts)  # fmt: skip
+    record(actor=seat.user.email if seat else party.slug, action="stand", subject=row.pk, now=now,
+           reason="a demand that lasts", reference=reference, ends_at=ends_at.isoformat())  # fmt: skip
     return row
 
 
 @transaction.atomic
-def reprice(*, standing: StandingDemand, party: Party, price_limit_micros: int, now: datetime) -> StandingDemand:
+def reprice(
+    *, standing: StandingDemand, party: Party, price_limit_micros: int, seat: Seat | None = None, now: datetime
+) -> StandingDemand:
     """Change the limit of the entries to come. Refused with `renewal_above_cap` beyond the last price plus the cap."""
+    _require_may_stand(seat, party)
     row = _own(standing, party)
     if row.state != "active":
         raise WindowClosed("This demand stands no more.", state=row.state)
@@ -109,8 +117,11 @@ def reprice(*, standing: StandingDemand, party: Party, price_limit_micros: int, 
 
 
 @transaction.atomic
-def withdraw_standing(*, standing: StandingDemand, party: Party, now: datetime) -> StandingDemand:
+def withdraw_standing(
+    *, standing: StandingDemand, party: Party, seat: Seat | None = None, now: datetime
+) -> StandingDemand:
     """Enter no further window. What stands in a window already follows that window's own rules."""
+    require_seat(seat, party, "draft", "withdraw standing demand")
     row = _own(standing, party)
     if row.state == "active":
         row.state, row.closed_at = "withdrawn", now
@@ -175,7 +186,8 @@ def find_standing(standing_id: UUID, party: Party) -> StandingDemand | None:
 
 @transaction.atomic
 def _enter(standing: StandingDemand, window: Window, now: datetime) -> int:
-    row = StandingDemand.objects.select_for_update(of=("self",)).select_related("party").get(pk=standing.pk)
+    rows = StandingDemand.objects.select_for_update(of=("self",))
+    row = rows.select_related("party", "made_by__user", "made_by__party").get(pk=standing.pk)
     if row.state != "active" or row.entries.filter(window=window).exists():
         return 0
     paid, cap = last_paid_micros(row), renewal_cap_micros(row)
@@ -183,7 +195,7 @@ def _enter(standing: StandingDemand, window: Window, now: datetime) -> int:
     try:
         demand = post_demand(
             party=row.party, window=window, reference=f"{row.reference} w{window.number}", start_slot=0,
-            end_slot=window.slots, price_limit_micros=limit, now=now, **row.terms,
+            end_slot=window.slots, price_limit_micros=limit, seat=row.made_by, now=now, **row.terms,
             purchase_order=row.funding_number if row.funding_kind == "purchase_order" else "",
         )  # fmt: skip
     except MarketError as error:  # a zone may have lost its members meanwhile: this window goes on without it
@@ -208,6 +220,11 @@ def _fund(row: StandingDemand, demand: Demand, now: datetime) -> str:
     except MarketError as error:  # no money, no approved order, or an approval of the party's own that is missing yet
         return error.code
     return ""
+
+
+def _require_may_stand(seat: Seat | None, party: Party) -> None:
+    require_seat(seat, party, "draft", "let demand stand")
+    require_seat(seat, party, "fund", "let demand stand, which funds itself")
 
 
 def _own(standing: StandingDemand, party: Party) -> StandingDemand:

@@ -25,6 +25,7 @@ from marketplace.governance.services import record
 from marketplace.maker.models import Conflict, MakerLimits, MakerQuote, MakerStop
 from marketplace.maker.selectors import limits_in_force, loss_micros, use_of_limits
 from marketplace.parties.models import Party
+from marketplace.parties.roles import require_person
 
 
 @transaction.atomic
@@ -85,6 +86,7 @@ def place_quote(
     Raises MakerStopped without limits in force or after a stop, MakerLimit with the rule that it would break, and
     whatever posting and funding a demand raise; then nothing is written.
     """
+    require_person(person, "quote", "quote for the Foundation")
     if not party.is_foundation:
         raise BadInput("Only the Foundation is market-maker.", field="party")
     limits = MakerLimits.objects.select_for_update().filter(ended_at=None).exclude(approved_at=None).first()
@@ -108,6 +110,7 @@ def place_quote(
 
 def withdraw_quote(*, demand: Demand, person: str, now: datetime) -> Demand:
     """Take a quote back while its window collects demand."""
+    require_person(person, "quote", "take quotes back")
     with transaction.atomic():
         taken = withdraw_demand(demand=demand, party=demand.party, now=now)
         record(actor=person, action="withdraw_quote", subject=demand.pk, reason=demand.reference, now=now)

@@ -244,7 +244,8 @@ def payouts_to_wallet(request: HttpRequest) -> HttpResponse:
 def payouts_now(request: HttpRequest) -> HttpResponse:
     """Transfer what waits after a refusal or a reversal."""
     sentence = "The card processor is asked to transfer what waits."
-    return _done(request, sentence, lambda: banks.pay_now(party=request.party, now=market_time(request)))
+    return _done(request, sentence, lambda: banks.pay_now(
+        party=request.party, seat=seat_of(request), now=market_time(request)))  # fmt: skip
 
 
 @require_safe

@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
-from marketplace.doors import DoorForm, found_or_404, market_time, provider_only
+from marketplace.doors import DoorForm, found_or_404, market_time, provider_only, seat_of
 from marketplace.errors import MarketError
 from marketplace.supply.admissions import admit, ask_admission, find_admission, leave_waitlist, places_of
 from marketplace.supply.models import NodeClass
@@ -62,7 +62,7 @@ def waitlist(request: HttpRequest) -> HttpResponse:
     form = AdmissionForm(data, node_classes=classes, now=now)
     if request.method == "POST" and form.is_valid():
         try:
-            ask_admission(party=request.party, now=now, **form.terms())
+            ask_admission(party=request.party, seat=seat_of(request), now=now, **form.terms())
         except MarketError as error:
             form.show(error)
         else:
@@ -79,7 +79,7 @@ def enter(request: HttpRequest, admission_id: UUID) -> HttpResponse:
     """Go in now, if funded demand covers the request."""
     row = found_or_404(find_admission(admission_id, request.party))
     return _done(request, "You are let in: bid within these unit-hours.",
-                 lambda: admit(admission=row, now=market_time(request)))  # fmt: skip
+                 lambda: admit(admission=row, seat=seat_of(request), now=market_time(request)))  # fmt: skip
 
 
 @require_POST
@@ -88,7 +88,8 @@ def leave(request: HttpRequest, admission_id: UUID) -> HttpResponse:
     """Leave the waitlist, or give back what was let in."""
     row = found_or_404(find_admission(admission_id, request.party))
     return _done(request, "Given back: it no longer waits, and goes to whoever does.",
-                 lambda: leave_waitlist(admission=row, party=request.party, now=market_time(request)))  # fmt: skip
+                 lambda: leave_waitlist(admission=row, party=request.party, seat=seat_of(request),
+                                        now=market_time(request)))  # fmt: skip
 
 
 def _done(request: HttpRequest, sentence: str, act: Callable[[], object]) -> HttpResponse:

@@ -148,6 +148,10 @@ class ApiKey(models.Model):
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
+    issued_by = models.ForeignKey(
+        Seat, null=True, blank=True, on_delete=models.PROTECT, related_name="issued_keys",
+        help_text="approves nothing that the key posted; null: the operator's command",
+    )  # fmt: skip
 
     class Meta:
         constraints = [

@@ -45,6 +45,13 @@ def require_seat(seat: Seat | None, party: Party, act: str, what: str) -> None:
         require_act(seat, act, what)
 
 
+def require_person(person: str, act: str, what: str) -> None:
+    """Refuse a person of the Foundation, named by e-mail, whose role may not; who has no seat there acts by none."""
+    seat = Seat.objects.select_related("party").filter(user__email=person, party__kind="foundation").first()
+    if seat is not None:
+        require_act(seat, act, what)
+
+
 def require_act(seat: Seat, act: str, what: str) -> None:
     """Refuse with `role_forbidden` unless the seat's role may do `act`."""
     if act not in acts_of(seat):

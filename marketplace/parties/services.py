@@ -135,6 +135,7 @@ def issue_api_key(
         id=uuid7(now), party=party, label=label, prefix=prefix, secret_sha256=_digest(secret), may_write=may_write,
         created_at=now, expires_at=expires_at, notional_day_max_micros=caps.notional_day_max_micros,
         open_orders_max=caps.open_orders_max, resource_classes=list(caps.resource_classes),
+        issued_by=seat,
     )  # fmt: skip
     record(actor=seat.user.email if seat else party.slug, action="issue_api_key", subject=prefix, reason=label, now=now,
            may_write=may_write)  # fmt: skip

@@ -73,11 +73,12 @@ def choose_wallet(*, party: Party, seat: Seat | None = None, now: datetime) -> N
 
 
 @transaction.atomic
-def pay_now(*, party: Party, now: datetime) -> int:
+def pay_now(*, party: Party, seat: Seat | None = None, now: datetime) -> int:
     """Transfer the dollars that wait, after a refusal or a reversal; returns how many transfers were begun.
 
     Raises TooLate when nothing can be paid now, PhaseClosed while payouts stand still.
     """
+    require_seat(seat, party, "money", "ask for transfers")
     account = BankAccount.objects.filter(party=party.pk).first()
     if account is None or account.state != BankAccount.State.READY:
         raise TooLate("Your bank account is not ready at the card processor; its state is shown here.")

@@ -31,6 +31,7 @@ from marketplace.escrow.models import Lease
 from marketplace.governance.services import record
 from marketplace.notices.services import tell_parties
 from marketplace.parties.models import Party
+from marketplace.parties.roles import require_person
 from marketplace.payout.invoice_models import DUNNING, Invoice, InvoiceLine
 from marketplace.payout.taxes import tax_micros, tax_rule_of
 
@@ -143,6 +144,7 @@ def charge(
 @transaction.atomic
 def note_payment(*, invoice: Invoice, person: str, reference: str, now: datetime) -> Invoice:
     """Note that an invoice was paid whole, with the bank's reference; a stop it caused is lifted. Twice is one act."""
+    require_person(person, "operate", "note payments")
     require_name(reference, field="reference", longest=80)
     locked = Invoice.objects.select_for_update(of=("self",)).get(pk=invoice.pk)
     if locked.paid_at is not None:

@@ -17,6 +17,7 @@ from marketplace.catalogue.limits import require_name, require_whole
 from marketplace.catalogue.models import ZoneMember
 from marketplace.errors import BadInput, NotYours, ReferenceReused, SamePerson
 from marketplace.governance.services import record
+from marketplace.parties.roles import require_person
 from marketplace.payout.invoice_models import TaxRule
 
 PPM = 10**6
@@ -30,6 +31,7 @@ def propose_tax(
 
     Nothing changes until somebody else approves it. Raises BadInput.
     """
+    require_person(person, "operate", "propose taxes")
     if country not in ZoneMember.objects.values_list("country", flat=True):
         raise BadInput("Name a country that a zone lists, by its two letters.", field="country")
     if not 0 <= require_whole(rate_ppm, field="rate_ppm") <= PPM:
@@ -51,6 +53,7 @@ def approve_tax(*, rule_id: UUID, person: str, now: datetime) -> TaxRule:
 
     Raises NotYours, SamePerson, BadInput once its beginning has passed, ReferenceReused where another begins then.
     """
+    require_person(person, "operate", "approve taxes")
     rule = TaxRule.objects.select_for_update().filter(pk=rule_id).first()
     if rule is None:
         raise NotYours("There is no such rule.")

@@ -149,22 +149,27 @@ def commitments(request: HttpRequest) -> HttpResponse:
 def standing_withdraw(request: HttpRequest, standing_id: UUID) -> HttpResponse:
     """Enter no further window."""
     row = found_or_404(find_standing(standing_id, request.party))
-    withdraw_standing(standing=row, party=request.party, now=market_time(request))
-    messages.success(request, "It enters no further window. What stands in a window already is withdrawn there.")
+    try:
+        withdraw_standing(standing=row, party=request.party, seat=seat_of(request), now=market_time(request))
+    except MarketError as error:
+        messages.error(request, str(error), extra_tags=error.code)
+    else:
+        messages.success(request, "It enters no further window. What stands in a window already is withdrawn there.")
     return redirect("portal:commitments")
 
 
 def _do(request: HttpRequest, act: str, form: Any) -> HttpResponse:
-    party, now = request.party, market_time(request)
+    party, seat, now = request.party, seat_of(request), market_time(request)
     person = str(request.user.get_username())
     acts: dict[str, tuple[Callable[[], Any], str]] = {
-        "line": (lambda: ask_line(party=party, person=person, now=now, **_until_the_end_of_day(form.cleaned_data)),
+        "line": (lambda: ask_line(party=party, person=person, seat=seat, now=now,
+                                  **_until_the_end_of_day(form.cleaned_data)),
                  "Asked for. It counts once another person at the Foundation has approved it."),
-        "voucher": (lambda: redeem_voucher(party=party, seat=seat_of(request), now=now, **form.cleaned_data),
+        "voucher": (lambda: redeem_voucher(party=party, seat=seat, now=now, **form.cleaned_data),
                     "Redeemed. Fund a demand by its number; its money is there once the chain has it."),
-        "stand": (lambda: stand(party=party, now=now, **form.terms()),
+        "stand": (lambda: stand(party=party, seat=seat, now=now, **form.terms()),
                   "It stands: each window that collects demand in its time is entered and funded by itself."),
-        "pair": (lambda: open_bilateral(buyer=party, now=now, **form.cleaned_data),
+        "pair": (lambda: open_bilateral(buyer=party, seat=seat, now=now, **form.cleaned_data),
                  "The window is open. Post your demand in it and fund it; your provider is told."),
     }  # fmt: skip
     run, sentence = acts[act]

@@ -286,7 +286,7 @@ def deposit(request: HttpRequest) -> HttpResponse:
         try:
             deposit_funds(
                 party=request.party, amount_micros=form.cleaned_data["amount_micros"], key=form.deposit_key(),
-                now=market_time(request),
+                seat=seat_of(request), now=market_time(request),
             )
         except MarketError as error:
             form.show(error)
@@ -306,7 +306,8 @@ def card_deposit(request: HttpRequest) -> HttpResponse:
         try:
             cards.start_card_deposit(
                 party=request.party, amount_micros=form.cleaned_data["amount_micros"], key=form.deposit_key(),
-                return_url=request.build_absolute_uri(reverse("portal:card", args=[key])), now=market_time(request),
+                return_url=request.build_absolute_uri(reverse("portal:card", args=[key])),
+                seat=seat_of(request), now=market_time(request),
             )  # fmt: skip
         except MarketError as error:
             form.show(error)
@@ -338,7 +339,7 @@ def card_return(request: HttpRequest, key: UUID) -> HttpResponse:
     try:
         cards.return_to_card(
             party=request.party, deposit=deposit.intent, key=str(request.POST.get("key", ""))[:60],
-            now=market_time(request),
+            seat=seat_of(request), now=market_time(request),
         )
     except MarketError as error:
         messages.error(request, str(error))

@@ -17,6 +17,7 @@ from marketplace.catalogue.limits import require_name
 from marketplace.errors import BadInput, NotYours, TooLate, WrongStanding
 from marketplace.governance.services import record
 from marketplace.parties.models import Party
+from marketplace.parties.roles import require_person
 from marketplace.slashing.models import Appeal, Opinion, SlashCase
 from marketplace.supply.onchain import ensure_address
 
@@ -67,6 +68,7 @@ def give_opinion(*, case: SlashCase, judge: str, upholds: bool, reason: str, now
     Raises WrongStanding for a case that is not disputed or is decided, BadInput for a member of the panel, the party's
     own person, a second opinion of the same judge or an empty reason, TooLate after 14 days.
     """
+    require_person(judge, "judge", "judge appeals")
     locked = SlashCase.objects.select_for_update(of=("self",)).select_related("appeal").get(pk=case.pk)
     appeal = getattr(locked, "appeal", None)
     if appeal is None or locked.outcome != "disputed" or _decision(appeal) is not None:

@@ -23,7 +23,8 @@ from marketplace.catalogue.models import Window, Zone
 from marketplace.catalogue.services import zone_countries
 from marketplace.errors import BadInput, CapacityPromised, DemandFirst, NotEligible, NotYours, WindowClosed
 from marketplace.governance.services import record
-from marketplace.parties.models import Party
+from marketplace.parties.models import Party, Seat
+from marketplace.parties.roles import require_seat
 from marketplace.supply.admission_models import Admission
 from marketplace.supply.models import Bid, NodeClass
 
@@ -61,12 +62,14 @@ def delivery_month(window: Window) -> date:
 
 @transaction.atomic
 def ask_admission(
-    *, party: Party, node_class: NodeClass, month: date, unit_hours: int, now: datetime
-) -> Admission:
+    *, party: Party, node_class: NodeClass, month: date, unit_hours: int, seat: Seat | None = None,
+    now: datetime,
+) -> Admission:  # fmt: skip
     """Join the waitlist with so many unit-hours of one month; free, and open to a class that has proven nothing yet.
 
     Asking again while waiting changes the amount; a larger one goes to the end of the list. Raises BadInput, NotYours.
     """
+    require_seat(seat, party, "operate", "ask for admission")
     own = NodeClass.objects.select_for_update(of=("self",)).select_related("site").filter(
         pk=node_class.pk, party=party).first()  # fmt: skip
     if own is None:
@@ -99,12 +102,13 @@ def ask_admission(
 
 
 @transaction.atomic
-def admit(*, admission: Admission, now: datetime) -> Admission:
+def admit(*, admission: Admission, seat: Seat | None = None, now: datetime) -> Admission:
     """Let a waiting request in, whole. Admitting twice is one act.
 
     Raises DemandFirst with the figures when funded demand does not cover it, NotEligible before a challenge is passed.
     """
     standing = Admission.objects.select_for_update().get(pk=admission.pk)
+    require_seat(seat, standing.node_class.party, "operate", "enter with capacity")
     if standing.state == "ADMITTED":
         return standing
     if standing.state != "WAITLIST":
@@ -132,11 +136,14 @@ def admit(*, admission: Admission, now: datetime) -> Admission:
 
 
 @transaction.atomic
-def leave_waitlist(*, admission: Admission, party: Party, now: datetime) -> Admission:
+def leave_waitlist(
+    *, admission: Admission, party: Party, seat: Seat | None = None, now: datetime
+) -> Admission:
     """Take a waiting request back, or give back what was let in while no bid of its month stands; again is the same.
 
     Raises NotYours, CapacityPromised where bids stand on what was let in, and WindowClosed for what has lapsed.
     """
+    require_seat(seat, party, "operate", "give admission back")
     standing = Admission.objects.select_for_update().filter(pk=admission.pk, node_class__party=party).first()
     if standing is None:
         raise NotYours("There is no such request.")

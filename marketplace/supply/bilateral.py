@@ -13,7 +13,8 @@ from marketplace.catalogue.services import open_window
 from marketplace.errors import BadInput, ReferenceReused, UnknownName
 from marketplace.governance.services import record, require_flag
 from marketplace.notices.services import tell_parties
-from marketplace.parties.models import Party
+from marketplace.parties.models import Party, Seat
+from marketplace.parties.roles import require_seat
 from marketplace.supply.admissions import require_admission
 from marketplace.supply.models import NodeClass
 
@@ -22,13 +23,15 @@ TO_BID, TO_SETTLE = timedelta(hours=24), timedelta(hours=12)
 
 @transaction.atomic
 def open_bilateral(
-    *, buyer: Party, provider_slug: str, name: str, slots: int, starts_at: datetime, salt: str = "", now: datetime
-) -> Window:
+    *, buyer: Party, provider_slug: str, name: str, slots: int, starts_at: datetime, salt: str = "",
+    seat: Seat | None = None, now: datetime,
+) -> Window:  # fmt: skip
     """Open a window between a buyer and the provider it names; the same name and terms return the one that stands.
 
     Bidding opens 48 hours, and closes 12 hours before the first slot; from half of that on bids stay. Funded demand of
     the buyer alone opens it. Raises BadInput, UnknownName, ReferenceReused.
     """
+    require_seat(seat, buyer, "draft", "open windows")
     require_flag(name="bilateral_windows", what="A window between two")
     if not buyer.is_buyer:
         raise BadInput("A buyer opens a window between two.", field="party")

@@ -8,6 +8,7 @@ from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.response import Response
 
+from marketplace.api.auth import seat_of
 from marketplace.api.fields import Body, IdField, IdOut, MonthIn, WholeIn
 from marketplace.api.paging import page_by_time
 from marketplace.api.schema import CURSOR, IDEMPOTENCY_KEY, LIMIT, act_answers, page_of
@@ -89,7 +90,9 @@ class AdmissionList(ListMixin, ActView):
 
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
         node_class = found(find_node_class(fields.pop("node_class"), request.party))
-        asked = ask_admission(party=request.party, node_class=node_class, now=request.now, **fields)
+        asked = ask_admission(
+            party=request.party, node_class=node_class, seat=seat_of(request), now=request.now, **fields
+        )
         return 201, dict(AdmissionOut(asked).data)
 
 
@@ -102,7 +105,7 @@ class AdmissionEntry(ActView):
 
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
         row = found(find_admission(key_of(ids["admission"], "adm"), request.party))
-        return 200, dict(AdmissionOut(admit(admission=row, now=request.now)).data)
+        return 200, dict(AdmissionOut(admit(admission=row, seat=seat_of(request), now=request.now)).data)
 
 
 class AdmissionWithdrawal(ActView):
@@ -114,4 +117,5 @@ class AdmissionWithdrawal(ActView):
 
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
         row = found(find_admission(key_of(ids["admission"], "adm"), request.party))
-        return 200, dict(AdmissionOut(leave_waitlist(admission=row, party=request.party, now=request.now)).data)
+        left = leave_waitlist(admission=row, party=request.party, seat=seat_of(request), now=request.now)
+        return 200, dict(AdmissionOut(left).data)

@@ -8,7 +8,7 @@ from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.response import Response
 
-from marketplace.api.auth import seat_of
+from marketplace.api.auth import api_key_of, seat_of
 from marketplace.api.fields import Body, FlagIn, IdOut, Micros, MomentIn, TargetsIn, TextIn, TextsIn, WholeIn
 from marketplace.api.paging import page_by_time
 from marketplace.api.schema import CURSOR, IDEMPOTENCY_KEY, LIMIT, act_answers, page_of
@@ -103,7 +103,10 @@ class StandingList(ListMixin, ActView):
         return self.perform(request)
 
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
-        return 201, dict(StandingDemandOut(stand(party=request.party, now=request.now, **fields)).data)
+        made = stand(
+            party=request.party, seat=seat_of(request), key=api_key_of(request), now=request.now, **fields
+        )
+        return 201, dict(StandingDemandOut(made).data)
 
 
 class RepriceIn(Body):
@@ -123,7 +126,7 @@ class StandingPrice(ActView):
 
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
         row = found(find_standing(key_of(ids["standing"], "sta"), request.party))
-        made = reprice(standing=row, party=request.party, now=request.now, **fields)
+        made = reprice(standing=row, party=request.party, seat=seat_of(request), now=request.now, **fields)
         return 200, dict(StandingDemandOut(made).data)
 
 
@@ -136,7 +139,7 @@ class StandingWithdrawal(ActView):
 
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
         row = found(find_standing(key_of(ids["standing"], "sta"), request.party))
-        made = withdraw_standing(standing=row, party=request.party, now=request.now)
+        made = withdraw_standing(standing=row, party=request.party, seat=seat_of(request), now=request.now)
         return 200, dict(StandingDemandOut(made).data)
 
 
@@ -185,7 +188,8 @@ class FundingLineList(ListMixin, ActView):
 
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
         person = request.user.get_username()
-        return 201, dict(FundingLineOut(ask_line(party=request.party, person=person, now=request.now, **fields)).data)
+        line = ask_line(party=request.party, person=person, seat=seat_of(request), now=request.now, **fields)
+        return 201, dict(FundingLineOut(line).data)
 
 
 class VoucherOut(serializers.ModelSerializer):
@@ -255,6 +259,6 @@ class BilateralList(ActView):
 
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
         window = open_bilateral(
-            buyer=request.party, provider_slug=fields.pop("provider"), now=request.now, **fields
+            buyer=request.party, provider_slug=fields.pop("provider"), seat=seat_of(request), now=request.now, **fields
         )
         return 201, dict(WindowOut(window, context={"gates": gates_of([window])}).data)

@@ -8,7 +8,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.response import Response
 
-from marketplace.api.auth import seat_of
+from marketplace.api.auth import api_key_of, seat_of
 from marketplace.api.fields import Body, IdOut, Micros, TextIn, WholeIn
 from marketplace.api.paging import parameters
 from marketplace.api.schema import IDEMPOTENCY_KEY, act_answers
@@ -58,7 +58,8 @@ class SplitList(ActView):
         window = found(find_visible_window(fields.pop("window"), request.party.pk))
         if "further_steps" in fields:
             fields["further_steps"] = [(step["units"], step["price_limit_micros"]) for step in fields["further_steps"]]
-        made = post_split(party=request.party, window=window, now=request.now, seat=seat_of(request), **fields)
+        made = post_split(party=request.party, window=window, now=request.now, seat=seat_of(request),
+                          key=api_key_of(request), **fields)  # fmt: skip
         return 200, dict(LegsOut({"demands": made}).data)
 
 
