@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from datetime import date, timedelta
 from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.models import F
 
 from ledger.ids import uuid7
-from marketplace import clock
+from marketplace import clock, migrations
 from marketplace import models as m
 from marketplace.catalogue.services import open_window
 from marketplace.demand.services import post_demand
@@ -34,31 +35,14 @@ from tests.architecture import (
 from tests.journey import world
 from tests.owner import as_owner, behind_the_triggers
 
-WALLS = [
-    import_module(f"marketplace.migrations.{name}") for name in (
-        "0002_walls", "0004_walls_of_whole_lines", "0007_no_circle_of_owners", "0009_walls_of_trust", "0026_appeals",
-        "0012_compliance_walls", "0014_walls_of_spending_and_capacity", "0016_walls_of_demand_first",
-        "0018_walls_of_the_seal", "0021_walls_of_the_foundation",
-        "0025_walls_of_worth", "0028_one_place_for_each", "0029_phase_effects", "0030_no_profit_from_a_grant",
-        "0032_walls_of_invoices", "0034_walls_of_legs",
-        "0037_walls_of_delivery", "0038_checks_of_running_leases",
-        "0043_walls_of_proof",
-        "0041_walls_of_machine_keys", "0044_members_are_paid",
-        "0045_what_the_foundation_owns", "0046_packs_and_counsel", "0047_unused_quota_lapses",
-        "0048_reports_and_quotes", "0049_pinned_data", "0050_set_aside", "0051_remade_settlements",
-        "0052_entry_to_proven", "0055_walls_of_tax", "0057_walls_of_backups",
-        "0058_parts_and_causes", "0060_verdicts_on_targets",
-        "0062_sites_and_classes_change", "0063_egress_costs", "0064_grant_vouchers",
-        "0065_calendar_weeks", "0066_first_leases", "0068_steps_are_amended", "0070_one_signing_of_causes",
-        "0071_each_lease_by_itself",
-        "0072_roll_of_real_machines", "0073_benchmarks_are_attested", "0074_rolls_share_a_moment",
-        "0075_renewals_at_the_price_paid",
-    )
-]  # fmt: skip
+MIGRATIONS = [
+    import_module(f"{migrations.__name__}.{each.name}")
+    for each in sorted(iter_modules(migrations.__path__), key=lambda each: each.name)
+]
 # A need of its own (now part of a statement), and a note beside payouts, until members were paid (0070);
 # a force majeure is a judged cause (0070).
 GONE = {"need", "forcemajeure", "payoutshare", "payout_shares_make_the_payout"}
-APPEND_ONLY = [table for wall in WALLS for table in getattr(wall, "APPEND_ONLY", ()) if table not in GONE]
+APPEND_ONLY = [table for one in MIGRATIONS for table in getattr(one, "APPEND_ONLY", ()) if table not in GONE]
 
 
 # --- how a rule is broken --------------------------------------------------------------------------------------------
@@ -1001,9 +985,9 @@ def declared() -> set[str]:
 
 
 def rules_of_the_triggers() -> set[str]:
-    """Every name that a function of the walls may raise."""
-    functions = "".join(getattr(wall, "FUNCTIONS", "") + getattr(wall, "FUNCTION", "") for wall in WALLS)
-    return set(re.findall(r"(?:CONSTRAINT = |THEN\s+|broken := )'([a-z_]+)'", functions)) - GONE
+    """Every name that a function of the database may raise, from whatever a migration calls its SQL."""
+    texts = "".join(text for one in MIGRATIONS for text in vars(one).values() if isinstance(text, str))
+    return set(re.findall(r"(?:CONSTRAINT = |THEN\s+|broken := )'([a-z_]+)'", texts)) - GONE
 
 
 def refused_by(attempt: Callable[[], None]) -> str:

@@ -12,7 +12,7 @@ WHERE a.action = 'issue_api_key' AND a.subject = k.prefix AND s.party_id = k.par
 
 
 class Migration(migrations.Migration):
-    dependencies = [("marketplace", "0072_roll_of_real_machines")]
+    dependencies = [("marketplace", "0075_renewals_at_the_price_paid")]
 
     operations = [
         migrations.AddField(
