@@ -335,6 +335,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self.server.meeting.say(seat, str(body["step"]), body["said"])
         if self.path not in OF_SEATS:
             raise OutOfTurn("Only all verifiers together start a chain or compute a block.", path=self.path)
+        if self.path == "/read":  # it changes nothing, and who waits for another's would find its own late
+            return self._act(body)
         with self.server.turn:
             return self._act(body)
 

@@ -6,7 +6,9 @@
     echo, 20 times                            ->   signs at once
     block/b  its part of the nonce            ->   waits for all, computes, tells all parts and both roots
     sweep    its part, its longest echo       ->   waits for all, reads its memory, tells all parts and the digests
-    sums, read, open: its own secret rows     ->   answers at once
+    sums, read: its own secret rows           ->   answers at once
+    read     has read                         ->   waits for all: opening rows would make another's reads late
+    open     its own secret rows              ->   answers at once
     witness  its stamps and openings          ->   waits for all, tells all
 
 The machine only carries these messages and gains nothing by changing one. A nonce is made of all parts, so every
@@ -52,7 +54,7 @@ def seat_token(secret: str, address: str) -> str:
 
 def steps_of(preset: Preset) -> tuple[str, ...]:
     """The steps in which all wait for all, in order."""
-    return ("commit", "reveal", *(f"block/{block}" for block in range(preset.blocks)), "sweep", "witness")
+    return ("commit", "reveal", *(f"block/{block}" for block in range(preset.blocks)), "sweep", "read", "witness")
 
 
 class Meeting:
@@ -155,6 +157,7 @@ def sit(
             refusals[verifier.address] = refusal
         told(block + 1)
     swept = _sweep_and_read(verifier, prover, preset, place, refusals)
+    prover.meet("read", True)
     open_and_check(verifier, prover, refusals, advice=not is_direct)
     own = without_advice(verifier.witness)
     brought = prover.meet("witness", witness_to_json(own))["said"]

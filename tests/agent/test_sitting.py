@@ -38,9 +38,9 @@ class Seat:
         return getattr(self._prover, name)
 
 
-def session(change: Callable[..., Any] | None = None) -> list[Any]:
+def session(change: Callable[..., Any] | None = None, *, prover: LocalProver | None = None) -> list[Any]:
     """What each of three verifiers ends with: a transcript, or its refusal."""
-    prover = LocalProver("float32")
+    prover = prover or LocalProver("float32")
     meeting = Meeting(prover, preset=PRESET, binding=b"b", seats=SEATS, seconds_max=20)
 
     def one(key: LocalKey) -> Any:
@@ -128,7 +128,7 @@ def test_rows_that_do_not_hold_are_left_out_of_every_verifiers_transcript() -> N
 def test_a_seat_says_one_thing_in_each_step_in_order_and_nobody_else_speaks() -> None:
     prover = LocalProver("float32")
     meeting = Meeting(prover, preset=PRESET, binding=b"b", seats=SEATS[:1], seconds_max=0.05)
-    assert steps_of(PRESET) == ("commit", "reveal", "block/0", "block/1", "sweep", "witness")
+    assert steps_of(PRESET) == ("commit", "reveal", "block/0", "block/1", "sweep", "read", "witness")
     with pytest.raises(OutOfTurn):
         meeting.say(SEATS[0], "block/0", "ab" * 32)
     with pytest.raises(OutOfTurn):
@@ -148,6 +148,24 @@ def test_a_verifier_that_stays_away_ends_the_session_for_the_others() -> None:
     with pytest.raises(OutOfTurn) as refusal:
         meeting.say(SEATS[0], "commit", "ab" * 32)
     assert refusal.value.facts == {"step": "commit", "came": 1}
+
+
+def test_nobody_opens_rows_while_another_still_reads() -> None:
+    acts: list[str] = []
+
+    class Noted(LocalProver):
+        def read(self, block: int, row: int) -> Any:
+            acts.append("read")
+            return super().read(block, row)
+
+        def open_rows(self, block: int, rows: Any, *, advice: bool = True) -> Any:
+            acts.append("open")
+            return super().open_rows(block, rows, advice=advice)
+
+    ends = session(prover=Noted("float32"))
+
+    assert all(isinstance(each, Transcript) for each in ends), ends
+    assert "read" not in acts[acts.index("open") :]
 
 
 def test_the_word_of_a_seat_and_a_joint_nonce_are_of_all_that_made_them() -> None:

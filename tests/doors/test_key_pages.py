@@ -141,5 +141,6 @@ def test_the_page_of_a_class_shows_the_commands_to_run(market, enter):
     body = enter("provider").get(reverse("onboarding:class", args=[node_class.pk])).content.decode()
 
     for command in ("enrol --server http://testserver --token CODE", "benchmark --preset full", "--market",
-                    "meter --units 32", "bid strategy.toml", f"cls_{node_class.pk.hex}", "sbatch "):  # fmt: skip
+                    "meter --units 32",
+                    "bid strategy.toml", f"cls_{node_class.pk.hex}", "sbatch "):  # fmt: skip
         assert command in body

@@ -242,6 +242,19 @@ def test_without_a_roll_that_all_machines_answered_nobody_is_proven() -> None:
     assert advance_standing(node_class=basalt, now=now) == "PROVEN"
 
 
+def test_a_baseline_of_a_second_before_day_14_ends_no_probation() -> None:
+    basalt = ripe_basalt()
+    mark = m.Benchmark.objects.get(node_class=basalt, epoch=9)
+    standing = m.Standing.objects.filter(node_class=basalt)
+    ripe_at = standing.get().challenged_at + timedelta(days=14)
+    early = ripe_at - timedelta(seconds=1)
+    m.Benchmark.objects.filter(pk=mark.pk).update(started_at=early, finished_at=early)
+    assert advance_standing(node_class=basalt, now=clock.now()) == "PROBATION"
+
+    m.Benchmark.objects.filter(pk=mark.pk).update(started_at=ripe_at, finished_at=ripe_at)
+    assert advance_standing(node_class=basalt, now=clock.now()) == "PROVEN"
+
+
 def test_challenges_on_two_days_are_not_three() -> None:
     basalt = ripe_basalt()
     middle = m.Benchmark.objects.get(node_class=basalt, epoch=2)
