@@ -172,8 +172,9 @@ FOUNDATION_ACTS: dict[str, tuple[Callable[[str], object], str, str]] = {
                 "judge", "operations"),
     "approve_tax": (lambda who: approve_tax(rule_id=uuid4(), person=who, now=clock.now()), "auditor", "operations"),
     "quote": (lambda who: maker.place_quote(
-        party=m.Party.objects.filter(kind="foundation").first(), window=world.window(), reference="q", resource_class="H100",
-        quantity_units=1, start_slot=0, end_slot=1, price_limit_micros=USD, sla_code="99.0", person=who,
+        party=m.Party.objects.filter(kind="foundation").first(), window=world.window(), reference="q",
+        resource_class="H100", quantity_units=1, start_slot=0, end_slot=1, price_limit_micros=USD,
+        sla_code="99.0", person=who,
         now=clock.now()), "operations", "market_maker"),
     "tax": (lambda who: propose_tax(**TAX, valid_from=world.day(300), person=who, now=clock.now()),
             "auditor", "operations"),
