@@ -11,6 +11,7 @@ from marketplace import cycle
 from marketplace.errors import MarketError
 from marketplace.governance.services import record
 from marketplace.insights.drawing import usd_text
+from marketplace.parties.roles import require_person
 from pricing.errors import PricingError
 
 REFUSALS = (MarketError, LedgerError, PricingError)
@@ -69,6 +70,7 @@ ACTS = {
 def run_act(*, act: Act, person: str, now: datetime) -> tuple[bool, str]:
     """Run an act for a person and return whether it went well and what it came to. A refusal is told with its code."""
     try:
+        require_person(person, "operate", "move the market by hand")
         outcome, went_well = act.run(now), True
     except REFUSALS as refusal:
         outcome, went_well = f"{refusal} ({refusal.code})", False

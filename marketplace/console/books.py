@@ -20,6 +20,7 @@ from marketplace.doors import found_or_404, page_of
 from marketplace.downloads import asked_file, send_export
 from marketplace.governance.jobs import drop_parked, retry_parked, told_job_lines
 from marketplace.parties.models import Party
+from marketplace.parties.roles import require_person
 
 LINES_TOLD = 20
 
@@ -83,8 +84,10 @@ def _help_job(request: HttpRequest) -> HttpResponse:
         raise Http404("no such job") from None
     if act is None:
         raise Http404("no such act")
+    person = request.user.get_username()
     try:
-        act(id=job_id, person=request.user.get_username(), reason=request.POST.get("reason", ""), now=clock.now())
+        require_person(person, "operate", "try jobs again or drop them")
+        act(id=job_id, person=person, reason=request.POST.get("reason", ""), now=clock.now())
     except REFUSALS as error:
         messages.error(request, f"{error} ({error.code})")
     else:

@@ -11,6 +11,7 @@ from marketplace import clock
 from marketplace.console.acts import REFUSALS
 from marketplace.console.views import render_page
 from marketplace.doors import found_or_404
+from marketplace.parties.roles import require_person
 from marketplace.supply.holders import release_share, report_lost
 from marketplace.supply.seals import OUTSIDE, THRESHOLD, KeyHolder, WindowKey, WindowShare
 
@@ -35,6 +36,7 @@ def _act(request: HttpRequest) -> HttpResponse:
     share = found_or_404(WindowShare.objects.filter(pk=int(asked)).first() if asked.isdecimal() else None)
     which = {"window": share.window_key.window, "holder": share.holder_key.holder, "now": clock.now()}
     try:
+        require_person(request.user.get_username(), "operate", "take shares or note them lost")
         if request.POST.get("act") == "lost":
             report_lost(reason=text, **which)
             messages.success(request, "Written down. The share is erased.")

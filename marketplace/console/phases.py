@@ -30,6 +30,7 @@ from marketplace.governance.signals import (
     raise_signal,
 )
 from marketplace.insights.gates import phase_counts
+from marketplace.parties.roles import require_person
 from marketplace.payout.invoice_models import Invoice
 from marketplace.payout.invoices import ageing, note_payment, open_invoices
 from marketplace.payout.taxes import approve_tax, propose_tax, tax_rules
@@ -69,6 +70,7 @@ def _act(request: HttpRequest) -> HttpResponse:
 
 
 def _sign(request: HttpRequest) -> str:
+    require_person(_person(request), "review", "sign phases")
     no, counts, now = _number(request, "phase"), phase_counts(), clock.now()
     evidence = keep_evidence(no=no, counts=counts, now=now)
     sign_phase(no=no, evidence_hash=bytes(evidence.hash), counts=counts, person=_person(request), now=now)
@@ -76,6 +78,7 @@ def _sign(request: HttpRequest) -> str:
 
 
 def _open(request: HttpRequest) -> str:
+    require_person(_person(request), "review", "open phases")
     phase = open_phase(no=_number(request, "phase"), counts=phase_counts(), person=_person(request), now=clock.now())
     return f"{phase} is open."
 
@@ -90,12 +93,14 @@ def _raise(request: HttpRequest) -> str:
 
 
 def _close(request: HttpRequest) -> str:
+    require_person(_person(request), "review", "close signals")
     close_signal(signal_id=_id(request, "signal"), person=_person(request), reason=request.POST.get("reason", ""),
                  now=clock.now())  # fmt: skip
     return "The signal is closed."
 
 
 def _review(request: HttpRequest) -> str:
+    require_person(_person(request), "review", "hold reviews")
     review = hold_review(person=_person(request), verdict=request.POST.get("verdict", ""), counts=phase_counts(),
                          now=clock.now())  # fmt: skip
     return f"The review of {review.quarter} is kept, with every open signal."

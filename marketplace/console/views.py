@@ -23,6 +23,7 @@ from marketplace.doors import found_or_404, page_of, seat_of
 from marketplace.governance.transactions import cancel_transaction
 from marketplace.insights.anchors import anchored_hashes
 from marketplace.insights.coordination import coordination_trend
+from marketplace.parties.roles import require_person
 from marketplace.payout.refusals import ask_retry, blocking_calls, let_retry
 from marketplace.slashing.appeals import give_opinion
 from marketplace.slashing.selectors import find_appealed
@@ -133,8 +134,10 @@ def cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
     intent = found_or_404(ChainIntent.objects.filter(pk=pk).first())
     if request.method != "POST":
         return render_page(request, "cancel_transaction", title="Cancel a transaction", intent=intent)
+    person = request.user.get_username()
     try:
-        cancel_transaction(key=intent.key, person=request.user.get_username(), now=clock.now())
+        require_person(person, "operate", "cancel transactions")
+        cancel_transaction(key=intent.key, person=person, now=clock.now())
     except REFUSALS as refusal:
         messages.error(request, f"{refusal} ({refusal.code})")
     else:

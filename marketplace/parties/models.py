@@ -6,6 +6,7 @@ from django.contrib.auth.models import AbstractUser, UserManager
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.functions import Lower
 
 BUYER_KINDS = ("enterprise_buyer", "public_buyer", "research_buyer")
 PROVIDER_KINDS = ("university", "enterprise", "prosumer")
@@ -30,7 +31,7 @@ class EmailUserManager(UserManager):
     """Makes users that sign in with their e-mail address."""
 
     def create_user(self, email: str, password: str | None = None, **extra):  # type: ignore[override]
-        user = self.model(email=self.normalize_email(email), username=email, **extra)
+        user = self.model(email=email.lower(), username=email.lower(), **extra)
         user.set_password(password)
         user.save(using=self._db)
         return user
@@ -46,6 +47,12 @@ class User(AbstractUser):
     USERNAME_FIELD = "email"
     REQUIRED_FIELDS: list[str] = []
     objects = EmailUserManager()
+
+    class Meta(AbstractUser.Meta):
+        constraints = [
+            # One person is not two by a capital: seats, approvals and the trail name people by their address.
+            models.CheckConstraint(name="user_email_is_in_small_letters", condition=Q(email=Lower("email"))),
+        ]
 
     @property
     def party(self) -> Party | None:

@@ -103,6 +103,7 @@ def make_seat(*, party: Party, email: str, password: str | None, role: str, now:
         validate_email(email)
     except ValidationError as error:
         raise BadInput("That is not an e-mail address.", field="email") from error
+    email = email.lower()
     if role not in ROLES:
         raise BadInput(f"A role is one of {', '.join(ROLES)}.", field="role")
     standing = Seat.objects.filter(user__email=email).select_related("party").first()

@@ -27,7 +27,7 @@ def sign_up_provider(
     slug = slugify(name)[:59].strip("-")
     if Party.objects.filter(slug=slug).exists():
         raise ReferenceReused("An organisation of this name is registered: ask it for a seat.", field="name")
-    if User.objects.filter(email=email).exists():
+    if User.objects.filter(email=email.lower()).exists():
         raise ReferenceReused("This person has a seat already: sign in.", field="email")
     try:
         validate_password(password)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.conf import settings
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView
+from django.core.exceptions import ValidationError
 from django.db import connection
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -15,7 +18,7 @@ from contracts.parameters import DAY, HOLDBACK_DELAY
 from marketplace.catalogue import selectors as catalogue
 from marketplace.clearing import selectors as clearings
 from marketplace.demand.selectors import PARTIES_PER_STEP, gates_of
-from marketplace.doors import found_or_404, home_of, market_time
+from marketplace.doors import address_of, found_or_404, home_of, market_time
 from marketplace.insights import market
 from marketplace.insights.coverage import coverage_report
 from marketplace.insights.demand_report import demand_report
@@ -24,6 +27,7 @@ from marketplace.insights.savings import claims
 from marketplace.insights.segments import segments
 from marketplace.insights.value import values
 from marketplace.maker.selectors import daily_results, own_trade
+from marketplace.parties.sign_in import count_failure, may_try
 from marketplace.payout.invoices import DUNNED_AFTER, TERMS
 from marketplace.payout.taxes import tax_rules
 from marketplace.portal import fonts
@@ -56,6 +60,7 @@ class SignInForm(AuthenticationForm):
     error_messages = {
         "invalid_login": "E-mail and password do not match a seat. Check both; capitals count in the password.",
         "inactive": "E-mail and password do not match a seat. Check both; capitals count in the password.",
+        "too_many": "Too many wrong passwords. Wait a quarter of an hour, then try again.",
     }
 
     def __init__(self, *args, **kwargs) -> None:
@@ -63,6 +68,19 @@ class SignInForm(AuthenticationForm):
         self.fields["username"].label = "E-mail"
         self.fields["username"].widget.input_type = "email"
         self.fields["username"].widget.attrs.update({"autocomplete": "username", "autofocus": True})
+
+    def clean_username(self) -> str:
+        return str(self.cleaned_data["username"]).lower()
+
+    def clean(self) -> dict[str, Any]:
+        who = {"email": self.cleaned_data.get("username", ""), "address": address_of(self.request)}
+        if not may_try(**who):
+            raise ValidationError(self.error_messages["too_many"], code="too_many")
+        try:
+            return super().clean()
+        except ValidationError:
+            count_failure(**who)
+            raise
 
 
 class SignIn(LoginView):

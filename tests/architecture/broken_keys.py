@@ -60,7 +60,13 @@ def claim_again() -> None:
     m.Enrolment.objects.filter(pk=row.pk).update(public_key=b"o" * 32)
 
 
+def name_a_person_twice() -> None:
+    person = m.User.objects.first()
+    m.User.objects.filter(pk=person.pk).update(email=person.email.upper())
+
+
 CONSTRAINTS: dict[str, Break] = {
+    "user_email_is_in_small_letters": name_a_person_twice,
     "a_cap_of_a_key_is_at_least_one": cap_at_nothing,
     "key_use_is_an_order": breaking(m.KeyUse, use, kind="mood"),
     "an_order_is_placed_by_one_key": twice(m.KeyUse, use),

@@ -124,5 +124,9 @@ def test_a_tax_rule_is_proposed_by_one_person_and_approved_by_another(market, st
     assert "(same_person)" in staff.post(page, approve, follow=True).content.decode()
     assert tax_rule_of("DE", begins) is None
 
-    assert "is approved" in second.post(page, approve, follow=True).content.decode()
+    assert "(role_forbidden)" in second.post(page, approve, follow=True).content.decode()  # a judge
+    other = Client()
+    foundation = m.Party.objects.get(slug="foundation")
+    other.force_login(seat(foundation, "other@console.example", "operations", is_staff=True))
+    assert "is approved" in other.post(page, approve, follow=True).content.decode()
     assert tax_rule_of("DE", begins) == rule

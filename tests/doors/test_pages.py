@@ -9,6 +9,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from django.core.cache import cache
 from django.urls import reverse
 
 from ledger.ids import uuid7
@@ -202,6 +203,42 @@ def test_signing_in_tells_nothing_about_other_people(enter, market):
     assert known.status_code == unknown.status_code == 200
     assert masked(known).replace("buyer@", "nobody@") == masked(unknown)
     assert "do not match a seat" in known.content.decode()
+
+
+def test_an_address_is_the_same_in_capitals(enter, market):
+    reply = enter(None).post("/login/", {"username": "BUYER@doors.example", "password": PASSWORD})
+
+    assert reply.headers["Location"] == "/portal/"
+
+
+@pytest.fixture
+def _uncounted():
+    cache.clear()
+    yield
+    cache.clear()
+
+
+@pytest.mark.usefixtures("_uncounted")
+def test_after_ten_wrong_passwords_from_one_place_the_right_one_waits_there_and_only_there(enter, market):
+    def sign_in(password: str, **more: str):
+        return enter(None).post("/login/", {"username": "buyer@doors.example", "password": password}, **more)
+
+    for _ in range(10):
+        assert "do not match a seat" in sign_in("wrong").content.decode()
+
+    for password in ("wrong", PASSWORD):
+        assert "Too many wrong passwords" in sign_in(password).content.decode()
+    assert sign_in(PASSWORD, REMOTE_ADDR="203.0.113.9").headers["Location"] == "/portal/"
+
+
+@pytest.mark.usefixtures("_uncounted")
+def test_one_place_tries_fifty_passwords_of_anybody(enter, market):
+    for number in range(50):
+        told = enter(None).post("/login/", {"username": f"n{number}@doors.example", "password": "wrong"})
+        assert "do not match a seat" in told.content.decode()
+
+    told = enter(None).post("/login/", {"username": "buyer@doors.example", "password": PASSWORD})
+    assert "Too many wrong passwords" in told.content.decode()
 
 
 def test_progress_is_polled_until_the_job_is_done(enter, market):
