@@ -18,7 +18,7 @@ from marketplace.agent.statements import ChallengeAsk, sign_statement
 from marketplace.agent.wire import Wire
 from pricing.proof import Preset
 
-POLL_SECONDS = 2.0
+POLL_SECONDS, POLLS_AFTER = 2.0, 20
 TOLD = ("id", "state", "resource_class", "standing", "reports", "panel")
 
 
@@ -29,7 +29,7 @@ def prove_to_market(
     """Ask for a challenge, prove to its panel at `address`, and wait for the quorum; the challenge as it stands then.
 
     `advertise` is where verifiers reach the prover, where that is not its address. Raises PanelFailed where the
-    challenge ends without a quorum, and as the market refuses.
+    challenge ends without a quorum, or none stands 40 seconds after the session; and as the market refuses.
     """
     asked_ns = clocks.monotonic_ns()
     clock.set_by(client.get("/api/v1/time")["now_ms"], asked_ns=asked_ns)
@@ -52,9 +52,11 @@ def prove_to_market(
         )
         server.seats.update({seat_token(secret, seat): seat for seat in opened["panel"]})
         print(f"challenge {opened['id']} at {server.url}: a panel of {len(opened['panel'])} is asked", file=sys.stderr)
+        polls_left = POLLS_AFTER
         with progress(f"proving ({preset.name})", preset.blocks) as told:
-            while opened["state"] == "open":
+            while opened["state"] == "open" and polls_left:
                 clocks.sleep_seconds(POLL_SECONDS)
+                polls_left -= meeting.is_over  # all have said what they saw: who attests does so now
                 told(meeting.blocks_done)
                 opened = client.get(f"/api/v1/challenges/{opened['id']}")
     finally:

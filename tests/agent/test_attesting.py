@@ -61,6 +61,7 @@ from tests.owner import behind_the_triggers
 
 pytestmark = pytest.mark.stage("collecting")
 SEATS = (1, 2, 3)
+TRIES = 3
 
 
 def private(number: int) -> bytes:
@@ -371,14 +372,16 @@ def test_a_machine_proves_to_three_verifiers_each_in_its_own_process(
         pair = own_certificate(home)
         listen += ("--certificate", str(pair.certificate), "--certificate-key", str(pair.key))
 
-    machine = start("benchmark", "--market", "--home", home, *listen, GROVE_API_KEY=api_key("sprout"))
-    verifiers = [
-        start("verify", "--market", site.url, "--once", "--key-file", file, GROVE_API_KEY=api_key(f"verifier-{number}"))
-        for number, file in zip(SEATS, files, strict=True)
-    ]
-    ends = [process.communicate(timeout=120) for process in (machine, *verifiers)]
-
-    assert [process.returncode for process in (machine, *verifiers)] == [0] * 4, ends
+    # A verifier whose reads come late on a busy machine refuses; without a quorum the machine asks again.
+    for _ in range(TRIES):
+        processes = [start("benchmark", "--market", "--home", home, *listen, GROVE_API_KEY=api_key("sprout"))]
+        for number, file in zip(SEATS, files, strict=True):
+            words = ("verify", "--market", site.url, "--once", "--key-file", file)
+            processes.append(start(*words, GROVE_API_KEY=api_key(f"verifier-{number}")))
+        ends = [process.communicate(timeout=120) for process in processes]
+        if processes[0].returncode == 0:
+            break
+    assert [process.returncode for process in processes] == [0] * 4, ends
     told = json.loads(ends[0][0])
     assert (told["state"], told["resource_class"], told["standing"]) == ("attested", "H100", "PROBATION")
     benchmark = m.Benchmark.objects.get(node_class=sprout)
@@ -390,7 +393,6 @@ def test_a_machine_proves_to_three_verifiers_each_in_its_own_process(
     assert transcript.machine_key == key.public_bytes
     words = [json.loads(out.split("\n", 1)[1]) for out, _ in ends[1:]]
     reports = m.ChallengeReport.objects.filter(challenge=benchmark.challenge.challenge).count()
-    # On a busy machine one verifier may find its reads late and refuse: that is what the quorum is for.
     assert reports == sum(len(told["attested"]) for told in words) >= 2, ends
     assert len({row.transcript_id for row in m.ChallengeReport.objects.all()}) == 1
     file = tmp_path / "transcript.json"
