@@ -11,10 +11,9 @@ import secrets
 import socket
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import Any
 
 from marketplace.agent import clock as clocks
@@ -37,7 +36,7 @@ from pricing.proof import Commitment
 ORDERS_EVERY_SECONDS = 60
 RETRY_MS = 600_000
 READY_MS = 30_000  # before its instant the pilot of a called machine is timed and its chain prepared
-LATE_START_SECONDS = 2.0
+LATE_START_SECONDS, CALL_ENDS_SECONDS = 2.0, 5.0
 LATE_MS = 110_000  # after that the market takes no begin of a try
 FLOOR_PERCENT = 90
 BUSY_SECONDS = 3.0
@@ -63,6 +62,7 @@ class Checker:
         self.home, self.stop, self.clock = home, Event(), clock
         self._key, self._verifier, self._client = key, verifier, client
         self._tasks: list[Task] = []
+        self._calls: list[Thread] = []
         self._known: set[tuple[str, int]] = set()
         self._waiting: deque[tuple[str, SignedReport]] = deque()  # where to, and what
         self.told: dict[str, Any] = {"checked": 0, "called": 0, "unreachable": 0, "trouble": None}
@@ -75,13 +75,14 @@ class Checker:
                 self._quietly(self.fetch_orders)
                 self._quietly(self.fetch_rolls)
                 orders_ms = self.clock.now_ms() + ORDERS_EVERY_SECONDS * 1000
-            due = self._due()
-            self._call([task for task in due if "roll" in task.order])
-            for task in due:
-                if "roll" not in task.order:
+            for task in sorted(self._due(), key=lambda task: "roll" not in task.order):
+                if "roll" in task.order:
+                    self._call(task)
+                else:
                     self._quietly(lambda task=task: self.do(task))
             self._quietly(self.send)
             self.stop.wait(self.clock.local_seconds(1000))
+        self.end_calls(CALL_ENDS_SECONDS)
 
     def fetch_orders(self) -> None:
         """Learn what is to be measured within the hour."""
@@ -103,12 +104,16 @@ class Checker:
                 ready_ms = order["measure_at_ms"] - READY_MS
                 self._tasks.append(Task(ready_ms, {**order, "lease": order["roll"], "interval": 0}))
 
-    def _call(self, tasks: list[Task]) -> None:
-        """Measure called machines, each in a thread of its own: they are at work together or not at all."""
-        if not tasks:
-            return
-        with ThreadPoolExecutor(len(tasks)) as threads:
-            list(threads.map(lambda task: self._quietly(lambda: self.do(task)), tasks))
+    def _call(self, task: Task) -> None:
+        """Measure a called machine in a thread of its own: all of a roll are at work together, and nothing waits."""
+        thread = Thread(target=self._quietly, args=(lambda: self.do(task),), daemon=True)
+        self._calls = [each for each in self._calls if each.is_alive()] + [thread]
+        thread.start()
+
+    def end_calls(self, seconds: float) -> None:
+        """Wait for the measurements that go on, so long at most."""
+        for thread in self._calls:
+            thread.join(timeout=seconds)
 
     def do(self, task: Task) -> None:
         """One try: under the floor the second follows ten minutes later, else the statement is signed."""
