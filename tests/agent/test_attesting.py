@@ -353,6 +353,7 @@ def api_key(slug: str) -> str:
     return issue_api_key(party=party, label="attest", may_write=True, now=clock.now())[1]
 
 
+@pytest.mark.slow  # four programs that measure each other ask for a machine with nothing else to do
 @pytest.mark.parametrize("wired", ["loopback", "pinned"])
 def test_a_machine_proves_to_three_verifiers_each_in_its_own_process(
     sprout: m.NodeClass, site: Site, tmp_path: Path, market_runs: None, wired: str
@@ -378,7 +379,12 @@ def test_a_machine_proves_to_three_verifiers_each_in_its_own_process(
         for number, file in zip(SEATS, files, strict=True):
             words = ("verify", "--market", site.url, "--once", "--key-file", file)
             processes.append(start(*words, GROVE_API_KEY=api_key(f"verifier-{number}")))
-        ends = [process.communicate(timeout=120) for process in processes]
+        try:
+            ends = [process.communicate(timeout=120) for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+                process.communicate()
         if processes[0].returncode == 0:
             break
     assert [process.returncode for process in processes] == [0] * 4, ends

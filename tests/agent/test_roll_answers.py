@@ -395,6 +395,7 @@ def ask_for(ops_per_second: int) -> None:
         m.Standing.objects.all().update(proven_ops_per_sec=ops_per_second)
 
 
+@pytest.mark.slow  # machines that measure at one instant ask for one with nothing else to do
 def test_machines_of_one_owner_answer_together_over_http(
     live: Live, site: Site, tmp_path: Path, fast: None
 ) -> None:
@@ -411,6 +412,7 @@ def test_machines_of_one_owner_answer_together_over_http(
     assert is_whole(roll.pk)
 
 
+@pytest.mark.slow  # as above
 def test_one_machine_under_two_names_answers_for_neither(
     live: Live, site: Site, tmp_path: Path, fast: None
 ) -> None:

@@ -52,7 +52,7 @@ def test_credits_of_targets_are_posted_within_five_minutes_and_settled_to_the_la
 
     verdict, line = m.Verdict.objects.get(lease=lease), m.SettlementLine.objects.get(lease=lease)
     found = dict(m.TargetVerdict.objects.filter(lease=lease).values_list("target", "outcome"))
-    assert found == {"start_by_minutes_max": "broken", "latency_p95_ms_max": "unknown", "notice_hours_min": "kept",
+    assert found == {"start_by_minutes_max": "broken", "latency_p95_ms_max": "kept", "notice_hours_min": "kept",
                      "repair_minutes_max": "kept"}  # fmt: skip
     assert (verdict.is_below_sla, verdict.is_breach) == (True, False)  # a broken target slashes nobody
     assert (verdict.credit.amount_micros, verdict.credit.targets_micros) == (credit.amount_micros,) * 2
