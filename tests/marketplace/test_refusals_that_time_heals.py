@@ -79,7 +79,7 @@ def test_a_settlement_beyond_the_hour_waits_until_there_is_room_and_then_goes_th
     assert f"epoch {first.epoch + 1} waits until" in console()
     assert TOO_MUCH in console()
 
-    clock.move_to(until - timedelta(seconds=1))
+    clock.move_to(until - timedelta(seconds=30))
     assert settle_once() == 0
     clock.move_to(until)
     assert refused.take_back_refused(now=clock.now()) == 1
