@@ -38,10 +38,12 @@ class Seat:
         return getattr(self._prover, name)
 
 
-def session(change: Callable[..., Any] | None = None, *, prover: LocalProver | None = None) -> list[Any]:
+def session(
+    change: Callable[..., Any] | None = None, *, prover: LocalProver | None = None, seconds_max: int = 20
+) -> list[Any]:
     """What each of three verifiers ends with: a transcript, or its refusal."""
     prover = prover or LocalProver("float32")
-    meeting = Meeting(prover, preset=PRESET, binding=b"b", seats=SEATS, seconds_max=20)
+    meeting = Meeting(prover, preset=PRESET, binding=b"b", seats=SEATS, seconds_max=seconds_max)
 
     def one(key: LocalKey) -> Any:
         try:
@@ -95,18 +97,7 @@ def test_a_changed_share_is_refused() -> None:
             told["said"] = [told["said"][0], told["said"][1], "11" * 32]
         return told
 
-    prover = LocalProver("float32")
-    meeting = Meeting(prover, preset=PRESET, binding=b"b", seats=SEATS, seconds_max=1)
-
-    def one(key: LocalKey) -> Any:
-        try:
-            seat: Any = Seat(meeting, prover, key.address, lie)
-            return sit(Verifier(key), seat, preset=PRESET, binding=b"b", seats=SEATS, machine_key=prover.machine_key)
-        except (PricingError, OutOfTurn) as error:
-            return error
-
-    with ThreadPoolExecutor(len(KEYS)) as threads:
-        ends = list(threads.map(one, KEYS))
+    ends = session(lie, seconds_max=1)
     assert isinstance(ends[1], NonceRefused)
     assert all(isinstance(each, OutOfTurn) for each in (ends[0], ends[2]))  # they wait for it in vain
 
