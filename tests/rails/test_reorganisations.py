@@ -250,7 +250,8 @@ def test_a_cancelled_call_spends_its_nonce_on_nothing(anvil: Anvil, clock: Clock
 
     stuck.ask_cancel(key="a", person="eva", now=clock.now)
     sender.pump(now=clock.now)
-    assert list(ChainAttempt.objects.filter(intent__key="a").values_list("kind", flat=True)) == ["call", "cancel"]
+    attempts = ChainAttempt.objects.filter(intent__key="a").order_by("pk")
+    assert list(attempts.values_list("kind", flat=True)) == ["call", "cancel"]
     anvil.rpc("evm_setAutomine", True)
     settle_all(anvil, clock)
 
