@@ -39,22 +39,30 @@ from marketplace.parties.passwords import (
     reset_password,
     reset_path,
 )
-from marketplace.parties.roles import acts_of, roles_of
+from marketplace.parties.roles import acts_of, acts_of_role, roles_of
 from marketplace.parties.sign_in import count_failure, may_try
 
 PASSWORD = {"widget": forms.PasswordInput, "max_length": 128}
 ASKS = "reset"  # counted apart from wrong passwords
 
 
+DOES = {
+    "seats": "gives seats", "rules": "sets spending rules", "draft": "posts demand", "approve": "approves",
+    "fund": "funds", "counsel": "signs off in law", "operate": "operates", "evidence": "hands evidence in",
+    "money": "chooses the bank", "keys": "makes keys", "quote": "quotes", "limits": "lets limits",
+    "judge": "judges", "review": "reviews", "export": "exports",
+}  # fmt: skip
+
+
 class InviteForm(DoorForm):
     """Whom to invite."""
 
     email = forms.EmailField(label="E-mail of your colleague", max_length=120)
-    role = forms.ChoiceField(label="Role", help_text="What the seat may do; another role later is one button.")
+    role = forms.ChoiceField(label="Role", help_text="Every role reads what the organisation has.")
 
     def __init__(self, *args: Any, party: Party, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["role"].choices = _roles(party)
+        self.fields["role"].choices = [("", "Choose one"), *_roles(party)]
 
 
 def seat_paths(door: str, only: Callable[[View], View]) -> list[URLPattern]:
@@ -63,8 +71,14 @@ def seat_paths(door: str, only: Callable[[View], View]) -> list[URLPattern]:
 
 
 @never_cache
-def seat_list(request: HttpRequest, door: str) -> HttpResponse:
-    """List the party's seats and open invitations; a POST is one act on them. A link is shown in its answer, once."""
+def seat_list(
+    request: HttpRequest, door: str, frame: Callable[[HttpRequest], dict[str, Any]] | None = None
+) -> HttpResponse:
+    """List the party's seats and open invitations; a POST is one act on them. A link is shown in its answer, once.
+
+    `frame` gives what the pages of the console have around them.
+    """
+    request.frame = frame(request) if frame else {}  # type: ignore[attr-defined]
     if request.method != "POST":
         return _page(request, door, InviteForm(party=request.party))
     act = ACTS.get(request.POST.get("act", ""))
@@ -160,7 +174,12 @@ def _seats(door: str) -> str:
 
 
 def _roles(party: Party) -> list[tuple[str, str]]:
-    return [(role, role.replace("_", " ")) for role in roles_of(party)]
+    """The roles of the party's kind, each with what its seats do beside reading."""
+    found = []
+    for role in roles_of(party):
+        does = [words for act, words in DOES.items() if act in acts_of_role(role, party)]
+        found.append((role, f"{role.replace('_', ' ')}: {', '.join(does) or 'reads'}"))
+    return found
 
 
 def _page(
@@ -174,12 +193,8 @@ def _page(
         "invitations": seats.open_invitations(request.party, market_time(request)),
         "may_manage": "seats" in acts_of(own), "link": link, "link_for": link_for, "went": went, "door_name": door,
     }  # fmt: skip
-    if door != "admin":
-        return render(request, "seats.html", told, status=status)
-    from marketplace.console.site import console
-
-    return render(request, "console/seats.html", {**console.each_context(request), "title": "Seats", **told},
-                  status=status)  # fmt: skip
+    template = "console/seats.html" if door == "admin" else "seats.html"
+    return render(request, template, request.frame | told, status=status)  # type: ignore[attr-defined]
 
 
 # -- links that lead in -----------------------------------------------------------------------------------------------

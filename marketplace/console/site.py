@@ -76,11 +76,16 @@ class Console(UnfoldAdminSite):
             path("delivery-cases/", self.admin_view(delivery.cases), name="delivery_cases"),
             path("causes/", self.admin_view(delivery.causes), name="causes"),
             path("delivery-cases/<uuid:pk>/", self.admin_view(delivery.case), name="delivery_case"),
-            path("seats/", self.admin_view(foundation_only(seat_list)), {"door": "admin"}, name="seats"),
+            path("seats/", self.admin_view(foundation_only(seat_list)), {"door": "admin", "frame": self.frame},
+                 name="seats"),
             path("acts/<slug:name>/", self.admin_view(views.act), name="act"),
             *compliance_urls(self.admin_view),
         ]
         return own + urls
+
+    def frame(self, request: HttpRequest) -> dict[str, Any]:
+        """What stands around the page of seats, which all doors share."""
+        return {**self.each_context(request), "title": "Seats"}
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         now = clock.now()

@@ -80,7 +80,8 @@ def draw_on_budget(demand: Demand, now: datetime) -> None:
     if demand.state == "pending":
         raise PendingApproval("This demand waits for an approval.", demand=str(demand.pk))
     spend = spend_of(demand)
-    if demand.state == "posted" and demand.approvals.filter(is_approved=True).count() < approvals_needed(spend):
+    needed = approvals_needed(spend) if demand.state == "posted" else 0
+    if needed and demand.approvals.filter(is_approved=True).count() < needed:
         raise PendingApproval("It is above a limit that was set after it was posted: withdraw it and post it anew.",
                               demand=str(demand.pk))  # fmt: skip
     if demand.budget is None:

@@ -30,26 +30,30 @@ FOUNDATION_ACTS = {
 
 def roles_of(party: Party) -> tuple[str, ...]:
     """The roles that a seat of the party may have; none where its kind has no seats that act."""
-    if party.is_buyer:
-        return tuple(BUYER_ACTS)
-    if party.is_provider:
-        return tuple(PROVIDER_ACTS)
-    return tuple(FOUNDATION_ACTS) if party.kind == "foundation" else ()
+    return tuple(_table_of(party))
 
 
 def may_roles(act: str, party: Party) -> list[str]:
     """The roles of the party whose seats may do `act`."""
-    tables = BUYER_ACTS if party.is_buyer else PROVIDER_ACTS if party.is_provider else FOUNDATION_ACTS
-    return [role for role in roles_of(party) if act in tables[role]]
+    return [role for role, acts in _table_of(party).items() if act in acts]
+
+
+def _table_of(party: Party) -> dict[str, set[str]]:
+    if party.is_buyer:
+        return BUYER_ACTS
+    if party.is_provider:
+        return PROVIDER_ACTS
+    return FOUNDATION_ACTS if party.kind == "foundation" else {}
 
 
 def acts_of(seat: Seat) -> set[str]:
     """What the seat may do in its own party."""
-    if seat.party.is_buyer:
-        return BUYER_ACTS.get(seat.role, set())
-    if seat.party.is_provider:
-        return PROVIDER_ACTS.get(seat.role, set())
-    return FOUNDATION_ACTS.get(seat.role, set()) if seat.party.kind == "foundation" else set()
+    return acts_of_role(seat.role, seat.party)
+
+
+def acts_of_role(role: str, party: Party) -> set[str]:
+    """What a seat of that role may do in the party."""
+    return _table_of(party).get(role, set())
 
 
 def require_seat(seat: Seat | None, party: Party, act: str, what: str) -> None:

@@ -67,6 +67,16 @@ class OrderLimitForm(DoorForm):
         field.clean = lambda text, clean=field.clean: clean(text) if text else None
 
 
+FORMS: dict[str, type[DoorForm]] = {
+    "rule": RuleForm, "budget": BudgetForm, "limit": LimitForm, "order_limit": OrderLimitForm,
+}  # fmt: skip
+
+
+def _form(what: str, typed: Any = None) -> DoorForm:
+    """One of the forms of the page, its fields named apart from those of the others, so that a label has one field."""
+    return FORMS[what](typed, auto_id=f"id_{what}_%s")
+
+
 @require_safe
 @buyer_only
 def approvals(request: HttpRequest) -> HttpResponse:
@@ -112,9 +122,8 @@ def rules(request: HttpRequest) -> HttpResponse:
     """Set the threshold, a budget or a limit of a seat."""
     seat, now = seat_of(request), market_time(request)
     seats = {str(each.pk): each for each in request.party.seats.all()}
-    kinds = {"rule": RuleForm, "budget": BudgetForm, "limit": LimitForm, "order_limit": OrderLimitForm}
     what = request.POST.get("what", "")
-    form = kinds.get(what, RuleForm)(request.POST)
+    form = _form(what if what in FORMS else "rule", request.POST)
     if "seat" in form.fields:
         form.fields["seat"].choices = [(key, key) for key in seats]
     if form.is_valid():
@@ -142,7 +151,7 @@ def rules(request: HttpRequest) -> HttpResponse:
 
 def _page(request: HttpRequest, status: int = 200, refused: DoorForm | None = None) -> HttpResponse:
     seat = seat_of(request)
-    limits, order_limits = LimitForm(), OrderLimitForm()
+    limits, order_limits = _form("limit"), _form("order_limit")
     seats = list(seats_of(request.party).filter(user__is_active=True))
     for form in (limits, order_limits):
         form.fields["seat"].choices = [(str(s.pk), f"{s.user.email} ({s.role})") for s in seats]
@@ -151,6 +160,6 @@ def _page(request: HttpRequest, status: int = 200, refused: DoorForm | None = No
         "waiting": waiting_for(seat).prefetch_related("approvals__seat__user") if seat else [],
         "budgets": [(budget, used_of_budget(budget)) for budget in budgets], "seats": seats,
         "rule": SpendingRule.objects.filter(party=request.party).first(), "acts": acts_of(seat) if seat else set(),
-        "rule_form": RuleForm(), "budget_form": BudgetForm(), "limit_form": limits, "form": refused,
+        "rule_form": _form("rule"), "budget_form": _form("budget"), "limit_form": limits, "form": refused,
         "order_limit_form": order_limits, "changes": waiting_changes(request.party), "own": seat,
     }, status=status)  # fmt: skip

@@ -12,7 +12,8 @@ from django.core.cache import cache
 from django.urls import reverse
 
 from marketplace import models as m
-from tests.browser.test_look import CONTRAST, SIDEWAYS, SMALLEST_TEXT, UNLABELLED
+from tests.browser.test_look import CONTRAST, CRAMPED, SIDEWAYS, SMALLEST_TEXT, UNLABELLED
+from tests.doors.factories import seat
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db]
 PASSWORD = "a long enough password"
@@ -135,3 +136,29 @@ def test_a_buyer_signs_up_invites_a_colleague_and_is_approved_by_it(width, look,
     seen(colleague, "forgotten")
     colleague.open(link[0])
     seen(colleague, "over")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_foundations_admin_invites_a_judge_in_the_console(width, look, site):
+    cache.clear()
+    tab, email = look(width), f"admin{width}@foundation.example"
+    seat(m.Party.objects.get(slug="foundation"), email, "admin", is_staff=True)
+    tab.open("/login/")
+    tab.page.get_by_label("E-mail").fill(email)
+    tab.page.get_by_label("Password").fill(PASSWORD)
+    tab.page.get_by_role("button", name="Sign in").click()
+    tab.page.wait_for_url("**/console/")
+
+    tab.open(reverse("admin:seats"))
+    assert tab.page.evaluate(CRAMPED) == []
+    tab.page.get_by_label("E-mail of your colleague").fill(f"judge{width}@foundation.example")
+    tab.page.get_by_label("Role", exact=False).last.select_option("judge")
+    tab.page.get_by_role("button", name="Make the link").click()
+    tab.page.get_by_text(f"Hand this link to judge{width}").wait_for()
+
+    assert tab.page.evaluate(SIDEWAYS) <= 0
+    assert tab.page.evaluate(UNLABELLED) == []
+    folder = os.environ.get("PICTURES")
+    if folder:
+        tab.page.screenshot(path=Path(folder) / f"console-{width}.png", full_page=True)
+    assert m.Invitation.objects.get(email=f"judge{width}@foundation.example").role == "judge"
