@@ -139,6 +139,8 @@ def test_a_verifier_that_stays_away_ends_the_session_for_the_others() -> None:
     with pytest.raises(OutOfTurn) as refusal:
         meeting.say(SEATS[0], "commit", "ab" * 32)
     assert refusal.value.facts == {"step": "commit", "came": 1}
+    assert meeting.is_silent  # the machine need not keep its processors free for it any longer
+    assert not Meeting(LocalProver("float32"), preset=PRESET, binding=b"b", seats=SEATS).is_silent
 
 
 def test_nobody_opens_rows_while_another_still_reads() -> None:
