@@ -57,6 +57,17 @@ class Agent:
         return self.post(path, {"statements": given})
 
 
+def pages(who: Agent, path: str, **query: Any) -> list[dict[str, Any]]:
+    """Every row of a list, page by page."""
+    found, more = [], {}
+    while True:
+        page = who.get(path, **query, **more).json()
+        found += page["data"]
+        if page["next_cursor"] is None:
+            return found
+        more = {"cursor": page["next_cursor"]}
+
+
 def test_agents_of_all_three_sides_report_an_hour_over_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
     live = go_live(counter=True)
     lease, now = live.lease, live.at(0)
@@ -65,8 +76,7 @@ def test_agents_of_all_three_sides_report_an_hour_over_the_api(monkeypatch: pyte
     assert provider.send("/heartbeats", [live.beat(now)]).json()["taken"] == 1
     for name in live.panel:
         verifier = Agent(world.party(name), now, monkeypatch)
-        answer = verifier.get("/probe-orders", minutes=60).json()
-        orders = [each for each in answer["data"] if each["lease"] == str(lease.pk)]
+        orders = [each for each in pages(verifier, "/probe-orders", minutes=60) if each["lease"] == str(lease.pk)]
         assert len(orders) == 60
         first = orders[0]
         minute_at = live.at(0)
