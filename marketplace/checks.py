@@ -65,6 +65,15 @@ def panels_are_large(**_: Any) -> list[CheckMessage]:
 
 
 @register(Tags.security, deploy=True)
+def letters_are_sent(**_: Any) -> list[CheckMessage]:
+    """Warn where links for seats and passwords would only be written into files of the server."""
+    if settings.EMAIL_HOST:
+        return []
+    return [Warning("No mail server is named: nobody gets a link for a forgotten password.",
+                    hint="Set EMAIL_HOST, EMAIL_FROM and the login.", id="marketplace.W005")]
+
+
+@register(Tags.security, deploy=True)
 def static_files_are_collected(**_: Any) -> list[CheckMessage]:
     """Warn when production would answer every stylesheet with 404."""
     if settings.WHITENOISE_USE_FINDERS or (settings.STATIC_ROOT / "unfold").is_dir():

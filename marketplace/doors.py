@@ -79,6 +79,21 @@ def party_only(view: View) -> View:
     return _guarded(view, lambda party: party.is_buyer or party.is_provider)
 
 
+def foundation_only(view: View) -> View:
+    """Let in seats of the Foundation: `request.party` is it."""
+    return _guarded(view, lambda party: party.kind == "foundation")
+
+
+def signed_in_only(view: View) -> View:
+    """Let in whoever is signed in; others get the sign-in page."""
+
+    @wraps(view)
+    def entered(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return view(request, *args, **kwargs) if request.user.is_authenticated else _to_login(request)
+
+    return entered
+
+
 def _guarded(view: View, may_enter: Callable[[Party], bool]) -> View:
     @wraps(view)
     def entered(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:

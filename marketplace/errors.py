@@ -27,6 +27,8 @@
 +- DataRefused                   data_refused           this class of data is refused, or not on these terms
 +- RoleForbidden                 role_forbidden         this seat's role may not do that (fact `roles`)
 +- SamePerson                    same_person            a second person has to do this
++- LastOwner                     last_owner             nobody would be left who gives and takes seats
++- LinkOver                      link_over              a link that was used, taken back or has run out
 +- PendingApproval               pending_approval       it waits for somebody's approval
 +- OverBudget                    over_budget            a budget that blocks is used up
 +- CapacityPromised              capacity_promised      bids or leases stand on this capacity
@@ -187,6 +189,14 @@ class RoleForbidden(MarketError):
 
 class SamePerson(MarketError):
     code = "same_person"
+
+
+class LastOwner(MarketError):
+    code = "last_owner"
+
+
+class LinkOver(MarketError):
+    code = "link_over"
 
 
 class PendingApproval(MarketError):

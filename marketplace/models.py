@@ -7,7 +7,7 @@ parties -> demand -> supply -> clearing -> escrow -> delivery -> sla -> payout -
 from marketplace.governance.models import AuditLine, Flag, MarketClock
 from marketplace.governance.phase_models import GateReview, Phase, PhaseCondition, PhaseEvidence, PhaseSignOff, Signal
 from marketplace.notices.models import Notice, Progress
-from marketplace.parties.models import ApiKey, KeyUse, Party, RememberedReply, Seat, User
+from marketplace.parties.models import ApiKey, Invitation, KeyUse, Party, RememberedReply, Seat, User
 from marketplace.catalogue.models import (
     ResourceClass,
     SlaPreset,
@@ -38,7 +38,7 @@ from marketplace.compliance.models import (
     ZoneChange,
     ZoneReport,
 )
-from marketplace.spending.models import Budget, DemandApproval, Pilot, SeatLimit, SpendingRule
+from marketplace.spending.models import Budget, DemandApproval, Pilot, SeatLimit, SpendingChange, SpendingRule
 from marketplace.demand.counsel_models import CounselRule, CounselSignOff
 from marketplace.demand.models import Demand
 from marketplace.demand.leg_models import DemandLeg
@@ -132,7 +132,8 @@ __all__ = [
     "Demand", "DemandApproval", "DemandLeg", "DemandStatement", "DemandStop", "DemoRun", "Device", "EarlyCredit",
     "EgressPin", "EgressReading", "Enrolment", "EntryRule", "Evidence", "EvidenceDay", "EvidenceEnd", "EvidenceReview",
     "Flag", "Forfeit", "FundingLine", "FundingSource", "FundingTag", "GateReview", "GateRule", "GrantProgramme",
-    "HealthEvent", "HolderKey", "Incident", "IncidentStep", "IndicativePrice", "Invoice", "InvoiceLine", "JudgedCause",
+    "HealthEvent", "HolderKey", "Incident", "IncidentStep", "IndicativePrice", "Invitation", "Invoice", "InvoiceLine",
+    "JudgedCause",
     "KeyHolder", "KeyUse", "KindLimit", "Lapse", "LapseNotice", "LapseRule", "Lease", "LeaseDifference", "LeaseHealth",
     "LeasePack", "LineReason", "LockBatch", "MachineKeyChange", "MaintenanceNotice", "MakerLimits", "MakerQuote",
     "MakerStop", "Mandate", "MarketClock", "MemberShare", "NodeClass", "Notice", "Opinion", "Pair", "Party", "Payout",
@@ -140,7 +141,8 @@ __all__ = [
     "Progress", "Pulse", "Reading", "Recheck", "RememberedReply", "Report", "ReportChain", "ReportRule",
     "ResourceClass", "RevenueSplit", "RollAnswer", "RollCall", "RollMember", "RollReply", "RollReport", "Seat",
     "SeatLimit", "SetAsideRule", "Settlement", "SettlementLine", "Signal", "Site", "SiteLatency", "SlaPreset",
-    "SlashCase", "SlotReport", "SlotTally", "SpendingRule", "SplitShare", "Standing", "StandingChange",
+    "SlashCase", "SlotReport", "SlotTally", "SpendingChange", "SpendingRule", "SplitShare", "Standing",
+    "StandingChange",
     "StandingDemand", "StandingEntry", "StepIn", "StepInRun", "SubSite", "SupplyChange", "SuspectFlow", "TargetVerdict",
     "TaxRule", "Tier", "TierControl", "TierZone", "Undertaking", "UndertakingEnd", "UndertakingReview", "User",
     "Vantage", "Verdict", "VerifierSeat", "Voucher", "WindDown", "Window", "WindowKey", "WindowShare",

@@ -21,7 +21,7 @@ BUYER_MORE: Entries = (
     ("portal:pilots", "Pilots"), ("portal:agreements", "Agreements"), ("portal:needs", "What hurts today"),
     ("portal:invoices", "Invoices"), ("portal:prices", "Prices paid"), ("portal:cases", "Delivery cases"),
     ("service_home", "Quality of service"),
-    ("portal:keys", "API keys"),
+    ("portal:seats", "Seats"), ("portal:keys", "API keys"),
     ("portal:counsel", "Counsel"), ("portal:reports", "Reports"),
 )  # fmt: skip
 PROVIDER: Entries = (
@@ -33,7 +33,7 @@ PROVIDER_MORE: Entries = (
     ("onboarding:capacity", "What is for sale"),
     ("onboarding:waitlist", "Waitlist"), ("onboarding:arming", "Arming and disputes"),
     ("onboarding:statement", "Statement"), ("onboarding:imports", "Imports"), ("onboarding:break_even", "Break-even"),
-    ("onboarding:cases", "Cases and maintenance"), ("onboarding:keys", "API keys"),
+    ("onboarding:cases", "Cases and maintenance"), ("onboarding:seats", "Seats"), ("onboarding:keys", "API keys"),
     ("onboarding:members", "Members and devices"), ("onboarding:undertakings", "First leases"),
     ("service_home", "Quality of service"),
 )  # fmt: skip

@@ -17,6 +17,7 @@ SECRET_SHAPES = re.compile(
     r"""(?P<kept>
         ://[^/\s:@]*:(?=[^@\s/]+@)                       # scheme://user:PASSWORD@host
       | gx_(?:live|test)_\w{8}_?                          # API key after its look-up part
+      | /invitation/(?=[\w-]{20}) | /password/[\w-]+/(?=[\w-]{20})  # links that set a password, once
       | (?:authorization|cookie|x-api-key|idempotency-key)["']?\s*[:=]\s*["']?(?:bearer\s+)?
       | (?:password|passwd|secret|secret_key|private_key|token)["']?\s*[:=]\s*["']?
     )(?P<cut>[^\s"',;@]+)""",

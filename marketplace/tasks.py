@@ -12,6 +12,8 @@ from marketplace import clock, cycle
 from marketplace.catalogue.models import Window
 from marketplace.clearing.services import JOB, attempt_clearing
 from marketplace.delivery.health import watch_silence
+from marketplace.parties.passwords import JOB as RESET
+from marketplace.parties.passwords import mail_reset
 from marketplace.supply.rolls import call_due_rolls
 
 
@@ -45,3 +47,10 @@ def anchor_task() -> int:
 def clear_window_job(payload: dict[str, Any], now: datetime) -> None:
     """Make one attempt at clearing one window, unless somebody is at it or it was made already."""
     attempt_clearing(window=Window.objects.get(pk=payload["window"]), number=payload["attempt"], now=now)
+
+
+# atomic=False: a letter is sent outside the database; killed before it is noted, it is sent once more
+@handler(RESET, atomic=False)
+def mail_reset_job(payload: dict[str, Any], now: datetime) -> None:
+    """Send the link for another password, where the address has a seat."""
+    mail_reset(email=payload["email"], root=payload["root"], now=now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.contrib.auth.views import LogoutView
 from django.urls import include, path
 
+from marketplace import seat_pages
 from marketplace.portal import public, quotes, reports, service, webhooks
 
 urlpatterns = [
@@ -12,6 +13,10 @@ urlpatterns = [
     path("healthz", public.healthz, name="healthz"),
     path("login/", public.SignIn.as_view(), name="login"),
     path("logout/", LogoutView.as_view(next_page="/market/"), name="logout"),
+    path("invitation/<str:secret>/", seat_pages.invitation, name="invitation"),
+    path("password/", seat_pages.password_forgotten, name="password_forgotten"),
+    path("password/<str:uid>/<str:token>/", seat_pages.password_reset, name="password_reset"),
+    path("account/password/", seat_pages.password_change, name="password_change"),
     path("fonts/<str:name>", public.font, name="font"),
     path("theme/", public.theme, name="theme"),
     path("market/", public.market_page, name="market"),

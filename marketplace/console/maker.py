@@ -16,9 +16,10 @@ from marketplace.catalogue.models import ResourceClass, SlaPreset, Zone
 from marketplace.catalogue.selectors import windows_in
 from marketplace.console.acts import REFUSALS
 from marketplace.console.views import render_page
-from marketplace.doors import TargetForm, UsdPriceField, found_or_404
+from marketplace.doors import TargetForm, UsdPriceField, found_or_404, seat_of
 from marketplace.maker import selectors, services
 from marketplace.maker.models import Conflict, MakerLimits
+from marketplace.parties.roles import acts_of
 
 ROWS = 20
 
@@ -76,11 +77,12 @@ def maker(request: HttpRequest) -> HttpResponse:
         except REFUSALS as error:
             messages.error(request, f"{error} ({error.code})")
         return redirect("admin:maker")
-    limits = selectors.limits_in_force()
+    limits, seat = selectors.limits_in_force(), seat_of(request)
     return render_page(
         request, "maker", title="Market-maker", limits=limits, use=selectors.use_of_limits(limits) if limits else None,
         proposed=MakerLimits.objects.filter(approved_at=None, ended_at=None), quotes=selectors.quotes()[:ROWS],
         days=selectors.daily_results()[:ROWS], conflicts=Conflict.objects.all()[:ROWS], person=_person(request),
+        may_let=seat is None or "limits" in acts_of(seat),
         limits_form=LimitsForm(prefix="limits"), quote_form=QuoteForm(prefix="quote"),
         conflict_form=ConflictForm(prefix="conflict"),
     )  # fmt: skip

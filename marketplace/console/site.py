@@ -8,7 +8,7 @@ from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import resolve_url
+from django.shortcuts import redirect, resolve_url
 from django.templatetags.static import static
 from django.urls import path, reverse
 from unfold.sites import UnfoldAdminSite
@@ -38,6 +38,8 @@ from marketplace.console.reads import (
     slash_queue,
 )
 from marketplace.console.tables import Rolls, Table, Told, Trail, answered, hexed, table_of
+from marketplace.doors import foundation_only
+from marketplace.seat_pages import seat_list
 
 
 class Console(UnfoldAdminSite):
@@ -74,6 +76,7 @@ class Console(UnfoldAdminSite):
             path("delivery-cases/", self.admin_view(delivery.cases), name="delivery_cases"),
             path("causes/", self.admin_view(delivery.causes), name="causes"),
             path("delivery-cases/<uuid:pk>/", self.admin_view(delivery.case), name="delivery_case"),
+            path("seats/", self.admin_view(foundation_only(seat_list)), {"door": "admin"}, name="seats"),
             path("acts/<slug:name>/", self.admin_view(views.act), name="act"),
             *compliance_urls(self.admin_view),
         ]
@@ -92,6 +95,10 @@ class Console(UnfoldAdminSite):
         if set(request.GET) - {"s"}:
             raise Http404("search by name only")
         return super().search(request)
+
+    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Send to the site's own page, which is on the trail."""
+        return redirect("password_change")
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Send to the site's own sign-in page; whoever is signed in and no staff has no door here."""
@@ -339,6 +346,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
         {"title": "Keyholders", "icon": "key", "link": reverse("admin:keyholders")},
         {"title": "Delivery cases", "icon": "balance", "link": reverse("admin:delivery_cases")},
         {"title": "Causes of bad minutes", "icon": "account_tree", "link": reverse("admin:causes")},
+        {"title": "Seats of the Foundation", "icon": "group", "link": reverse("admin:seats")},
         {"title": "Market-maker", "icon": "storefront", "link": reverse("admin:maker")},
         {"title": "Preview a clearing", "icon": "preview", "link": reverse("admin:preview")},
         {"title": "Trial balance", "icon": "account_balance_wallet", "link": reverse("admin:books")},

@@ -16,7 +16,7 @@ from marketplace.governance.services import record
 from marketplace.notices.services import tell_parties
 from marketplace.parties.models import Seat
 from marketplace.parties.roles import require_act
-from marketplace.spending.models import Budget, DemandApproval, Pilot, SeatLimit, SpendingRule
+from marketplace.spending.models import Budget, DemandApproval, Pilot, SeatLimit
 from marketplace.spending.services import Spend, approvals_needed, judge_budget, require_pilot
 
 if TYPE_CHECKING:
@@ -39,9 +39,7 @@ def approve_demand(*, demand: Demand, seat: Seat, reason: str, now: datetime) ->
             needed_micros=standing.hold_micros,
         )  # fmt: skip
     _judge(standing, seat, True, reason, now)
-    rule = SpendingRule.objects.filter(party=standing.party).first()
-    given = standing.approvals.filter(is_approved=True).count()
-    if rule is None or given >= rule.approvals_needed:
+    if standing.approvals.filter(is_approved=True).count() >= approvals_needed(spend_of(standing)):
         standing.state = "posted"
         standing.save(update_fields=["state"])
     return standing
@@ -55,6 +53,12 @@ def refuse_demand(*, demand: Demand, seat: Seat, reason: str, now: datetime) -> 
     standing.state = "refused"
     standing.save(update_fields=["state"])
     return standing
+
+
+def spend_of(demand: Demand) -> Spend:
+    """What a demand would cost at most, and who answers for it: whoever posted it, or changed its terms last."""
+    return Spend(demand.party, demand.hold_micros, demand.funding_line_id is not None, demand.budget, demand.pilot,
+                 demand.posted_by_id)  # fmt: skip
 
 
 def first_state(spend: Spend) -> str:
@@ -75,10 +79,13 @@ def draw_on_budget(demand: Demand, now: datetime) -> None:
     """Before a demand is funded: refuse what waits for approval or passes a budget that blocks."""
     if demand.state == "pending":
         raise PendingApproval("This demand waits for an approval.", demand=str(demand.pk))
+    spend = spend_of(demand)
+    if demand.state == "posted" and demand.approvals.filter(is_approved=True).count() < approvals_needed(spend):
+        raise PendingApproval("It is above a limit that was set after it was posted: withdraw it and post it anew.",
+                              demand=str(demand.pk))  # fmt: skip
     if demand.budget is None:
         return
     Budget.objects.select_for_update().get(pk=demand.budget_id)
-    spend = Spend(demand.party, demand.hold_micros, demand.funding_line_id is not None, demand.budget, None)
     used = used_of_budget(demand.budget)
     if judge_budget(spend, used_micros=used, now=now):
         tell_parties(

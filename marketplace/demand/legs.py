@@ -163,7 +163,7 @@ def amend_step(
     is_funded, behind = own.state == "funded", own.funding_kind if own.funding_line_id is None else ""
     if is_funded:
         unfund_demand(demand=own, party=party, now=now)
-    changed = amend_demand(demand=own, party=party, now=now, **changes)
+    changed = amend_demand(demand=own, party=party, seat=seat, now=now, **changes)
     _require_same_approvals(party, [changed if each.pk == changed.pk else each for each in steps])
     if is_funded:
         changed = fund_demand(demand=changed, party=party, seat=seat, funding=behind, now=now)
@@ -250,7 +250,10 @@ def _note(demand: Demand, order: UUID, role: str, no: int, of: int, fallback: st
 
 def _require_same_approvals(party: Party, legs: list[Demand]) -> None:
     """A purchase is not cut into pieces that each need nobody's approval."""
-    whole = Spend(party, sum(leg.hold_micros for leg in legs), True, None, None)
-    if approvals_needed(whole) and any(leg.state == "posted" and not leg.approvals.exists() for leg in legs):
-        raise BadInput("Together these legs are above your threshold, and one alone is not: post it whole.",
-                       field="quantity_units", hold_micros=whole.hold_micros)  # fmt: skip
+    together = sum(leg.hold_micros for leg in legs)
+    if not any(leg.state == "posted" and not leg.approvals.exists() for leg in legs):
+        return
+    posters = {leg.posted_by_id for leg in legs}
+    if any(approvals_needed(Spend(party, together, True, None, None, each)) for each in posters):
+        raise BadInput("Together these legs are above your threshold or the limit of your seat, and one alone is not: "
+                       "post it whole.", field="quantity_units", hold_micros=together)  # fmt: skip

@@ -28,7 +28,7 @@ from marketplace.catalogue.models import ResourceClass, SlaPreset, Vantage, Wind
 from marketplace.catalogue.pairs import require_buyer_of
 from marketplace.catalogue.services import find_named, require_known_classes, zone_countries
 from marketplace.compliance.rules import bound_zone, require_controls, require_data_class, require_some_country
-from marketplace.demand.approvals import check_pilot, draw_on_budget, first_state
+from marketplace.demand.approvals import check_pilot, draw_on_budget, first_state, spend_of
 from marketplace.demand.funding import choose_funding, named_order, origin_of, what_funds
 from marketplace.demand.leg_models import DemandLeg
 from marketplace.demand.models import KINDS, Demand
@@ -52,7 +52,6 @@ from marketplace.parties.models import ApiKey, Party, Seat
 from marketplace.parties.owners import FOUNDATION
 from marketplace.parties.roles import require_seat
 from marketplace.spending.models import Budget, Pilot
-from marketplace.spending.services import Spend
 from pricing.errors import SlaError
 from pricing.latency import terms_of_class
 
@@ -106,8 +105,9 @@ def post_demand(
     further controls that the capacity must hold, `sla_targets` what it must promise beside availability (see
     `pricing.targets`). A `latency_class` (L10 to batch, see `pricing.latency`) names bound and target at once.
     `purchase_order` is the number of an order that was asked for; the demand can then be funded by that order alone.
-    Above the party's own threshold it begins as `pending` and waits for approvals by other seats than `seat`, or than
-    the one that issued the program's `key`: nobody approves what they, or a program of theirs, posted.
+    Above the party's own threshold, or the limit of the seat, it begins as `pending` and waits for approvals by other
+    seats than `seat`, or than the one that issued the program's `key`: nobody approves what they, or a program of
+    theirs, posted.
     Posting moves no money and binds nobody; `fund_demand` does. The same reference with the same terms returns the
     demand that stands; with other terms it is refused (`reference_reused`). Raises KeyCapped when the program's `key`
     may not order that much.
@@ -141,7 +141,7 @@ def post_demand(
         accepted_rank=_next_rank(locked), funding_line=order, budget=budget, pilot=pilot, **terms,
     )  # fmt: skip
     require_within_caps(key, _order(demand), now)
-    spend = Spend(party, demand.hold_micros, order is not None, budget, pilot)
+    spend = spend_of(demand)
     check_pilot(spend, locked, tier_min=demand.tier_min)
     demand.state = first_state(spend)
     demand.save(force_insert=True)
@@ -183,8 +183,10 @@ def terms_of(demand: Demand) -> dict[str, Any]:
 
 
 @transaction.atomic
-def amend_demand(*, demand: Demand, party: Party, now: datetime, **changes: Any) -> Demand:
+def amend_demand(*, demand: Demand, party: Party, seat: Seat | None = None, now: datetime, **changes: Any) -> Demand:
     """Change the terms of an unfunded demand while its window collects. Takes the fields of `post_demand`.
+
+    Whoever changes it answers for it from then on: the limit of that `seat` counts, and it does not approve it.
 
     Raises BadInput for a leg of an order, but for units and price of a step: see `legs.amend_step`; RenewalAboveCap
     for a renewal of a demand that stands above its cap.
@@ -203,13 +205,14 @@ def amend_demand(*, demand: Demand, party: Party, now: datetime, **changes: Any)
         raise BadInput("This cannot be changed.", field=sorted(unknown)[0])
     if standing.approvals.exists():
         raise WindowClosed("What others approved is not changed; post another demand.", state=standing.state)
+    standing.posted_by = seat or standing.posted_by
     for name, term in _checked_terms(window=standing.window, **{**current, **changes}).items():
         setattr(standing, name, term)
     entry = StandingEntry.objects.filter(demand=standing).first()
     if entry and entry.cap_micros is not None and standing.price_limit_micros > entry.cap_micros:
         raise RenewalAboveCap("A renewal may not rise that far above the last price.", field="price_limit_micros",
                               cap_micros=entry.cap_micros)  # fmt: skip
-    spend = Spend(party, standing.hold_micros, standing.funding_line_id is not None, standing.budget, standing.pilot)
+    spend = spend_of(standing)
     check_pilot(spend, standing.window, tier_min=standing.tier_min, but=standing.pk)
     standing.state = first_state(spend)
     standing.save()

@@ -54,7 +54,11 @@ def propose_limits(
 
 @transaction.atomic
 def approve_limits(*, limits_id: UUID, person: str, now: datetime) -> MakerLimits:
-    """Bring proposed limits into force; those before end. Raises SamePerson, or NotYours for what is not proposed."""
+    """Bring proposed limits into force; those before end. Raises SamePerson, or NotYours for what is not proposed.
+
+    Whoever quotes lets none (RoleForbidden): two market-makers would else set each other's limits.
+    """
+    require_person(person, "limits", "approve limits of the market-maker")
     limits = _proposed(limits_id)
     if limits.proposed_by == person:
         raise SamePerson("Limits are approved by another person than proposed them.", proposed_by=limits.proposed_by)
@@ -68,8 +72,10 @@ def approve_limits(*, limits_id: UUID, person: str, now: datetime) -> MakerLimit
 
 @transaction.atomic
 def refuse_limits(*, limits_id: UUID, person: str, reason: str, now: datetime) -> None:
-    """End limits that were proposed and not approved."""
+    """End limits that were proposed and not approved; whoever proposed them may take them back so."""
     limits = _proposed(limits_id)
+    if person != limits.proposed_by:
+        require_person(person, "limits", "refuse limits of the market-maker")
     require_name(reason, field="reason", longest=300)
     MakerLimits.objects.filter(pk=limits.pk).update(ended_at=now)
     record(actor=person, action="refuse_maker_limits", subject=limits.pk, reason=reason, now=now)

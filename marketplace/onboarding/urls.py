@@ -3,6 +3,7 @@
 from django.urls import path
 
 from marketplace.doors import provider_only
+from marketplace.join_pages import join
 from marketplace.key_pages import key_paths
 from marketplace.onboarding import (
     breakeven,
@@ -10,18 +11,18 @@ from marketplace.onboarding import (
     delivery,
     entry,
     imports,
-    join,
     machines,
     members,
     places,
     views,
     waitlist,
 )
+from marketplace.seat_pages import seat_paths
 
 app_name = "onboarding"
 urlpatterns = [
     path("", views.home, name="home"),
-    path("join/", join.join, name="join"),
+    path("join/", join, {"door": "onboarding"}, name="join"),
     path("_progress/", views.progress, name="progress"),
     path("classes/", views.class_list, name="classes"),
     path("classes/<uuid:node_class_id>/", machines.class_page, name="class"),
@@ -53,6 +54,7 @@ urlpatterns = [
     path("bids/<uuid:bid_id>/withdraw/", views.bid_withdraw, name="bid_withdraw"),
     path("bids/<uuid:bid_id>/receipt/", views.bid_receipt, name="bid_receipt"),
     *key_paths("onboarding", provider_only),
+    *seat_paths("onboarding", provider_only),
     path("leases/", views.lease_list, name="leases"),
     path("leases/<uuid:lease_id>/pack/", views.lease_pack, name="lease_pack"),
     path("leases/<uuid:lease_id>/minutes/", delivery.minutes, name="lease_minutes"),

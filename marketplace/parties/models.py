@@ -7,6 +7,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Lower
+from django.utils.crypto import salted_hmac
 
 BUYER_KINDS = ("enterprise_buyer", "public_buyer", "research_buyer")
 PROVIDER_KINDS = ("university", "enterprise", "prosumer")
@@ -44,6 +45,7 @@ class User(AbstractUser):
     """A person. What the person may do follows from the seat, not from here."""
 
     email = models.EmailField(unique=True)
+    sign_in_no = models.PositiveIntegerField(default=0, help_text="counts how often every session was ended at once")
     USERNAME_FIELD = "email"
     REQUIRED_FIELDS: list[str] = []
     objects = EmailUserManager()
@@ -58,6 +60,11 @@ class User(AbstractUser):
     def party(self) -> Party | None:
         seat = getattr(self, "seat", None)
         return seat.party if seat else None
+
+    def _get_session_auth_hash(self, secret: str | None = None) -> str:
+        """What a session is checked against: another password ends all of them, and so does the next `sign_in_no`."""
+        salt, kept = "marketplace.parties.session", f"{self.password}:{self.sign_in_no}"
+        return salted_hmac(salt, kept, secret=secret, algorithm="sha256").hexdigest()
 
 
 class Party(models.Model):
@@ -137,6 +144,46 @@ class Seat(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user.email} ({self.role}, {self.party.name})"
+
+
+class Invitation(models.Model):
+    """A seat that is offered to whoever holds the link; only the link's hash is kept. Used once, or taken back."""
+
+    id = models.UUIDField(primary_key=True)
+    party = models.ForeignKey(Party, on_delete=models.PROTECT, related_name="invitations")
+    email = models.EmailField()
+    role = models.CharField(max_length=20, choices=[(r, r.replace("_", " ")) for r in ROLES])
+    secret_sha256 = models.BinaryField(max_length=32, unique=True)
+    invited_by = models.ForeignKey(
+        Seat, null=True, blank=True, on_delete=models.PROTECT, related_name="+", help_text="null: the operator"
+    )
+    invited_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    accepted_at = models.DateTimeField(null=True, blank=True)
+    seat = models.OneToOneField(Seat, null=True, blank=True, on_delete=models.PROTECT, related_name="invitation")
+    withdrawn_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-invited_at"]
+        constraints = [
+            models.CheckConstraint(name="invitation_role_is_known", condition=Q(role__in=ROLES)),
+            models.CheckConstraint(name="invitation_email_is_in_small_letters", condition=Q(email=Lower("email"))),
+            models.CheckConstraint(
+                name="invitation_is_accepted_in_time_by_its_seat",
+                condition=Q(accepted_at=None, seat=None)
+                | (Q(accepted_at__gte=F("invited_at")) & Q(accepted_at__lt=F("expires_at")) & ~Q(seat=None)),
+            ),
+            models.CheckConstraint(
+                name="invitation_has_one_end", condition=Q(accepted_at=None) | Q(withdrawn_at=None)
+            ),
+            models.UniqueConstraint(
+                name="one_open_invitation_per_address", fields=["party", "email"],
+                condition=Q(accepted_at=None, withdrawn_at=None),
+            ),
+        ]  # fmt: skip
+
+    def __str__(self) -> str:
+        return f"{self.email} ({self.role}, {self.party.name})"
 
 
 class ApiKey(models.Model):

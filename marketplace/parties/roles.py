@@ -6,7 +6,7 @@ from marketplace.errors import NotYours, RoleForbidden
 from marketplace.parties.models import Party, Seat
 
 BUYER_ACTS = {
-    "owner": {"draft", "approve", "fund", "rules", "sign", "keys", "read"},
+    "owner": {"draft", "approve", "fund", "rules", "sign", "keys", "seats", "read"},
     "purchaser": {"draft", "read"},
     "approver": {"approve", "read"},
     "finance": {"fund", "read"},
@@ -14,18 +14,33 @@ BUYER_ACTS = {
     "counsel": {"counsel", "read"},
 }
 PROVIDER_ACTS = {
-    "owner": {"operate", "evidence", "money", "sign", "keys", "read"},
+    "owner": {"operate", "evidence", "money", "sign", "keys", "seats", "read"},
     "operator": {"operate", "read"},
     "finance": {"money", "read"},
     "compliance": {"evidence", "sign", "read"},
 }
 FOUNDATION_ACTS = {
     "market_maker": {"quote", "read"},
-    "operations": {"operate", "review", "freeze", "export", "read"},
-    "judge": {"judge", "review", "freeze", "read"},
+    "operations": {"operate", "review", "limits", "freeze", "export", "read"},
+    "judge": {"judge", "review", "limits", "freeze", "read"},
     "auditor": {"read", "export"},
-    "admin": {"seats", "review", "read"},
+    "admin": {"seats", "review", "limits", "read"},
 }
+
+
+def roles_of(party: Party) -> tuple[str, ...]:
+    """The roles that a seat of the party may have; none where its kind has no seats that act."""
+    if party.is_buyer:
+        return tuple(BUYER_ACTS)
+    if party.is_provider:
+        return tuple(PROVIDER_ACTS)
+    return tuple(FOUNDATION_ACTS) if party.kind == "foundation" else ()
+
+
+def may_roles(act: str, party: Party) -> list[str]:
+    """The roles of the party whose seats may do `act`."""
+    tables = BUYER_ACTS if party.is_buyer else PROVIDER_ACTS if party.is_provider else FOUNDATION_ACTS
+    return [role for role in roles_of(party) if act in tables[role]]
 
 
 def acts_of(seat: Seat) -> set[str]:

@@ -93,17 +93,24 @@ def set_owner(*, party: Party, parent: Party | None, actor: str, now: datetime) 
     return party
 
 
+def require_email(text: str) -> str:
+    """Return an e-mail address in small letters, at most 120 characters, so that the trail can name it."""
+    try:
+        validate_email(text)
+    except ValidationError as error:
+        raise BadInput("That is not an e-mail address.", field="email") from error
+    if len(text) > 120:
+        raise BadInput("An e-mail address has at most 120 characters.", field="email")
+    return text.lower()
+
+
 @transaction.atomic
-def make_seat(*, party: Party, email: str, password: str | None, role: str, now: datetime) -> Seat:
+def make_seat(*, party: Party, email: str, password: str | None, role: str, now: datetime, name: str = "") -> Seat:
     """Give a person a login in `party`. Foundation seats may open the console.
 
     Without a password nobody can sign in by one.
     """
-    try:
-        validate_email(email)
-    except ValidationError as error:
-        raise BadInput("That is not an e-mail address.", field="email") from error
-    email = email.lower()
+    email = require_email(email)
     if role not in ROLES:
         raise BadInput(f"A role is one of {', '.join(ROLES)}.", field="role")
     standing = Seat.objects.filter(user__email=email).select_related("party").first()
@@ -111,7 +118,7 @@ def make_seat(*, party: Party, email: str, password: str | None, role: str, now:
         if standing.party_id != party.pk:
             raise ReferenceReused("This person has a seat elsewhere.", field="email")
         return standing
-    user = User.objects.create_user(email, password)
+    user = User.objects.create_user(email, password, first_name=name, date_joined=now)
     if party.kind == "foundation":
         user.is_staff = user.is_superuser = True
         user.save(update_fields=["is_staff", "is_superuser"])

@@ -1,4 +1,4 @@
-"""A provider registers itself and gets its first seat. Nobody gets a seat in an organisation that stands already."""
+"""A buyer or a provider registers itself and gets its first seat. Nobody slips into an organisation that stands."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from django.db import transaction
 from django.utils.text import slugify
 
 from marketplace.errors import BadInput, ReferenceReused
-from marketplace.parties.models import PROVIDER_KINDS, Party, Seat, User
+from marketplace.parties.models import BUYER_KINDS, PROVIDER_KINDS, Party, Seat, User
 from marketplace.parties.services import make_seat, register_party
 
 
 @transaction.atomic
-def sign_up_provider(
+def sign_up(
     *, name: str, kind: str, country: str, parent_country: str, email: str, password: str, now: datetime
 ) -> Seat:
-    """Register a provider with the seat of its owner. Raises PhaseClosed for a prosumer before its phase.
+    """Register a buyer or a provider with the seat of its owner. Raises PhaseClosed for a prosumer before its phase.
 
     Raises BadInput and ReferenceReused beside the field, and then writes nothing.
     """
-    if kind not in PROVIDER_KINDS:
-        raise BadInput(f"A provider is one of {', '.join(PROVIDER_KINDS)}.", field="kind")
+    if kind not in (*BUYER_KINDS, *PROVIDER_KINDS):
+        raise BadInput(f"Whoever registers is one of {', '.join((*BUYER_KINDS, *PROVIDER_KINDS))}.", field="kind")
     slug = slugify(name)[:59].strip("-")
     if Party.objects.filter(slug=slug).exists():
         raise ReferenceReused("An organisation of this name is registered: ask it for a seat.", field="name")

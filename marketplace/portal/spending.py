@@ -17,8 +17,16 @@ from marketplace.demand.selectors import find_demand
 from marketplace.doors import DoorForm, UsdPriceField, buyer_only, found_or_404, market_time, seat_of
 from marketplace.errors import MarketError
 from marketplace.parties.roles import acts_of
-from marketplace.spending.models import Budget, SpendingRule
-from marketplace.spending.services import set_budget, set_seat_limit, set_spending_rule
+from marketplace.parties.seats import seats_of
+from marketplace.spending.models import Budget, SpendingChange, SpendingRule
+from marketplace.spending.services import (
+    decide_change,
+    set_budget,
+    set_order_limit,
+    set_seat_limit,
+    set_spending_rule,
+    waiting_changes,
+)
 
 
 class RuleForm(DoorForm):
@@ -43,6 +51,20 @@ class LimitForm(DoorForm):
 
     seat = forms.ChoiceField(label="Seat")
     limit_micros = UsdPriceField(label="Approves up to")
+
+
+class OrderLimitForm(DoorForm):
+    """How much one demand may cost which a seat posts without an approval."""
+
+    seat = forms.ChoiceField(label="Seat that posts", help_text="Not your own: another owner sets that one.")
+    order_max_micros = UsdPriceField(
+        label="Posts up to", required=False, help_text="Above it a demand waits for an approval. Empty: no own limit."
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["order_max_micros"]
+        field.clean = lambda text, clean=field.clean: clean(text) if text else None
 
 
 @require_safe
@@ -70,42 +92,65 @@ def approve(request: HttpRequest, demand_id: UUID) -> HttpResponse:
 
 @require_POST
 @buyer_only
+def change(request: HttpRequest, change_id: UUID) -> HttpResponse:
+    """Let a change of the rules that waits, or refuse it."""
+    row = found_or_404(SpendingChange.objects.filter(pk=change_id, party=request.party).first())
+    is_let = request.POST.get("act") == "let"
+    try:
+        decide_change(change=row, seat=found_or_404(seat_of(request)), is_let=is_let,
+                      reason=request.POST.get("reason", "").strip(), now=market_time(request))  # fmt: skip
+    except MarketError as error:
+        messages.error(request, str(error), extra_tags=error.code)
+    else:
+        messages.success(request, "The change is in force." if is_let else "Refused: all stays as it was.")
+    return redirect("portal:approvals")
+
+
+@require_POST
+@buyer_only
 def rules(request: HttpRequest) -> HttpResponse:
-    """Set the threshold, a budget or a seat's limit."""
+    """Set the threshold, a budget or a limit of a seat."""
     seat, now = seat_of(request), market_time(request)
     seats = {str(each.pk): each for each in request.party.seats.all()}
-    kinds = {"rule": RuleForm, "budget": BudgetForm, "limit": LimitForm}
+    kinds = {"rule": RuleForm, "budget": BudgetForm, "limit": LimitForm, "order_limit": OrderLimitForm}
     what = request.POST.get("what", "")
     form = kinds.get(what, RuleForm)(request.POST)
-    if what == "limit":
+    if "seat" in form.fields:
         form.fields["seat"].choices = [(key, key) for key in seats]
     if form.is_valid():
         given: dict[str, Any] = dict(form.cleaned_data)
+        waits: SpendingChange | None = None
         try:
             if what == "budget":
                 until = now + timedelta(days=given.pop("days"))
                 set_budget(seat=seat, from_at=now, until_at=until, now=now, **given)
             elif what == "limit":
                 set_seat_limit(seat=seat, of=seats[given["seat"]], limit_micros=given["limit_micros"], now=now)
+            elif what == "order_limit":
+                waits = set_order_limit(seat=seat, of=seats[given["seat"]], now=now,
+                                        order_max_micros=given["order_max_micros"])  # fmt: skip
             else:
-                set_spending_rule(seat=seat, now=now, **given)
+                waits = set_spending_rule(seat=seat, now=now, **given)
         except MarketError as error:
             form.show(error)
         else:
-            messages.success(request, "Set, and on the audit trail.")
+            messages.success(request, "It asks less than before: another person has to let it." if waits
+                             else "Set, and on the audit trail.")  # fmt: skip
             return redirect("portal:approvals")
     return _page(request, status=422, refused=form)
 
 
 def _page(request: HttpRequest, status: int = 200, refused: DoorForm | None = None) -> HttpResponse:
     seat = seat_of(request)
-    limits = LimitForm()
-    seats = list(request.party.seats.select_related("user", "limit"))
-    limits.fields["seat"].choices = [(str(s.pk), f"{s.user.email} ({s.role})") for s in seats]
+    limits, order_limits = LimitForm(), OrderLimitForm()
+    seats = list(seats_of(request.party).filter(user__is_active=True))
+    for form in (limits, order_limits):
+        form.fields["seat"].choices = [(str(s.pk), f"{s.user.email} ({s.role})") for s in seats]
     budgets = Budget.objects.filter(party=request.party)
     return render(request, "portal/approvals.html", {
         "waiting": waiting_for(seat).prefetch_related("approvals__seat__user") if seat else [],
         "budgets": [(budget, used_of_budget(budget)) for budget in budgets], "seats": seats,
         "rule": SpendingRule.objects.filter(party=request.party).first(), "acts": acts_of(seat) if seat else set(),
         "rule_form": RuleForm(), "budget_form": BudgetForm(), "limit_form": limits, "form": refused,
+        "order_limit_form": order_limits, "changes": waiting_changes(request.party), "own": seat,
     }, status=status)  # fmt: skip

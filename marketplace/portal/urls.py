@@ -3,6 +3,7 @@
 from django.urls import path
 
 from marketplace.doors import buyer_only
+from marketplace.join_pages import join
 from marketplace.key_pages import key_paths
 from marketplace.portal import (
     agreements,
@@ -15,10 +16,12 @@ from marketplace.portal import (
     spending,
     views,
 )
+from marketplace.seat_pages import seat_paths
 
 app_name = "portal"
 urlpatterns = [
     path("", views.home, name="home"),
+    path("join/", join, {"door": "portal"}, name="join"),
     path("_progress/", views.progress, name="progress"),
     path("workloads/", planning.workloads, name="workloads"),
     path("workloads/sample.csv", planning.workload_sample, name="workload_sample"),
@@ -46,10 +49,12 @@ urlpatterns = [
     path("pilots/<uuid:demand_id>/convert/", agreements.pilot_convert, name="pilot_convert"),
     path("approvals/", spending.approvals, name="approvals"),
     path("approvals/rules/", spending.rules, name="spending_rules"),
+    path("approvals/changes/<uuid:change_id>/", spending.change, name="spending_change"),
     path("approvals/<uuid:demand_id>/", spending.approve, name="approve"),
     path("commitments/", commitments.commitments, name="commitments"),
     path("commitments/<uuid:standing_id>/withdraw/", commitments.standing_withdraw, name="standing_withdraw"),
     *key_paths("portal", buyer_only),
+    *seat_paths("portal", buyer_only),
     path("leases/", views.lease_list, name="leases"),
     path("leases/<uuid:lease_id>/minutes/", delivery.minutes, name="lease_minutes"),
     path("cases/", delivery.cases, name="cases"),

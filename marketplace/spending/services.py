@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
+from uuid import UUID
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from ledger.ids import uuid7
 from marketplace.catalogue.limits import MONEY_MAX_MICROS, require_name, require_whole
-from marketplace.errors import BadInput, DataRefused, NotYours, OverBudget, PastDate, ReferenceReused
+from marketplace.errors import (
+    BadInput,
+    DataRefused,
+    NotYours,
+    OverBudget,
+    PastDate,
+    ReferenceReused,
+    SamePerson,
+    WindowClosed,
+)
 from marketplace.governance.services import record
+from marketplace.notices.services import tell_parties
 from marketplace.parties.models import Party, Seat
-from marketplace.parties.roles import require_act
-from marketplace.spending.models import Budget, Pilot, SeatLimit, SpendingRule
+from marketplace.parties.roles import may_roles, require_act
+from marketplace.spending.models import Budget, Pilot, SeatLimit, SpendingChange, SpendingRule
 
 PILOT_TIER_MAX = 1  # no regulated data in a trial
 
@@ -27,24 +41,39 @@ class Spend:
     names_order: bool
     budget: Budget | None
     pilot: Pilot | None
+    seat_id: UUID | None  # who answers for it
 
 
 @transaction.atomic
 def set_spending_rule(
     *, seat: Seat, threshold_micros: int, approvals_needed: int, needs_purchase_order: bool, now: datetime
-) -> SpendingRule:
-    """Say above which amount a demand waits for how many approvals, and whether it then names a purchase order."""
+) -> SpendingChange | None:
+    """Say above which amount a demand waits for how many approvals, and whether it then names a purchase order.
+
+    Terms that ask less than those of now wait until a second person lets them: the waiting change is returned, and the
+    rule of now goes on. None: they are in force, because they ask more, or because nobody else could let them.
+    """
     require_act(seat, "rules", "set spending rules")
     _require_money(threshold_micros, field="threshold_micros", least=0)
     if not 1 <= require_whole(approvals_needed, field="approvals_needed") <= 5:
         raise BadInput("One to five people approve.", field="approvals_needed")
-    rule, _ = SpendingRule.objects.update_or_create(
-        party=seat.party, defaults={"threshold_micros": threshold_micros, "approvals_needed": approvals_needed,
-                                    "needs_purchase_order": needs_purchase_order},
+    terms = {"threshold_micros": threshold_micros, "approvals_needed": approvals_needed,
+             "needs_purchase_order": needs_purchase_order}  # fmt: skip
+    Party.objects.select_for_update().get(pk=seat.party_id)  # two changes of one rule come one after the other
+    withdrawn = _withdraw_waiting(seat.party, "rule", None, now)
+    standing = SpendingRule.objects.filter(party=seat.party).first()
+    asks_less = standing is not None and (
+        threshold_micros > standing.threshold_micros or approvals_needed < standing.approvals_needed
+        or (standing.needs_purchase_order and not needs_purchase_order)
     )  # fmt: skip
+    if asks_less and second_people(seat.party, but=(seat.pk,)).exists():
+        return _propose(seat, "rule", None, terms, now)
+    SpendingRule.objects.update_or_create(party=seat.party, defaults={**terms, "set_by": seat})
+    alone = {"alone": True} if asks_less else {}  # nobody else could have let it: whoever audits reads it here
     record(actor=seat.user.email, action="set_spending_rule", subject=seat.party.slug, now=now,
-           reason=f"{approvals_needed} approvals above the threshold", threshold_micros=threshold_micros)  # fmt: skip
-    return rule
+           reason=f"{approvals_needed} approvals above the threshold", threshold_micros=threshold_micros,
+           needs_purchase_order=needs_purchase_order, withdrawn=withdrawn, **alone)  # fmt: skip
+    return None
 
 
 @transaction.atomic
@@ -58,6 +87,105 @@ def set_seat_limit(*, seat: Seat, of: Seat, limit_micros: int, now: datetime) ->
     record(actor=seat.user.email, action="set_seat_limit", subject=of.user.email, reason="limit of a seat", now=now,
            limit_micros=limit_micros)  # fmt: skip
     return limit
+
+
+@transaction.atomic
+def set_order_limit(*, seat: Seat, of: Seat, order_max_micros: int | None, now: datetime) -> SpendingChange | None:
+    """Say how much one demand that the seat `of` posts may cost without an approval; None takes the limit away.
+
+    Never of one's own seat (SamePerson). A higher limit than that of now waits for a second person, who is neither
+    `seat` nor `of`, as a rule does: the waiting change is returned, or None where it is in force.
+    """
+    require_act(seat, "rules", "set limits of seats")
+    if of.party_id != seat.party_id:
+        raise NotYours("There is no such seat.")
+    if of.pk == seat.pk:
+        raise SamePerson("Another owner sets the limit of your own seat.")
+    if order_max_micros is not None:
+        _require_money(order_max_micros, field="order_max_micros", least=0)
+    Party.objects.select_for_update().get(pk=seat.party_id)
+    withdrawn = _withdraw_waiting(seat.party, "order_limit", of, now)
+    standing = SeatLimit.objects.filter(seat=of).first()
+    asks_less = standing is not None and standing.order_max_micros is not None and (
+        order_max_micros is None or order_max_micros > standing.order_max_micros)  # fmt: skip
+    if asks_less and second_people(seat.party, but=(seat.pk, of.pk)).exists():
+        return _propose(seat, "order_limit", of, {"order_max_micros": order_max_micros}, now)
+    terms = {"order_max_micros": order_max_micros, "order_set_by": seat}
+    SeatLimit.objects.update_or_create(seat=of, defaults=terms)
+    alone = {"alone": True} if asks_less else {}
+    record(actor=seat.user.email, action="set_order_limit", subject=of.user.email, reason="limit of a seat", now=now,
+           order_max_micros=order_max_micros, withdrawn=withdrawn, **alone)  # fmt: skip
+    return None
+
+
+def waiting_changes(party: Party) -> QuerySet[SpendingChange]:
+    """Changes that wait for a second person, oldest first."""
+    rows = SpendingChange.objects.filter(party=party, decided_at=None, withdrawn_at=None)
+    return rows.select_related("proposed_by__user", "seat__user").order_by("proposed_at", "id")
+
+
+def second_people(party: Party, *, but: Collection[UUID]) -> QuerySet[Seat]:
+    """Whoever of the party may approve and is none of `but`: the trigger counts the same people."""
+    roles = may_roles("approve", party)
+    return Seat.objects.filter(party=party, role__in=roles, user__is_active=True).exclude(pk__in=but)
+
+
+@transaction.atomic
+def decide_change(*, change: SpendingChange, seat: Seat, is_let: bool, reason: str, now: datetime) -> SpendingChange:
+    """Let a change that waits, which is in force then, or refuse it. Raises SamePerson for whoever proposed it and for
+    whose limit it is, RoleForbidden for a role that does not approve, WindowClosed for what waits no longer.
+    """
+    require_act(seat, "approve", "let changes of rules")
+    Party.objects.select_for_update().get(pk=seat.party_id)
+    row = SpendingChange.objects.filter(pk=change.pk, party=seat.party).select_related("seat__user").first()
+    if row is None:
+        raise NotYours("There is no such change.")
+    if row.decided_at or row.withdrawn_at:
+        raise WindowClosed("This change waits for nobody.", field="change")
+    if seat.pk in (row.proposed_by_id, row.seat_id):
+        raise SamePerson("Neither who proposed a change nor whose limit it is lets it.")
+    require_name(reason, field="reason", longest=300)
+    row.decided_by, row.decided_at, row.is_let, row.reason = seat, now, is_let, reason
+    row.save(update_fields=["decided_by", "decided_at", "is_let", "reason"])
+    if is_let and row.kind == "rule":
+        SpendingRule.objects.filter(party=row.party_id).update(
+            threshold_micros=row.threshold_micros, approvals_needed=row.approvals_needed,
+            needs_purchase_order=row.needs_purchase_order, set_by=row.proposed_by_id, let_by=row,
+        )  # fmt: skip
+    elif is_let:
+        SeatLimit.objects.filter(seat=row.seat).update(
+            order_max_micros=row.order_max_micros, order_set_by=row.proposed_by_id, order_let_by=row
+        )
+    record(actor=seat.user.email, action="let_spending_change" if is_let else "refuse_spending_change",
+           subject=_subject(row), reason=reason, now=now, **_terms(row))  # fmt: skip
+    return row
+
+
+def _propose(seat: Seat, kind: str, of: Seat | None, terms: dict[str, Any], now: datetime) -> SpendingChange:
+    row = SpendingChange.objects.create(
+        id=uuid7(now), party=seat.party, kind=kind, seat=of, proposed_by=seat, proposed_at=now, **terms
+    )
+    record(actor=seat.user.email, action="propose_spending_change", subject=_subject(row), now=now,
+           reason="asks less than before: another person lets it", **_terms(row))  # fmt: skip
+    tell_parties(parties=(seat.party_id,), about=f"spending_change:{row.pk}", code="approval_needed", now=now,
+                 sentence="A change of your spending rules waits for a second person.")  # fmt: skip
+    return row
+
+
+def _withdraw_waiting(party: Party, kind: str, of: Seat | None, now: datetime) -> int:
+    """The newest word counts: what waited for the same rule or seat waits no longer."""
+    return waiting_changes(party).filter(kind=kind, seat=of).update(withdrawn_at=now)
+
+
+def _subject(row: SpendingChange) -> str:
+    return row.seat.user.email if row.seat else row.party.slug
+
+
+def _terms(row: SpendingChange) -> dict[str, Any]:
+    if row.kind == "order_limit":
+        return {"order_max_micros": row.order_max_micros, "change": str(row.pk)}
+    return {"threshold_micros": row.threshold_micros, "approvals_needed": row.approvals_needed,
+            "needs_purchase_order": row.needs_purchase_order, "change": str(row.pk)}  # fmt: skip
 
 
 @transaction.atomic
@@ -106,10 +234,15 @@ def open_pilot(*, seat: Seat, name: str, cap_micros: int, ends_at: datetime, now
 
 
 def approvals_needed(spend: Spend) -> int:
-    """How many approvals a demand of that size needs; raises BadInput when it has to name a purchase order."""
+    """How many approvals a demand of that size needs, by the party's rule and by the limit of the seat that posts it.
+
+    Raises BadInput when it has to name a purchase order.
+    """
+    limit = SeatLimit.objects.filter(seat=spend.seat_id, order_max_micros__lt=spend.hold_micros)
+    of_seat = 1 if spend.seat_id is not None and limit.exists() else 0
     rule = SpendingRule.objects.filter(party=spend.party).first()
     if rule is None or spend.hold_micros <= rule.threshold_micros:
-        return 0
+        return of_seat
     if rule.needs_purchase_order and not spend.names_order:
         raise BadInput("A demand above your threshold names its purchase order.", field="purchase_order",
                        threshold_micros=rule.threshold_micros)  # fmt: skip

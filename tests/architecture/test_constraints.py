@@ -30,6 +30,7 @@ from tests.architecture import (
     broken_delivery,
     broken_keys,
     broken_proofs,
+    broken_seats,
     broken_supply,
 )
 from tests.journey import world
@@ -193,7 +194,7 @@ def compared(**changes: Any) -> None:
 
 
 def seat_of_nobody() -> None:
-    seat = make_seat(party=world.party("alder"), email="a@b.example", password="correct horse", role="owner",
+    seat = make_seat(party=world.party("alder"), email="a@b.example", password="correct horse", role="finance",
                      now=clock.now())  # fmt: skip
     m.Seat.objects.filter(pk=seat.pk).update(role="king")
 
@@ -821,11 +822,13 @@ CONSTRAINTS: dict[str, Callable[[], None]] = {
     "there_is_one_demo_story": lambda: again(first(m.DemoRun), id=2),
 }  # fmt: skip
 
-for _more in (broken_backups, broken_compliance, broken_delivery, broken_keys, broken_proofs, broken_supply):
+for _more in (
+    broken_backups, broken_compliance, broken_delivery, broken_keys, broken_proofs, broken_seats, broken_supply,
+):  # fmt: skip
     CONSTRAINTS |= _more.CONSTRAINTS
 RULES: dict[str, Callable[[], None]] = {
     **broken_backups.RULES, **broken_compliance.RULES, **broken_delivery.RULES, **broken_keys.RULES,
-    **broken_proofs.RULES, **broken_supply.RULES,
+    **broken_proofs.RULES, **broken_seats.RULES, **broken_supply.RULES,
     "settlement_line_goes_with_a_refused_call": lambda: (m.SettlementLine.objects.all()[:1].get().delete(), None)[1],
     "party_is_not_its_own_owner": lambda: circle("alder", "birch", "cedar"),
     "window_starts_by_collecting": lambda: again(first(m.Window), number=99, name="born old"),

@@ -20,6 +20,7 @@ OWN_PAGES = (
     "/console/", "/console/opened-bids/", "/console/books/", "/console/acts/reconcile/", "/console/acts/advance/",
     "/console/phases/", "/console/funding-lines/", "/console/round-trips/",
     "/console/vouchers/", "/console/undertakings/", "/console/rules/", "/console/market-maker/",
+    "/console/seats/",
 )  # fmt: skip
 
 

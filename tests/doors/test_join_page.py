@@ -7,8 +7,8 @@ from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
 
+from marketplace import join_pages as join
 from marketplace import models as m
-from marketplace.onboarding import join
 from tests.owner import behind_the_triggers
 
 FIELDS = {
@@ -34,6 +34,21 @@ def test_a_university_registers_signs_in_and_sees_its_checklist(market):
     client = Client()
     assert client.login(username="hpc@neu.example", password="a long enough password")
     assert client.get(reverse("onboarding:home")).status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["enterprise_buyer", "public_buyer", "research_buyer"])
+def test_a_buyer_registers_signs_in_and_sees_its_portal(market, kind):
+    assert "Register as a buyer" in Client().get("/login/").content.decode()
+    assert "Money moves only when you fund" in Client().get(reverse("portal:join")).content.decode()
+    fields = FIELDS | {"kind": kind}
+    assert Client().post(reverse("onboarding:join"), fields).status_code == 422  # each door registers its own kinds
+    assert Client().post(reverse("portal:join"), FIELDS).status_code == 422
+    assert Client().post(reverse("portal:join"), fields).status_code == 302
+    seat = m.Seat.objects.get(user__email="hpc@neu.example")
+    assert (seat.role, seat.party.kind, seat.user.is_staff) == ("owner", kind, False)
+    client = Client()
+    assert client.login(username="hpc@neu.example", password="a long enough password")
+    assert client.get(reverse("portal:home")).status_code == 200
 
 
 def test_a_prosumer_is_answered_403_phase_closed_until_phase_4(market):

@@ -19,10 +19,11 @@ from tests.sealed import reseal
 
 BUYER_PAGES = ["portal:home", "portal:windows", "portal:demands", "portal:demand_new", "portal:leases", "portal:escrow",
                "portal:workloads", "portal:cost", "portal:savings", "portal:approvals", "portal:agreements",
-               "portal:pilots", "portal:commitments", "portal:keys"]  # fmt: skip
+               "portal:pilots", "portal:commitments", "portal:keys", "portal:seats"]  # fmt: skip
 PROVIDER_PAGES = ["onboarding:home", "onboarding:classes", "onboarding:arming", "onboarding:bids", "onboarding:bid_new",
                   "onboarding:leases", "onboarding:statement", "onboarding:evidence", "onboarding:capacity",
-                  "onboarding:waitlist", "onboarding:imports", "onboarding:break_even", "onboarding:keys"]  # fmt: skip
+                  "onboarding:waitlist", "onboarding:imports", "onboarding:break_even", "onboarding:keys",
+                  "onboarding:seats"]  # fmt: skip
 MISSING = UUID(int=7)
 # Queries per page for a signed-in seat, session and seat included.
 QUERIES = {
@@ -30,7 +31,7 @@ QUERIES = {
     "portal:escrow": 13, "portal:workloads": 5, "portal:cost": 5, "portal:savings": 5,
     "onboarding:home": 18, "onboarding:classes": 8, "onboarding:arming": 12, "onboarding:bids": 11,
     "onboarding:bid_new": 9, "onboarding:leases": 6, "onboarding:statement": 10, "onboarding:imports": 5,
-    "onboarding:break_even": 12, "portal:keys": 6, "onboarding:keys": 6,
+    "onboarding:break_even": 12, "portal:keys": 6, "onboarding:keys": 6, "portal:seats": 7, "onboarding:seats": 7,
 }  # fmt: skip
 
 

@@ -68,6 +68,8 @@ def test_a_part_of_a_static_file_is_that_part(client: Client) -> None:
         ("key gx_live_ab12cd34ThisIsTheSecretPart was refused", "ThisIsTheSecretPart"),
         ("{'password': 'open sesame'}", "open"),
         ("SECRET_KEY=0123456789", "0123456789"),
+        ("GET /invitation/Zk3vTq8LxW0aPmN5sYc1RdHu7Jb2EoGi9KfVtC4wQz6/ 200", "RdHu7Jb2EoGi9"),
+        ("GET /password/MTI/cq1x9a-0123456789abcdef0123456789abcdef/ 200", "0123456789abcdef"),
     ],
 )
 def test_a_secret_does_not_reach_the_log(line: str, secret: str) -> None:
@@ -143,6 +145,13 @@ def test_production_is_warned_when_the_owners_login_lies_beside_the_products(mon
 
     monkeypatch.setenv("DATABASE_URL", "postgresql://owner:p@db.example/market")
     assert [each.id for each in checks.owner_stays_away_from_servers()] == ["marketplace.W002"]
+
+
+def test_production_is_warned_when_letters_go_nowhere() -> None:
+    with override_settings(EMAIL_HOST=""):
+        assert [each.id for each in checks.letters_are_sent()] == ["marketplace.W005"]
+    with override_settings(EMAIL_HOST="mail.example"):
+        assert checks.letters_are_sent() == []
 
 
 def test_production_is_warned_when_no_static_files_were_collected(tmp_path: Path) -> None:

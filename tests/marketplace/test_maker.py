@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -17,8 +16,9 @@ from marketplace.clearing.books import build_book
 from marketplace.clearing.services import clear_window, close_bidding, judge_gate
 from marketplace.demand.selectors import gates_of
 from marketplace.demand.services import funded_figures
-from marketplace.errors import BadInput, MakerLimit, MakerStopped, NotYours, SamePerson
+from marketplace.errors import BadInput, MakerLimit, MakerStopped, NotYours, RoleForbidden, SamePerson
 from marketplace.maker import selectors, services
+from marketplace.parties.services import make_seat
 from tests.journey import world
 from tests.journey.refusals import refused, untouched
 
@@ -108,6 +108,27 @@ def test_newer_limits_end_those_before_and_refused_ones_never_begin() -> None:
 def test_bad_limits_are_refused_beside_their_field(changes: dict[str, Any], field: str) -> None:
     with refused(BadInput, field=field):
         services.propose_limits(**WIDE | changes, person="ann", now=clock.now())
+
+
+@pytest.mark.stage("founded")
+def test_limits_are_let_by_nobody_who_quotes_and_not_by_two_who_do() -> None:
+    party = foundation()
+    ann, ben, cid, eve = (
+        make_seat(party=party, email=f"{who}@alder.example", password=None, role=role, now=clock.now()).user.email
+        for who, role in (("ann", "market_maker"), ("ben", "market_maker"), ("cid", "operations"), ("eve", "auditor"))
+    )
+    limits = services.propose_limits(**WIDE, person=ann, now=clock.now())
+
+    for who, role in ((ben, "market_maker"), (eve, "auditor")):
+        with refused(RoleForbidden, role=role):
+            services.approve_limits(limits_id=limits.pk, person=who, now=clock.now())
+        with refused(RoleForbidden, role=role):
+            services.refuse_limits(limits_id=limits.pk, person=who, reason="r", now=clock.now())
+    with pytest.raises(IntegrityError, match="maker_limits_are_let_by_another_role"), transaction.atomic():
+        m.MakerLimits.objects.filter(pk=limits.pk).update(approved_by=ben, approved_at=clock.now())
+    assert services.approve_limits(limits_id=limits.pk, person=cid, now=clock.now()) == selectors.limits_in_force()
+    own = services.propose_limits(**WIDE, person=ann, now=clock.now())
+    services.refuse_limits(limits_id=own.pk, person=ann, reason="mistyped", now=clock.now())  # one's own is taken back
 
 
 # --- inside the limits, by service and by database --------------------------------------------------------------------
@@ -295,7 +316,8 @@ def test_a_conflict_of_interest_is_kept_for_ever() -> None:
 @pytest.mark.stage("collecting")
 def test_the_console_sets_limits_by_two_people_and_places_and_stops_quotes() -> None:
     party = rich()
-    ann, ben = staff(party, "ann@foundation.example"), staff(party, "ben@foundation.example", alone=True)
+    ann, ben = staff(party, "ann@foundation.example"), staff(party, "ben@foundation.example", role="operations")
+    fay = staff(party, "fay@foundation.example", role="market_maker")
     path = "/console/market-maker/"
     typed = WIDE | {"notional_max_micros": "$200", "loss_max_micros": "150.000001"}
     limits = {f"limits-{name}": value for name, value in typed.items()}
@@ -308,7 +330,9 @@ def test_the_console_sets_limits_by_two_people_and_places_and_stops_quotes() -> 
     proposed = m.MakerLimits.objects.get()
     assert (proposed.notional_max_micros, proposed.loss_max_micros) == (200_000_000, 150_000_001)
     assert "another person approves" in ann.get(path).content.decode()
-    assert "same_person" in ann.post(path, {"act": "approve", "id": proposed.pk}, follow=True).content.decode()
+    assert "role_forbidden" in ann.post(path, {"act": "approve", "id": proposed.pk}, follow=True).content.decode()
+    assert "a person approves who does not quote" in fay.get(path).content.decode()
+    assert "role_forbidden" in fay.post(path, {"act": "approve", "id": proposed.pk}, follow=True).content.decode()
     ben.post(path, {"act": "approve", "id": proposed.pk})
     own = {"window": world.window().pk, "reference": "own", "resource_class": "H100", "quantity_units": 1,
            "start_slot": 0, "end_slot": 5, "price_limit_micros": "2.00", "sla_code": "99.0",
@@ -331,9 +355,9 @@ def test_the_console_sets_limits_by_two_people_and_places_and_stops_quotes() -> 
     assert ann.post(path, {"act": "dance"}).status_code == 404
 
 
-def staff(party: m.Party, email: str, *, alone: bool = False) -> Client:
+def staff(party: m.Party, email: str, role: str = "market_maker") -> Client:
     user = m.User.objects.create_user(email, "correct horse battery", is_staff=True)
-    m.Seat.objects.create(id=uuid7(clock.now() + timedelta(seconds=alone)), user=user, party=party, role="market_maker")
+    m.Seat.objects.create(id=uuid7(clock.now()), user=user, party=party, role=role)
     client = Client()
     client.force_login(user)
     return client

@@ -1,0 +1,252 @@
+"""Seats and passwords through their pages: a link is shown once and leads in once, and a stranger finds nothing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from django.core import mail
+from django.core.cache import cache
+from django.test import Client
+from django.urls import reverse
+
+from ledger.tasks import drain
+from marketplace import models as m
+from marketplace import tasks  # noqa: F401  the jobs' handlers
+from marketplace.parties import seats
+from marketplace.parties.services import make_seat
+from tests.doors.factories import NOW, PASSWORD
+
+DOORS = {"portal": ("buyer", "purchaser"), "onboarding": ("provider", "operator")}
+ANSWER = {"name": "Noa Neu", "password": "another long password", "again": "another long password"}
+
+
+@pytest.fixture(autouse=True)
+def _uncounted():
+    cache.clear()
+    yield
+    cache.clear()
+
+
+def invite(client: Client, door: str, **changes: str) -> str:
+    fields = {"act": "invite", "email": "noa@new.example", "role": DOORS[door][1]}
+    page = client.post(reverse(f"{door}:seats"), fields | changes)
+    link = re.search(r"http://testserver(/(?:invitation|password)/[^<\s]+)", page.content.decode())
+    assert page.status_code == 200
+    assert link, page.content.decode()
+    assert "no-store" in page.headers["Cache-Control"]
+    return link[1]
+
+
+def party_of(who: str) -> m.Party:
+    return m.Seat.objects.get(user__email=f"{who}@doors.example").party
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_colleague_is_invited_takes_the_seat_and_signs_in(door, market, enter):
+    client, url = enter(DOORS[door][0]), reverse(f"{door}:seats")
+    link = invite(client, door)
+    assert link not in client.get(url).content.decode()
+    assert "noa@new.example" in client.get(url).content.decode()
+    assert "Take your seat" in Client().get(link).content.decode()
+
+    taken = Client().post(link, ANSWER)
+
+    assert taken.headers["Location"] == "/login/"
+    colleague = Client()
+    entered = colleague.post("/login/", {"username": "noa@new.example", "password": ANSWER["password"]})
+    assert entered.headers["Location"] == ("/portal/" if door == "portal" else "/onboarding/")
+    assert "Noa Neu" in client.get(url).content.decode()
+    again = Client().post(link, ANSWER)
+    assert (again.status_code, "link_over" in again.content.decode()) == (410, True)
+    page = colleague.get(url).content.decode()
+    assert "noa@new.example" in page
+    assert "Invite a colleague" not in page
+    refused = colleague.post(url, {"act": "invite", "email": "x@new.example", "role": DOORS[door][1]})
+    assert (refused.status_code, "role_forbidden" in refused.content.decode()) == (422, True)
+
+
+@pytest.mark.parametrize(("answer", "words"), [
+    ({"again": "something else"}, "differ"), ({"name": ""}, "required"),
+    ({"password": "short", "again": "short"}, "short"),
+])  # fmt: skip
+def test_a_bad_answer_to_an_invitation_is_told_and_takes_no_seat(answer, words, market, enter):
+    link = invite(enter("buyer"), "portal")
+
+    page = Client().post(link, ANSWER | answer)
+
+    assert page.status_code == 422
+    assert words in page.content.decode()
+    assert not m.User.objects.filter(email="noa@new.example").exists()
+
+
+def test_an_invitation_is_taken_back_on_the_page(market, enter):
+    client, url = enter("buyer"), reverse("portal:seats")
+    link = invite(client, "portal")
+    row = m.Invitation.objects.get(email="noa@new.example")
+    assert enter("other.buyer").post(url, {"act": "withdraw", "id": row.pk}).status_code == 404
+
+    client.post(url, {"act": "withdraw", "id": row.pk})
+
+    assert Client().get(link).status_code == 410
+
+
+def test_roles_change_and_a_seat_is_switched_off_and_on_from_the_page(market, enter):
+    client, url = enter("buyer"), reverse("portal:seats")
+    colleague = make_seat(party=party_of("buyer"), email="c@b.example", password=PASSWORD, role="purchaser", now=NOW)
+    theirs = Client()
+    theirs.force_login(colleague.user)
+
+    client.post(url, {"act": "role", "id": colleague.pk, "role": "approver"})
+    colleague.refresh_from_db()
+    assert colleague.role == "approver"
+    client.post(url, {"act": "off", "id": colleague.pk})
+    assert theirs.get(url).status_code == 302
+    assert "switched off" in client.get(url).content.decode()
+    client.post(url, {"act": "on", "id": colleague.pk})
+    assert Client().login(username="c@b.example", password=PASSWORD)
+
+    own = m.Seat.objects.get(user__email="buyer@doors.example")
+    for act in ("off", "role"):
+        page = client.post(url, {"act": act, "id": own.pk, "role": "finance"}, follow=True).content.decode()
+        assert "last_owner" in page
+    for act in ("off", "on", "role", "reset"):
+        assert enter("other.buyer").post(url, {"act": act, "id": colleague.pk}).status_code == 404
+        assert client.post(url, {"act": act, "id": "x"}).status_code == 404
+    assert client.post(url, {"act": "dance"}).status_code == 404
+
+
+def test_a_link_of_an_owner_sets_another_password_and_ends_every_session(market, enter):
+    client, url = enter("buyer"), reverse("portal:seats")
+    colleague = make_seat(party=party_of("buyer"), email="c@b.example", password=PASSWORD, role="purchaser", now=NOW)
+    theirs = Client()
+    theirs.force_login(colleague.user)
+    link = invite(client, "portal", act="reset", id=str(colleague.pk))
+    assert Client().get(link).status_code == 200
+    assert Client().post(link, {"password": "short", "again": "short"}).status_code == 422
+
+    assert Client().post(link, {k: ANSWER[k] for k in ("password", "again")}).headers["Location"] == "/login/"
+
+    assert theirs.get(url).status_code == 302
+    assert Client().login(username="c@b.example", password=ANSWER["password"])
+    assert Client().get(link).status_code == 410
+
+
+def test_another_password_of_ones_own_keeps_this_session_and_ends_the_others(market, enter):
+    here, there = enter("buyer"), enter("buyer")
+    change = {"old": PASSWORD, "password": ANSWER["password"], "again": ANSWER["password"]}
+    assert Client().get("/account/password/").headers["Location"].startswith("/login/")
+    assert "is not the password" in here.post("/account/password/", change | {"old": "no"}).content.decode()
+    assert "differ" in here.post("/account/password/", change | {"again": "no"}).content.decode()
+
+    assert here.post("/account/password/", change).headers["Location"] == "/portal/"
+
+    assert here.get("/portal/").status_code == 200
+    assert there.get("/portal/").status_code == 302
+    assert Client().login(username="buyer@doors.example", password=ANSWER["password"])
+
+
+def test_guessing_the_password_of_now_is_as_slow_as_signing_in(market, enter):
+    client = enter("buyer")
+    change = {"old": "no", "password": ANSWER["password"], "again": ANSWER["password"]}
+    for _ in range(10):
+        client.post("/account/password/", change)
+
+    assert "Too many wrong passwords" in client.post("/account/password/", change | {"old": PASSWORD}).content.decode()
+    assert Client().login(username="buyer@doors.example", password=PASSWORD)
+
+
+def test_a_forgotten_password_is_set_by_a_letter_and_the_answer_tells_nothing(market, enter):
+    known = Client().post("/password/", {"email": "BUYER@doors.example"})
+    unknown = Client().post("/password/", {"email": "nobody@doors.example"})
+    token = re.compile(r'name="csrfmiddlewaretoken" value="\w+"')
+    assert known.status_code == unknown.status_code == 200
+    assert token.sub("", known.content.decode()) == token.sub("", unknown.content.decode())
+    assert "a link is on its way" in known.content.decode()
+
+    drain(NOW.replace(year=NOW.year + 1))
+
+    assert [letter.to for letter in mail.outbox] == [["buyer@doors.example"]]
+    link = re.search(r"http://testserver(/password/\S+)", str(mail.outbox[0].body))
+    assert link
+    Client().post(link[1], {k: ANSWER[k] for k in ("password", "again")})
+    assert Client().login(username="buyer@doors.example", password=ANSWER["password"])
+    assert Client().get(link[1]).status_code == 410
+    assert m.AuditLine.objects.filter(action="ask_reset", subject="buyer@doors.example").count() == 1
+
+
+def test_a_seat_that_is_switched_off_gets_no_letter(market, enter):
+    colleague = make_seat(party=party_of("buyer"), email="c@b.example", password=PASSWORD, role="purchaser", now=NOW)
+    owner = m.Seat.objects.get(user__email="buyer@doors.example")
+    seats.switch_off(seat=colleague, by=owner, now=NOW)
+
+    Client().post("/password/", {"email": "c@b.example"})
+    drain(NOW.replace(year=NOW.year + 1))
+
+    assert mail.outbox == []
+
+
+def test_links_are_asked_for_so_often_and_no_more(market):
+    for _ in range(10):
+        assert Client().post("/password/", {"email": "buyer@doors.example"}).status_code == 200
+
+    refused = Client().post("/password/", {"email": "buyer@doors.example"})
+
+    assert (refused.status_code, "Too many links" in refused.content.decode()) == (429, True)
+    assert Client().post("/login/", {"username": "buyer@doors.example", "password": PASSWORD}).status_code == 302
+
+
+def test_an_invitation_is_also_sent_where_a_mail_server_is_named(market, enter, settings):
+    link = invite(enter("buyer"), "portal")
+    assert f"http://testserver{link}" in str(mail.outbox[0].body)
+    assert mail.outbox[0].to == ["noa@new.example"]
+
+    settings.EMAIL_BACKEND, settings.EMAIL_HOST = "django.core.mail.backends.smtp.EmailBackend", "127.0.0.1"
+    settings.EMAIL_PORT, settings.EMAIL_USE_TLS = 9, False  # nobody listens: the link is shown all the same
+    page = enter("buyer").post(reverse("portal:seats"), {"act": "invite", "email": "b@new.example", "role": "finance"})
+    assert "It was not sent by mail" in page.content.decode()
+
+
+def test_without_a_mail_server_letters_are_files(tmp_path: Path, settings):
+    settings.EMAIL_BACKEND, settings.EMAIL_FILE_PATH = "django.core.mail.backends.filebased.EmailBackend", tmp_path
+    mail.send_mail("s", "body", None, ["a@b.example"])
+
+    assert "body" in next(tmp_path.iterdir()).read_text()
+
+
+def test_ten_seats_cost_no_more_queries_than_one(market, enter, django_assert_num_queries):
+    client, url = enter("buyer"), reverse("portal:seats")
+    for number in range(10):
+        make_seat(party=party_of("buyer"), email=f"c{number}@b.example", password=None, role="purchaser", now=NOW)
+
+    with django_assert_num_queries(7):
+        client.get(url)
+
+
+# --- limits of seats and changes, on the page of approvals -----------------------------------------------------------
+def test_a_limit_of_a_seat_is_set_and_raised_by_two_on_the_page(market, enter):
+    client, url, rules = enter("buyer"), reverse("portal:approvals"), reverse("portal:spending_rules")
+    party = party_of("buyer")
+    purchaser, approver = (
+        make_seat(party=party, email=f"{role}@b.example", password=None, role=role, now=NOW)
+        for role in ("purchaser", "approver")
+    )
+    own = m.Seat.objects.get(user__email="buyer@doors.example")
+    refused = client.post(rules, {"what": "order_limit", "seat": own.pk, "order_max_micros": "5"})
+    assert (refused.status_code, "same_person" in refused.content.decode()) == (422, True)
+    client.post(rules, {"what": "order_limit", "seat": purchaser.pk, "order_max_micros": "1,200.50"})
+    assert "$1,200.50" in client.get(url).content.decode()
+
+    page = client.post(rules, {"what": "order_limit", "seat": purchaser.pk, "order_max_micros": ""}, follow=True)
+
+    assert "another person has to let it" in page.content.decode()
+    change = m.SpendingChange.objects.get()
+    address = reverse("portal:spending_change", args=[change.pk])
+    assert "same_person" in client.post(address, {"act": "let", "reason": "r"}, follow=True).content.decode()
+    assert enter("other.buyer").post(address, {"act": "let", "reason": "r"}).status_code == 404
+    theirs = Client()
+    theirs.force_login(approver.user)
+    assert "without an own limit" in theirs.get(url).content.decode()
+    theirs.post(address, {"act": "let", "reason": "agreed"})
+    assert m.SeatLimit.objects.get(seat=purchaser).order_max_micros is None
