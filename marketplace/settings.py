@@ -59,6 +59,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "marketplace.security.ContentPolicyMiddleware",
     "marketplace.security.StaticFilesMiddleware",
+    "marketplace.readable.ReadableMiddleware",  # before whatever looks into session, query or form
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",

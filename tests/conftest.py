@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.rooms import in_memory
+
 HERE = Path(__file__).parent
 pytest_plugins = ("tests.journey.stages",)
 
@@ -61,6 +63,19 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     postgres.ensure_running()
     if not hasattr(session.config, "workerinput"):
         postgres.drop_leftovers()
+        if in_memory():
+            _spare_whole_pages()
+
+
+def _spare_whole_pages() -> None:
+    """Write no whole pages to the log: they mend what a power cut tears, and memory does not outlive one."""
+    import psycopg
+
+    from marketplace import postgres
+
+    with psycopg.connect(**postgres.maintenance_fields(None), autocommit=True) as server:
+        server.execute("ALTER SYSTEM SET full_page_writes = off")
+        server.execute("SELECT pg_reload_conf()")
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -39,6 +40,7 @@ HEARD = {
 SANDBOX_KEY = "sk_test_sandbox"
 PAGE = 100
 ANSWER_SECONDS_MAX = 20
+EVENT_ID = re.compile(r"[!-~]{1,255}")
 SIGNATURE_AGE_SECONDS_MAX = 300
 Answer = TypeVar("Answer")
 
@@ -126,6 +128,8 @@ def _verified(body: bytes, signature: str) -> tuple[str, str]:
         raise SignatureInvalid("This is no event that the card processor signed.") from error
     if not settings.STRIPE_WEBHOOK_SECRET or not isinstance(id, str) or not isinstance(type, str):
         raise SignatureInvalid("This is no event that the card processor signed.")
+    if not EVENT_ID.fullmatch(id):  # neither NUL nor a length that no index keeps
+        raise SignatureInvalid("The id of this event is none that the card processor gives.")
     return id, type
 
 

@@ -15,7 +15,8 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +87,8 @@ def benchmark(arguments: argparse.Namespace) -> dict[str, Any]:
         return _serve_panel(arguments, key)
     prover = LocalProver(arguments.backend, key=key)
     if arguments.listen is None:
-        return _prove_before_throw_away_panel(prover, arguments)
+        with _own_turn(arguments.home if enrolled else None):
+            return _prove_before_throw_away_panel(prover, arguments)
     token = os.environ.get("GROVE_PROVER_TOKEN") or secrets.token_urlsafe(24)
     host, port = _address(arguments.listen)
     wire = wire_for(host, arguments.home, certificate=arguments.certificate, key=arguments.certificate_key)
@@ -130,6 +132,7 @@ def _serve_panel(arguments: argparse.Namespace, key: keys.MachineKey) -> dict[st
     """Let the market's verifiers measure this machine together; what the market made of it."""
     from marketplace.agent.clock import MarketClock
     from marketplace.agent.market_proof import prove_to_market
+    from marketplace.agent.turns import Turn
 
     market = homes.enrolled_at(arguments.home)
     host, _ = _address(arguments.listen)
@@ -139,9 +142,26 @@ def _serve_panel(arguments: argparse.Namespace, key: keys.MachineKey) -> dict[st
     with _client(market["server"]) as client:
         return prove_to_market(
             client, _address(arguments.listen), key=key, machine=market["machine"], wire=wire, clock=MarketClock(),
-            advertise=arguments.advertise or "", kind=BASELINE if arguments.baseline else CHALLENGE,
-            purpose=arguments.preset, backend=arguments.backend,
+            turn=Turn(arguments.home), advertise=arguments.advertise or "",
+            kind=BASELINE if arguments.baseline else CHALLENGE, purpose=arguments.preset, backend=arguments.backend,
         )  # fmt: skip
+
+
+@contextmanager
+def _own_turn(home: Path | None) -> Iterator[None]:
+    """Nothing else is measured meanwhile on an enrolled machine, for which its meter may run beside this."""
+    if home is None:
+        yield
+        return
+    from marketplace.agent.rechecks import SESSION_SECONDS
+    from marketplace.agent.turns import Turn
+
+    turn = Turn(home)
+    turn.take(wait_seconds=SESSION_SECONDS)
+    try:
+        yield
+    finally:
+        turn.leave()
 
 
 def _attest_at_market(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -169,6 +189,7 @@ def meter(arguments: argparse.Namespace) -> dict[str, Any]:
     from marketplace.agent.rechecks import CheckDoor
     from marketplace.agent.resting import Rest
     from marketplace.agent.sensors import Sensors
+    from marketplace.agent.turns import Turn
 
     key = keys.load_key(arguments.home, passphrase=_passphrase(arguments))
     market, clock = homes.enrolled_at(arguments.home), MarketClock()
@@ -190,7 +211,7 @@ def meter(arguments: argparse.Namespace) -> dict[str, Any]:
         if arguments.listen:
             door = CheckDoor(
                 _prover_address(arguments), key=key, backend=arguments.backend, clock=clock,
-                leases_of=running.subjects, witnesses_of=running.witnesses, rest=rest,
+                leases_of=running.subjects, witnesses_of=running.witnesses, rest=rest, turn=Turn(arguments.home),
                 wire=wire_for(
                     _prover_address(arguments)[0], arguments.home, certificate=arguments.certificate,
                     key=arguments.certificate_key,

@@ -46,7 +46,7 @@ class Attester:
 
     def _orders(self) -> list[dict[str, Any]]:
         try:
-            orders = self._client.get("/api/v1/challenge-orders")["data"]
+            orders = list(self._client.rows("/api/v1/challenge-orders"))
         except AgentError as error:
             if error.code != "server_unreachable":
                 raise

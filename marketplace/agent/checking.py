@@ -87,17 +87,18 @@ class Checker:
     def fetch_orders(self) -> None:
         """Learn what is to be measured within the hour."""
         asked_ns = clocks.monotonic_ns()
-        answer = self._client.get("/api/v1/check-orders")
-        self.clock.set_by(answer["now_ms"], asked_ns=asked_ns)
-        for order in answer["data"]:
-            name = (order["lease"], order["interval"])
-            if name not in self._known:
-                self._known.add(name)
-                self._tasks.append(Task(order["due_at_ms"], order))
+        for answer in self._client.pages("/api/v1/check-orders"):
+            self.clock.set_by(answer["now_ms"], asked_ns=asked_ns)
+            for order in answer["data"]:
+                name = (order["lease"], order["interval"])
+                if name not in self._known:
+                    self._known.add(name)
+                    self._tasks.append(Task(order["due_at_ms"], order))
+            asked_ns = clocks.monotonic_ns()
 
     def fetch_rolls(self) -> None:
         """Learn which machines are called, and at which instant each is to be measured: all of an owner's at once."""
-        for order in self._client.get("/api/v1/roll-orders")["data"]:
+        for order in self._client.rows("/api/v1/roll-orders"):
             name = (f"{order['roll']}/{order['machine']}", 0)
             if name not in self._known and order["probe_address"]:
                 self._known.add(name)

@@ -16,6 +16,7 @@ from pricing.transcript import canonical_json
 KEY_PREFIX = "gx_"
 ATTEMPTS = 4
 WAIT_SECONDS_MAX = 30.0
+PAGE_ROWS = "200"  # the most that the market gives at once
 # A twin in flight, too many requests, not ready: the same key may be sent again. All else is an answer.
 PATIENT_STATUSES = (409, 429, 503)
 
@@ -76,10 +77,15 @@ class SignedClient:
 
     def rows(self, path: str, **query: str) -> Iterator[dict[str, Any]]:
         """Every row of a list, page by page."""
+        for page in self.pages(path, **query):
+            yield from page["data"]
+
+    def pages(self, path: str, **query: str) -> Iterator[dict[str, Any]]:
+        """Every page of a list, with what it says around its rows."""
         cursor: dict[str, str] = {}
         while True:
-            page = self.get(path, **query, **cursor)
-            yield from page["data"]
+            page = self.get(path, limit=PAGE_ROWS, **query, **cursor)
+            yield page
             if not page.get("next_cursor"):
                 return
             cursor = {"cursor": page["next_cursor"]}

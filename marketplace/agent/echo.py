@@ -37,6 +37,7 @@ class EchoServer(ThreadingTCPServer):
 
     daemon_threads = True
     allow_reuse_address = True
+    request_queue_size = AT_ONCE_MAX  # with Python's five, whom a burst leaves out knocks a second later
 
     def __init__(
         self, address: tuple[str, int], *, key: MachineKey, clock: MarketClock,

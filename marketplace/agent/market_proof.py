@@ -13,8 +13,10 @@ from marketplace.agent.errors import PanelFailed
 from marketplace.agent.keys import MachineKey
 from marketplace.agent.progress import progress
 from marketplace.agent.prover import LocalProver, ProverServer
+from marketplace.agent.rechecks import SESSION_SECONDS
 from marketplace.agent.sitting import Meeting, seat_token
 from marketplace.agent.statements import ChallengeAsk, sign_statement
+from marketplace.agent.turns import Turn
 from marketplace.agent.wire import Wire
 from pricing.proof import Preset
 
@@ -22,9 +24,21 @@ POLL_SECONDS, POLLS_AFTER = 2.0, 20
 TOLD = ("id", "state", "resource_class", "standing", "reports", "panel")
 
 
+class ProverInTurn(LocalProver):
+    """Begins its chain when nothing else is measured on this machine: a re-check's session lasts 40 seconds at most."""
+
+    def __init__(self, backend: str, *, key: MachineKey, turn: Turn) -> None:
+        super().__init__(backend, key=key)
+        self.turn = turn
+
+    def start(self, preset: Preset, seed: bytes) -> None:
+        self.turn.take(wait_seconds=SESSION_SECONDS)
+        super().start(preset, seed)
+
+
 def prove_to_market(
     client: ApiClient, address: tuple[str, int], *, key: MachineKey, machine: str, wire: Wire | None,
-    clock: MarketClock, advertise: str = "", kind: int = 1, purpose: str = "demo", backend: str = "auto",
+    clock: MarketClock, turn: Turn, advertise: str = "", kind: int = 1, purpose: str = "demo", backend: str = "auto",
 ) -> dict[str, Any]:  # fmt: skip
     """Ask for a challenge, prove to its panel at `address`, and wait for the quorum; the challenge as it stands then.
 
@@ -33,7 +47,7 @@ def prove_to_market(
     """
     asked_ns = clocks.monotonic_ns()
     clock.set_by(client.get("/api/v1/time")["now_ms"], asked_ns=asked_ns)
-    prover, secret = LocalProver(backend, key=key), secrets.token_hex(24)
+    prover, secret = ProverInTurn(backend, key=key, turn=turn), secrets.token_hex(24)
     server = ProverServer(address, prover=prover, token=secrets.token_urlsafe(24), wire=wire)
     serving = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
     serving.start()
@@ -58,8 +72,11 @@ def prove_to_market(
                 clocks.sleep_seconds(POLL_SECONDS)
                 polls_left -= meeting.is_over  # all have said what they saw: who attests does so now
                 told(meeting.blocks_done)
+                if meeting.is_over or meeting.is_silent:
+                    turn.leave()
                 opened = client.get(f"/api/v1/challenges/{opened['id']}")
     finally:
+        turn.leave()
         server.shutdown()
         serving.join()
         server.server_close()

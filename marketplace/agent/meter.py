@@ -228,8 +228,9 @@ class Meter:
 
     def fetch_leases(self) -> None:
         """Learn which leases run on this machine, and keep it for a start without the network."""
-        found = self._client.get(f"/api/v1/node-classes/{self._machine}/leases")
-        rows, witnesses = found["data"], [str(key) for key in found.get("witnesses", [])]
+        pages = list(self._client.pages(f"/api/v1/node-classes/{self._machine}/leases"))
+        rows = [row for page in pages for row in page["data"]]
+        witnesses = [str(key) for key in pages[0].get("witnesses", [])]
         with self._lock:
             self._leases, self._witnesses = Leases.of_rows(rows), witnesses
         homes.write_json(self.home, LEASES_FILE, {"rows": rows, "witnesses": witnesses})

@@ -96,16 +96,16 @@ class Prober:
     def fetch_orders(self) -> None:
         """Learn what is to be probed in the next minutes, and which leases once more at once."""
         asked_ns = clocks.monotonic_ns()
-        answer = self._client.get("/api/v1/probe-orders", minutes=str(ORDER_MINUTES))
-        self.clock.set_by(answer["now_ms"], asked_ns=asked_ns)
-        now_ms = self.clock.now_ms()
-        for order in answer["data"]:
-            if order["probe_at_ms"] >= now_ms - 1000:
-                self._plan(Task(order["probe_at_ms"], order["lease"], FIRST, order))
-        minute_at = now_ms // 1000 // MINUTE_SECONDS * MINUTE_SECONDS
-        for order in answer["data"]:
-            if order["lease"] in answer["suspects"] and order["minute_at"] == minute_at:
-                self._plan(Task(now_ms, order["lease"], EXTRA, order))
+        for answer in self._client.pages("/api/v1/probe-orders", minutes=str(ORDER_MINUTES)):
+            self.clock.set_by(answer["now_ms"], asked_ns=asked_ns)
+            now_ms = self.clock.now_ms()
+            minute_at = now_ms // 1000 // MINUTE_SECONDS * MINUTE_SECONDS
+            for order in answer["data"]:
+                if order["probe_at_ms"] >= now_ms - 1000:
+                    self._plan(Task(order["probe_at_ms"], order["lease"], FIRST, order))
+                if order["lease"] in answer["suspects"] and order["minute_at"] == minute_at:
+                    self._plan(Task(now_ms, order["lease"], EXTRA, order))
+            asked_ns = clocks.monotonic_ns()
 
     def probe(self, task: Task) -> Seen:
         """Look once."""

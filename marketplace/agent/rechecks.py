@@ -9,13 +9,14 @@ Off loopback the prover speaks TLS, and the answer brings its certificate's SHA-
 Who asks signs with the witness key that the market names beside the leases, for a lease that runs here, now, or for the
 roll call that this machine answered. Each key is let in for each of them once in five minutes, since a second try
 follows ten minutes after the first; the prover takes the pilot and the rows of a re-check and no larger work. Counting,
-beats and echoes go on beside it; the workload may rest (`resting.py`).
+beats and echoes go on beside it; the workload may rest (`resting.py`). While a benchmark is proved on this machine the
+door is busy, and a benchmark waits for a session to end (`turns.py`).
 """
 
 import secrets
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from threading import Lock, Thread
+from threading import Lock, Thread, Timer
 from typing import Any
 
 from marketplace.agent import clock as clocks
@@ -26,6 +27,7 @@ from marketplace.agent.prover import ProverServer
 from marketplace.agent.readings import SignedReport
 from marketplace.agent.resting import Rest, RestingProver
 from marketplace.agent.statements import CheckAsk, accept_statement
+from marketplace.agent.turns import Turn
 from marketplace.agent.wire import Wire, vouch
 from pricing.proof import PRESETS
 
@@ -48,9 +50,9 @@ class CheckDoor:
     def __init__(
         self, address: tuple[str, int], *, key: MachineKey, backend: str, clock: MarketClock,
         leases_of: Callable[[], Collection[str]], witnesses_of: Callable[[], Collection[str]],
-        rest: Rest | None = None, wire: Wire | None = None,
+        rest: Rest | None = None, wire: Wire | None = None, turn: Turn | None = None,
     ) -> None:  # fmt: skip
-        self._wire = wire
+        self._wire, self._turn = wire, turn
         self._key, self._backend, self._clock, self._rest = key, backend, clock, rest or Rest()
         self._leases_of, self._witnesses_of = leases_of, witnesses_of
         presets = {name: preset for name, preset in PRESETS.items() if name.split("-")[0] in PURPOSES}
@@ -92,9 +94,12 @@ class CheckDoor:
             last_ns = self._let_in_ns.get((key, subject))
             if last_ns is not None and now_ns - last_ns < APART_SECONDS * NS:
                 raise ProbeRefused("A verifier measures once in five minutes.", seconds=APART_SECONDS)
+            if self._turn is not None and not self._turn.take():
+                raise ProbeRefused("A benchmark is proved here now; ask again in a few seconds.", busy=True)
             self._let_in_ns[key, subject] = now_ns
             self._session = _Session(secrets.token_urlsafe(24), now_ns + SESSION_SECONDS * NS)
             self._open(self._session.token)
+            self._end_later(self._session.token)
             return {"port": self.port, "token": self._session.token, "seconds": SESSION_SECONDS} | self._vouched()
 
     def _vouched(self) -> dict[str, str]:
@@ -133,3 +138,11 @@ class CheckDoor:
             if self._session is not None and secrets.compare_digest(self._session.token, token):
                 self._session = None
                 self._open(secrets.token_urlsafe(24))  # nobody knows it, and what was resident is let go
+                if self._turn is not None:
+                    self._turn.leave()
+
+    def _end_later(self, token: str) -> None:
+        """Whoever goes without a word holds nobody up for longer than its session."""
+        timer = Timer(SESSION_SECONDS, self._close, (token,))
+        timer.daemon = True
+        timer.start()

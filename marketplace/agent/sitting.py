@@ -23,6 +23,7 @@ from dataclasses import replace
 from threading import Condition
 from typing import Any, Protocol
 
+from marketplace.agent import clock as clocks
 from marketplace.agent.errors import OutOfTurn
 from marketplace.agent.measuring import check_echoes, passes_for
 from marketplace.agent.panel import echo, open_and_check
@@ -68,7 +69,7 @@ class Meeting:
         self._seconds_max, self._steps = seconds_max, steps_of(preset)
         self._said: dict[str, dict[str, Any]] = {step: {} for step in self._steps}
         self._told: dict[str, dict[str, Any] | Exception] = {}
-        self._changed = Condition()
+        self._changed, self._heard_ns = Condition(), clocks.monotonic_ns()
 
     @property
     def blocks_done(self) -> int:
@@ -80,10 +81,16 @@ class Meeting:
         """Whether every seat brought its witness."""
         return self._steps[-1] in self._told
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether nobody has said anything for longer than a step may last: such a session does not go on."""
+        return clocks.monotonic_ns() - self._heard_ns > self._seconds_max * 1_000_000_000
+
     def say(self, seat: str, step: str, what: Any) -> dict[str, Any]:
         """Take what a seat says in a step and answer once all have. Raises OutOfTurn, or the prover's ProofRefused."""
         with self._changed:
             self._take(seat, step, what)
+            self._heard_ns = clocks.monotonic_ns()
             if len(self._said[step]) == len(self._seats):
                 self._told[step] = self._act(step, [self._said[step][each] for each in self._seats])
                 self._changed.notify_all()

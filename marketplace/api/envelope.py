@@ -16,6 +16,11 @@ API_PREFIX = "/api/v1"
 log = logging.getLogger(__name__)
 
 
+def is_api(request: HttpRequest) -> bool:
+    """Return whether the request is for the API, so that it is answered with a problem document."""
+    return request.path_info == API_PREFIX or request.path_info.startswith(f"{API_PREFIX}/")
+
+
 class EnvelopeMiddleware(MiddlewareMixin):
     """Give each request an id that its answer, its problem document and the log carry."""
 
@@ -32,9 +37,8 @@ class EnvelopeMiddleware(MiddlewareMixin):
         return response
 
     def _is_foreign_error(self, request: HttpRequest, response: HttpResponseBase) -> bool:
-        is_api = request.path_info == API_PREFIX or request.path_info.startswith(f"{API_PREFIX}/")
         is_error = response.status_code >= 400 and not (settings.DEBUG and response.status_code >= 500)
-        return is_api and is_error and response.headers.get("Content-Type", "") != MEDIA_TYPE
+        return is_api(request) and is_error and response.headers.get("Content-Type", "") != MEDIA_TYPE
 
     def _as_problem(self, response: HttpResponseBase, request_id: str) -> HttpResponse:
         answer = plain_problem(response.status_code, request_id)

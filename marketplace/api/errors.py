@@ -7,6 +7,7 @@ ApiError                        code                       when
   |   +- IdempotencyKeyMissing  idempotency_key_missing    a POST without an Idempotency-Key
   |   +- IdempotencyKeyBad      idempotency_key_malformed  a key that is not 1 to 120 printable ASCII characters
   |   +- BadParameter           bad_parameter              a query parameter that is unknown, repeated or malformed
+  |   +- UnreadableText         unreadable_text            a text holds NUL or half a surrogate pair
   +- NotSignedIn                not_authenticated          neither a key nor a session
   +- Forbidden                  forbidden                  this seat or key may not do that
   |   +- ReadOnlyKey            read_only_key              a key without the right to write
@@ -56,6 +57,17 @@ class IdempotencyKeyBad(BadRequest):
 
 class BadParameter(BadRequest):
     code = "bad_parameter"
+
+
+class UnreadableText(BadRequest):
+    """`pointer` leads to the text in a JSON body."""
+
+    code = "unreadable_text"
+
+    def __init__(self, sentence: str, *, pointer: str | None = None, **facts: str) -> None:
+        super().__init__(sentence, **facts)
+        if pointer is not None:
+            self.errors = ((pointer, self.code, sentence),)
 
 
 class NotSignedIn(ApiError):
@@ -125,7 +137,7 @@ FIELD_CODES = {
     "unknown_field": "the body has a field that this act does not know",
     "number_format": "a number is not a whole number within 64 bits, as a JSON integer or a string of digits",
     "bad_flag": "something else than true or false",
-    "bad_text": "a text has another type, is too long, or holds NUL or half a surrogate pair",
+    "bad_text": "a text has another type or is too long",
     "bad_list": "a list has another type, is empty or too long",
     "bad_id": "an id has not the form prefix_ and 32 hex digits",
     "bad_object": "the body or a part of it is not an object",

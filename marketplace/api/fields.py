@@ -213,6 +213,12 @@ class NoBody(Body):
     """The body of an act that takes nothing: empty, or `{}`."""
 
 
+class PageFrame(serializers.Serializer):
+    """One page of a list that says more around its rows; a subclass adds `data`."""
+
+    next_cursor = serializers.CharField(allow_null=True, help_text="null: there is no more")
+
+
 FIELD_CODE_OF = {"not_a_list": "bad_list", "empty": "bad_list", "max_length": "bad_list", "invalid": "bad_object"}
 
 

@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -41,7 +41,7 @@ def parameters(request: Request, allowed: Collection[str]) -> dict[str, str]:
             raise BadParameter(f"There is no parameter {shown} here.", parameter=shown, known=sorted(allowed))
         if len(values) > 1:
             raise BadParameter(f"The parameter {name} is given twice.", parameter=name)
-        if "\x00" in values[0] or not values[0].isprintable():
+        if not values[0].isprintable():
             raise BadParameter(f"The parameter {name} cannot be read.", parameter=name)
         found[name] = values[0]
     return found
@@ -95,6 +95,26 @@ def page_by_place(rows: Any, query: Mapping[str, str]) -> Page:
     found = list(rows[start : start + limit])
     rest = left - len(found)
     return Page(found, write_cursor([rest]) if rest > 0 else None)
+
+
+def page_by_mark(
+    rows: Sequence[Any], query: Mapping[str, str], mark: Callable[[Any], Sequence[str | int]], *,
+    is_falling: bool = False,
+) -> Page:
+    """Return a page of rows that were worked out, in the order of their marks; the cursor is the last mark shown.
+
+    Marks are unique, and texts and numbers that are alike from row to row. A row that comes or goes meanwhile moves
+    no other one to another page.
+    """
+    limit = limit_of(query)
+    rows = sorted(rows, key=lambda row: tuple(mark(row)), reverse=is_falling)
+    if "cursor" in query:
+        last = tuple(read_cursor(query["cursor"]))
+        if rows and [type(part) for part in last] != [type(part) for part in mark(rows[0])]:
+            raise _bad_cursor()
+        rows = [row for row in rows if (tuple(mark(row)) < last if is_falling else tuple(mark(row)) > last)]
+    found = rows[:limit]
+    return Page(found, write_cursor(list(mark(found[-1]))) if len(rows) > limit else None)
 
 
 def write_cursor(mark: list[Any]) -> str:

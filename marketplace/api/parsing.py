@@ -10,6 +10,7 @@ from typing import Any
 from rest_framework.request import Request
 
 from marketplace.api.errors import BodyMissing, BodyTooLarge, InvalidBody, MalformedJson, WrongMediaType
+from marketplace.readable import refuse_unreadable
 
 BODY_BYTES_MAX = 64 * 1024
 DEPTH_MAX = 8
@@ -47,8 +48,8 @@ def read_raw(request: Request, bytes_max: int = BODY_BYTES_MAX) -> bytes:
 def parse_object(raw: bytes, *, may_be_empty: bool = False) -> dict[str, Any]:
     """Return the JSON object in `raw`; an empty body is one without fields where `may_be_empty`.
 
-    Raises MalformedJson, BodyMissing or InvalidBody. Numbers with a point, an exponent or too many digits come back as
-    NotWhole, so that the field they stand in can be named.
+    Raises MalformedJson, BodyMissing, UnreadableText or InvalidBody. Numbers with a point, an exponent or too many
+    digits come back as NotWhole, so that the field they stand in can be named.
     """
     if not raw.strip():
         if may_be_empty:
@@ -70,7 +71,7 @@ def parse_object(raw: bytes, *, may_be_empty: bool = False) -> dict[str, Any]:
         raise MalformedJson(f"The body is no JSON: {error.msg.lower()}.", **where) from None
     if not isinstance(found, dict):
         raise InvalidBody([("", "bad_object", "The body is a JSON object.")])
-    _refuse_bad_text(found, "")
+    refuse_unreadable(found)
     return found
 
 
@@ -108,16 +109,3 @@ def _object_without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twin = next(name for name in names if names.count(name) > 1)
         raise MalformedJson("The body says one name twice.", name=twin[:60].encode(errors="replace").decode())
     return found
-
-
-def _refuse_bad_text(value: Any, pointer: str) -> None:
-    if isinstance(value, str):
-        if "\x00" in value or any("\ud800" <= sign <= "\udfff" for sign in value):
-            raise InvalidBody([(pointer, "bad_text", "A text holds NUL or half a surrogate pair.")])
-    elif isinstance(value, dict):
-        for name, part in value.items():
-            _refuse_bad_text(name, pointer)
-            _refuse_bad_text(part, f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}")
-    elif isinstance(value, list):
-        for place, part in enumerate(value):
-            _refuse_bad_text(part, f"{pointer}/{place}")

@@ -43,8 +43,9 @@ STATUS: dict[type[Exception], int] = {
     market.ChallengeExpired: 409, market.ResultDiffers: 409, market.TranscriptAltered: 422, market.EvidenceReused: 409,
     market.WrongInstant: 422, market.NotOnPanel: 403, market.NoWitnessKey: 409,
     api.BadRequest: 400, api.MalformedJson: 400, api.BodyMissing: 400, api.IdempotencyKeyMissing: 400,
-    api.IdempotencyKeyBad: 400, api.BadParameter: 400, api.NotSignedIn: 401, api.Forbidden: 403,
-    api.ReadOnlyKey: 403, api.CsrfFailed: 403, api.NoSuchPage: 404, api.WrongMethod: 405, api.Conflict: 409,
+    api.IdempotencyKeyBad: 400, api.BadParameter: 400, api.UnreadableText: 400, api.NotSignedIn: 401,
+    api.Forbidden: 403, api.ReadOnlyKey: 403, api.CsrfFailed: 403, api.NoSuchPage: 404, api.WrongMethod: 405,
+    api.Conflict: 409,
     api.BodyTooLarge: 413, api.WrongMediaType: 415, api.InvalidBody: 422, api.TooMany: 429, api.Internal: 500,
     api.Busy: 503,
     books.InsufficientFunds: 402, books.PendingResolved: 409, books.PendingTimedOut: 409, books.AmountOutOfRange: 422,
@@ -163,6 +164,12 @@ def fact_text(name: str, fact: Any) -> Any:
     if isinstance(fact, int):
         return str(fact) if name.endswith(MONEY_FACTS) or abs(fact) >= 2**53 else fact
     return str(fact)
+
+
+def problem_answer(refusal: api.ApiError, request_id: str) -> HttpResponse:
+    """Return the problem document of a refusal that is met before any view."""
+    status = STATUS[type(refusal)]
+    return HttpResponse(json.dumps(problem_of(refusal, status, request_id)), status=status, content_type=MEDIA_TYPE)
 
 
 def plain_problem(status: int, request_id: str, allow: str | None = None) -> HttpResponse:

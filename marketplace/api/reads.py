@@ -10,19 +10,26 @@ from django.db.models import BinaryField, F, Func, IntegerField, OuterRef, Prefe
 from ledger.models import Account
 from ledger.services import USDC6_LEDGER
 from marketplace.clearing.models import Award, BundleFile, Clearing, PriceRow
+from marketplace.demand.funding import kept_for_lines_micros
 from marketplace.escrow.models import Lease
 from marketplace.parties.models import Party
 
 
 @dataclass(frozen=True)
 class AccountBalance:
-    """One account of a party in micro-USD: what is posted, what open holds reserve of it, and what is left."""
+    """One account of a party in micro-USD: what is posted; of that what open holds reserve, what is kept for orders,
+    grants and vouchers, and what is free. The three add up to it."""
 
     code: str
     scope: UUID | None
     balance_micros: int
     reserved_micros: int
+    kept_micros: int
     free_micros: int
+
+    def mark(self) -> tuple[str, str]:
+        """Where the account stands in the list: by its code, then by what it is kept for."""
+        return self.code, self.scope.hex if self.scope else ""
 
 
 def awards_of(party: Party, *, window: UUID | None = None) -> QuerySet[Award]:
@@ -79,6 +86,11 @@ def clearing_of(window_id: UUID) -> Clearing | None:
 def balances_of(party: Party) -> list[AccountBalance]:
     """Return every account of a party in the stablecoin's ledger, in the chart's words."""
     rows = Account.objects.filter(ledger_id=USDC6_LEDGER, party=party.pk).order_by("code", "scope")
-    return [
-        AccountBalance(r.code, r.scope, r.balance_minor, r.balance_minor - r.free_minor, r.free_minor) for r in rows
-    ]
+    kept_for_lines = kept_for_lines_micros(party) if party.is_buyer else 0
+    found = []
+    for row in rows:
+        kept = min(kept_for_lines, row.free_minor) if row.code == "buyer.available" else 0
+        found.append(AccountBalance(
+            row.code, row.scope, row.balance_minor, row.balance_minor - row.free_minor, kept, row.free_minor - kept
+        ))  # fmt: skip
+    return found

@@ -32,7 +32,8 @@ a string or an integer will do, a float is `number_format`. Times are UTC. Ids c
 `lea_`, `win_`, `cls_`, `adm_`, `sta_`, `lin_`, `nee_`, `sea_`, `ivt_`.
 
 **Lists.** Oldest first by (created, id), so that new rows come after those you have; a statement is newest first.
-`limit` up to 200, `cursor` from `next_cursor`, and a `Link` header to the next page.
+`data` holds the rows, `limit` is up to 200, `cursor` comes from `next_cursor` (null: there is no more), and a `Link`
+header leads to the next page.
 
 **Sealed.** Before a window closes nobody can read, find or count another party's bid, the Foundation included. Missing
 objects and other people's give the same 404.

@@ -7,7 +7,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from marketplace.api.fields import HexOut, IdOut, Micros, MicrosList, TargetsIn, id_schema, id_text
+from marketplace.api.fields import HexOut, IdOut, Micros, MicrosList, PageFrame, TargetsIn, id_schema, id_text
 from marketplace.api.problems import fact_text
 from marketplace.catalogue.models import Window
 from marketplace.clearing.models import Award, Backup, IndicativePrice, LineReason
@@ -197,7 +197,7 @@ class ValueOut(serializers.Serializer):
     jitter_bps = serializers.IntegerField(help_text="p95 over p50 of block times, the worst; 0: not measured")
 
 
-class ValuePage(serializers.Serializer):
+class ValuePage(PageFrame):
     """What a dollar buys, class by class, the most first."""
 
     is_demo_panel = serializers.BooleanField(help_text="demo panel, not independent")

@@ -20,7 +20,7 @@ from marketplace import clock
 from marketplace.api import problems
 from marketplace.api.auth import KeyAuthentication, SeatAuthentication, party_of
 from marketplace.api.errors import NoSuchPage, ReadOnlyKey, TooMany
-from marketplace.api.fields import Body, NoBody
+from marketplace.api.fields import Body, NoBody, PageFrame
 from marketplace.api.idempotency import Reply, once, rehearsed, require_key
 from marketplace.api.paging import Page, choice, next_link, parameters
 from marketplace.api.parsing import BODY_BYTES_MAX, parse_object, read_raw, require_json_type
@@ -95,9 +95,10 @@ class PublicView(ApiView):
 
 
 class ListMixin:
-    """One page of rows: `data`, and `next_cursor` until there is no more."""
+    """One page of rows: `data`, and `next_cursor` until there is no more; a `frame` says more around them."""
 
     shape: ClassVar[type[Serializer]]
+    frame: ClassVar[type[PageFrame]]
     filters: ClassVar[tuple[str, ...]] = ()
 
     def query(self, request: Any) -> dict[str, str]:
@@ -109,6 +110,12 @@ class ListMixin:
         data = self.shape(page.rows, many=True, context={"party": request.party, **context}).data
         link = next_link(request, page)
         return Response({"data": data, "next_cursor": page.next_cursor}, headers={"Link": link} if link else None)
+
+    def framed(self, request: Any, page: Page, **around: Any) -> Response:
+        """Return a page in the view's own frame, `around` being what that says beside its rows."""
+        link = next_link(request, page)
+        body = self.frame({**around, "data": page.rows, "next_cursor": page.next_cursor}).data
+        return Response(body, headers={"Link": link} if link else None)
 
 
 class ActView(ApiView):

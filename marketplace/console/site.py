@@ -37,7 +37,7 @@ from marketplace.console.reads import (
     revenue,
     slash_queue,
 )
-from marketplace.console.tables import Table, Told, Trail, hexed, table_of
+from marketplace.console.tables import Rolls, Table, Told, Trail, answered, hexed, table_of
 from marketplace.doors import foundation_only
 from marketplace.seat_pages import seat_list
 
@@ -209,7 +209,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, Any, type[Table]], ...]], ...] = 
             m.VerifierSeat, show=("address", "party", "vantage", "is_demo", "seated_at", "retired_at"),
             list_select_related=("party",))),
         ("Roll calls", "groups", m.RollCall, table_of(
-            m.RollCall, show=("owner", "opened_at", "closes_at"), list_select_related=("owner",))),
+            m.RollCall, Rolls, show=("owner", "opened_at", "closes_at", answered), list_select_related=("owner",))),
     )),
     ("Clearing", (
         ("Clearings", "balance", m.Clearing, table_of(

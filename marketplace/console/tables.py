@@ -11,7 +11,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db.models import BigIntegerField, BinaryField, Field, Model
+from django.db.models import BigIntegerField, BinaryField, Field, Model, Sum
 from django.http import Http404, HttpRequest, HttpResponse
 from unfold.admin import ModelAdmin
 
@@ -124,6 +124,20 @@ class Told(Table):
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).exclude(code__in=(SealKeyLost.code, SealBroken.code))
+
+
+class Rolls(Table):
+    """Roll calls with how many machines were called and how many answered."""
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        machines = {"called": Sum("members__machines"), "answered": Sum("members__answer__machines")}
+        return super().get_queryset(request).annotate(**machines)
+
+
+@admin.display(description="machines that answered")
+def answered(row: Any) -> str:
+    """Return the column of `Rolls` that says so."""
+    return f"{row.answered or 0} of {row.called or 0}"
 
 
 def is_money(field: Field) -> bool:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import overload
 from uuid import UUID
 
-from django.db.models import Q, QuerySet, Sum
+from django.db.models import F, Q, QuerySet, Sum
 
 from marketplace.delivery.causes import SignedCause, signed_causes
 from marketplace.delivery.evidence_models import DeliveryCase, HealthEvent, LeaseHealth, MaintenanceNotice, SlotTally
@@ -101,16 +101,25 @@ class LeaseMinutes:
     held_micros: int
     unpaid_micros: int
     causes: list[SignedCause]  # what judges signed about its bad minutes
+    is_by_hour: bool  # its hours came whole, as those of a demo's fixture providers do
+
+    @property
+    def is_running(self) -> bool:
+        """Whether minutes are still to come."""
+        return self.lease.state in RUNNING
 
 
 def lease_minutes(lease: Lease) -> LeaseMinutes:
     """Return a lease minute by minute."""
-    sums = SlotTally.objects.filter(lease=lease).aggregate(
-        billed=Sum("billed_micros"), held=Sum("held_micros"), unpaid=Sum("unpaid_micros")
+    tallies = SlotTally.objects.filter(lease=lease)
+    sums = tallies.aggregate(billed=Sum("billed_micros"), held=Sum("held_micros"), unpaid=Sum("unpaid_micros"))
+    whole = Reading.objects.filter(lease=lease).exclude(slot__in=tallies.values("slot")).aggregate(
+        billed=Sum("earned_micros"), unpaid=Sum(F("amount_micros") - F("earned_micros"))
     )
+    billed, held, unpaid = ((sums[name] or 0) + (whole.get(name) or 0) for name in ("billed", "held", "unpaid"))
     return LeaseMinutes(
-        lease, health_of(lease), list(health_events(lease)[:10]), LiveHours(lease),
-        *(sums[name] or 0 for name in ("billed", "held", "unpaid")), signed_causes(lease=lease, most=10),
+        lease, health_of(lease), list(health_events(lease)[:10]), LiveHours(lease), billed, held, unpaid,
+        signed_causes(lease=lease, most=10), is_by_hour=whole["billed"] is not None,
     )  # fmt: skip
 
 

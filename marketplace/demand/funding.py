@@ -46,7 +46,7 @@ def choose_funding(
         raise NotFunded(
             "Your available money does not cover this demand at its limit.", needed_micros=demand.hold_micros,
             available_micros=max(0, free),
-            kept_for_orders_micros=spendable(code="buyer.available", party=party.pk).minor - free_micros(party),
+            kept_for_orders_micros=kept_for_lines_micros(party),
         )  # fmt: skip
     return None
 
@@ -107,7 +107,12 @@ def kept_micros(line: FundingLine) -> int:
 
 def free_micros(party: Party) -> int:
     """What a buyer may use as it likes, in micro-USD: available, and not kept for an order, a grant or a voucher."""
-    return spendable(code="buyer.available", party=party.pk).minor - sum(map(kept_micros, _arrived_lines(party)))
+    return spendable(code="buyer.available", party=party.pk).minor - kept_for_lines_micros(party)
+
+
+def kept_for_lines_micros(party: Party) -> int:
+    """What of a buyer's available money is kept for its orders, grants and vouchers, in micro-USD."""
+    return sum(map(kept_micros, _arrived_lines(party)))
 
 
 def _away_micros(demand: Demand) -> int:

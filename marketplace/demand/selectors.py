@@ -100,9 +100,11 @@ def _gate(window: Window, unit_hours: int, parties: int) -> GateProgress:
     return GateProgress(unit_hours, window.gate_unit_hours, parties, window.gate_parties)
 
 
-def funding_gap_micros(party: Party) -> int:
-    """Return what the party's posted, not yet funded demands in open windows would hold at most, in micro-USD."""
+def funding_gap_micros(party: Party, *, of_own_money: bool = False) -> int:
+    """Return what the party's posted, not yet funded demands in open windows would hold at most, in micro-USD; of its
+    own money only those that name no purchase order."""
     rows = Demand.objects.filter(party=party, state="posted", window__state="COLLECTING")
+    rows = rows.filter(funding_line=None) if of_own_money else rows
     return sum(d.hold_micros for d in rows.only("quantity_units", "start_slot", "end_slot", "price_limit_micros"))
 
 

@@ -9,6 +9,7 @@ from django.db.models import Prefetch, Q, QuerySet
 
 from ledger.models import Account, ChainContract, ChainIntent, ChainMark
 from ledger.services import USDC6_LEDGER
+from marketplace.demand.funding import kept_for_lines_micros
 from marketplace.escrow.backup_models import StepIn
 from marketplace.escrow.models import Lease
 from marketplace.parties.models import Party
@@ -55,15 +56,17 @@ def _whole_leases() -> QuerySet[Lease]:
 
 @dataclass(frozen=True)
 class Money:
-    """A buyer's money in micro-USD: free to use, held for demands, locked on chain for leases."""
+    """A buyer's money in micro-USD: free to use; kept for its orders, grants and vouchers; held for demands; locked on
+    chain for leases."""
 
     available_micros: int
+    kept_micros: int
     held_micros: int
     locked_micros: int
 
     @property
     def total_micros(self) -> int:
-        return self.available_micros + self.held_micros + self.locked_micros
+        return self.available_micros + self.kept_micros + self.held_micros + self.locked_micros
 
 
 @dataclass(frozen=True)
@@ -78,12 +81,14 @@ class ChainFacts:
 
 
 def money_of(party: Party) -> Money:
-    """Return what a buyer has: available, held by pending holds, and locked for leases."""
+    """Return what a buyer has: free, kept for its lines, held by pending holds, and locked for leases."""
     rows = list(Account.objects.filter(
         ledger_id=USDC6_LEDGER, party=party.pk, code__in=("buyer.available", "buyer.held")))  # fmt: skip
     own = [a for a in rows if a.code == "buyer.available"]
+    unreserved = sum(a.free_minor for a in own)
+    kept = min(kept_for_lines_micros(party), unreserved)
     return Money(
-        available_micros=sum(a.free_minor for a in own), held_micros=sum(a.debits_pending for a in own),
+        available_micros=unreserved - kept, kept_micros=kept, held_micros=sum(a.debits_pending for a in own),
         locked_micros=sum(a.balance_minor for a in rows if a.code == "buyer.held"),
     )
 

@@ -7,6 +7,7 @@ here reads a bid of a window that has not been cleared.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -120,11 +121,12 @@ def _public_curves(clearing: Clearing, resource_class: str) -> Chart:
 
 
 def lease_hours(lease: Lease, metered: list[MeteredHour]) -> Chart:
-    """Return the grid of a lease's metered hours, one row per day of the window."""
-    days = -(-lease.window.slots // 24)
-    names = [f"{lease.window.slot_at(24 * day):%d %b}" for day in range(days)]
+    """Return the grid of a lease's metered hours, one row per day (UTC) that the window reaches into."""
+    begins = lease.window.starts_at.astimezone(UTC)
+    cells = begins.hour + lease.window.slots  # a window that begins at 20:00 begins in the 21st cell of its first day
+    names = [f"{begins + timedelta(days=day):%d %b}" for day in range(-(-cells // 24))]
     return hour_grid(
-        [Hour(m.slot, m.minutes_down, m.minutes_unknown) for m in metered], slots=lease.window.slots, first_day=names,
+        [Hour(begins.hour + m.slot, m.minutes_down, m.minutes_unknown) for m in metered], slots=cells, first_day=names,
         title="Minutes by hour",
     )
 

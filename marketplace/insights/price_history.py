@@ -19,6 +19,7 @@ class Paid:
     """One demand in one window: the mean price of its leases, micro-USD per unit-hour, rounded down."""
 
     demand: UUID
+    rank: int  # of the demand in its window
     reference: str
     window: str
     starts_at: datetime
@@ -34,13 +35,17 @@ class Paid:
         before = self.before_micros
         return None if before is None else (self.price_micros - before) * PPM // before
 
+    def mark(self) -> tuple[int, int, str]:
+        """Where the line stands: by window, then by demand, then by class."""
+        return int(self.starts_at.timestamp()), self.rank, self.resource_class
+
 
 def price_history(party: Party) -> list[Paid]:
     """Return what a buyer's leases cost, newest window first; each beside what the same need cost before."""
     rows = (
         Lease.objects.filter(buyer=party).exclude(state="refused").order_by()
-        .values("demand_id", "demand__reference", "demand__zone_id", "window__name", "window__starts_at",
-                "node_class__resource_class_id", "demand__standing_entry__standing_id")
+        .values("demand_id", "demand__accepted_rank", "demand__reference", "demand__zone_id", "window__name",
+                "window__starts_at", "node_class__resource_class_id", "demand__standing_entry__standing_id")
         .annotate(fee=Sum("fee_micros"), hours=Sum("unit_hours"), cap=Max("demand__standing_entry__cap_ppm"))
         .order_by("window__starts_at", "demand__accepted_rank", "node_class__resource_class_id")
     )  # fmt: skip
@@ -52,7 +57,7 @@ def price_history(party: Party) -> list[Paid]:
         price, starts_at = int(row["fee"]) // int(row["hours"]), row["window__starts_at"]
         before = last.get(need)
         found.append(Paid(
-            row["demand_id"], row["demand__reference"], row["window__name"], starts_at,
+            row["demand_id"], row["demand__accepted_rank"], row["demand__reference"], row["window__name"], starts_at,
             row["node_class__resource_class_id"], int(row["hours"]), price,
             before[1] if before and before[0] < starts_at else None, row["cap"],
         ))  # fmt: skip

@@ -34,6 +34,10 @@ class Value:
     def proven_ops_per_usd(self) -> int:
         return ops_per_usd(self.proven_ops_per_sec, self.price_micros)
 
+    def mark(self) -> tuple[int, int, str]:
+        """Where the class stands: the most operations per USD first, proven ones before reference rows alone."""
+        return -self.proven_ops_per_usd, -self.reference_ops_per_usd, self.code
+
 
 def ops_per_usd(ops_per_sec: int, price_micros: int) -> int:
     """Operations that one USD buys, rounded down; `price_micros` is per unit-hour. 0 for what has no price."""
@@ -50,7 +54,7 @@ def values(now: datetime) -> list[Value]:
         if tops[each.node_class_id] == each.epoch:
             proofs.setdefault(each.node_class.resource_class_id, []).append(each)
     found = [_value(each, proofs.get(each.code, [])) for each in ResourceClass.objects.all()]
-    return sorted(found, key=lambda each: (-each.proven_ops_per_usd, -each.reference_ops_per_usd, each.code))
+    return sorted(found, key=Value.mark)
 
 
 def _value(resource_class: ResourceClass, proofs: list[Benchmark]) -> Value:

@@ -110,6 +110,7 @@ def _page(request: HttpRequest, node_class: NodeClass, *, code: str = "") -> Htt
     now, server = market_time(request), request.build_absolute_uri("/").rstrip("/")
     benchmarks = list(node_class.benchmarks.all())
     live = supply.live_benchmark(node_class, now)
+    on_chain = supply.brought_to_chain(node_class)
     waiting = node_class.enrolments.filter(decided_at=None).exclude(claimed_at=None)
     return render(request, "onboarding/class.html", {
         "node_class": node_class, "live": live, "now": now, "code": code, "quorum": attest_quorum(),
@@ -117,6 +118,7 @@ def _page(request: HttpRequest, node_class: NodeClass, *, code: str = "") -> Htt
         "roll": last_whole_roll(node_class) if live else None, "renew_from": supply.renewal_from(node_class),
         "ops_per_usd": ops_per_usd(live.ops_per_sec, node_class.resource_class.reference_price_micros) if live else 0,
         "proofs": supply.proofs_of(node_class, benchmarks[0]) if benchmarks else [], "benchmarks": benchmarks,
+        "marks": [(each, on_chain.get(each.epoch)) for each in benchmarks],
         "waiting": waiting, "changes": node_class.key_changes.order_by("-id")[:10],
         "steps": steps_of(node_class, server, code), "may_operate": "operate" in acts_of(seat_of(request)),
     })  # fmt: skip

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
-from marketplace.doors import DoorForm, buyer_only, market_time, seat_of
+from marketplace.doors import DoorForm, buyer_only, market_time, page_of, seat_of
 from marketplace.errors import MarketError
 from marketplace.oversight.report_models import REPORT_KINDS, Report
 from marketplace.oversight.reports import EVIDENCE_MAX_BYTES, make_report, published_outcomes, report_rule
@@ -60,4 +60,5 @@ def reports(request: HttpRequest) -> HttpResponse:
 @require_safe
 def outcomes(request: HttpRequest) -> HttpResponse:
     """What was reported and decided, without any name."""
-    return render(request, "portal/report_outcomes.html", {"outcomes": published_outcomes(), "rule": report_rule()})
+    page = page_of(request, published_outcomes())
+    return render(request, "portal/report_outcomes.html", {"page": page, "rule": report_rule()})

@@ -50,10 +50,13 @@ def home(request: HttpRequest) -> HttpResponse:
     running = catalogue.windows_in(("COLLECTING", "BIDDING", "CLEARING", "CLEARED", "DELIVERING"))
     windows = list(catalogue.visible_to(running, request.party.pk))
     gates = demands.gates_of(windows)
-    running = leases.leases_bought_by(request.party)
+    running, money = leases.leases_bought_by(request.party), leases.money_of(request.party)
+    own_gap_micros = demands.funding_gap_micros(request.party, of_own_money=True)
     return render(request, "portal/home.html", {
-        "windows": [(w, gates[w.pk]) for w in windows], "money": leases.money_of(request.party),
-        "gap_micros": demands.funding_gap_micros(request.party), "counts": demands.count_by_state(request.party),
+        "windows": [(w, gates[w.pk]) for w in windows], "money": money,
+        "gap_micros": demands.funding_gap_micros(request.party),
+        "short_micros": max(0, own_gap_micros - money.available_micros),
+        "counts": demands.count_by_state(request.party),
         "trouble": leases.leases_in_trouble(request.party)[:5],
         "running": running.filter(state__in=leases.RUNNING_STATES).count(), "progress": notices.current_progress(),
         "told": notices.notices_of(request.party.pk, market_time(request)),

@@ -22,6 +22,7 @@ from pricing.penalties import Owed, ServedLease, owed_unproven
 
 TRAILING_DAYS = 30
 HOUR = Value(timedelta(hours=1), output_field=DurationField())
+RATED = ("causes", "minutes_billable", "minutes_down", "minutes_unknown")  # what says whether an hour was good
 NOT_TAKEN = ("reverted",)  # states of an intent whose forfeit never took effect
 
 
@@ -131,7 +132,8 @@ def _hours_before(node_class: NodeClass, verdicts: Sequence[Verdict]) -> tuple[i
     since = Lease.objects.annotate(ended=ended_at()).filter(
         node_class=node_class, ended__gt=first, verdict__isnull=False
     )
-    good, bad = count_hours(Reading.objects.filter(lease__in=since).defer("report", "echo_ms"))
+    alike = Reading.objects.filter(lease__in=since).order_by().values(*RATED).annotate(all_units=Sum("units"))
+    good, bad = count_hours(Reading(units=row.pop("all_units"), **row) for row in alike)
     standing = node_class.standing
     return max(0, standing.good_hours - good), max(0, standing.bad_hours - bad)
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.db.models import Prefetch, QuerySet
 
+from ledger.models import ChainIntent
 from marketplace.parties.models import Party
 from marketplace.supply.models import Benchmark, Bid, NodeClass, Site
 from marketplace.supply.sealing import read_own
@@ -82,6 +83,12 @@ def proofs_of(node_class: NodeClass, benchmark: Benchmark) -> list[Proof]:
         Proof(name, unit, getattr(benchmark, field), getattr(reference, field), CLASS_SHARES_BPS[field])
         for name, unit, field in rows
     ]
+
+
+def brought_to_chain(node_class: NodeClass) -> dict[int, ChainIntent]:
+    """Return by epoch what became of each proof at the contract, which arms slashing by it alone."""
+    prefix = f"prove:{node_class.chain_class}:"
+    return {int(row.key.removeprefix(prefix)): row for row in ChainIntent.objects.filter(key__startswith=prefix)}
 
 
 def renewal_from(node_class: NodeClass) -> datetime | None:

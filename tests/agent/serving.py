@@ -113,7 +113,11 @@ def start(*words: object, **environment: str) -> subprocess.Popen[str]:
 
 def agent(*words: object, status: int = 0, **environment: str) -> dict[str, Any]:
     """What a command printed: its answer, or its refusal where a status other than 0 is expected."""
-    process = start(*words, **environment)
+    return told_by(start(*words, **environment), status=status)
+
+
+def told_by(process: subprocess.Popen[str], *, status: int = 0) -> dict[str, Any]:
+    """Like `agent`, of one that was started before."""
     out, err = process.communicate(timeout=60)
     assert process.returncode == status, err
     return json.loads(err if status else out)

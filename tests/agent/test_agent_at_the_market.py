@@ -17,7 +17,7 @@ from marketplace.supply.machine_keys import (
     revoke_machine_key,
     rotate_machine_key,
 )
-from tests.agent.serving import agent
+from tests.agent.serving import agent, start, told_by
 from tests.doors.factories import NOW
 
 HERE = "http://127.0.0.1:1"  # nobody listens there
@@ -124,10 +124,12 @@ def test_a_capped_key_bids_nothing_of_a_strategy_beyond_its_cap(market, site, no
 
 
 def test_where_nobody_answers_the_status_is_3_and_the_own_folder_is_still_shown(market, node_class, tmp_path):
-    unanswered = agent("bid", strategy(tmp_path, node_class), "--server", HERE, status=3, GROVE_API_KEY="gx_live_x")
-
-    assert unanswered["code"] == "server_unreachable"
     home = tmp_path / "home"
-    agent("enrol", "--home", home, "--server", HERE, "--token", "t", status=3)
+    # Side by side: each asks again and again for seven seconds.
+    bidding = start("bid", strategy(tmp_path, node_class), "--server", HERE, GROVE_API_KEY="gx_live_x")
+    enrolling = start("enrol", "--home", home, "--server", HERE, "--token", "t")
+
+    assert told_by(bidding, status=3)["code"] == "server_unreachable"
+    assert told_by(enrolling, status=3)["code"] == "server_unreachable"
     shown = agent("status", "--home", home)
     assert shown["fingerprint"] == load_key(home).fingerprint

@@ -16,6 +16,7 @@ from django.core.cache import cache
 
 from marketplace import clock
 from marketplace import models as m
+from marketplace.agent import client
 from marketplace.agent import home as homes
 from marketplace.agent.client import ApiClient
 from marketplace.agent.clock import MarketClock
@@ -276,6 +277,20 @@ def test_an_address_is_host_and_port(text, place):
     for wrong in ("", "h", "h:x", "tcp://:1", "h:99999999"):
         with pytest.raises(ProbeRefused):
             place_of(wrong)
+
+
+def test_a_verifier_plans_what_stands_on_every_page_of_its_orders(site, live, run_on, monkeypatch):
+    run_on(live.at(-2))
+    one = prober(site, live, "oak", closed_port())
+    one._plan = type(one)._plan.__get__(one)  # every lease's orders, not one's alone
+    whole = list(one._client.rows("/api/v1/probe-orders", minutes="5"))
+    monkeypatch.setattr(client, "PAGE_ROWS", "3")
+
+    one.fetch_orders()
+
+    assert len(whole) > 6
+    assert {(task.lease, task.at_ms) for task in one._tasks} == {(row["lease"], row["probe_at_ms"]) for row in whole}
+    assert site.requests.count("GET /api/v1/probe-orders") == 1 + -(-len(whole) // 3)
 
 
 # --- as a process ----------------------------------------------------------------------------------------------------

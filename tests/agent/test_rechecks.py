@@ -6,20 +6,24 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from django.core.cache import cache
 
 from marketplace import clock
 from marketplace import models as m
+from marketplace.agent import rechecks
 from marketplace.agent.checking import Checker, Task
 from marketplace.agent.client import ApiClient
 from marketplace.agent.clock import MarketClock
 from marketplace.agent.echo import EchoServer, ask_echo
 from marketplace.agent.errors import ProbeRefused, ServerRefused, ServerUnreachable
+from marketplace.agent.market_proof import ProverInTurn
 from marketplace.agent.prover import HttpProver
 from marketplace.agent.rechecks import APART_SECONDS, CheckDoor
 from marketplace.agent.statements import CheckAsk, sign_statement
+from marketplace.agent.turns import Turn
 from marketplace.delivery.checks import due_at
 from marketplace.delivery.intake import take_heartbeats
 from marketplace.demo.machines import machine_key
@@ -142,6 +146,48 @@ def test_one_verifier_at_a_time_and_each_once_in_five_minutes(door: CheckDoor) -
     with pytest.raises(ProbeRefused, match="once in five minutes") as soon:
         door.answer(asked("oak"))
     assert soon.value.facts == {"seconds": APART_SECONDS}
+
+
+@pytest.fixture
+def shared(door: CheckDoor, tmp_path: Path) -> tuple[CheckDoor, ProverInTurn]:
+    """A meter's door and a benchmark's prover in two programs of one machine."""
+    door._turn = Turn(tmp_path)
+    return door, ProverInTurn("float32", key=machine_key("granite"), turn=Turn(tmp_path))
+
+
+def test_nobody_measures_a_machine_while_its_benchmark_is_proved(shared: tuple[CheckDoor, ProverInTurn]) -> None:
+    door, benchmark = shared
+    benchmark.start(PRESETS["pilot"], bytes(32))
+    with pytest.raises(ProbeRefused, match="A benchmark is proved here now") as busy:
+        door.answer(asked("oak"))
+    assert busy.value.facts == {"busy": True}
+
+    benchmark.turn.leave()
+
+    assert door.answer(asked("oak"))["port"] == door.port  # and not "once in five minutes": it was not let in before
+
+
+def test_a_benchmark_begins_when_a_re_check_is_over(shared: tuple[CheckDoor, ProverInTurn]) -> None:
+    door, benchmark = shared
+    opened = door.answer(asked("oak"))
+    assert not benchmark.turn.take()
+    Timer(0.5, door.answer, [{"done": opened["token"]}]).start()
+
+    benchmark.start(PRESETS["pilot"], bytes(32))
+
+    assert door._session is None
+    assert not Turn(benchmark.turn._file.parent).take()
+
+
+def test_a_verifier_that_goes_without_a_word_holds_no_benchmark_up_for_longer_than_its_session(
+    shared: tuple[CheckDoor, ProverInTurn], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door, benchmark = shared
+    monkeypatch.setattr(rechecks, "SESSION_SECONDS", 0.3)
+    door.answer(asked("oak"))
+    assert not benchmark.turn.take()
+
+    assert benchmark.turn.take(wait_seconds=20)
 
 
 def test_the_prover_takes_a_re_check_and_no_larger_work_and_only_under_the_token(door: CheckDoor) -> None:

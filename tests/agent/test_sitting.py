@@ -14,13 +14,20 @@ from marketplace.agent.errors import OutOfTurn
 from marketplace.agent.prover import LocalProver
 from marketplace.agent.sitting import Meeting, seat_token, sit, steps_of
 from marketplace.agent.verifier import Verifier
-from pricing.errors import NonceRefused, PricingError, ProofRefused
+from pricing import residency
+from pricing.errors import MalformedProof, NonceRefused, PricingError, ProofRefused, SweepRefused
 from pricing.proof import PRESETS
 from pricing.transcript import Transcript, joint_nonce, score_of, verify_again
 
 PRESET = replace(PRESETS["demo"], size=256, products=2, blocks=2, rows_opened=8)
 KEYS = sorted((LocalKey(bytes([n]) * 32) for n in (1, 2, 3)), key=lambda key: key.address)
 SEATS = [key.address for key in KEYS]
+
+
+@pytest.fixture(autouse=True)
+def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One read of hundreds that waits its turn on a busy machine would be no proof; lateness is tried elsewhere."""
+    monkeypatch.setattr(residency, "READ_MARGIN_NS", 30 * 10**9)
 
 
 class Seat:
@@ -65,15 +72,18 @@ def test_three_verifiers_end_with_one_transcript_that_anybody_can_check() -> Non
     assert verify_again(ends[0].to_bytes(), entropy=bytes(32)).ops_per_second == score_of(ends[0]).ops_per_second
 
 
-def test_a_nonce_made_without_ones_own_part_is_refused_by_that_verifier() -> None:
+@pytest.mark.parametrize(("at", "refusal"), [("block/1", NonceRefused), ("sweep", SweepRefused)])
+def test_a_nonce_made_without_ones_own_part_is_refused_by_that_verifier(at: str, refusal: type[ProofRefused]) -> None:
     def swap(step: str, told: dict[str, Any], place: int) -> dict[str, Any]:
-        if step == "block/1" and place == 2:
-            told["said"] = [*told["said"][:2], "00" * 32]
+        if step == at and place == 2:
+            other = "00" * 32 if at != "sweep" else {"part": "00" * 32, "rtt_max_ns": 1}
+            told["said"] = [*told["said"][:2], other]
         return told
 
     ends = session(swap)
 
-    assert isinstance(ends[2], NonceRefused)
+    assert isinstance(ends[2], refusal)
+    assert at != "sweep" or "without this verifier's part" in str(ends[2])
     assert [score_of(each).accepted for each in ends[:2]] == [2, 2]  # the others go on without it
     assert ends[0].to_bytes() == ends[1].to_bytes()
 
@@ -102,15 +112,59 @@ def test_a_changed_share_is_refused() -> None:
     assert all(isinstance(each, OutOfTurn) for each in (ends[0], ends[2]))  # they wait for it in vain
 
 
-def test_rows_that_do_not_hold_are_left_out_of_every_verifiers_transcript() -> None:
-    def spoil(step: str, told: dict[str, Any], place: int) -> dict[str, Any]:
-        if step == "witness":
-            one = dict(told["said"][0])
-            one["nonce_ns"], one["root_ns"] = one["root_ns"], one["nonce_ns"]
-            told["said"] = [one, *told["said"][1:]] if place else told["said"]
+def test_a_sweep_that_is_shorter_than_twenty_round_trips_is_refused_by_all() -> None:
+    class Brief(LocalProver):
+        def sweep(self, nonce: bytes, passes: int) -> tuple[bytes, ...]:
+            return super().sweep(nonce, 1)
+
+    ends = session(prover=Brief("float32"))
+
+    assert [str(each) for each in ends] == ["A sweep lasts twenty round trips."] * len(SEATS)
+
+
+def test_a_witness_speaks_for_its_own_seat_alone() -> None:
+    def swap(step: str, told: dict[str, Any], place: int) -> dict[str, Any]:
+        if step == "witness" and place == 0:
+            told["said"] = [told["said"][0], told["said"][2], told["said"][1]]
         return told
 
-    ends = session(spoil)
+    ends = session(swap)
+
+    assert isinstance(ends[0], MalformedProof)
+    assert ends[0].facts == {"seat": SEATS[1]}
+    assert ends[1].to_bytes() == ends[2].to_bytes()
+
+
+def _swapped_stamps(one: dict[str, Any]) -> None:
+    one["nonce_ns"], one["root_ns"] = one["root_ns"], one["nonce_ns"]
+
+
+def _other_rows(one: dict[str, Any]) -> None:
+    one["openings"] = one["openings"][::-1]
+
+
+def _a_late_read(one: dict[str, Any]) -> None:
+    *read, _ = one["measures"]["reads"][0]
+    one["measures"] |= {"reads": [[*read, 10**12], *one["measures"]["reads"][1:]]}
+
+
+def _a_forged_echo(one: dict[str, Any]) -> None:
+    nonce, _, rtt_ns = one["measures"]["echoes"][0]
+    one["measures"] |= {"echoes": [[nonce, "00" * 64, rtt_ns], *one["measures"]["echoes"][1:]]}
+
+
+@pytest.mark.parametrize("spoil", [_swapped_stamps, _other_rows, _a_late_read, _a_forged_echo])
+def test_what_does_not_hold_is_left_out_of_every_verifiers_transcript(spoil: Callable[[dict[str, Any]], None]) -> None:
+    def spoiled(step: str, told: dict[str, Any], place: int) -> dict[str, Any]:
+        if step == "witness" and place:
+            one = dict(told["said"][0])
+            if "measures" in one:
+                one["measures"] = dict(one["measures"])
+            spoil(one)
+            told["said"] = [one, *told["said"][1:]]
+        return told
+
+    ends = session(spoiled)
 
     assert ends[1].to_bytes() == ends[2].to_bytes()
     assert [each.has_accepted for each in ends[1].witnesses] == [False, True, True]
@@ -139,6 +193,8 @@ def test_a_verifier_that_stays_away_ends_the_session_for_the_others() -> None:
     with pytest.raises(OutOfTurn) as refusal:
         meeting.say(SEATS[0], "commit", "ab" * 32)
     assert refusal.value.facts == {"step": "commit", "came": 1}
+    assert meeting.is_silent  # the machine need not keep its processors free for it any longer
+    assert not Meeting(LocalProver("float32"), preset=PRESET, binding=b"b", seats=SEATS).is_silent
 
 
 def test_nobody_opens_rows_while_another_still_reads() -> None:

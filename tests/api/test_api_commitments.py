@@ -240,7 +240,7 @@ def test_rules_that_no_country_meets_are_told_with_the_one_that_removes_most(
 def test_prices_invoices_and_clauses_are_read_by_their_buyer(
     market: Market, buyer: Caller, other_buyer: Caller
 ) -> None:
-    paid = buyer.get("/price-history").json()["paid"]
+    paid = buyer.get("/price-history").json()["data"]
     assert paid
     assert {row["before_micros"] for row in paid} == {None}
     assert buyer.get("/invoices").json()["data"] == []

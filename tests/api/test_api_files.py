@@ -29,7 +29,7 @@ def test_the_file_is_ones_own_statement_and_its_sums_are_ones_balances(market, b
     assert json.loads(answer["Export-Manifest"]) == manifest
     assert (manifest["rows"], manifest["party"]) == (len(rows), str(market.buyers[0].pk))
     told = {}
-    for account in buyer.get("/balances").json()["accounts"]:
+    for account in buyer.get("/balances").json()["data"]:
         told[account["account"]] = told.get(account["account"], 0) + int(account["balance_micros"])
     assert {code: int(sums["closing_micros"]) for code, sums in manifest["sums"].items()} == told
     assert answer["Content-Type"].startswith("text/csv")

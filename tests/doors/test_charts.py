@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from itertools import pairwise
 from xml.etree import ElementTree
 
@@ -10,9 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from marketplace import models as m
+from marketplace.delivery.selectors import MeteredHour
 from marketplace.insights.charts import Step, Trade, Use, merge_steps, supply_and_demand, utilisation
 from marketplace.insights.drawing import Chart, nice_ticks, usd_text
 from marketplace.insights.lease_charts import Hour, budget_burn, hour_grid, money_flow
+from marketplace.insights.market import lease_hours
 
 SVG = "{http://www.w3.org/2000/svg}"
 prices = st.integers(100, 10**9).map(lambda micros: micros // 100 * 100)
@@ -77,6 +81,19 @@ def test_the_hours_of_a_lease_keep_every_minute(hours):
         assert_inside_its_frame(root)
         assert sum("cell-" in e.attrib.get("class", "") for e in root.iter(f"{SVG}rect")) == 168
     assert sum(int(row[2].replace(",", "")) for row in chart.rows) == sum(h.down for h in metered)
+
+
+def test_an_hour_stands_under_its_hour_of_the_day_also_where_the_window_begins_in_the_evening():
+    window = m.Window(starts_at=datetime(2026, 12, 21, 20, tzinfo=UTC), slots=48)
+    metered = [MeteredHour(slot, 60 if slot == 6 else 0, 0, 60, 0) for slot in range(4, 8)]  # down from two to three
+
+    chart = lease_hours(m.Lease(window=window), metered)
+
+    assert chart.rows == (("22 Dec", "180", "60", "0"),)
+    for root in drawings(chart):
+        cells = [e.attrib["class"] for e in root.iter(f"{SVG}rect") if "cell-" in e.attrib.get("class", "")]
+        assert [place for place, tone in enumerate(cells) if tone == "cell-down"] == [24 + 2]
+        assert [place for place, tone in enumerate(cells) if tone == "cell-up"] == [24, 24 + 1, 24 + 3]
 
 
 @pytest.mark.parametrize("steps", [[], [Step(1_000_000, 5)], [Step(2_000_000, 5)] * 4, [Step(10**9, 10**6)] * 3])

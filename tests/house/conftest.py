@@ -14,9 +14,8 @@ import pytest
 
 from marketplace import postgres
 from marketplace.environment import CHECKOUT
+from tests.rooms import room
 
-# pytest's own folders are closed to others, and as root the database's user could not enter them.
-ROOM = "/var/lib" if os.geteuid() == 0 else None
 OTHERS = ("DATABASE_URL", "DATABASE_PRODUCT_URL", "DATABASE_ROLE", "DATABASE_NAME", "PG_BIN", "SECRET_KEY",
           "PGOPTIONS")  # what would lead elsewhere  # fmt: skip
 USER_OF_THE_SERVER = """
@@ -55,7 +54,7 @@ class Process:
 @pytest.fixture(scope="session")
 def made_once() -> Iterator[Path]:
     """Return the folder of a stopped server with an empty database, to copy: initdb costs a second each time."""
-    folder = Path(tempfile.mkdtemp(prefix="grove-test-", dir=ROOM))
+    folder = Path(tempfile.mkdtemp(prefix="grove-test-", dir=room()))
     folder.chmod(0o711)
     program = "from marketplace import postgres; postgres.ensure_running()"
     environment = {name: value for name, value in os.environ.items() if name not in OTHERS}
@@ -93,7 +92,7 @@ def _start_users() -> Iterator[Callable[[], Process]]:
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Return an empty data folder that `GROVE_HOME` names; its server, if any, is stopped at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="grove-test-", dir=ROOM))
+    folder = Path(tempfile.mkdtemp(prefix="grove-test-", dir=room()))
     folder.chmod(0o711)
     monkeypatch.setenv("GROVE_HOME", str(folder))
     for name in OTHERS:

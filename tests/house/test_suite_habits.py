@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,3 +100,14 @@ def test_without_much_room_in_memory_the_data_folder_stays(memory: Path, monkeyp
 
     assert "GROVE_HOME" not in os.environ
     assert list(memory.iterdir()) == []
+
+
+def test_python_keeps_what_it_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+
+    suite.keep_bytecode()
+
+    started = subprocess.run([sys.executable, "-c", "import sys; print(sys.dont_write_bytecode)"], capture_output=True,
+                             text=True, check=True)  # fmt: skip
+    assert (sys.dont_write_bytecode, started.stdout.strip()) == (False, "False")

@@ -9,24 +9,26 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from marketplace import postgres
 from marketplace.environment import CHECKOUT
+from tests.rooms import room
 
 PROGRAM = Path(__file__).with_name("killed_books.py")
-# pytest's own folders are closed to others, and as root the database's user could not enter them.
-ROOM = "/var/lib" if os.geteuid() == 0 else None
+PATIENCE_SECONDS = 120  # several times what a busy machine with two cores needs for one life of a poster
 OTHERS = ("DATABASE_URL", "DATABASE_NAME", "PGOPTIONS")  # what would lead elsewhere, or commit without waiting
 
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="grove-test-", dir=ROOM))
+    folder = Path(tempfile.mkdtemp(prefix="grove-test-", dir=room()))
     folder.chmod(0o711)
     (folder / "acknowledged").touch()
     yield folder
@@ -42,32 +44,46 @@ class Posters:
         environment |= {"GROVE_HOME": str(home), "PYTHONPATH": str(CHECKOUT)}
         command = [sys.executable, str(PROGRAM), str(home / "acknowledged")]
         self.process = subprocess.Popen(
-            command, cwd=CHECKOUT, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+            command, cwd=CHECKOUT, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            start_new_session=True,
+        )  # fmt: skip
 
     def start(self, seed: int, what: str) -> tuple[int, int, int]:
         """Start one; returns the server's process number, its own, and how many transfers it found."""
         assert self.process.stdin is not None
         print(seed, what, file=self.process.stdin, flush=True)
         told = self.line()
-        assert told[:1].isdigit(), told
+        assert told[:1].isdigit(), told or f"nothing for {PATIENCE_SECONDS} seconds"
         server, own, there = told.split()
         return int(server), int(own), int(there)
 
     def ended(self) -> int:
         """How the one that was started last ended; waits for it."""
-        return int(self.line().removeprefix("ended"))
+        told = self.line()
+        assert told.startswith("ended"), told or f"nothing for {PATIENCE_SECONDS} seconds"
+        return int(told.removeprefix("ended"))
 
     def line(self) -> str:
+        """The next line; "" when none came in time, after which all of them are dead."""
         assert self.process.stdout is not None
-        return self.process.stdout.readline()
+        deadline = threading.Timer(PATIENCE_SECONDS, self.kill)
+        deadline.start()
+        try:
+            return self.process.stdout.readline()
+        finally:
+            deadline.cancel()
+
+    def kill(self) -> None:
+        """End them all: the one that has loaded everything, and the one it has forked."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
 
 
 @pytest.fixture
 def posters(home: Path) -> Iterator[Posters]:
     posters = Posters(home)
     yield posters
-    posters.process.kill()
+    posters.kill()
     posters.process.communicate(timeout=60)
 
 

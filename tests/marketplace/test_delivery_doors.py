@@ -13,12 +13,15 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from ledger.models import ChainIntent
 from marketplace import clock
 from marketplace import models as m
 from marketplace.agent.keys import enrolment_statement
 from marketplace.agent.readings import SignedReport
 from marketplace.delivery.cases import reconcile_window
+from marketplace.insights.drawing import usd_text
 from marketplace.parties.services import issue_api_key, make_seat, register_party
+from marketplace.templatetags.grove import short
 from pricing.metering import FULL_WORD
 from tests.journey import world
 from tests.journey.refusals import all_rows
@@ -54,6 +57,17 @@ class Agent:
         return self.post(path, {"statements": given})
 
 
+def pages(who: Agent, path: str, **query: Any) -> list[dict[str, Any]]:
+    """Every row of a list, page by page."""
+    found, more = [], {}
+    while True:
+        page = who.get(path, **query, **more).json()
+        found += page["data"]
+        if page["next_cursor"] is None:
+            return found
+        more = {"cursor": page["next_cursor"]}
+
+
 def test_agents_of_all_three_sides_report_an_hour_over_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
     live = go_live(counter=True)
     lease, now = live.lease, live.at(0)
@@ -62,8 +76,7 @@ def test_agents_of_all_three_sides_report_an_hour_over_the_api(monkeypatch: pyte
     assert provider.send("/heartbeats", [live.beat(now)]).json()["taken"] == 1
     for name in live.panel:
         verifier = Agent(world.party(name), now, monkeypatch)
-        answer = verifier.get("/probe-orders", minutes=60).json()
-        orders = [each for each in answer["data"] if each["lease"] == str(lease.pk)]
+        orders = [each for each in pages(verifier, "/probe-orders", minutes=60) if each["lease"] == str(lease.pk)]
         assert len(orders) == 60
         first = orders[0]
         minute_at = live.at(0)
@@ -232,6 +245,32 @@ def test_pages_of_both_sides_show_health_minutes_and_cases_and_a_judge_decides()
     judge.post(f"/console/delivery-cases/{case.pk}/", {"decision": "bill", "reason": "the counter was off"})
     case.refresh_from_db()
     assert (case.outcome, case.billed_minutes) == ("people", 4)
+
+
+@pytest.mark.stage("paid")
+def test_the_page_of_a_class_says_what_the_contract_made_of_each_proof() -> None:
+    granite = world.node_class("granite")
+    newest = granite.benchmarks.order_by("epoch").last()
+    sent = ChainIntent.objects.get(key=f"prove:{granite.chain_class}:{newest.epoch}")
+    assert sent.state == "final"
+
+    page = person("granite", "operator").get(f"/onboarding/classes/{granite.pk}/").content.decode()
+
+    assert f'{short(sent.tx_hash)}</span> <span class="tag tag-ok">final' in page
+
+
+@pytest.mark.stage("paid")
+def test_a_lease_that_was_reported_hour_by_hour_shows_what_it_earned_and_promises_no_minutes() -> None:
+    lease = world.lease("genome")
+    verdict = lease.verdict
+    assert verdict.unpaid_micros > 0
+
+    for client, door in ((person("alder", "owner"), "portal"), (person("granite", "operator"), "onboarding")):
+        page = client.get(f"/{door}/leases/{lease.pk}/minutes/").content.decode()
+        assert "Reported hour by hour" in page
+        assert "yet" not in page[page.index("<h1>") :]
+        for amount in (verdict.earned_micros, verdict.unpaid_micros):
+            assert f"<b>{usd_text(amount)}</b>" in page
 
 
 def test_two_judges_sign_an_outage_in_the_console_and_nobody_else_does() -> None:

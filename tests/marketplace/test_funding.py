@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.test import Client
 
 from ledger.chart import Origin
 from ledger.ids import uuid7
@@ -18,6 +19,9 @@ from marketplace.demand.funding import card_left_micros, left_micros
 from marketplace.demand.services import fund_demand, post_demand, withdraw_demand
 from marketplace.errors import BadInput, LineNotDecided, NotFunded, ReferenceReused, SamePerson
 from marketplace.escrow.advances import approve_line, ask_line, refuse_line
+from marketplace.escrow.selectors import money_of
+from marketplace.parties.services import make_seat
+from marketplace.templatetags.grove import usd_text
 from tests.journey import world
 from tests.journey.refusals import refused, untouched
 
@@ -74,6 +78,41 @@ def test_an_approved_order_funds_demand_up_to_its_limit(own_world: Callable[[str
     assert fund(post("fits", units=4)).state == "funded"
     withdraw_demand(demand=first, party=first.party, now=clock.now())
     assert left_micros(line) == 60 * world.USD
+
+
+def test_what_is_told_as_free_is_what_funds_a_demand_and_kept_money_stands_beside_it(
+    own_world: Callable[[str], str],
+) -> None:
+    line = approved(own_world)
+    party, client = line.party, Client()
+    seat = make_seat(party=party, email="cfo@elm.example", password=None, role="admin", now=clock.now())
+    client.force_login(seat.user)
+
+    def told() -> tuple[int, int, int]:
+        """Free, kept and reserved by the API; the pages say the same."""
+        rows = client.get("/api/v1/balances").json()["data"]
+        (row,) = [each for each in rows if each["account"] == "buyer.available"]
+        money, free, kept = money_of(party), int(row["free_micros"]), int(row["kept_micros"])
+        assert (money.available_micros, money.kept_micros) == (free, kept)
+        assert int(row["balance_micros"]) == free + kept + int(row["reserved_micros"])
+        assert money.total_micros == int(row["balance_micros"]) + money.locked_micros
+        for page in ("/portal/", "/portal/escrow/"):
+            text = client.get(page).content.decode()
+            assert f"<b>{usd_text(free)}</b>" in text
+            assert (usd_text(kept) in text) is bool(kept)
+        return free, kept, int(row["reserved_micros"])
+
+    assert told() == (0, LIMIT, 0)
+    beyond = post("own money", units=1)
+    with refused(NotFunded, available_micros=0, kept_for_orders_micros=LIMIT):
+        fund(beyond, "escrow", "")
+    page = client.get(f"/portal/demands/{beyond.pk}/").content.decode()
+    assert f"{usd_text(LIMIT)} more is kept for your orders and grants" in page
+    assert "funding gap" in client.get("/portal/").content.decode()
+    fund(beyond)  # by the order that the money is kept for
+
+    assert told() == (0, 90 * world.USD, 10 * world.USD)
+    assert "funding gap" not in client.get("/portal/").content.decode()
 
 
 def test_money_of_a_grant_keeps_its_origin(own_world: Callable[[str], str]) -> None:

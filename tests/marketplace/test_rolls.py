@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from itertools import pairwise
 
@@ -63,14 +64,26 @@ def test_a_run_calls_a_bounded_number_the_longest_overdue_first(monkeypatch: pyt
     assert call_due_rolls(now=now) == 1
 
 
-def control_room() -> str:
-    """The console's first page, as a person of the Foundation reads it."""
+def control_room(page: str = "admin:index") -> str:
+    """The console's first page or another one, as a person of the Foundation reads it."""
     user, _ = m.User.objects.get_or_create(email="rolls@foundation.example", is_staff=True, is_superuser=True)
     m.Seat.objects.get_or_create(user=user, party=world.party("foundation"), role="operations",
                                  defaults={"id": uuid7(clock.now())})  # fmt: skip
     reader = Client()
     reader.force_login(user)
-    return reader.get(reverse("admin:index")).content.decode()
+    return reader.get(reverse(page)).content.decode()
+
+
+def test_the_console_says_how_many_machines_of_each_roll_answered() -> None:
+    def told() -> list[str]:
+        return re.findall(r"\b\d+ of 40\b", control_room("admin:marketplace_rollcall_changelist"))
+
+    before = told()
+    assert set(before) == {"40 of 40"}  # basalt's forty machines answered so far
+
+    rolls.call_the_roll(party=world.party("basalt"), now=clock.now() + timedelta(minutes=11))
+
+    assert sorted(told()) == sorted([*before, "0 of 40"])
 
 
 def test_one_that_fails_stands_on_the_console_and_holds_up_no_other() -> None:

@@ -67,7 +67,7 @@ def test_what_cannot_be_is_refused_beside_its_field_and_nothing_changes() -> Non
                          ({"measured_at": now - timedelta(days=30, seconds=1)}, "measured_at"),
                          ({"vantage_code": ""}, "vantage_code")):  # fmt: skip
         with refused(BadInput, field=field):
-            measure(**wrong)
+            measure(**{"now": now, "measured_at": now} | wrong)
     with refused(UnknownName, field="vantage_code"):
         measure(vantage_code="mars")
     owner = make_seat(party=site().party, email="own@granite.example", password=None, role="owner", now=now)

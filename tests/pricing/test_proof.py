@@ -307,6 +307,40 @@ def test_one_wrong_product_cell_is_caught():
         checker.check(nonces, commitments, [openings[0], replace(openings[1], advice=advice), openings[2]])
 
 
+def test_a_wrong_cell_that_no_step_shows_is_caught_whichever_vectors_are_drawn():
+    tiny = Preset("tiny", size=32, products=1, blocks=1, rows_opened=2, root_deadline_ms=1000)
+    _, nonces, commitments, openings = prove(14, preset=tiny)
+    advice = openings[0].advice.copy()
+    advice[0, 0, 5] ^= 1  # the step looks at bits from the fifth on: every path still leads to its root
+    forged = [replace(openings[0], advice=advice)]
+
+    for draw in range(1500):  # one vector alone would miss one in 256
+        checker = Checker(preset=tiny, seed=secret("seed", 14), entropy=secret("draw", draw))
+        with pytest.raises(FreivaldsRefused):
+            checker.check(nonces, commitments, forged)
+    checker.check(nonces, commitments, openings)
+
+
+def test_a_seed_is_of_its_binding_and_of_every_share():
+    shares = [secret("share", number) for number in range(3)]
+    seed = seed_of(b"one class", shares, [commit_share(each) for each in shares])
+
+    assert seed != seed_of(b"another", shares, [commit_share(each) for each in shares])
+    for place in range(3):
+        other = [*shares[:place], secret("share", "other"), *shares[place + 1 :]]
+        assert seed != seed_of(b"one class", other, [commit_share(each) for each in other])
+        with pytest.raises(NonceRefused):
+            seed_of(b"one class", other, [commit_share(each) for each in shares])
+
+
+def test_a_checker_takes_no_entropy_that_could_be_guessed():
+    with pytest.raises(MalformedProof) as refusal:
+        Checker(preset=SMALL, seed=secret("seed", 1), entropy=bytes(31))
+    assert refusal.value.facts == {"length": 31}
+
+    Checker(preset=SMALL, seed=secret("seed", 1), entropy=bytes(32))
+
+
 def test_a_row_of_the_matrix_before_cannot_be_changed():
     checker, nonces, commitments, openings = prove(9)
     previous = openings[1].previous.copy()

@@ -188,3 +188,17 @@ def test_the_free_fields_are_free_only_as_far_as_the_proof_stands():
     forger.cell("b3")["dual_micros"][0] += 600  # above it: b3 would rather sell
 
     assert not verify_bundle(forger.sealed()).ok
+
+
+@pytest.mark.parametrize("change", [-100, -1, 1, 100])
+def test_where_something_traded_the_dual_is_the_price_also_where_another_would_bound_as_well(change):
+    """In these slots no bound moves with the dual: that price and dual are one is all that says so."""
+    for slot in (2, 3):
+        forger = Forger(write_bundle(*everything().parts))
+        row = next(row for row in forger.rows["prices.jsonl"] if len(row["price_micros"]) > slot
+                   and row["price_micros"][slot] is not None)  # fmt: skip
+        row["dual_micros"][slot] += change
+
+        broken = [check.detail for check in verify_bundle(forger.sealed()).checks if not check.ok]
+
+        assert broken == [f"{row['signature']} slot {slot}: the price is off the tick or not the dual"]

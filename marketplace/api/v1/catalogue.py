@@ -7,14 +7,14 @@ from typing import Any
 from drf_spectacular.utils import extend_schema
 from rest_framework.response import Response
 
-from marketplace.api.paging import choice, page_by_time, parameters
+from marketplace.api.paging import choice, page_by_mark, page_by_time
 from marketplace.api.schema import CURSOR, LIMIT, page_of, parameter
 from marketplace.api.shapes import ValuePage, WindowOut
 from marketplace.api.views import ListMixin, PublicView, found, key_of, key_of_party
 from marketplace.catalogue.models import STATES
 from marketplace.catalogue.selectors import find_visible_window, list_windows, visible_to
 from marketplace.demand.selectors import gates_of
-from marketplace.insights.value import values
+from marketplace.insights.value import Value, values
 from marketplace.supply.verifiers import is_demo_panel
 
 
@@ -39,12 +39,15 @@ class WindowList(ListMixin, PublicView):
         return self.page(request, page, gates=gates_of(page.rows))
 
 
-class ValueList(PublicView):
-    @extend_schema(operation_id="list_values", tags=["market"], auth=[], responses=ValuePage)
+class ValueList(ListMixin, PublicView):
+    frame = ValuePage
+
+    @extend_schema(operation_id="list_values", tags=["market"], auth=[], responses=ValuePage,
+                   parameters=[LIMIT, CURSOR])  # fmt: skip
     def get(self, request: Any) -> Response:
         """What a dollar buys: proven operations per USD of each resource class, the most first."""
-        parameters(request, ())
-        return Response(ValuePage({"is_demo_panel": is_demo_panel(), "data": values(request.now)}).data)
+        page = page_by_mark(values(request.now), self.query(request), Value.mark)
+        return self.framed(request, page, is_demo_panel=is_demo_panel())
 
 
 class WindowDetail(PublicView):

@@ -16,10 +16,10 @@ from marketplace.agent.readings import SignedReport
 from marketplace.agent.sitting import seat_token
 from marketplace.api.errors import InvalidBody
 from marketplace.api.fields import Body, IdOut, TextIn, WholeIn
-from marketplace.api.paging import parameters
-from marketplace.api.schema import IDEMPOTENCY_KEY, act_answers
+from marketplace.api.paging import page_by_mark, parameters
+from marketplace.api.schema import CURSOR, IDEMPOTENCY_KEY, LIMIT, act_answers, page_of
 from marketplace.api.v1.signed import SignedIn, hex_bytes
-from marketplace.api.views import ActView, ApiView, found, key_of
+from marketplace.api.views import ActView, ApiView, ListMixin, found, key_of
 from marketplace.supply.challenge_models import Challenge, ChallengeSeat
 from marketplace.supply.challenges import find_challenge, open_challenge, orders_for, take_attestation
 
@@ -113,19 +113,16 @@ class ChallengeOrderOut(serializers.Serializer):
         return seat_token(row.challenge.token, row.seat_id)
 
 
-class ChallengeOrdersOut(serializers.Serializer):
-    """What your seat is drawn for."""
+class ChallengeOrders(ListMixin, ApiView):
+    shape = ChallengeOrderOut
 
-    data = ChallengeOrderOut(many=True)
-
-
-class ChallengeOrders(ApiView):
-    @extend_schema(operation_id="list_challenge_orders", tags=TAG, responses=ChallengeOrdersOut)
+    @extend_schema(operation_id="list_challenge_orders", tags=TAG, responses=page_of(ChallengeOrderOut),
+                   parameters=[LIMIT, CURSOR])  # fmt: skip
     def get(self, request: Any) -> Response:
-        """Which machines you are to measure now, together with the rest of their panel."""
-        parameters(request, ())
+        """Which machines you are to measure now, together with the rest of their panel; by challenge."""
+        query = self.query(request)
         orders = orders_for(verifier=request.party, now=request.now)
-        return Response(ChallengeOrdersOut({"data": orders}).data)
+        return self.page(request, page_by_mark(orders, query, lambda each: (each.challenge_id.hex,)))
 
 
 class SignatureIn(Body):

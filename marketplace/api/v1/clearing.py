@@ -12,8 +12,8 @@ from rest_framework import serializers
 from rest_framework.response import Response
 
 from marketplace.api.errors import BadParameter
-from marketplace.api.fields import HexOut, IdOut, Micros, MicrosList
-from marketplace.api.paging import page_by_time, parameters
+from marketplace.api.fields import HexOut, IdOut, Micros, MicrosList, PageFrame
+from marketplace.api.paging import page_by_mark, page_by_time
 from marketplace.api.reads import (
     awards_of,
     bundle_file,
@@ -153,7 +153,7 @@ class PriceOut(serializers.Serializer):
         return PricePartsOut(row.slot_parts_micros).data if row.slot_parts_micros else None
 
 
-class PricePage(serializers.Serializer):
+class PricePage(PageFrame):
     """Prices of one cleared window."""
 
     window = IdOut("win", allow_null=True)
@@ -218,24 +218,30 @@ class CertificateFile(PublicView):
         return HttpResponse(body, content_type=kind, headers={"Content-Disposition": disposition})
 
 
-class MarketPrices(PublicView):
+class MarketPrices(ListMixin, PublicView):
+    frame = PricePage
+    filters = ("window", "resource_class", "country")
+
     @extend_schema(
         operation_id="list_prices", tags=["market"], auth=[], responses=PricePage,
-        parameters=[WINDOW, parameter("resource_class", "only this class"), parameter("country", "two capitals")],
+        parameters=[WINDOW, parameter("resource_class", "only this class"), parameter("country", "two capitals"),
+                    LIMIT, CURSOR],
     )  # fmt: skip
     def get(self, request: Any) -> Response:
-        """Prices of a cleared window, of the last one when none is named; null in slots where nothing traded."""
-        query = parameters(request, ("window", "resource_class", "country"))
+        """Prices of a cleared window, of the last one when none is named; null in slots where nothing traded.
+
+        Name the window when you read on: the last one may be another by then.
+        """
+        query = self.query(request)
         window = window_filter(query)
         clearing = found(clearing_of(window)) if window else last_clearing()
         resource_class = _shaped(query, "resource_class", CLASS_SHAPE)
         country = _shaped(query, "country", COUNTRY_SHAPE)
-        rows = list(price_rows(clearing, resource_class=resource_class, country=country)) if clearing else []
-        frame = {
-            "window": clearing.window_id if clearing else None,
-            "starts_at": clearing.window.starts_at if clearing else None, "data": rows,
-        }  # fmt: skip
-        return Response(PricePage(frame).data)
+        if clearing is None:
+            return self.framed(request, page_by_mark([], query, str), window=None, starts_at=None)
+        rows = price_rows(clearing, resource_class=resource_class, country=country)
+        page = page_by_time(rows, query, created="clearing__cleared_at")
+        return self.framed(request, page, window=clearing.window_id, starts_at=clearing.window.starts_at)
 
 
 class ChurnOut(serializers.Serializer):
@@ -261,28 +267,35 @@ class ProductUseOut(serializers.Serializer):
     churn = ChurnOut(allow_null=True)
 
 
-class ProductUsePage(serializers.Serializer):
+class ProductUsePage(PageFrame):
     """Use of each product in the last cleared window. There is no figure for all of them together."""
 
     window = IdOut("win", allow_null=True)
     data = ProductUseOut(many=True)
 
 
-class MarketProducts(PublicView):
-    @extend_schema(operation_id="list_product_use", tags=["market"], auth=[], responses=ProductUsePage)
+class MarketProducts(ListMixin, PublicView):
+    frame = ProductUsePage
+
+    @extend_schema(operation_id="list_product_use", tags=["market"], auth=[], responses=ProductUsePage,
+                   parameters=[LIMIT, CURSOR])  # fmt: skip
     def get(self, request: Any) -> Response:
-        """Sold, proven and available per class, zone and tier, and how its sellers changed."""
-        parameters(request, ())
+        """Sold, proven and available per class, zone and tier, and how its sellers changed; the largest first."""
+        query = self.query(request)
         clearing = last_clearing()
         if clearing is None:
-            return Response(ProductUsePage({"window": None, "data": []}).data)
+            return self.framed(request, page_by_mark([], query, _place_of_product), window=None)
         churn = {tuple(row["product"]): moved for row, moved in concentration_of(clearing)}
         rows = [
             {"resource_class": p.resource_class, "zone": p.zone, "tier": p.tier, "sold": p.sold, "proven": p.proven,
              "share_ppm": p.share_ppm, "churn": churn.get((p.resource_class, p.zone, p.tier))}
             for p in product_use(clearing, PARTIES_PER_SIDE)
         ]  # fmt: skip
-        return Response(ProductUsePage({"window": clearing.window_id, "data": rows}).data)
+        return self.framed(request, page_by_mark(rows, query, _place_of_product), window=clearing.window_id)
+
+
+def _place_of_product(row: dict[str, Any]) -> tuple[int, str, str, int]:
+    return -(row["proven"] or 0), row["resource_class"], row["zone"], row["tier"]
 
 
 def _shaped(query: dict[str, str], name: str, shape: re.Pattern[str]) -> str:

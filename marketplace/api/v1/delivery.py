@@ -10,8 +10,8 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema
 from rest_framework import serializers
 from rest_framework.response import Response
 
-from marketplace.api.fields import Body, HexOut, IdField, IdOut, MomentIn, TextIn, UnixMs
-from marketplace.api.paging import page_by_place, parameters, whole
+from marketplace.api.fields import Body, HexOut, IdField, IdOut, MomentIn, PageFrame, TextIn, UnixMs
+from marketplace.api.paging import page_by_mark, page_by_place, parameters, whole
 from marketplace.api.schema import CURSOR, IDEMPOTENCY_KEY, LIMIT, act_answers, page_of
 from marketplace.api.views import ActView, ApiView, ListMixin, PublicView, found, key_of
 from marketplace.delivery.causes import announce_maintenance, record_stop
@@ -45,7 +45,7 @@ class MarketTime(PublicView):
     def get(self, request: Any) -> Response:
         """The market's time: set the clock of your statements by it."""
         parameters(request, ())
-        return Response({"now_ms": int(request.now.timestamp() * 1000)})
+        return Response({"now_ms": _ms(request.now)})
 
 
 class WitnessKeyIn(Body):
@@ -137,7 +137,7 @@ class OrderOut(serializers.Serializer):
         return row.pulse.workload_address if row.pulse else ""
 
 
-class OrdersOut(serializers.Serializer):
+class OrdersOut(PageFrame):
     """The probes of the asking verifier, by time; and the leases it is to probe once more, now."""
 
     now_ms = serializers.IntegerField()
@@ -149,19 +149,23 @@ FROM_AT = OpenApiParameter("from_at", OpenApiTypes.INT64, description="unix seco
 MINUTES = OpenApiParameter("minutes", OpenApiTypes.INT, description="1 to 60; 5 when left out")
 
 
-class ProbeOrders(ApiView):
-    @extend_schema(operation_id="list_probe_orders", tags=TAG, responses=OrdersOut, parameters=[FROM_AT, MINUTES])
+class ProbeOrders(ListMixin, ApiView):
+    frame = OrdersOut
+    filters = ("from_at", "minutes")
+
+    @extend_schema(operation_id="list_probe_orders", tags=TAG, responses=OrdersOut,
+                   parameters=[FROM_AT, MINUTES, LIMIT, CURSOR])  # fmt: skip
     def get(self, request: Any) -> Response:
-        """What you are to probe in the next minutes. Keep it to yourself until the day is over."""
-        query = parameters(request, ("from_at", "minutes"))
+        """What you are to probe in the next minutes, by time. Keep it to yourself until the day is over."""
+        query = self.query(request)
         from_at = whole(query, "from_at", int(request.now.timestamp()))
         orders = probe_orders(
             verifier=request.party, from_at=datetime.fromtimestamp(min(from_at, 2**33), tz=request.now.tzinfo),
             minutes=whole(query, "minutes", MINUTES_USUAL), now=request.now,
         )  # fmt: skip
         again = [str(lease.pk) for lease in suspects(verifier=request.party, now=request.now)]
-        frame = {"now_ms": int(request.now.timestamp() * 1000), "data": orders, "suspects": again}
-        return Response(OrdersOut(frame).data)
+        page = page_by_mark(orders, query, lambda order: (_ms(order.probe_at), str(order.lease.pk)))
+        return self.framed(request, page, now_ms=_ms(request.now), suspects=again)
 
 
 class CheckOrderOut(serializers.Serializer):
@@ -184,20 +188,23 @@ class CheckOrderOut(serializers.Serializer):
         return str(row.proven_ops)
 
 
-class CheckOrdersOut(serializers.Serializer):
+class CheckOrdersOut(PageFrame):
     """The re-checks of the asking verifier that are due within the hour."""
 
     now_ms = serializers.IntegerField()
     data = CheckOrderOut(many=True)
 
 
-class CheckOrders(ApiView):
-    @extend_schema(operation_id="list_check_orders", tags=TAG, responses=CheckOrdersOut)
+class CheckOrders(ListMixin, ApiView):
+    frame = CheckOrdersOut
+
+    @extend_schema(operation_id="list_check_orders", tags=TAG, responses=CheckOrdersOut, parameters=[LIMIT, CURSOR])
     def get(self, request: Any) -> Response:
         """Which running machines you are to measure again, and when. Keep it to yourself until then."""
-        parameters(request, ())
+        query = self.query(request)
         orders = check_orders(verifier=request.party, now=request.now)
-        return Response(CheckOrdersOut({"now_ms": int(request.now.timestamp() * 1000), "data": orders}).data)
+        page = page_by_mark(orders, query, lambda order: (_ms(order.due_at), str(order.lease.pk), order.interval))
+        return self.framed(request, page, now_ms=_ms(request.now))
 
 
 class RollOut(serializers.Serializer):
@@ -238,20 +245,27 @@ class RollOrderOut(serializers.Serializer):
         return row.pulse.probe_address if row.pulse else ""
 
 
-class RollOrdersOut(serializers.Serializer):
+class RollOrdersOut(PageFrame):
     """The machines that are called now."""
 
     now_ms = serializers.IntegerField()
     data = RollOrderOut(many=True)
 
 
-class RollOrders(ApiView):
-    @extend_schema(operation_id="list_roll_orders", tags=TAG, responses=RollOrdersOut)
+class RollOrders(ListMixin, ApiView):
+    frame = RollOrdersOut
+
+    @extend_schema(operation_id="list_roll_orders", tags=TAG, responses=RollOrdersOut, parameters=[LIMIT, CURSOR])
     def get(self, request: Any) -> Response:
         """Which machines you are to measure now, because the roll of their owner is called."""
-        parameters(request, ())
+        query = self.query(request)
         orders = roll_orders(verifier=request.party, now=request.now)
-        return Response(RollOrdersOut({"now_ms": int(request.now.timestamp() * 1000), "data": orders}).data)
+        page = page_by_mark(orders, query, lambda each: (str(each.member.roll_id), str(each.member.node_class_id)))
+        return self.framed(request, page, now_ms=_ms(request.now))
+
+
+def _ms(at: datetime) -> int:
+    return int(at.timestamp() * 1000)
 
 
 # --- records -------------------------------------------------------------------------------------------------------

@@ -14,8 +14,8 @@ from ledger.export_files import MEDIA_TYPES
 from ledger.exports import StatementExport
 from ledger.selectors import StatementLine, statement
 from marketplace.agent.readings import SignedReport
-from marketplace.api.fields import Body, HexOut, Micros, TextIn, id_text
-from marketplace.api.paging import choice, page_by_place, page_by_time, parameters
+from marketplace.api.fields import Body, HexOut, Micros, PageFrame, TextIn, id_text
+from marketplace.api.paging import choice, page_by_mark, page_by_place, page_by_time, parameters
 from marketplace.api.reads import AccountBalance, balances_of, leases_of
 from marketplace.api.schema import CURSOR, IDEMPOTENCY_KEY, LIMIT, WINDOW, act_answers, page_of, parameter
 from marketplace.api.shapes import LeaseOut
@@ -142,34 +142,37 @@ class LeaseResidency(ActView):
 
 
 class BalanceOut(serializers.Serializer):
-    """One account: what is posted, what open holds reserve of it, what is left."""
+    """One account: what is posted, and what of it is reserved, kept and free. These three add up to it."""
 
     account = serializers.CharField(source="code")
     scope = serializers.SerializerMethodField()
     balance_micros = Micros()
-    reserved_micros = Micros()
-    free_micros = Micros()
+    reserved_micros = Micros(help_text="by open holds, such as those of funded demand")
+    kept_micros = Micros(help_text="for orders, grants and vouchers: only a demand that names one uses it")
+    free_micros = Micros(help_text="what any demand may be funded with")
 
     @extend_schema_field(SCOPE)
     def get_scope(self, row: AccountBalance) -> str | None:
         return id_text(SCOPE_PREFIX.get(row.code, "scp"), row.scope)
 
 
-class BalancesOut(serializers.Serializer):
-    """Every account of a party."""
+class BalancesOut(PageFrame):
+    """The accounts of a party."""
 
     asset = serializers.CharField()
     at = serializers.DateTimeField()
-    accounts = BalanceOut(many=True)
+    data = BalanceOut(many=True)
 
 
-class Balances(ApiView):
-    @extend_schema(operation_id="get_balances", tags=["money"], responses=BalancesOut)
+class Balances(ListMixin, ApiView):
+    frame = BalancesOut
+
+    @extend_schema(operation_id="get_balances", tags=["money"], responses=BalancesOut, parameters=[LIMIT, CURSOR])
     def get(self, request: Any) -> Response:
         """Your accounts in the books: available, held, payable, held back, stake. They equal the chain's."""
-        parameters(request, ())
-        frame = {"asset": "USDC6", "at": request.now, "accounts": balances_of(request.party)}
-        return Response(BalancesOut(frame).data)
+        query = self.query(request)
+        page = page_by_mark(balances_of(request.party), query, AccountBalance.mark)
+        return self.framed(request, page, asset="USDC6", at=request.now)
 
 
 class StatementLineOut(serializers.Serializer):

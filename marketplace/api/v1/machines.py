@@ -9,12 +9,12 @@ from rest_framework import serializers
 from rest_framework.response import Response
 
 from marketplace.agent.keys import fingerprint_of
-from marketplace.api.fields import Body, IdOut, TextIn
+from marketplace.api.fields import Body, IdOut, PageFrame, TextIn
 from marketplace.api.idempotency import require_key
-from marketplace.api.paging import parameters
+from marketplace.api.paging import page_by_mark
 from marketplace.api.parsing import parse_object, read_raw
-from marketplace.api.schema import IDEMPOTENCY_KEY, act_answers
-from marketplace.api.views import ApiView, PublicView, found, key_of
+from marketplace.api.schema import CURSOR, IDEMPOTENCY_KEY, LIMIT, act_answers
+from marketplace.api.views import ApiView, ListMixin, PublicView, found, key_of
 from marketplace.delivery.duties import duties_of
 from marketplace.delivery.probing import verifier_keys
 from marketplace.supply.machine_keys import claim_enrolment, rotate_machine_key
@@ -100,20 +100,24 @@ class DutyOut(serializers.Serializer):
         return int(row.from_at.timestamp())
 
 
-class DutiesOut(serializers.Serializer):
-    """Every running lease of a node class, and the keys of all verifiers: who may ask its machines for a re-check."""
+class DutiesOut(PageFrame):
+    """The running leases of a node class, and the keys of all verifiers: who may ask its machines for a re-check."""
 
     data = DutyOut(many=True)
     witnesses = serializers.ListField(child=serializers.CharField(), help_text="Ed25519 keys, 32 bytes in hex each")
 
 
-class MachineLeases(ApiView):
-    @extend_schema(operation_id="list_machine_leases", tags=["machines"], responses=DutiesOut)
+class MachineLeases(ListMixin, ApiView):
+    frame = DutiesOut
+
+    @extend_schema(operation_id="list_machine_leases", tags=["machines"], responses=DutiesOut,
+                   parameters=[LIMIT, CURSOR])  # fmt: skip
     def get(self, request: Any, node_class: str) -> Response:
-        """What your machines owe now, for the meter that runs there."""
-        parameters(request, ())
+        """What your machines owe now, for the meter that runs there; oldest lease first."""
+        query = self.query(request)
         own = found(find_node_class(key_of(node_class, "cls"), request.party))
-        return Response(DutiesOut({"data": duties_of(own), "witnesses": verifier_keys()}).data)
+        page = page_by_mark(duties_of(own), query, lambda duty: (duty.lease_id.hex,))
+        return self.framed(request, page, witnesses=verifier_keys())
 
 
 def _statement(request: Any, body: type[Body]) -> dict[str, Any]:

@@ -10,16 +10,16 @@ from rest_framework.response import Response
 
 from marketplace.api.auth import api_key_of, seat_of
 from marketplace.api.fields import Body, IdOut, Micros, TextIn, WholeIn
-from marketplace.api.paging import parameters
-from marketplace.api.schema import IDEMPOTENCY_KEY, act_answers
+from marketplace.api.paging import page_by_mark
+from marketplace.api.schema import CURSOR, IDEMPOTENCY_KEY, LIMIT, act_answers, page_of
 from marketplace.api.shapes import DemandOut
 from marketplace.api.v1.demand import DemandIn
-from marketplace.api.views import ActView, ApiView, found, key_of
+from marketplace.api.views import ActView, ApiView, ListMixin, found, key_of
 from marketplace.catalogue.selectors import find_visible_window
 from marketplace.demand.legs import post_split
 from marketplace.demand.selectors import find_demand
 from marketplace.insights.legs import legs_report
-from marketplace.insights.price_history import price_history
+from marketplace.insights.price_history import Paid, price_history
 
 
 class StepIn(Body):
@@ -112,15 +112,12 @@ class PaidOut(serializers.Serializer):
     cap_ppm = serializers.IntegerField(allow_null=True, help_text="of the renewal, where a demand stands")
 
 
-class PriceHistoryOut(serializers.Serializer):
-    """Your prices, newest window first."""
+class PriceHistory(ListMixin, ApiView):
+    shape = PaidOut
 
-    paid = PaidOut(many=True)
-
-
-class PriceHistory(ApiView):
-    @extend_schema(operation_id="get_price_history", tags=["money"], responses=PriceHistoryOut)
+    @extend_schema(operation_id="get_price_history", tags=["money"], responses=page_of(PaidOut),
+                   parameters=[LIMIT, CURSOR])  # fmt: skip
     def get(self, request: Any) -> Response:
-        """What you paid per unit-hour, window by window."""
-        parameters(request, ())
-        return Response(PriceHistoryOut({"paid": price_history(request.party)}).data)
+        """What you paid per unit-hour, window by window, newest first."""
+        query = self.query(request)
+        return self.page(request, page_by_mark(price_history(request.party), query, Paid.mark, is_falling=True))

@@ -10,11 +10,11 @@ from rest_framework.response import Response
 
 from marketplace.api.auth import seat_of
 from marketplace.api.fields import Body, IdOut, Micros, TextIn
-from marketplace.api.paging import page_by_time
+from marketplace.api.paging import page_by_mark, page_by_time
 from marketplace.api.schema import CURSOR, IDEMPOTENCY_KEY, LIMIT, act_answers, page_of
 from marketplace.api.views import ActView, ListMixin, PublicView, found
 from marketplace.oversight.report_models import REPORT_KINDS, Report
-from marketplace.oversight.reports import make_report, published_outcomes
+from marketplace.oversight.reports import Outcome, make_report, published_outcomes
 from marketplace.parties.services import find_provider
 
 
@@ -72,14 +72,12 @@ class OutcomeOut(serializers.Serializer):
     sentence = serializers.CharField()
 
 
-class OutcomesOut(serializers.Serializer):
-    """The newest hundred decided reports."""
+class Outcomes(ListMixin, PublicView):
+    shape = OutcomeOut
 
-    data = OutcomeOut(many=True)
-
-
-class Outcomes(PublicView):
-    @extend_schema(operation_id="list_report_outcomes", tags=["reports"], responses=OutcomesOut)
+    @extend_schema(operation_id="list_report_outcomes", tags=["reports"], responses=page_of(OutcomeOut),
+                   parameters=[LIMIT, CURSOR])  # fmt: skip
     def get(self, request: Any) -> Response:
-        """What was reported and decided, by month, without a name."""
-        return Response(OutcomesOut({"data": published_outcomes()}).data)
+        """What was reported and decided, newest month first, without a name."""
+        query = self.query(request)
+        return self.page(request, page_by_mark(published_outcomes(), query, Outcome.mark, is_falling=True))
