@@ -26,6 +26,7 @@ from marketplace.parties.owners import last_owners
 from marketplace.supply.measured_class import reaches
 from marketplace.supply.models import Benchmark, NodeClass
 from marketplace.supply.proof_models import RollAnswer, RollCall, RollMember
+from pricing.overlap import Span, are_two
 
 SPAN = timedelta(minutes=10)
 PERIOD = timedelta(days=7)  # from one roll call of an owner to the next at most,
@@ -135,7 +136,8 @@ def answer_roll(*, roll: RollCall, benchmark: Benchmark, machines: int, now: dat
     """Note how many machines of a class reached their class in the span; the same answer again is one answer.
 
     Raises NotYours for a class that was not called, TooLate for a benchmark outside the span, ProofRefused for one that
-    does not reach its class, BadInput for more machines than were called.
+    does not reach its class or was not at work together with the other classes', BadInput for more machines than were
+    called.
     """
     member = RollMember.objects.filter(roll=roll, node_class_id=benchmark.node_class_id).first()
     if member is None:
@@ -146,7 +148,15 @@ def answer_roll(*, roll: RollCall, benchmark: Benchmark, machines: int, now: dat
         raise BadInput("No more machines answer than were called.", field="machines", called=member.machines)
     if machines and not reaches(benchmark, benchmark.node_class.resource_class):
         raise ProofRefused("These machines answered below their class.", measured_ops_per_sec=benchmark.ops_per_sec)
+    others = Benchmark.objects.filter(roll_answer__member__roll=roll).exclude(node_class=benchmark.node_class_id)
+    alone = [each.node_class_id for each in others if not are_two(_span(benchmark), _span(each))]
+    if machines and alone:
+        raise ProofRefused("Measured one after the other, two classes may be one machine.", other=str(min(alone)))
     return note_answer(member=member, machines=machines, benchmark=benchmark, now=now)
+
+
+def _span(benchmark: Benchmark) -> Span:
+    return int(benchmark.started_at.timestamp() * 1000), int(benchmark.finished_at.timestamp() * 1000)
 
 
 @transaction.atomic

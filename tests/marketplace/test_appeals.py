@@ -89,8 +89,11 @@ def test_undecided_after_14_days_means_no_slash(own_world: Callable[[str], str])
     dispute()
     later(minutes=1)
     judge("ada", upholds=True)
+    later(days=13, hours=23)
+    assert case().outcome == "disputed"
+    assert not ChainIntent.objects.filter(function="lapse").exists()  # a day too early the contract would refuse it
 
-    later(days=14, hours=2)
+    later(hours=3)
     with refused(WrongStanding, outcome="lapsed"):
         judge("bob", upholds=True)
 
@@ -126,6 +129,7 @@ def test_judges_are_two_persons_outside_the_panel() -> None:
             judge(insider, upholds=False)
     with refused(BadInput, field="reason"):
         judge("ada", upholds=False, reason="")
+    assert appeal.decide_by == appeal.opened_at + timedelta(days=14)
     with refused(TooLate):
         judge("ada", upholds=False, now=appeal.decide_by)
 

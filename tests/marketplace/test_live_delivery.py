@@ -27,6 +27,7 @@ from pricing.health import is_revealed
 from tests.journey import world
 from tests.journey.refusals import refused, untouched
 from tests.live import VERIFIERS, enrol, go_live
+from tests.owner import unseen
 
 pytestmark = pytest.mark.stage("delivering")
 
@@ -124,6 +125,23 @@ def test_a_verifier_that_was_not_drawn_is_not_heard() -> None:
     late = live.at(0) - timedelta(days=30)
     with refused(NotOnPanel, item=0):
         live.send_probes("pine", [live.probe(0, "pine", minute_at=int(late.timestamp()))], live.at(1))
+
+
+def test_a_verifier_that_came_after_the_draw_is_not_heard_and_neither_is_a_draw_that_came_after_the_minute() -> None:
+    live = go_live()
+    late = register_party(slug="ash", name="Ash", kind="verifier", country="DE", parent_country="DE", now=live.at(-60))
+    enrol(late, live.at(-60))
+    with refused(NotOnPanel, item=0):
+        live.send_probes("ash", [live.probe(0, "ash")], live.at(1))
+
+    name = live.panel[0]
+    day = m.ProbeDay.objects.get(pk=live.at(0).date())
+    unseen(m.ProbeDay.objects.filter(pk=day.pk), committed_at=live.at(1))
+    with refused(NotOnPanel, item=0):
+        live.send_probes(name, [live.probe(0, name)], live.at(1))
+
+    unseen(m.ProbeDay.objects.filter(pk=day.pk), committed_at=live.at(0))
+    assert live.send_probes(name, [live.probe(0, name)], live.at(1)) == 1
 
 
 def test_an_echo_that_the_machine_did_not_sign_is_a_failure() -> None:

@@ -184,6 +184,23 @@ def test_a_roll_is_whole_when_every_machine_of_every_sibling_answered_in_its_spa
         answer_roll(roll=roll, benchmark=harbour, machines=15, now=now)
 
 
+def test_two_classes_benchmarked_one_after_the_other_in_one_roll_may_be_one_machine() -> None:
+    now = clock.now()
+    set_owner(party=world.party("harbour"), parent=world.party("basalt"), actor="foundation:ada", now=now)
+    roll = call_the_roll(party=world.party("basalt"), now=now - timedelta(minutes=5))
+    basalt, harbour = prove("basalt", epoch=9), prove("harbour", epoch=9)
+    spans = m.Benchmark.objects.filter(pk=harbour.pk)
+    spans.update(started_at=basalt.finished_at, finished_at=basalt.finished_at + timedelta(seconds=60))
+    answer_roll(roll=roll, benchmark=basalt, machines=40, now=now)
+
+    with refused(ProofRefused, other=str(basalt.node_class_id)):
+        answer_roll(roll=roll, benchmark=spans.get(), machines=16, now=now)
+    assert not is_whole(roll.pk)
+
+    spans.update(started_at=basalt.started_at, finished_at=basalt.finished_at)
+    assert answer_roll(roll=roll, benchmark=spans.get(), machines=16, now=now).machines == 16
+
+
 def test_one_machine_that_does_not_answer_leaves_the_roll_open() -> None:
     now = clock.now()
     roll = call_the_roll(party=world.party("basalt"), now=now - timedelta(minutes=5))

@@ -235,6 +235,21 @@ def test_cases_of_a_span_are_opened_once_and_pay_the_buyers_of_its_leases(span_w
     assert all(row.amount_micros <= row.lease.fee_micros for row in forfeits)
 
 
+def test_what_is_due_goes_to_the_buyer_of_the_lease_first_then_to_those_that_were_down_longest(
+    span_window: m.Window,
+) -> None:
+    play(span_window, replace(ONE_BAD_NIGHT, down=(0, 0, 0, 200, 0, 1440)))
+    lease_of_day = {row.start_slot // 24: row for row in m.Lease.objects.filter(window=span_window, is_armed=False)}
+    case, fee = m.SlashCase.objects.get(verdict__lease=lease_of_day[5]), lease_of_day[5].fee_micros
+    assert 2 * fee < case.forfeit_micros < 5 * fee
+
+    paid = {row.lease.start_slot // 24: row.amount_micros for row in case.forfeits.select_related("lease")}
+
+    order = (5, 3, 4, 2, 1, 0)  # its own, the one that was down, then the latest
+    shares = {day: min(fee, case.forfeit_micros - place * fee) for place, day in enumerate(order)}
+    assert paid == {day: share for day, share in shares.items() if share > 0}
+
+
 def alone(verdict: m.Verdict) -> Trailing:
     """The negative control: each lease judged by itself, as if there were no other day."""
     whole = trailing_of(verdict)
