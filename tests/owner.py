@@ -53,8 +53,13 @@ def empty_the_books() -> None:
     """
     assert connection.settings_dict["NAME"].startswith("test_"), "only a test database is ever emptied"
     with behind_the_triggers() as cursor:
-        tables = [name for name in connection.introspection.table_names(cursor) if name.startswith("ledger_")]
-        cursor.execute(" union all ".join(f"select '{name}' where exists (select from {name})" for name in tables))
-        for (name,) in cursor.fetchall():
+        for name in tables_with_rows(cursor):
             cursor.execute(f"delete from {name}")
         open_ledgers()
+
+
+def tables_with_rows(cursor: CursorWrapper) -> list[str]:
+    """The ledger's tables in which there is something."""
+    tables = [name for name in connection.introspection.table_names(cursor) if name.startswith("ledger_")]
+    cursor.execute(" union all ".join(f"select '{name}' where exists (select from {name})" for name in tables))
+    return [name for (name,) in cursor.fetchall()]

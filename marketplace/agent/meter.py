@@ -313,8 +313,7 @@ class Meter:
 
     def _egress_waiting(self) -> list[PinnedHour]:
         taken = hours_taken(self._spool.folder)
-        hours = pinned_hours(self._spool.lines, now_at=self.clock.now_at())
-        return [hour for hour in hours if hour.name not in taken]
+        return pinned_hours(self._spool.lines, now_at=self.clock.now_at(), taken=taken)
 
     def _unmetered(self) -> str | None:
         with self._lock:

@@ -18,7 +18,7 @@ import shlex
 import subprocess
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -26,12 +26,12 @@ from pathlib import Path
 from marketplace.agent.errors import UsageWrong
 from marketplace.agent.home import write_file
 from marketplace.agent.readings import SLOT_SECONDS
-from marketplace.agent.spool import MINUTE_SECONDS, MinuteReading
+from marketplace.agent.spool import MINUTE_SECONDS, PINNED, MinuteReading
 
 COMMAND_SECONDS_MAX = 5.0
 INTERFACES = Path("/sys/class/net")
 BOOT_FILE = Path("/proc/sys/kernel/random/boot_id")
-OUT, SOURCE, PINNED = "out_bytes", "out_source", "pinned"  # counters of a line; of one lease: "out_bytes/LEASE"
+OUT, SOURCE = "out_bytes", "out_source"  # counters of a line; of one lease: "out_bytes/LEASE"
 BY_LEASE = "out_by_lease"  # 1 in a line whose leases are counted on interfaces of their own
 TAKEN_FILE = "egress.json"
 
@@ -127,7 +127,12 @@ class PinnedHour:
 
     @property
     def name(self) -> str:
-        return f"{self.start_at}/{self.lease}"
+        return name_of(self.start_at, self.lease)
+
+
+def name_of(start_at: int, lease: str) -> str:
+    """The name under which an hour of a lease is remembered."""
+    return f"{start_at}/{lease}"
 
 
 def pins(limits: Mapping[str, int]) -> dict[str, int]:
@@ -135,16 +140,18 @@ def pins(limits: Mapping[str, int]) -> dict[str, int]:
     return {f"{PINNED}/{lease}": limit for lease, limit in limits.items()}
 
 
-def pinned_hours(lines: Sequence[MinuteReading], *, now_at: int) -> list[PinnedHour]:
-    """The hours of pinned leases that are over and known whole, oldest first."""
+def pinned_hours(lines: Sequence[MinuteReading], *, now_at: int, taken: Set[str] = frozenset()) -> list[PinnedHour]:
+    """The hours of pinned leases that are over and known whole, oldest first, without those whose name is taken."""
     wanted = {
-        (line.minute_at // SLOT_SECONDS * SLOT_SECONDS, name.partition("/")[2]): limit
-        for line in lines for name, limit in line.counters.items() if name.startswith(f"{PINNED}/")
+        (line.minute_at // SLOT_SECONDS * SLOT_SECONDS, lease): limit
+        for line in lines for lease, limit in line.pinned.items()
     }  # fmt: skip
     found = []
     counted = [line for line in lines if {OUT, SOURCE} <= line.counters.keys() or BY_LEASE in line.counters]
     minutes = [line.minute_at for line in counted]
     for (start_at, lease), limit in sorted(wanted.items()):
+        if name_of(start_at, lease) in taken:
+            continue
         first = bisect_right(minutes, start_at - MINUTE_SECONDS) - 1  # the last line before the hour
         last = bisect_left(minutes, start_at + SLOT_SECONDS - MINUTE_SECONDS)  # the first that holds its last minute
         if first < 0 or last == len(counted) or start_at + SLOT_SECONDS > now_at:
@@ -166,8 +173,7 @@ def is_shared(line: MinuteReading) -> bool:
 
 
 def _carried(line: MinuteReading) -> set[str]:
-    named = {name.partition("/")[2] for name in line.counters if name.startswith(f"{PINNED}/")}
-    return named | line.owed.keys()
+    return line.pinned.keys() | line.owed.keys()
 
 
 def _left(lines: Sequence[MinuteReading], lease: str, limit: int) -> int | None:

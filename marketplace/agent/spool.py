@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 from marketplace.agent.errors import SpoolBroken
@@ -29,6 +30,7 @@ DAYS_KEPT = 7
 LINE_PREFIX = b"grove-exchange minute 1\n"
 TAKEN_FILE = "taken.json"
 LINE_BYTES_MAX = 1 << 16
+PINNED = "pinned"  # the counter "pinned/LEASE" of a line: how many bytes of it may leave in an hour
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,12 @@ class MinuteReading:
     owed: dict[str, int]  # lease: units of it that are leased
     counters: dict[str, int]  # what the machine counts since it was started, such as bytes sent; what is pinned
     previous: str  # hex SHA-256 of the line before; 64 zeros for the first
+
+    @cached_property
+    def pinned(self) -> dict[str, int]:
+        """The leases whose data is pinned, and how many bytes an hour may leave: read again with each later line."""
+        before = f"{PINNED}/"
+        return {name.removeprefix(before): most for name, most in self.counters.items() if name.startswith(before)}
 
 
 @dataclass(frozen=True)

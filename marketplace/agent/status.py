@@ -36,7 +36,7 @@ def _readings(home: Path) -> dict[str, Any]:
     now_at = int(clock.now().timestamp())
     taken = hours_taken(folder)
     return {
-        "egress_waiting": sum(hour.name not in taken for hour in pinned_hours(spool.lines, now_at=now_at)),
+        "egress_waiting": len(pinned_hours(spool.lines, now_at=now_at, taken=taken)),
         "kept": len(spool.lines), "waiting": len(spool.slots_over(now_at)),
         "oldest_minute_at": spool.lines[0].minute_at if spool.lines else None,
         "last": [{"minute_at": each.minute_at, "up": each.up, "owed": each.owed} for each in spool.lines[-3:]],

@@ -49,11 +49,15 @@ def sources() -> Iterator[tuple[str, ast.Module]]:
             yield name, ast.parse(path.read_text(), name)
 
 
-def calls(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
-    """Return each call with its dotted name as written."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
-            yield ast.unparse(node.func), node
+@cache
+def calls() -> tuple[tuple[str, str, ast.Call], ...]:
+    """Return each call of the product: its module, its dotted name as written, and itself."""
+    return tuple(
+        (name, ast.unparse(node.func), node)
+        for name, tree in sources()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute)
+    )
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -77,8 +81,7 @@ def test_business_code_writes_a_job_and_never_calls_the_broker() -> None:
     seams = {"ledger/tasks.py"}  # publishes the id of a row after its commit
     found = [
         f"{name}:{call.lineno} {written}"
-        for name, tree in sources()
-        for written, call in calls(tree)
+        for name, written, call in calls()
         if name not in seams and written.rsplit(".", 1)[-1] in {"delay", "apply_async", "send_task"}
     ]
 
@@ -88,8 +91,7 @@ def test_business_code_writes_a_job_and_never_calls_the_broker() -> None:
 def test_only_the_clock_reads_the_time() -> None:
     found = [
         f"{name}:{call.lineno} {written}"
-        for name, tree in sources()
-        for written, call in calls(tree)
+        for name, written, call in calls()
         if written in CLOCKS and name not in SEAMS_OF_TIME and not name.startswith(SEAM_OF_THE_AGENT)
     ]
 
@@ -99,8 +101,7 @@ def test_only_the_clock_reads_the_time() -> None:
 def test_only_the_ids_are_drawn_by_chance() -> None:
     found = [
         f"{name}:{call.lineno} {written}"
-        for name, tree in sources()
-        for written, call in calls(tree)
+        for name, written, call in calls()
         if name not in SEAMS_OF_IDS and not name.startswith(SEAM_OF_THE_AGENT) and is_chance(written, call)
     ]
 

@@ -79,6 +79,14 @@ def deployed_once() -> Deployed:
     return Deployed()
 
 
+@pytest.fixture(scope="session")
+def earnings() -> Any:
+    """Where the tests of one process keep what a provider has earned."""
+    from tests.rails.bank_desk import Earnings
+
+    return Earnings()
+
+
 @pytest.fixture
 def transactional_db(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     """A database in which the code under test really commits; the books are emptied afterwards."""

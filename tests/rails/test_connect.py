@@ -15,7 +15,7 @@ from ledger.rails.errors import PaymentUnknown, ProcessorUnreachable
 from ledger.rails.signer import signer
 from ledger.selectors import balance, reserved
 from ledger.services import USD2_LEDGER, USDC6_LEDGER, halt_ledger, resume_ledger
-from tests.rails.bank_desk import CAPITAL_CENTS, EARNED_MICROS, BankDesk
+from tests.rails.bank_desk import CAPITAL_CENTS, EARNED_MICROS, BankDesk, Earnings
 from tests.rails.card_desk import Desk
 from tests.rails.conftest import minor
 from tests.rails.test_story import CLASS_ID, NODE_CLASS, PROVIDER, Market
@@ -24,8 +24,8 @@ CENTS, REST_MICROS = divmod(EARNED_MICROS, 10_000)
 
 
 @pytest.fixture
-def bank(rails: Chain, desk: Desk) -> BankDesk:
-    return BankDesk(Market(rails, desk.clock), desk)
+def bank(rails: Chain, desk: Desk, earnings: Earnings) -> BankDesk:
+    return BankDesk(Market(rails, desk.clock), desk, earnings)
 
 
 @pytest.fixture
