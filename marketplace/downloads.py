@@ -73,7 +73,7 @@ def send_export(request: HttpRequest, export: Export, format: str, *, owner: str
     pieces = _pieces_while_others_run(file) if isinstance(request, ASGIRequest) else _pieces(file)
     return StreamingHttpResponse(pieces, content_type=MEDIA_TYPES[format], headers={
         "Content-Disposition": f'attachment; filename="{name}.{format}"', "Content-Length": str(size_bytes),
-        "Export-Manifest": manifest_text(short), "Cache-Control": "no-store",
+        "Export-Manifest": manifest_text(short),
     })  # fmt: skip
 
 

@@ -119,13 +119,10 @@ def _page(
     rows = [(key, wrong.get(key.pk) or _cap_form(key, codes), key.expires_at is not None and key.expires_at <= now)
             for key in keys]  # fmt: skip
     refused = bool(form.errors or wrong)
-    answer = render(request, "keys.html", {
+    return render(request, "keys.html", {
         "rows": rows, "form": form, "secret": secret, "door_name": door, "wrong": next(iter(wrong.values()), None),
         "may_manage": "keys" in acts_of(seat_of(request)), "server": request.build_absolute_uri("/").rstrip("/"),
     }, status=422 if refused else 200)  # fmt: skip
-    if secret:
-        answer.headers["Cache-Control"] = "no-store"  # nothing but this one answer holds the secret
-    return answer
 
 
 def _codes() -> list[str]:

@@ -18,8 +18,8 @@ def pack_answer(request: HttpRequest, lease: Lease) -> HttpResponse:
         if pack is None:
             raise Http404("no such version")
         name = f"grove-pack-{lease.pk}-{pack.version}.json"
-        return HttpResponse(bytes(pack.body), content_type="application/json", headers={
-            "Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"})  # fmt: skip
+        disposition = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return HttpResponse(bytes(pack.body), content_type="application/json", headers=disposition)
     newest = read_pack(packs[0]) if packs else None
     return render(request, "portal/pack.html", {"lease": lease, "packs": packs, "pack": newest,
                                                 "meter": meter_of(lease)})

@@ -46,5 +46,4 @@ def proof_answer(request: HttpRequest, party: Party, payout_id: UUID) -> HttpRes
 
 
 def _file(document: object, name: str) -> HttpResponse:
-    return JsonResponse(document, safe=False, headers={
-        "Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"})  # fmt: skip
+    return JsonResponse(document, safe=False, headers={"Content-Disposition": f'attachment; filename="{name}"'})

@@ -10,6 +10,7 @@ from csp.middleware import CSPMiddleware
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.utils.deprecation import MiddlewareMixin
 from whitenoise.middleware import WhiteNoiseMiddleware
 from whitenoise.responders import StaticFile
 
@@ -24,6 +25,8 @@ SECRET_SHAPES = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 
+PRIVATE_DOORS = ("/portal/", "/onboarding/", "/console/", "/api/v1", "/login/", "/logout/", "/webhooks/")
+
 
 class ContentPolicyMiddleware(CSPMiddleware):
     """Send the content policy of the settings, widened only below the paths in `CONTENT_POLICY_EXCEPTIONS`."""
@@ -34,6 +37,19 @@ class ContentPolicyMiddleware(CSPMiddleware):
             if request.path_info.startswith(prefix):
                 return replace(parts, update=widening)
         return parts
+
+
+class PrivateAnswersMiddleware(MiddlewareMixin):
+    """No cache keeps what one person is shown: `private, no-store` stands on every answer to somebody who is signed in
+    or has a key, on every answer that sets a cookie, and on all that stands behind a door. Files for everybody say for
+    themselves how long they may be kept."""
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        is_known = settings.SESSION_COOKIE_NAME in request.COOKIES or "HTTP_AUTHORIZATION" in request.META
+        is_behind_a_door = request.path_info.startswith(PRIVATE_DOORS)
+        if is_known or is_behind_a_door or response.cookies:
+            response.headers.setdefault("Cache-Control", "private, no-store")
+        return response
 
 
 class StaticFilesMiddleware(WhiteNoiseMiddleware):

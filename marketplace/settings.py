@@ -55,7 +55,8 @@ INSTALLED_APPS = [
     "marketplace.apps.MarketplaceConfig",
 ]
 MIDDLEWARE = [
-    "marketplace.api.envelope.EnvelopeMiddleware",  # outermost: the id of a request stands on every answer
+    "marketplace.security.PrivateAnswersMiddleware",  # outermost: also what the envelope makes anew is kept by nobody
+    "marketplace.api.envelope.EnvelopeMiddleware",  # the id of a request stands on every answer
     "django.middleware.security.SecurityMiddleware",
     "marketplace.security.ContentPolicyMiddleware",
     "marketplace.security.StaticFilesMiddleware",

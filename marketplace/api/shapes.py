@@ -117,13 +117,24 @@ class DemandOut(serializers.ModelSerializer):
         return _reason_of(demand)
 
 
+class FeasibilityOut(serializers.Serializer):
+    """Providers that could serve a demand as things stand; counts only. Capacity and prices are not looked at."""
+
+    proven = serializers.IntegerField(help_text="with proven machines that break no rule of it")
+    waiting = serializers.IntegerField(help_text="further ones whose machines have proven nothing yet")
+    rule = serializers.CharField(help_text="the rule that alone keeps most out; empty: no single rule decides it")
+    removes = serializers.IntegerField(help_text="how many more could serve it without that rule")
+    failing = serializers.DictField(child=serializers.IntegerField(), help_text="rule: providers that fail it")
+
+
 class DemandDraft(DemandOut):
-    """A demand as it would be: it has no id, because no row was written."""
+    """A demand as it would be, and who could serve it: it has no id, because no row was written."""
 
     id = None  # type: ignore[assignment]
+    feasibility = FeasibilityOut(read_only=True)
 
     class Meta(DemandOut.Meta):
-        fields = DemandOut.Meta.fields[1:]
+        fields = (*DemandOut.Meta.fields[1:], "feasibility")
 
 
 class BidOut(serializers.ModelSerializer):

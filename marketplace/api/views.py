@@ -81,7 +81,6 @@ class ApiView(APIView):
         answer = super().finalize_response(request, response, *args, **kwargs)
         for name, value in (self.rate.headers() if self.rate else {}).items():
             answer.headers[name] = value
-        answer.headers.setdefault("Cache-Control", "no-store")
         return answer
 
     def get_exception_handler(self) -> Any:
@@ -132,6 +131,10 @@ class ActView(ApiView):
         """Call the one service, and return status and body of the answer."""
         raise NotImplementedError
 
+    def rehearse(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
+        """Do the act for a dry run, which undoes it; a subclass may tell more of it."""
+        return self.act(request, fields, **ids)
+
     def perform(self, request: Any, **ids: Any) -> Response:
         """Check form and key, then act once, or rehearse with `?dry_run=true`."""
         if request.auth is not None and not request.auth.may_write:
@@ -148,7 +151,7 @@ class ActView(ApiView):
             return self.act(request, self.body(data=given).read(), **ids)
 
         if is_rehearsal:
-            draft = rehearsed(act)
+            draft = rehearsed(lambda: self.rehearse(request, self.body(data=given).read(), **ids))
             del draft["id"]  # there is no such row
             return Response({"dry_run": True, "would_be": draft})
         if self.is_idempotent:

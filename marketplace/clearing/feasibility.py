@@ -13,8 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from django.db import transaction
+
 from marketplace.catalogue.services import zone_countries
 from marketplace.compliance.holdings import Freezes, Holdings, Span, agreements_in_force
+from marketplace.demand.leg_models import DemandLeg
+from marketplace.demand.legs import post_order
 from marketplace.demand.models import Demand
 from marketplace.supply.models import NodeClass, SiteLatency
 
@@ -68,6 +72,24 @@ def feasibility_of(demand: Demand) -> Feasibility:
     rule = max(RULES, key=lambda each: gains[each])
     return Feasibility(len(can), len(wait), rule if gains[rule] else "", gains[rule],
                        {each: count for each, count in failing.items() if count})  # fmt: skip
+
+
+@transaction.atomic
+def foresee_order(**terms: Any) -> list[tuple[str, Feasibility]]:
+    """Return who could serve an order before it is posted: for each demand that it would make its role and the figures.
+
+    Takes the terms of `post_order` and raises as that does; nothing of it is kept.
+    """
+    mark = transaction.savepoint()
+    try:
+        return [(_role_of(demand), feasibility_of(demand)) for demand in post_order(**terms)]
+    finally:
+        transaction.savepoint_rollback(mark)
+
+
+def _role_of(demand: Demand) -> str:
+    leg = DemandLeg.objects.filter(demand=demand).first()
+    return leg.role if leg else ""
 
 
 def _judge(demand: Demand, classes: list[NodeClass]) -> Callable[[NodeClass], frozenset[str]]:

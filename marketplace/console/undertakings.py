@@ -57,8 +57,8 @@ def _document(request: HttpRequest, row: Undertaking) -> HttpResponse:
     require_act(seat, "review", "read this document")
     record(actor=seat.user.email, action="saw_undertaking", subject=row.pk, reason=row.file_name, now=clock.now(),
            sha256=bytes(row.sha256).hex())  # fmt: skip
-    return HttpResponse(bytes(row.body), content_type="application/octet-stream", headers={
-        "Content-Disposition": f'attachment; filename="undertaking-{row.pk}"', "Cache-Control": "no-store"})
+    disposition = {"Content-Disposition": f'attachment; filename="undertaking-{row.pk}"'}
+    return HttpResponse(bytes(row.body), content_type="application/octet-stream", headers=disposition)
 
 
 def _id(text: str) -> UUID:

@@ -51,9 +51,7 @@ def code(request: HttpRequest, node_class_id: UUID) -> HttpResponse:
     except MarketError as error:
         messages.error(request, str(error), extra_tags=error.code)
         return redirect("onboarding:class", node_class.pk)
-    answer = _page(request, node_class, code=text)
-    answer.headers["Cache-Control"] = "no-store"  # nothing but this one answer holds the code
-    return answer
+    return _page(request, node_class, code=text)  # nothing but this one answer holds the code
 
 
 @require_POST

@@ -18,7 +18,7 @@ from ledger.ids import uuid7
 from ledger.rails.stripe import is_offered, is_sandbox
 from marketplace.catalogue import selectors as catalogue
 from marketplace.clearing import selectors as clearings
-from marketplace.clearing.feasibility import feasibility_of
+from marketplace.clearing.feasibility import Feasibility, feasibility_of, foresee_order
 from marketplace.delivery.selectors import metered_hours
 from marketplace.demand import selectors as demands
 from marketplace.demand.gates import money_rules_of
@@ -123,23 +123,30 @@ def demand_list(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 @buyer_only
 def demand_new(request: HttpRequest) -> HttpResponse:
-    """Post a demand. It moves no money; funding does."""
+    """Post a demand, or look before who could serve it. Posting moves no money; funding does."""
     windows = list(catalogue.visible_to(catalogue.windows_in(("COLLECTING",)), request.party.pk))
     data = request.POST if request.method == "POST" else None
     form = DemandForm(
         data, windows=windows, party=request.party, initial=DemandForm.filled_from(request.GET)
     )
+    foreseen: list[tuple[str, Feasibility]] = []
     if request.method == "POST" and form.is_valid():
+        order = {"party": request.party, "seat": seat_of(request), "now": market_time(request), **form.terms()}
+        is_look = request.POST.get("act") == "look"
         try:
-            demand = post_order(party=request.party, seat=seat_of(request), now=market_time(request), **form.terms())[0]
+            if is_look:
+                foreseen = foresee_order(**order)
+            else:
+                demand = post_order(**order)[0]
         except MarketError as error:
             form.show(error, (("provider_share_max_ppm", "share_percent"), ("further_steps", "steps")))
         else:
-            messages.success(request, "It waits for an approval." if demand.state == "pending"
-                             else "Demand posted. It counts for the gate once it is funded.")  # fmt: skip
-            return redirect("portal:demand", demand.pk)
-    status = 422 if form.errors else 200
-    return render(request, "portal/demand_new.html", {"form": form, "windows": windows}, status=status)
+            if not is_look:
+                messages.success(request, "It waits for an approval." if demand.state == "pending"
+                                 else "Demand posted. It counts for the gate once it is funded.")  # fmt: skip
+                return redirect("portal:demand", demand.pk)
+    shown = {"form": form, "windows": windows, "foreseen": foreseen}
+    return render(request, "portal/demand_new.html", shown, status=422 if form.errors else 200)
 
 
 @require_safe

@@ -61,7 +61,7 @@ def test_ten_keys_cost_no_more_queries_than_none(market, enter, django_assert_nu
 def test_the_answer_with_the_secret_is_kept_by_no_cache(market, enter):
     page = enter("buyer").post(reverse("portal:keys"), FORM)
 
-    assert page.headers["Cache-Control"] == "no-store"
+    assert page.headers["Cache-Control"] == "private, no-store"
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -122,7 +122,7 @@ def test_a_lost_key_is_ended_and_a_new_one_let_in_on_the_page(market, enter, tmp
 
     page = client.post(reverse("onboarding:class_code", args=[node_class.pk]))
     code = re.search(r"--token ([0-9a-f]{30})", page.content.decode())[1]
-    assert page.headers["Cache-Control"] == "no-store"
+    assert page.headers["Cache-Control"] == "private, no-store"
     assert code not in client.get(url).content.decode()
     key = create_key(tmp_path / "home")
     row = claim_enrolment(statement=enrolment_statement(key, code), now=NOW)

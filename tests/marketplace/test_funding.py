@@ -16,6 +16,7 @@ from ledger.selectors import spendable
 from marketplace import clock, cycle
 from marketplace import models as m
 from marketplace.demand.funding import card_left_micros, left_micros
+from marketplace.demand.selectors import funding_gap_micros
 from marketplace.demand.services import fund_demand, post_demand, withdraw_demand
 from marketplace.errors import BadInput, LineNotDecided, NotFunded, ReferenceReused, SamePerson
 from marketplace.escrow.advances import approve_line, ask_line, refuse_line
@@ -108,11 +109,12 @@ def test_what_is_told_as_free_is_what_funds_a_demand_and_kept_money_stands_besid
         fund(beyond, "escrow", "")
     page = client.get(f"/portal/demands/{beyond.pk}/").content.decode()
     assert f"{usd_text(LIMIT)} more is kept for your orders and grants" in page
-    assert "funding gap" in client.get("/portal/").content.decode()
+    others = funding_gap_micros(party, of_own_money=True) - beyond.hold_micros
+    assert f"funding gap: {usd_text(others + beyond.hold_micros)}<" in client.get("/portal/").content.decode()
     fund(beyond)  # by the order that the money is kept for
 
     assert told() == (0, 90 * world.USD, 10 * world.USD)
-    assert "funding gap" not in client.get("/portal/").content.decode()
+    assert f"funding gap: {usd_text(others)}<" in client.get("/portal/").content.decode()
 
 
 def test_money_of_a_grant_keeps_its_origin(own_world: Callable[[str], str]) -> None:

@@ -12,13 +12,13 @@ from marketplace.api.auth import api_key_of, seat_of
 from marketplace.api.fields import Body, FlagIn, IdField, IdOut, TargetsIn, TextIn, TextsIn, WholeIn
 from marketplace.api.paging import choice, page_by_time, parameters
 from marketplace.api.schema import CURSOR, DRY_RUN, IDEMPOTENCY_KEY, LIMIT, WINDOW, act_answers, page_of, parameter
-from marketplace.api.shapes import DemandDraft, DemandOut
+from marketplace.api.shapes import DemandDraft, DemandOut, FeasibilityOut
 from marketplace.api.views import ActView, ApiView, ListMixin, found, key_of, window_filter
 from marketplace.catalogue.selectors import find_visible_window
 from marketplace.clearing.feasibility import feasibility_of
 from marketplace.demand.approvals import approve_demand, refuse_demand
 from marketplace.demand.legs import amend_step, fund_whole, withdraw_whole
-from marketplace.demand.models import FUNDING_KINDS, KINDS, STATES
+from marketplace.demand.models import FUNDING_KINDS, KINDS, STATES, Demand
 from marketplace.demand.pins import pin_data
 from marketplace.demand.selectors import demands_of, find_demand
 from marketplace.demand.services import post_demand
@@ -88,14 +88,23 @@ class DemandList(ListMixin, ActView):
         responses=act_answers(201, DemandOut, draft=DemandDraft),
     )  # fmt: skip
     def post(self, request: Any) -> Response:
-        """Post a demand. It moves no money and binds nobody until it is funded."""
+        """Post a demand. It moves no money and binds nobody until it is funded.
+
+        A dry run also tells how many providers could serve it, and which rule keeps most out.
+        """
         return self.perform(request)
 
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
+        return 201, dict(DemandOut(self._posted(request, fields)).data)
+
+    def rehearse(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
+        demand = self._posted(request, fields)
+        return 200, {**DemandOut(demand).data, "feasibility": FeasibilityOut(feasibility_of(demand)).data}
+
+    def _posted(self, request: Any, fields: dict[str, Any]) -> Demand:
         window = found(find_visible_window(fields.pop("window"), request.party.pk))
-        demand = post_demand(party=request.party, window=window, now=request.now, seat=seat_of(request),
-                             key=api_key_of(request), **fields)  # fmt: skip
-        return 201, dict(DemandOut(demand).data)
+        return post_demand(party=request.party, window=window, now=request.now, seat=seat_of(request),
+                           key=api_key_of(request), **fields)  # fmt: skip
 
 
 class DemandDetail(ApiView):
@@ -103,16 +112,6 @@ class DemandDetail(ApiView):
     def get(self, request: Any, demand: str) -> Response:
         """One of your demands; after clearing with the reason for what was not filled."""
         return Response(DemandOut(found(find_demand(key_of(demand, "dem"), request.party))).data)
-
-
-class FeasibilityOut(serializers.Serializer):
-    """Providers that could serve a demand as things stand; counts only. Capacity and prices are not looked at."""
-
-    proven = serializers.IntegerField(help_text="with proven machines that break no rule of it")
-    waiting = serializers.IntegerField(help_text="further ones whose machines have proven nothing yet")
-    rule = serializers.CharField(help_text="the rule that alone keeps most out; empty: no single rule decides it")
-    removes = serializers.IntegerField(help_text="how many more could serve it without that rule")
-    failing = serializers.DictField(child=serializers.IntegerField(), help_text="rule: providers that fail it")
 
 
 class DemandFeasibility(ApiView):
