@@ -182,6 +182,8 @@ def test_readings_are_taken_in_their_order_and_refused_by_name() -> None:
     assert live.send_reading(first, second, now=now) == 2
     with untouched():
         assert live.send_reading(first, second, now=now) == 0
+    with refused(ReportReplayed, slot=1, item=0):  # the next number of the chain, and a second story of an hour
+        live.send_reading(live.reading(1, up_word=1), now=now)
     live.head = None
     forged = live.reading(2, machine=str(world.node_class("harbour").pk))
     with refused(ReportForged, item=0):
