@@ -132,7 +132,8 @@ def test_every_page_names_its_fields_gives_ids_once_and_is_kept_by_no_cache(mark
         if name in ("buyer", "provider") and not answers[0].streaming and b'method="post"' in answers[0].content:
             answers.append(visitors[name].post(path, {}))
         for answer in answers:
-            answer.close()  # of a file it is what it is read from
+            if answer.streaming:
+                b"".join(answer.streaming_content)  # read to its end, a file is closed
             kept = {each.strip() for each in answer.headers.get("Cache-Control", "").split(",")}
             if name != "stranger" and not {"private", "no-store"} <= kept:
                 wrong.append(f"{path}: may be kept by a cache ({kept})")
