@@ -52,9 +52,6 @@ class LimitForm(DoorForm):
     seat = forms.ChoiceField(label="Seat")
     limit_micros = UsdPriceField(label="Approves up to")
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, auto_id="seat_%s", **kwargs)  # a budget's limit stands on the same page
-
 
 class OrderLimitForm(DoorForm):
     """How much one demand may cost which a seat posts without an approval."""

@@ -25,7 +25,7 @@ from marketplace import models as m
 from marketplace.sla.services import judge_window
 from marketplace.slashing import services as slashing
 from marketplace.slashing.services import open_cases
-from marketplace.slashing.trailing import Trailing, trailing_of
+from marketplace.slashing.trailing import Trailing, _hours_before, trailing_of
 from pricing.penalties import FORFEIT_BPS, stake_micros
 from tests.journey import world
 from tests.journey.refusals import untouched
@@ -248,6 +248,15 @@ def test_what_is_due_goes_to_the_buyer_of_the_lease_first_then_to_those_that_wer
     order = (5, 3, 4, 2, 1, 0)  # its own, the one that was down, then the latest
     shares = {day: min(fee, case.forfeit_micros - place * fee) for place, day in enumerate(order)}
     assert paid == {day: share for day, share in shares.items() if share > 0}
+
+
+def test_the_hours_before_a_span_are_all_of_its_class_less_those_since(span_window: m.Window) -> None:
+    play(span_window, replace(ONE_BAD_NIGHT, good_hours=4_000, bad_hours=5))
+    verdicts = m.Verdict.objects.filter(lease__window=span_window, lease__is_armed=False)
+    standing = world.node_class("basalt").standing
+
+    assert standing.good_hours > 4_000 + 20 * 24 * UNITS
+    assert _hours_before(world.node_class("basalt"), list(verdicts.select_related("lease__window"))) == (4_000, 5)
 
 
 def alone(verdict: m.Verdict) -> Trailing:
