@@ -57,8 +57,15 @@ def mail_reset(*, email: str, root: str, now: datetime) -> bool:
 
 @transaction.atomic
 def reset_path(*, seat: Seat, by: Seat, now: datetime) -> str:
-    """The path of a link by which a colleague sets another password: made by whoever may `seats`, to hand over."""
+    """The path of a link by which a colleague sets another password: made by whoever may `seats`, to hand over.
+
+    Not at the Foundation, where two people stand for each other's acts: there a link goes to its own person's mail
+    alone (`ask_reset`), and nobody signs in as another. Raises RoleForbidden.
+    """
     require_act(by, "seats", "make links for passwords")
+    if by.party.kind == "foundation":
+        raise RoleForbidden("At the Foundation each person asks for the own link, at the sign-in page.",
+                            role=by.role, roles=[])  # fmt: skip
     row = Seat.objects.select_related("user").filter(pk=seat.pk, party_id=by.party_id).first()
     if row is None:
         raise NotYours("There is no such seat.")

@@ -51,6 +51,16 @@ def test_operations_sees_the_seats_and_changes_none(admin, staff):
     assert (row.role, row.user.is_active) == ("admin", True)
 
 
+def test_nobody_at_the_foundation_signs_in_as_another_by_a_link_that_an_admin_makes(admin, staff):
+    other = m.Seat.objects.filter(party__kind="foundation").exclude(user__email="admin@console.example").first()
+    assert "Make a link for another password" not in admin.get(PATH).content.decode()
+
+    told = admin.post(PATH, {"act": "reset", "id": other.pk}, follow=True).content.decode()
+
+    assert "asks for the own link" in told
+    assert not m.AuditLine.objects.filter(action="make_reset_link").exists()
+
+
 def test_whoever_changes_a_password_in_the_console_comes_to_the_page_that_is_on_the_trail(staff):
     assert staff.get("/console/password_change/").headers["Location"] == "/account/password/"
     assert staff.get("/account/password/").status_code == 200

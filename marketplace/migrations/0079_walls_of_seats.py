@@ -180,5 +180,5 @@ DROP FUNCTION marketplace_maker_limits_are_let_by_another_role, marketplace_orde
 
 
 class Migration(migrations.Migration):
-    dependencies = [("marketplace", "0080_seats_are_invited")]
+    dependencies = [("marketplace", "0078_seats_are_invited")]
     operations = [migrations.RunSQL(AFFORDABLE, BEFORE), migrations.RunSQL(FUNCTIONS + TRIGGERS + GRANTS, UNDO)]
