@@ -27,8 +27,8 @@ PROVIDER_PAGES = ["onboarding:home", "onboarding:classes", "onboarding:arming", 
 MISSING = UUID(int=7)
 # Queries per page for a signed-in seat, session and seat included.
 QUERIES = {
-    "portal:home": 14, "portal:windows": 8, "portal:demands": 7, "portal:demand_new": 14, "portal:leases": 6,
-    "portal:escrow": 13, "portal:workloads": 5, "portal:cost": 5, "portal:savings": 5,
+    "portal:home": 16, "portal:windows": 8, "portal:demands": 7, "portal:demand_new": 14, "portal:leases": 6,
+    "portal:escrow": 14, "portal:workloads": 5, "portal:cost": 5, "portal:savings": 5,
     "onboarding:home": 18, "onboarding:classes": 8, "onboarding:arming": 12, "onboarding:bids": 11,
     "onboarding:bid_new": 9, "onboarding:leases": 6, "onboarding:statement": 10, "onboarding:imports": 5,
     "onboarding:break_even": 12, "portal:keys": 6, "onboarding:keys": 6, "portal:seats": 7, "onboarding:seats": 7,
