@@ -57,7 +57,7 @@ def _export_of(request: HttpRequest, what: str, span: Span) -> tuple[Export, str
     if what == "transfers":
         return TransfersExport(span), ""
     if what == "statement":
-        party = found_or_404(Party.objects.filter(slug=request.GET.get("party", "").replace("\x00", "")).first())
+        party = found_or_404(Party.objects.filter(slug=request.GET.get("party", "")).first())
         return StatementExport(party.pk, span), party.slug
     raise Http404("no such file of the books")
 

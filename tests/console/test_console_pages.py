@@ -119,7 +119,8 @@ def test_opened_bids_are_those_of_closed_windows(market, staff):
     assert opened.reference in page
     assert usd_text(opened.price_ask_micros, 4) in page
     assert staff.get("/console/opened-bids/", {"window": market.bidding.name}).status_code == 404
-    assert staff.get("/console/opened-bids/", {"window": "x\x00"}).status_code == 404
+    assert staff.get("/console/opened-bids/", {"window": "x"}).status_code == 404
+    assert staff.get("/console/opened-bids/", {"window": "x\x00"}).status_code == 400
 
 
 def test_the_books_page_balances(market, staff):

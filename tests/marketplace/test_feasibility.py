@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ledger.ids import uuid7
 from marketplace import clock
 from marketplace import models as m
 from marketplace.clearing.feasibility import Feasibility, feasibility_of, foresee_order
@@ -136,6 +137,14 @@ def test_nobody_serves_its_own_owner_and_who_is_frozen_serves_nobody() -> None:
     assert found().failing == {"incident": 1}
 
 
+def test_a_rule_gains_only_those_that_it_alone_keeps_out() -> None:
+    """Granite and prairie break the class alone, fjord the tier alone, and the other three both."""
+    told = found(accepted_classes=["A100"], tier_min=2)
+
+    assert told.failing == {"class": 5, "tier": 4}
+    assert (told.rule, told.removes) == ("class", 2)
+
+
 def test_what_left_service_is_not_counted() -> None:
     with behind_the_triggers():
         m.NodeClass.objects.filter(party__slug="harbour").update(retired_at=clock.now())
@@ -145,24 +154,38 @@ def test_what_left_service_is_not_counted() -> None:
     assert told.proven + told.waiting == ALL - 2
 
 
-def test_of_several_classes_one_is_enough_and_each_rule_is_judged_over_all_of_them() -> None:
-    """Harbour has a second class: the one breaks the class alone, the other the tier alone."""
-    own = world.node_class("harbour")
-    standing = own.standing
+def give_second_class(slug: str, number: int) -> m.NodeClass:
+    """A class of A100 beside the one of H100: enrolled for tier 2, and proven by nobody."""
+    own = world.node_class(slug)
+    standing, old = own.standing, own.pk
     with behind_the_triggers():
-        old = own.pk
-        own.pk = own.id = world.window().pk
-        own.resource_class_id, own.tier, own.chain_class = "A100", 2, 10**9
-        own.machine_key = None
+        own.pk = own.id = uuid7(clock.now())
+        own.resource_class_id, own.tier, own.chain_class, own.machine_key = "A100", 2, 10**9 + number, None
         own.save(force_insert=True)
-        standing.pk, standing.node_class = own.pk, own
-        standing.state = "REGISTERED"
+        standing.pk, standing.node_class, standing.state = own.pk, own, "REGISTERED"
         standing.save(force_insert=True)
-        m.NodeClass.objects.filter(pk=old).update(tier=0)
+    return m.NodeClass.objects.get(pk=old)
+
+
+def test_of_several_classes_one_is_enough_and_each_rule_is_judged_over_all_of_them() -> None:
+    """Of harbour's two classes the one breaks the class alone, the other the tier alone."""
+    first = give_second_class("harbour", 1)
+    with behind_the_triggers():
+        m.NodeClass.objects.filter(pk=first.pk).update(tier=0)
+
     assert found().waiting == ALL - proven()  # its proven class decides
     told = found(accepted_classes=["H100"], tier_min=1)
     assert told.failing == {"class": 1}  # fjord; of harbour one class keeps the class rule and one the tier
     assert (told.rule, told.removes) == ("class", 2)
+
+
+def test_who_can_serve_already_or_waits_is_no_gain_of_a_rule() -> None:
+    for number, slug in enumerate(("harbour", "sprout"), 1):  # the one is proven, the other waits
+        give_second_class(slug, number)
+
+    told = found(accepted_classes=["H100"])
+    assert (told.proven, told.waiting) == (proven() - 1, ALL - proven())
+    assert (told.rule, told.removes) == ("class", 1)  # fjord alone
 
 
 def test_an_order_is_foreseen_demand_by_demand_and_nothing_of_it_is_kept() -> None:
