@@ -27,6 +27,7 @@ ANVIL = "@foundry-rs/anvil@1.7.1"
 ETHERS = "ethers@6.15.0"
 CHAIN_ID = 31338
 SLOTS = 8  # safe = head - 8, finalized = head - 16
+STATES_MAX = 20_000  # anvil keeps 500 by itself, and after that many blocks it loses those of a branch it goes back to
 FINAL_AFTER = 2 * SLOTS
 RICH_WEI = hex(10**24)
 SENDERS = ("deployer", "operator", "custody", "anchor", "faucet", "pauser", f"buyer:{uuid_from('buyer')}",
@@ -77,7 +78,7 @@ class Anvil:
         self.command = [
             str(program), "--host", "127.0.0.1", "--port", str(self.port), "--hardfork", "prague", "--silent",
             "--chain-id", str(CHAIN_ID), "--slots-in-an-epoch", str(SLOTS), "--order", "fifo",
-            "--timestamp", str(int(at.timestamp()) - 3600), "--accounts", "1",
+            "--timestamp", str(int(at.timestamp()) - 3600), "--accounts", "1", "--prune-history", str(STATES_MAX),
         ]  # fmt: skip
         self.at, self.snapshot = at, None
 

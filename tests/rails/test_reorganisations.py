@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from django.db import DatabaseError, connection
-from web3.types import RPCEndpoint
 
 from ledger.errors import LedgerError
 from ledger.models import ChainAttempt, ChainBlock, ChainContract, ChainEvent, ChainIntent, Ledger, Transfer
@@ -36,17 +35,12 @@ def mint(key: str, amount: int = 1) -> ChainIntent:
 
 
 def minted() -> int:
-    """What the sink holds, asked again while the node swaps one branch for another.
-
-    Now and then the node keeps no state for the newest block of its new branch: the next block has one.
-    """
-    for wait in range(60):
+    """What the sink holds, asked again while the node swaps one branch for another."""
+    for _ in range(50):
         try:
             return int(evm.chain().call("token", "balanceOf", SINK))
         except NodeNotReady:
             time.sleep(0.05)
-            if wait % 20 == 19:
-                evm.chain().w3.provider.make_request(RPCEndpoint("evm_mine"), [])
     return int(evm.chain().call("token", "balanceOf", SINK))
 
 
