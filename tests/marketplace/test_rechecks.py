@@ -72,8 +72,8 @@ def test_a_dip_of_60_percent_is_credited_at_once_and_is_a_breach_and_5_percent_o
         with untouched():
             assert judge_checks(window=window, now=begins_at(lease, interval + 1)) == 0
 
-    rows = list(m.Recheck.objects.filter(has_failed=True))
-    credits = list(m.EarlyCredit.objects.filter(kind="performance"))
+    rows = list(m.Recheck.objects.filter(has_failed=True).order_by("interval"))
+    credits = list(m.EarlyCredit.objects.filter(kind="performance").order_by("period"))
     assert len(rows) == len(credits) == 4
     for row, credit in zip(rows, credits, strict=True):
         assert row.interval_fee_micros == lease.fee_micros // 5
