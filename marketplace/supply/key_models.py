@@ -28,7 +28,7 @@ class Enrolment(models.Model):
     decided_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        ordering = ["-made_at"]
+        ordering = ["-made_at", "-id"]
         constraints = [
             models.CheckConstraint(
                 name="enrolment_code_ends_after_it_begins", condition=Q(expires_at__gt=F("made_at"))
