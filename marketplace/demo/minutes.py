@@ -16,7 +16,7 @@ from marketplace.catalogue.models import Window
 from marketplace.delivery.models import Reading, ReportChain
 from marketplace.delivery.promises import promises
 from marketplace.delivery.services import SlotWitness, record_slots
-from marketplace.demo.machines import machine_key
+from marketplace.demo.keys import machine_key
 from marketplace.demo.world import Outage
 from marketplace.escrow.models import Lease
 from marketplace.supply.models import NodeClass, SiteLatency

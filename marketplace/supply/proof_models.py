@@ -78,14 +78,11 @@ class RollMember(models.Model):
 
 
 class RollAnswer(models.Model):
-    """How many machines of a class answered inside the span, by an attested benchmark of it, or, without one, by what
-    verifiers measured and the machine signed while the roll was open; append-only.
+    """How many machines of a class answered inside the span, by what verifiers measured of each and what each signed
+    while the roll was open; append-only.
     """
 
     member = models.OneToOneField(RollMember, on_delete=models.PROTECT, related_name="answer")
-    benchmark = models.OneToOneField(
-        Benchmark, null=True, blank=True, on_delete=models.PROTECT, related_name="roll_answer"
-    )
     machines = models.PositiveIntegerField()
     answered_at = models.DateTimeField()
 

@@ -19,7 +19,7 @@ from marketplace.agent.echo import EchoServer
 from marketplace.agent.errors import UsageWrong
 from marketplace.agent.rechecks import CheckDoor
 from marketplace.agent.resting import SESSION_MS_MAX, SPAN_HOURS, SPAN_MS_MAX, Rest
-from marketplace.demo.machines import machine_key
+from marketplace.demo.keys import machine_key
 from tests.agent.test_rechecks import LEASE, Task, checker, order
 from tests.live import key_of
 

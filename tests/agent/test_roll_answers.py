@@ -28,7 +28,7 @@ from marketplace.agent.resting import RestingProver
 from marketplace.agent.sensors import Sensors
 from marketplace.agent.statements import RollMeasured, RollPresence, sign_statement
 from marketplace.delivery.rolls import open_call_of, roll_orders, take_measured, take_presences
-from marketplace.demo.machines import machine_key
+from marketplace.demo.keys import machine_key
 from marketplace.errors import (
     BadInput,
     NotOnPanel,

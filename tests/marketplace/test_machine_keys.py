@@ -12,7 +12,7 @@ from marketplace import models as m
 from marketplace.agent.keys import MachineKey, create_key, enrolment_statement, rotation_statement
 from marketplace.agent.readings import ChainHead, sign_report
 from marketplace.delivery.services import SlotWitness, record_slots
-from marketplace.demo.machines import machine_key
+from marketplace.demo.keys import machine_key
 from marketplace.errors import (
     BadInput,
     DeviceTaken,
