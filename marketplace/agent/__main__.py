@@ -139,8 +139,7 @@ def _serve_panel(arguments: argparse.Namespace, key: keys.MachineKey) -> dict[st
 
     market = homes.enrolled_at(arguments.home)
     host, _ = _address(arguments.listen)
-    if host in ANYWHERE and not arguments.advertise:
-        raise UsageWrong("Who listens everywhere says where it is reached: --advertise https://HOST:PORT.")
+    _require_reachable(arguments, "https://HOST:PORT")
     wire = wire_for(host, arguments.home, certificate=arguments.certificate, key=arguments.certificate_key)
     with _client(market["server"]) as client:
         return prove_to_market(
@@ -320,10 +319,17 @@ def _prover_address(arguments: argparse.Namespace) -> tuple[str, int]:
 
 
 def _advertised(arguments: argparse.Namespace) -> str:
-    """Where verifiers reach the echo: as said, or where it listens."""
+    """Where verifiers reach the echo: as said, or where it listens. Raises UsageWrong for everywhere."""
+    if arguments.listen:
+        _require_reachable(arguments, "tcp://HOST:PORT")
     if arguments.advertise or not arguments.listen:
         return arguments.advertise or ""
     return f"tcp://{arguments.listen}"
+
+
+def _require_reachable(arguments: argparse.Namespace, form: str) -> None:
+    if _address(arguments.listen)[0] in ANYWHERE and not arguments.advertise:
+        raise UsageWrong(f"Who listens everywhere says where it is reached: --advertise {form}.")
 
 
 def bid(arguments: argparse.Namespace) -> dict[str, Any]:

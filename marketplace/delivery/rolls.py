@@ -236,6 +236,31 @@ def outcomes(roll_id: UUID) -> list[Outcome]:
     return found
 
 
+def last_outcomes(node_class: NodeClass) -> dict[int, tuple[Outcome, str]]:
+    """Return what came of each machine of a class in its last roll call, by number, with the reason; "" if it answered.
+
+    Empty where it was never called.
+    """
+    member = RollMember.objects.filter(node_class=node_class).order_by("-roll__opened_at").first()
+    found = outcomes(member.roll_id) if member else []
+    mine = [each for each in found if each.machine.member == member]
+    return {each.machine.number: (each, _why_not(each, found)) for each in mine}
+
+
+def _why_not(outcome: Outcome, all_called: Sequence[Outcome]) -> str:
+    if not outcome.has_signed:
+        return "did not answer"
+    if len(outcome.ops) < VERIFIERS_MIN:
+        return f"measured by {len(outcome.ops)} of the {VERIFIERS_MIN} verifiers it takes"
+    if not outcome.reaches:
+        return "measured below its class"
+    for other in all_called:
+        if other is not outcome and other.spans and not all_apart([outcome.spans, other.spans]):
+            name = f"unit {other.machine.number} of {other.machine.member.node_class}"
+            return f"was never at work together with {name}: one machine may be both"
+    return ""
+
+
 def _span(row: RollReport) -> Span:
     assert row.ended_at is not None
     return int(row.measured_at.timestamp() * 1000), int(row.ended_at.timestamp() * 1000)

@@ -20,7 +20,7 @@ from ledger.ids import uuid7
 from marketplace.agent.errors import StatementForged
 from marketplace.agent.keys import check_enrolment, check_rotation, fingerprint_of
 from marketplace.catalogue.limits import require_name
-from marketplace.errors import DeviceTaken, EnrolmentRefused, NotYours
+from marketplace.errors import BadInput, DeviceTaken, EnrolmentRefused, NotYours
 from marketplace.governance.services import record
 from marketplace.parties.models import Seat
 from marketplace.parties.roles import require_act
@@ -31,6 +31,7 @@ from marketplace.supply.standing import restart, suspend
 CODE_BYTES = 15
 CODE_LIFE = timedelta(hours=1)
 CODE_LENGTH_MAX = 100
+CODES_MAX = 64  # that are made at once
 
 
 @transaction.atomic
@@ -52,6 +53,22 @@ def make_enrolment_code(
     reason = "one more unit's prover" if is_for_a_unit else "asked for"
     record(actor=seat.user.email, action="make_enrolment_code", subject=locked.pk, reason=reason, now=now)
     return row, code
+
+
+@transaction.atomic
+def make_unit_codes(*, seat: Seat, node_class: NodeClass, count: int, now: datetime) -> list[str]:
+    """One-time codes for the provers of so many further units, all or none. Raises BadInput, EnrolmentRefused."""
+    room = min(CODES_MAX, units_without_prover(node_class))
+    if room and not 1 <= count <= room:
+        raise BadInput(f"Ask for 1 to {room} codes.", field="codes")
+    codes = max(1, count)  # without room the first one says why
+    made = [make_enrolment_code(seat=seat, node_class=node_class, is_for_a_unit=True, now=now) for _ in range(codes)]
+    return [code for _, code in made]
+
+
+def units_without_prover(node_class: NodeClass) -> int:
+    """How many units of a class nothing answers for in a roll call: the machine that meters answers for one."""
+    return max(0, node_class.units - 1 - node_class.unit_provers.filter(retired_at=None).count())
 
 
 @transaction.atomic
@@ -182,7 +199,7 @@ def _require_room(node_class: NodeClass, is_for_a_unit: bool) -> None:
         return
     if node_class.machine_key is None:
         raise EnrolmentRefused("The machine that meters comes first: enrol it, and then one prover for each more unit.")
-    if node_class.unit_provers.filter(retired_at=None).count() >= node_class.units - 1:
+    if not units_without_prover(node_class):
         raise EnrolmentRefused(
             "Each unit of this class has its prover already: retire one first.", units=node_class.units
         )
