@@ -25,7 +25,7 @@ class Migration(migrations.Migration):
                 ('probe_address', models.CharField(blank=True, default='', max_length=200)),
             ],
             options={
-                'ordering': ['node_class', 'number'],
+                'ordering': ['node_class', 'number', 'enrolment'],
             },
         ),
         migrations.AlterModelOptions(
@@ -83,7 +83,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='unitprover',
-            constraint=models.UniqueConstraint(fields=('node_class', 'number'), name='a_unit_prover_has_its_number'),
+            constraint=models.UniqueConstraint(condition=models.Q(('retired_at', None)), fields=('node_class', 'number'), name='a_unit_has_one_prover'),
         ),
         migrations.AddConstraint(
             model_name='unitprover',

@@ -75,7 +75,7 @@ def unit_codes(request: HttpRequest, node_class_id: UUID) -> HttpResponse:
     try:
         asked = request.POST.get("codes", "")
         codes = make_unit_codes(
-            seat=seat_of(request), node_class=node_class, count=int(asked) if COUNT.fullmatch(asked) else 0,
+            seat=seat_of(request), node_class=node_class, codes=int(asked) if COUNT.fullmatch(asked) else 0,
             now=market_time(request),
         )  # fmt: skip
     except MarketError as error:

@@ -74,9 +74,11 @@ class UnitProver(models.Model):
     probe_address = models.CharField(max_length=200, blank=True, default="")
 
     class Meta:
-        ordering = ["node_class", "number"]
+        ordering = ["node_class", "number", "enrolment"]
         constraints = [
-            models.UniqueConstraint(name="a_unit_prover_has_its_number", fields=["node_class", "number"]),
+            models.UniqueConstraint(
+                name="a_unit_has_one_prover", fields=["node_class", "number"], condition=Q(retired_at=None)
+            ),
             models.CheckConstraint(name="unit_prover_comes_after_the_meter", condition=Q(number__gte=2)),
             models.CheckConstraint(
                 name="unit_prover_is_retired_for_a_reason",

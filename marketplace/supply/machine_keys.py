@@ -12,9 +12,9 @@ import hashlib
 import secrets
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from itertools import count
 
 from django.db import transaction
-from django.db.models import Max
 
 from ledger.ids import uuid7
 from marketplace.agent.errors import StatementForged
@@ -56,13 +56,13 @@ def make_enrolment_code(
 
 
 @transaction.atomic
-def make_unit_codes(*, seat: Seat, node_class: NodeClass, count: int, now: datetime) -> list[str]:
+def make_unit_codes(*, seat: Seat, node_class: NodeClass, codes: int, now: datetime) -> list[str]:
     """One-time codes for the provers of so many further units, all or none. Raises BadInput, EnrolmentRefused."""
     room = min(CODES_MAX, units_without_prover(node_class))
-    if room and not 1 <= count <= room:
+    if room and not 1 <= codes <= room:
         raise BadInput(f"Ask for 1 to {room} codes.", field="codes")
-    codes = max(1, count)  # without room the first one says why
-    made = [make_enrolment_code(seat=seat, node_class=node_class, is_for_a_unit=True, now=now) for _ in range(codes)]
+    asked = range(max(1, codes))  # without room the first one says why
+    made = [make_enrolment_code(seat=seat, node_class=node_class, is_for_a_unit=True, now=now) for _ in asked]
     return [code for _, code in made]
 
 
@@ -112,9 +112,8 @@ def decide_enrolment(*, seat: Seat, enrolment: Enrolment, is_accepted: bool, now
     row.is_accepted, row.decided_by, row.decided_at = is_accepted, seat.user.email, now
     row.save(update_fields=["is_accepted", "decided_by", "decided_at"])
     if is_accepted and row.is_for_a_unit:
-        top = locked.unit_provers.aggregate(top=Max("number"))["top"] or 1
         UnitProver.objects.create(
-            enrolment=row, node_class=locked, number=top + 1, public_key=public_key, enrolled_at=now
+            enrolment=row, node_class=locked, number=_first_free_unit(locked), public_key=public_key, enrolled_at=now
         )
     elif is_accepted:
         _change(locked, "enrolled", public_key, seat.user.email, "fingerprint compared", now)
@@ -189,6 +188,11 @@ def retire_unit_prover(*, seat: Seat, prover: UnitProver, reason: str, now: date
     record(actor=seat.user.email, action="retire_unit_prover", subject=row.node_class_id, reason=reason, now=now,
            unit=row.number, fingerprint=fingerprint_of(bytes(row.public_key)))  # fmt: skip
     return row
+
+
+def _first_free_unit(node_class: NodeClass) -> int:
+    taken = set(node_class.unit_provers.filter(retired_at=None).values_list("number", flat=True))
+    return next(number for number in count(2) if number not in taken)
 
 
 def _require_room(node_class: NodeClass, is_for_a_unit: bool) -> None:
