@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db import connection
-
 from ledger.ids import uuid7
 from marketplace import models as m
 from marketplace.parties.services import issue_api_key
@@ -92,11 +90,6 @@ def rename_a_unit() -> None:
     m.UnitProver.objects.filter(number=2).update(public_key=NEW)
 
 
-def delete_a_unit() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM marketplace_unitprover WHERE number = 2")
-
-
 def meter_with_a_units_key() -> None:
     m.MachineKeyChange.objects.create(**change(public_key=bytes(unit().public_key)))
 
@@ -138,7 +131,6 @@ RULES: dict[str, Break] = {
 # Further ones of the same rules.
 MORE: list[tuple[str, Break]] = [
     ("a_key_is_one_machines", lambda: unit(bytes(world.node_class("granite").machine_key or b"")) and None),
-    ("a_unit_prover_stays_what_it_is", delete_a_unit),
     ("a_unit_prover_stays_what_it_is", lambda: m.UnitProver.objects.filter(number=2).update(sequence=-1) and None),
     ("", lambda: m.UnitProver.objects.filter(number=2).update(retired_at=now(), retired_for="sold") and None),
     ("", lambda: unit() and None),
