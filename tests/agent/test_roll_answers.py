@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -22,12 +22,13 @@ from marketplace.agent.client import ApiClient
 from marketplace.agent.clock import MarketClock
 from marketplace.agent.echo import EchoServer
 from marketplace.agent.errors import ServerRefused
-from marketplace.agent.keys import create_key, enrolment_statement, load_key, rotation_statement
+from marketplace.agent.keys import MachineKey, create_key, enrolment_statement, load_key, rotation_statement
 from marketplace.agent.meter import Meter
 from marketplace.agent.presence import Addresses
 from marketplace.agent.rechecks import CheckDoor
 from marketplace.agent.resting import RestingProver
 from marketplace.agent.sensors import Sensors
+from marketplace.agent.stand import Stand
 from marketplace.agent.statements import Beat, RollMeasured, RollPresence, sign_statement
 from marketplace.delivery.intake import take_heartbeats
 from marketplace.delivery.rolls import (
@@ -146,12 +147,12 @@ def pair(live: Live) -> m.RollMember:
     return call_of(node_class)
 
 
-def let_in(node_class: m.NodeClass, name: str) -> m.UnitProver:
+def let_in(node_class: m.NodeClass, name: str, *, key: MachineKey | None = None) -> m.UnitProver:
     """One more unit's prover, by code, claim and a person, as on the page."""
     seat = make_seat(party=node_class.party, email=f"{name}@granite.example", password=None, role="owner",
                      now=clock.now())  # fmt: skip
     row, code = make_enrolment_code(seat=seat, node_class=node_class, is_for_a_unit=True, now=clock.now())
-    claim_enrolment(statement=enrolment_statement(machine_key(name), code), now=clock.now())
+    claim_enrolment(statement=enrolment_statement(key or machine_key(name), code), now=clock.now())
     decide_enrolment(seat=seat, enrolment=row, is_accepted=True, now=clock.now())
     return m.UnitProver.objects.get(pk=row.pk)
 
@@ -468,7 +469,7 @@ def key_for(slug: str) -> str:
 
 
 @contextmanager
-def serving(meter: Meter, home: Path) -> Iterator[EchoServer]:
+def serving(meter: Meter | Stand, home: Path) -> Iterator[EchoServer]:
     """The machine's two doors, as `meter` opens them."""
     door = CheckDoor(("127.0.0.1", 0), key=load_key(home), backend="float32", clock=meter.clock,
                      leases_of=meter.subjects, witnesses_of=meter.witnesses)  # fmt: skip
@@ -534,8 +535,36 @@ class Machine:
         self.serving.__exit__(None, None, None)
 
 
+class Further:
+    """One more unit of a called class, whose prover stands here under a key of its own."""
+
+    def __init__(self, node_class: m.NodeClass, site: Site, home: Path, *, turn: Lock) -> None:
+        key = create_key(home)
+        self.prover, party = let_in(node_class, home.name, key=key), node_class.party.slug
+        Paced.turns[key.public_bytes] = turn
+        self.meter = Stand(
+            home, key=key, machine=f"unt_{self.prover.pk.hex}", client=ApiClient(site.url, api_key=key_for(party)),
+            address="", clock=MarketClock(FAST),
+        )  # fmt: skip
+        self.serving = serving(self.meter, home)
+
+    def open(self) -> None:
+        echo = self.serving.__enter__()
+        self.meter._addresses = Addresses(f"tcp://127.0.0.1:{echo.server_address[1]}")
+        for _ in range(20):
+            self.meter.presence.fetch_time()
+            self.meter.beat()
+            self.prover.refresh_from_db()
+            if self.prover.seen_at:
+                return
+        raise AssertionError("no heartbeat was taken")
+
+    def close(self) -> None:
+        self.serving.__exit__(None, None, None)
+
+
 def called_over_http(
-    machines: list[Machine], names: tuple[str, ...], site: Site, tmp_path: Path, *, reports_min: int
+    machines: Sequence[Machine | Further], names: tuple[str, ...], site: Site, tmp_path: Path, *, reports_min: int
 ) -> m.RollCall:
     """Call granite's roll and let these verifiers measure its machines, each in a thread, through all its instants."""
     roll = call_the_roll(party=world.party("granite"), now=clock.now())
@@ -588,7 +617,7 @@ def test_machines_of_one_owner_answer_together_over_http(
 ) -> None:
     set_owner(party=world.party("harbour"), parent=world.party("granite"), actor="foundation:ada", now=clock.now())
     ask_for(RATE // 4)  # what runs beside the tests slows these machines down
-    classes = [live.lease.node_class, world.node_class("harbour")]
+    classes = [sells("granite", 1), sells("harbour", 1)]
     machines = [
         Machine(each, site, tmp_path / each.party.slug, turn=Lock()) for each in classes
     ]
@@ -607,12 +636,43 @@ def test_one_machine_under_two_names_answers_for_neither(
     one_machine = Lock()
     machines = [
         Machine(each, site, tmp_path / each.party.slug, turn=one_machine)
-        for each in (live.lease.node_class, world.node_class("harbour"))
+        for each in (sells("granite", 1), sells("harbour", 1))
     ]
 
     roll = called_over_http(machines, VERIFIERS, site, tmp_path, reports_min=3)
 
     assert not m.RollAnswer.objects.filter(member__roll=roll).exists()
+
+
+@pytest.mark.slow  # as above
+def test_two_units_of_a_class_answer_together_over_http(live: Live, site: Site, tmp_path: Path, fast: None) -> None:
+    ask_for(RATE // 4)
+    node_class = sells("granite", 2)
+    machines = [
+        Machine(node_class, site, tmp_path / "first", turn=Lock()),
+        Further(node_class, site, tmp_path / "second", turn=Lock()),
+    ]
+
+    roll = called_over_http(machines, VERIFIERS, site, tmp_path, reports_min=4)
+
+    assert m.RollAnswer.objects.get(member__roll=roll).machines == 2
+    assert is_whole(roll.pk)
+
+
+@pytest.mark.slow  # as above
+def test_one_machine_that_stands_for_two_units_leaves_the_class_without_an_answer(
+    live: Live, site: Site, tmp_path: Path, fast: None
+) -> None:
+    node_class, one_machine = sells("granite", 2), Lock()
+    machines = [
+        Machine(node_class, site, tmp_path / "first", turn=one_machine),
+        Further(node_class, site, tmp_path / "second", turn=one_machine),
+    ]
+
+    roll = called_over_http(machines, VERIFIERS, site, tmp_path, reports_min=3)
+
+    assert not m.RollAnswer.objects.filter(member__roll=roll).exists()
+    assert any(why for _, why in last_outcomes(node_class).values())
 
 
 def test_a_machine_that_does_not_know_of_its_roll_lets_nobody_in(
