@@ -83,6 +83,6 @@ def test_who_listens_everywhere_says_where_it_is_reached(tmp_path: Path) -> None
     create_key(home)
     homes.write_json(home, homes.AGENT_FILE, {"server": "http://127.0.0.1:9", "machine": UNIT + "0" * 32})
 
-    refusal = agent("stand", "--home", home, "--listen", "0.0.0.0:8711", status=2, GROVE_API_KEY="k")
+    refusal = agent("stand", "--home", home, "--listen", "0.0.0.0:8711", status=2, GROVE_API_KEY="gx_live_none")
 
     assert "--advertise" in refusal["title"]
