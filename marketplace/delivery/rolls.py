@@ -190,7 +190,10 @@ def _settle_all(heard: Sequence[UUID | None], now: datetime) -> int:
 
 def settle_roll(roll_id: UUID, now: datetime) -> None:
     """Count every class of the roll that answered by now: one report may be what another class waited for."""
-    found = outcomes(roll_id)
+    called = called_machines(_members_of(roll_id))
+    if RollReport.objects.filter(member__roll=roll_id).count() < len(called):
+        return  # not each was measured once, so nothing can be compared yet
+    found = _outcomes(called)
     if not all(each.spans for each in found) or not all_apart([each.spans for each in found]):
         return
     for member in {each.machine.member: None for each in found}:
@@ -217,16 +220,23 @@ class Outcome:
 
 def outcomes(roll_id: UUID) -> list[Outcome]:
     """Return what came of each machine that a roll called, in the roll's order."""
+    return _outcomes(called_machines(_members_of(roll_id)))
+
+
+def _members_of(roll_id: UUID) -> list[RollMember]:
     related = ("roll", "node_class__resource_class", "node_class__standing")
-    members = list(
-        RollMember.objects.filter(roll=roll_id).select_related(*related).order_by("node_class__chain_class")
-    )
+    called = RollMember.objects.filter(roll=roll_id).select_related(*related)
+    return list(called.order_by("node_class__chain_class"))
+
+
+def _outcomes(called: Sequence[CalledMachine]) -> list[Outcome]:
+    members = {machine.member.pk for machine in called}
     signed = set(RollReply.objects.filter(member__in=members).values_list("member_id", "prover_id"))
     told = defaultdict[tuple[int, UUID | None], list[RollReport]](list)
     for row in RollReport.objects.filter(member__in=members).order_by("id"):
         told[row.member_id, row.prover_id].append(row)
     found = []
-    for machine in called_machines(members):
+    for machine in called:
         place = (machine.member.pk, machine.prover.pk if machine.prover else None)
         needed = _ops_needed(machine.member)
         found.append(Outcome(

