@@ -14,6 +14,7 @@ from ledger import faults, tasks
 from ledger.errors import ClockMissing, JobKeyReused
 from ledger.models import Inbox, Outbox
 from ledger.tasks import BACKOFF_FIRST, LEASE, TRIES_MAX, dead_jobs, drain, enqueue, handler, pump, retry_job, run_job
+from tests.owner import as_owner
 
 pytestmark = pytest.mark.usefixtures("outbox_clock")
 
@@ -162,6 +163,20 @@ def test_the_pump_leases_what_is_due_once(books):
     assert pump(books.now) == []
     assert set(pump(books.now + LEASE)) == ids
     assert set(pump(books.now + 2 * LEASE, limit=2)) < ids
+
+
+def test_the_pump_leases_no_more_than_its_limit_where_the_database_expects_a_single_job(books):
+    """It then looks for due jobs once for each row: without those it has just leased, so again and again for others."""
+    ids = {put("0")}
+    with as_owner() as owner:
+        owner.execute("analyze ledger_outbox")
+    ids |= {put(str(number)) for number in range(1, 9)}
+
+    first = pump(books.now, limit=2)
+
+    assert len(first) == 2
+    assert Outbox.objects.filter(leased_until=books.now + LEASE).count() == 2
+    assert set(pump(books.now)) == ids - set(first)
 
 
 def test_a_lost_message_is_published_again_and_a_repeated_one_does_nothing(books):
