@@ -109,6 +109,7 @@ def pump(now: datetime, *, limit: int = PUMP_AT_ONCE) -> list[UUID]:
 
 def _lease(now: datetime, limit: int) -> list[UUID]:
     with connection.cursor() as cursor:
+        # Materialized: a plan that asks for the due rows anew for each row of the outbox would lease more than `limit`.
         cursor.execute(
             """with due as materialized (
                    select id from ledger_outbox
