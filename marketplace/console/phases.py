@@ -110,7 +110,7 @@ def _review(request: HttpRequest) -> str:
 def funding_lines(request: HttpRequest) -> HttpResponse:
     """Purchase orders and grants that buyers asked for; another person than the asker decides, with a reason."""
     if request.method != "POST":
-        rows = FundingLine.objects.select_related("party").order_by("-asked_at")
+        rows = FundingLine.objects.select_related("party").order_by("-asked_at", "-id")
         return render_page(
             request, "funding_lines", title="Orders and grants", pending=rows.filter(state="PENDING"),
             decided=rows.exclude(state="PENDING")[:LINES_SHOWN], invoices=open_invoices()[:LINES_SHOWN],

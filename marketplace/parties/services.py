@@ -63,7 +63,7 @@ def register_party(
 
 def list_providers() -> list[Party]:
     """Return every party that may sell, by name."""
-    return list(Party.objects.filter(kind__in=PROVIDER_KINDS).order_by("name"))
+    return list(Party.objects.filter(kind__in=PROVIDER_KINDS).order_by("name", "slug"))
 
 
 def find_provider(slug: str) -> Party | None:

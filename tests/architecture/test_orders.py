@@ -15,14 +15,17 @@ ORDERED = [
 
 
 def unique_keys(model: type[models.Model]) -> list[set[str]]:
-    """Return each set of columns that no two rows share, whatever stands in their others."""
-    alone = [{field.attname} for field in model._meta.concrete_fields if field.unique]
-    together = [
-        {model._meta.get_field(name).attname for name in rule.fields}
+    """Return each set of columns that no two rows share, whatever stands in their others.
+
+    One that may be empty tells nothing apart: rows that lack it are all level.
+    """
+    keys = [[field] for field in model._meta.concrete_fields if field.unique]
+    keys += [
+        [model._meta.get_field(name) for name in rule.fields]
         for rule in model._meta.constraints
         if isinstance(rule, models.UniqueConstraint) and rule.fields and rule.condition is None
     ]
-    return alone + together
+    return [{field.attname for field in key} for key in keys if not any(field.null for field in key)]
 
 
 def ordered_by(model: type[models.Model]) -> set[str]:
