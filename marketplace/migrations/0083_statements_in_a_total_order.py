@@ -6,7 +6,7 @@ from django.db import migrations
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('marketplace', '0080_orders_are_total'),
+        ('marketplace', '0082_walls_of_unit_provers'),
     ]
 
     operations = [
