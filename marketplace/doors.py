@@ -20,6 +20,7 @@ from django.shortcuts import resolve_url
 from marketplace import clock
 from marketplace.errors import BadInput, MarketError
 from marketplace.parties.models import Party, Seat
+from marketplace.years import OUTSIDE_WORDS, YEARS
 from pricing.targets import MENU, bound_words
 
 ROWS_PER_PAGE = 25
@@ -131,6 +132,13 @@ class DoorForm(forms.Form):
     """A form whose fields carry their hints and errors for people who cannot see the layout."""
 
     error_css_class = "has-error"
+
+    def _clean_fields(self) -> None:
+        """Refuse dates outside the years of the market, whatever field read them, before anything reckons with one."""
+        super()._clean_fields()
+        for name, value in list(self.cleaned_data.items()):
+            if isinstance(value, date) and value.year not in YEARS:
+                self.add_error(name, forms.ValidationError(OUTSIDE_WORDS, code="bad_day"))
 
     def show(self, error: MarketError, names: Iterable[tuple[str, str]] = ()) -> None:
         """Put a typed refusal beside the field it names, else above the form. `names` maps facts to form fields."""
