@@ -5,6 +5,7 @@ The party comes from the session, never from the request's body. A stranger's ob
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, time
 from functools import wraps
@@ -25,6 +26,8 @@ from pricing.targets import MENU, bound_words
 
 ROWS_PER_PAGE = 25
 STOP_POLLING = 286  # htmx stops asking when it sees this status
+THOUSANDS = re.compile(r"[0-9]{1,3}(,[0-9]{3})+(\.[0-9]*)?")
+COMMA_WORDS = "A comma only parts thousands, as in 1,200.50; write the decimals behind a point, as in 1.50."
 View = Callable[..., HttpResponse]
 
 
@@ -185,9 +188,17 @@ class TargetForm(DoorForm):
                 refusal.code = str(error.facts.get("rule", error.code))
 
 
+def has_stray_comma(text: str) -> bool:
+    """Say whether a comma stands where it parts no thousands: dropped, it would make 15 of 1,5."""
+    return "," in text and not THOUSANDS.fullmatch(text)
+
+
 def bytes_from_text(text: str) -> int:
     """Return gigabytes as people type them, such as `0.5`, as bytes. Raises BadInput."""
-    whole, _, part = text.strip().replace(",", "").partition(".")
+    plain = text.strip()
+    if has_stray_comma(plain):
+        raise BadInput(COMMA_WORDS, field="limit_bytes")
+    whole, _, part = plain.replace(",", "").partition(".")
     if not (whole + part).isascii() or not (whole + part).isdigit() or len(part) > 9 or len(whole) > 7:
         raise BadInput("Write gigabytes such as 0.5, with at most nine decimals.", field="limit_bytes")
     return int(whole or 0) * 10**9 + int(part.ljust(9, "0") or 0)
@@ -202,8 +213,10 @@ class UsdPriceField(forms.CharField):
 
 def micros_from_text(text: str) -> int:
     """Return `1.94`, `$1.94` or `1,200.5` as micro-USD. Refuses more than six decimals and anything else."""
-    plain = text.strip().removeprefix("$").replace(",", "").replace(" ", "")
-    whole, _, part = plain.partition(".")
+    plain = text.strip().removeprefix("$").strip()
+    if has_stray_comma(plain):
+        raise forms.ValidationError(COMMA_WORDS, code="number_format")
+    whole, _, part = plain.replace(",", "").replace(" ", "").partition(".")
     if not (whole or part) or not (whole + part).isascii() or not (whole + part).isdigit():
         raise forms.ValidationError("Write an amount in dollars such as 1.94.", code="number_format")
     if len(part) > 6:
