@@ -30,6 +30,7 @@ from marketplace.oversight.audit_export import export_audit
 from marketplace.oversight.models import WindDown
 from marketplace.oversight.rechecks import change_zone_list
 from marketplace.parties.models import Party, Seat
+from marketplace.years import require_year
 
 Act = Callable[[Seat, datetime], str]
 
@@ -144,6 +145,7 @@ def zone_change(request: HttpRequest) -> HttpResponse:
         valid_from = parse_date(request.POST.get("valid_from", ""))
         if valid_from is None:
             raise BadInput("Write the day as 2027-01-31.", field="valid_from")
+        require_year(valid_from, "valid_from")
         report = change_zone_list(
             zone=zone, members=request.POST.get("members", "").upper().replace(",", " ").split(), now=now, seat=seat,
             source=request.POST.get("source", "").strip(), valid_from=valid_from,

@@ -15,7 +15,7 @@ from marketplace import clock
 from marketplace.console.acts import REFUSALS
 from marketplace.console.views import render_page
 from marketplace.demand.funding_models import FundingLine
-from marketplace.doors import found_or_404
+from marketplace.doors import DoorForm, found_or_404
 from marketplace.errors import BadInput
 from marketplace.escrow.advances import approve_line, refuse_line
 from marketplace.governance.phases import gate_board, keep_evidence, open_phase, sign_phase
@@ -38,7 +38,7 @@ from marketplace.payout.taxes import approve_tax, propose_tax, tax_rules
 LINES_SHOWN = 50
 
 
-class TaxForm(forms.Form):
+class TaxForm(DoorForm):
     """A rule as `propose_tax` takes it."""
 
     country = forms.CharField(label="Country", max_length=2, help_text="Of the buyer, two capital letters.")
