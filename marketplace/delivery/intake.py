@@ -372,7 +372,8 @@ def own_unit(party: Party, machine: str) -> tuple[NodeClass, UnitProver | None, 
 
     Raises ReportForged.
     """
-    provers = UnitProver.objects.select_for_update(of=("self",)).select_related("node_class")
+    # No key is locked: a verifier's report of it, which holds the roll, must not wait for this and this for the roll.
+    provers = UnitProver.objects.select_for_update(of=("self",), no_key=True).select_related("node_class")
     prover = provers.filter(pk=parse_uuid(machine), node_class__party=party, retired_at=None).first()
     if prover is not None:
         return prover.node_class, prover, bytes(prover.public_key)

@@ -224,7 +224,7 @@ def outcomes(roll_id: UUID) -> list[Outcome]:
 
 
 def _members_of(roll_id: UUID) -> list[RollMember]:
-    related = ("roll", "node_class__resource_class", "node_class__standing")
+    related = ("roll", "node_class__party", "node_class__resource_class", "node_class__standing")
     called = RollMember.objects.filter(roll=roll_id).select_related(*related)
     return list(called.order_by("node_class__chain_class"))
 
@@ -246,15 +246,25 @@ def _outcomes(called: Sequence[CalledMachine]) -> list[Outcome]:
     return found
 
 
-def last_outcomes(node_class: NodeClass) -> dict[int, tuple[Outcome, str]]:
-    """Return what came of each machine of a class in its last roll call, by number, with the reason; "" if it answered.
+@dataclass(frozen=True, slots=True)
+class LastCall:
+    """A class's last roll call: until when it is open, and why each machine did not answer, by number; "" if it did."""
 
-    Empty where it was never called.
-    """
-    member = RollMember.objects.filter(node_class=node_class).order_by("-roll__opened_at").first()
-    found = outcomes(member.roll_id) if member else []
+    closes_at: datetime
+    why_not: dict[int, str]
+
+
+def last_call(node_class: NodeClass) -> LastCall | None:
+    """Return what came of a class's last roll call, machine by machine; None where it was never called."""
+    called = RollMember.objects.filter(node_class=node_class).select_related("roll", "answer")
+    member = called.order_by("-roll__opened_at", "-id").first()
+    if member is None:
+        return None
+    if hasattr(member, "answer"):  # counted then, two by two
+        return LastCall(member.roll.closes_at, {each.number: "" for each in called_machines([member])})
+    found = outcomes(member.roll_id)
     mine = [each for each in found if each.machine.member == member]
-    return {each.machine.number: (each, _why_not(each, found)) for each in mine}
+    return LastCall(member.roll.closes_at, {each.machine.number: _why_not(each, found) for each in mine})
 
 
 def _why_not(outcome: Outcome, all_called: Sequence[Outcome]) -> str:

@@ -15,7 +15,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from marketplace.delivery.evidence_models import Pulse
-from marketplace.delivery.rolls import last_outcomes
+from marketplace.delivery.rolls import last_call
 from marketplace.doors import found_or_404, market_time, provider_only, seat_of
 from marketplace.errors import MarketError
 from marketplace.insights.value import ops_per_usd
@@ -169,8 +169,7 @@ class UnitLine:
     prover: UnitProver | None
     public_key: bytes
     seen_at: datetime | None
-    was_called: bool
-    why_not: str
+    why_not: str | None  # in the last roll call; "" where it answered, None where it was not called
 
 
 @dataclass(frozen=True)
@@ -179,7 +178,7 @@ class Units:
 
     lines: list[UnitLine]
     missing: int
-    answered: int
+    called_until: datetime | None  # while a roll call is open that was not answered yet
 
     @property
     def codes_max(self) -> int:
@@ -187,21 +186,22 @@ class Units:
         return min(self.missing, CODES_MAX)
 
 
-def units_of(node_class: NodeClass) -> Units:
+def units_of(node_class: NodeClass, now: datetime) -> Units:
     """What the page says of each unit."""
-    pulse, outcomes = Pulse.objects.filter(node_class=node_class).first(), last_outcomes(node_class)
+    pulse, call = Pulse.objects.filter(node_class=node_class).first(), last_call(node_class)
+    why_not = call.why_not if call else {}
     standing: list[tuple[UnitProver | None, bytes, datetime | None]] = []
     if node_class.machine_key:
         standing.append((None, bytes(node_class.machine_key), pulse.received_at if pulse else None))
     rows = node_class.unit_provers.filter(retired_at=None).order_by("number")
     standing += [(row, bytes(row.public_key), row.seen_at) for row in rows]
-    lines = []
-    for prover, key, seen_at in standing:
-        number = prover.number if prover else 1
-        was_called, why_not = number in outcomes, outcomes[number][1] if number in outcomes else ""
-        lines.append(UnitLine(number, prover, key, seen_at, was_called, why_not))
-    answered = sum(line.was_called and not line.why_not for line in lines)
-    return Units(lines, max(0, node_class.units - len(lines)), answered)
+    lines = [
+        UnitLine(number, prover, key, seen_at, why_not.get(number))
+        for prover, key, seen_at in standing
+        for number in [prover.number if prover else 1]
+    ]
+    is_open = call is not None and call.closes_at > now and any(why_not.values())
+    return Units(lines, max(0, node_class.units - len(lines)), call.closes_at if call and is_open else None)
 
 
 def _page(
@@ -220,7 +220,7 @@ def _page(
         "proofs": supply.proofs_of(node_class, benchmarks[0]) if benchmarks else [], "benchmarks": benchmarks,
         "marks": [(each, on_chain.get(each.epoch)) for each in benchmarks],
         "waiting": waiting, "changes": node_class.key_changes.order_by("-id")[:10],
-        "units": units_of(node_class), "unit_codes": unit_codes,
+        "units": units_of(node_class, now), "unit_codes": unit_codes,
         "steps": steps_of(node_class, server, code), "may_operate": "operate" in acts_of(seat_of(request)),
     })  # fmt: skip
 

@@ -180,7 +180,7 @@ def retire_unit_prover(*, seat: Seat, prover: UnitProver, reason: str, now: date
     """
     _own(seat, prover.node_class)
     require_name(reason, field="reason", longest=300)
-    row = UnitProver.objects.select_for_update().get(pk=prover.pk)
+    row = UnitProver.objects.select_for_update(no_key=True).get(pk=prover.pk)
     if row.retired_at is not None:
         return row
     row.retired_at, row.retired_for = now, reason

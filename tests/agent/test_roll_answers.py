@@ -32,7 +32,7 @@ from marketplace.agent.stand import Stand
 from marketplace.agent.statements import Beat, RollMeasured, RollPresence, sign_statement
 from marketplace.delivery.intake import take_heartbeats
 from marketplace.delivery.rolls import (
-    last_outcomes,
+    last_call,
     open_call_of,
     open_call_of_unit,
     roll_orders,
@@ -162,6 +162,13 @@ def second(member: m.RollMember) -> str:
     return str(member.node_class.unit_provers.get(retired_at=None).pk)
 
 
+def why_not(node_class: m.NodeClass) -> dict[int, str]:
+    """Why each machine did not answer the last roll call, by number."""
+    call = last_call(node_class)
+    assert call is not None
+    return call.why_not
+
+
 def spans(member: m.RollMember, name: str, *, from_ms: int, until_ms: int, **changes: object) -> int:
     opened_ms = int(member.roll.opened_at.timestamp() * 1000)
     later = member.roll.opened_at + timedelta(minutes=5)
@@ -179,7 +186,7 @@ def test_a_class_of_two_units_answers_when_both_signed_and_both_were_seen_at_wor
         spans(pair, name, from_ms=1_000 + 5_000 * place, until_ms=2_000 + 5_000 * place, machine=other)
 
     assert m.RollAnswer.objects.get(member=pair).machines == 2
-    assert {number: why for number, (_, why) in last_outcomes(pair.node_class).items()} == {1: "", 2: ""}
+    assert why_not(pair.node_class) == {1: "", 2: ""}
 
 
 def test_two_units_seen_one_after_the_other_may_be_one_machine_and_the_page_says_so(pair: m.RollMember) -> None:
@@ -192,7 +199,7 @@ def test_two_units_seen_one_after_the_other_may_be_one_machine_and_the_page_says
 
     assert not m.RollAnswer.objects.filter(member=pair).exists()
     assert not is_whole(pair.roll_id)
-    assert all("one machine may be both" in why for _, why in last_outcomes(pair.node_class).values())
+    assert all("one machine may be both" in why for why in why_not(pair.node_class).values())
 
 
 def test_one_unit_that_does_not_answer_leaves_the_class_without_an_answer_and_is_named(pair: m.RollMember) -> None:
@@ -200,7 +207,7 @@ def test_one_unit_that_does_not_answer_leaves_the_class_without_an_answer_and_is
     for name in ("oak", "pine"):
         spans(pair, name, from_ms=1_000, until_ms=2_000)
         spans(pair, name, from_ms=1_000, until_ms=2_000, machine=second(pair))
-    assert {number: why for number, (_, why) in last_outcomes(pair.node_class).items()} == {1: "", 2: "did not answer"}
+    assert why_not(pair.node_class) == {1: "", 2: "did not answer"}
     assert not m.RollAnswer.objects.filter(member=pair).exists()
 
     say(pair, clock.now(), key="second", machine=second(pair))
@@ -216,9 +223,9 @@ def test_a_unit_measured_below_its_class_is_named_and_one_that_a_single_verifier
     for name in ("oak", "pine"):
         spans(pair, name, from_ms=1_000, until_ms=2_000, machine=other, ops=row // 2)
 
-    assert [why for _, why in last_outcomes(pair.node_class).values()] == [
-        "measured by 1 of the 2 verifiers it takes", "measured below its class",
-    ]
+    assert why_not(pair.node_class) == {
+        1: "measured by 1 of the 2 verifiers it takes", 2: "measured below its class",
+    }  # fmt: skip
 
 
 def test_the_number_of_units_is_not_the_word_of_the_machine_that_meters(live: Live) -> None:
@@ -672,7 +679,7 @@ def test_one_machine_that_stands_for_two_units_leaves_the_class_without_an_answe
     roll = called_over_http(machines, VERIFIERS, site, tmp_path, reports_min=3)
 
     assert not m.RollAnswer.objects.filter(member__roll=roll).exists()
-    assert any(why for _, why in last_outcomes(node_class).values())
+    assert any(why_not(node_class).values())
 
 
 def test_a_machine_that_does_not_know_of_its_roll_lets_nobody_in(

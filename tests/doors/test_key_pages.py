@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from django.test import Client
 from django.urls import reverse
 
+from marketplace import clock
 from marketplace import models as m
 from marketplace.agent.keys import create_key, enrolment_statement
 from marketplace.parties.services import make_seat
@@ -169,9 +171,14 @@ def test_the_page_says_of_each_unit_what_came_of_its_last_roll_call(market, ente
 
     with behind_the_triggers():
         m.RollReply.objects.filter(member__node_class=node_class, prover__number=7).delete()
-
+        m.RollAnswer.objects.filter(member__node_class=node_class).delete()
     page = enter("provider").get(reverse("onboarding:class", args=[node_class.pk])).content.decode()
     assert (page.count(">answered<"), page.count(">did not answer<")) == (31, 1)
+
+    with behind_the_triggers():
+        m.RollCall.objects.filter(members__node_class=node_class).update(closes_at=clock.now() + timedelta(minutes=9))
+    page = enter("provider").get(reverse("onboarding:class", args=[node_class.pk])).content.decode()
+    assert (page.count(">answered<"), page.count(">called now, until ")) == (31, 1)
 
 
 def test_the_page_of_a_class_shows_the_commands_to_run(market, enter):
