@@ -8,6 +8,7 @@ the server, page by page, and the manifest is summed from the very rows that wer
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from operator import attrgetter
@@ -35,6 +36,7 @@ PAGE_ROWS = 5_000  # so many rows are in memory at once, and make one row group 
 ASSET = "USDC6"
 Row = tuple[Any, ...]
 Sums = dict[str, dict[str, int]]
+Roll = dict[int, tuple[str, str]]  # account number -> code, party or ""
 _cells_of_line = attrgetter(*(field.name for field in fields(StatementLine)))
 _cells_of_trial_row = attrgetter(*(field.name for field in fields(TrialRow)))
 
@@ -64,6 +66,12 @@ def span_of(*, from_seq: int | None = None, to_seq: int | None = None) -> Span:
     if from_seq is not None and to_seq is not None and from_seq > to_seq:
         raise RangeReversed("The range ends before it begins.", from_seq=from_seq, to_seq=to_seq)
     return span
+
+
+def roll_hash(roll: Roll) -> str:
+    """Return the SHA-256 (hex) of what each account number stands for: `number,code,party` a line, by number."""
+    lines = (f"{number},{code},{party}\n" for number, (code, party) in sorted(roll.items()))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 class Export(Protocol):
@@ -156,19 +164,22 @@ class TransfersExport:
     def __init__(self, span: Span) -> None:
         self._span, self._rows = span, 0
         self._sums: Sums = {}
+        self._roll: Roll = {}
 
     def pages(self) -> Iterator[list[Row]]:
         facts = {"ledger": USDC6_LEDGER, "from_seq": self._span.from_seq, "to_seq": self._span.to_seq}
         for page in read_pages(_TRANSFERS, facts, rows=PAGE_ROWS):
             self._rows += len(page)
             for row in page:
+                self._roll[row[5]], self._roll[row[8]] = (row[6], str(row[7] or "")), (row[9], str(row[10] or ""))
                 self._add(kind=row[2], debit=row[6], credit=row[9], amount=row[11], reserved=row[12])
             yield [(*row[:3], reason_of(row[3]), *row[4:], ASSET) for row in page]
 
     def manifest(self) -> dict[str, Any]:
         sums = dict(sorted(self._sums.items()))
         epochs = [_epoch(row) for row in epochs_within(self._span.from_seq, self._span.to_seq)]
-        return _manifest(self.name, self._span, self._rows, sums, totals=_totals(sums), epochs=epochs)
+        return _manifest(self.name, self._span, self._rows, sums, totals=_totals(sums), epochs=epochs,
+                         accounts_sha256=roll_hash(self._roll))  # fmt: skip
 
     def _add(self, *, kind: str, debit: str, credit: str, amount: int, reserved: int | None) -> None:
         posted = amount if kind in ("posted", "post") else 0

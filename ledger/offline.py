@@ -3,6 +3,10 @@
 What can be wrong is a row that was altered, left out, doubled or put in, and a manifest that says something else than
 the rows. The roots of the epochs are computed again from the rows, so whoever compares them with `root_of` of the
 anchor contract knows that these are the transfers that were sealed, whatever the books say today.
+
+A leaf holds the numbers of the two accounts, not what they stand for: account codes, parties and the asset are labels
+of the exporter. They are held to the roll whose hash the manifest carries, and to each other, and no root proves them.
+Neither is a row proven that stands in no sealed epoch of the file; how many there are is told.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from ledger.chart import Code
 from ledger.epochs import NO_ROOT, leaf_bytes
 from ledger.errors import ExportUnreadable
 from ledger.export_files import MANIFEST_KEY
-from ledger.exports import TransfersExport
+from ledger.exports import Roll, TransfersExport, roll_hash
 from ledger.keccak import keccak_many, merkle_root
 from ledger.models import Transfer
 from ledger.reconcile import Finding
@@ -35,16 +39,20 @@ _LOOKS = {  # what is looked at: its invariant, and what is so when it holds
     "ids": ("L4", "an id exists once"),
     "sides": ("L1", "debits equal credits, posted and pending apart"),
     "sums": ("L2", "the sums of the manifest are those of the rows"),
+    "labels": ("L2", "one account number has one code and one party, and they are those of the manifest's roll"),
     "epochs": ("L8", "epochs follow each other, chain their roots and agree with the rows"),
 }
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What a file comes to: a finding for each look, and the root of each epoch as its rows give it."""
+    """What a file comes to: a finding for each look, each epoch's root as its rows give it, and what is under none."""
 
     findings: list[Finding]
     roots: dict[int, bytes]
+    rows: int
+    unsealed: list[int]  # numbers of rows that are under no root of the file
+    roll_hash: str  # hex, of what the account numbers stand for
 
 
 def check_file(path: Path) -> Checked:
@@ -55,15 +63,19 @@ def check_file(path: Path) -> Checked:
         transfers = [_transfer(ledger, row) for row in rows]
         reserved = [int(row["ends_hold_of_micros"] or 0) for row in rows]
         codes = [(row["debit_code"], row["credit_code"]) for row in rows]
-        return _checked(manifest, transfers, reserved, codes)
+        roll, torn = _roll(rows)
+        told = str(manifest["accounts_sha256"])
+        off = torn or ("" if roll_hash(roll) == told else "the manifest's roll has another hash than the rows'")
+        return _checked(manifest, transfers, reserved, codes, roll, off)
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, OverflowError) as problem:
         raise ExportUnreadable(f"{path} is no whole export of transfers: {problem}.", path=str(path)) from problem
 
 
 def _checked(
-    manifest: dict[str, Any], transfers: list[Transfer], reserved: list[int], codes: list[tuple[str, str]]
-) -> Checked:
-    wrong: dict[str, str] = {}
+    manifest: dict[str, Any], transfers: list[Transfer], reserved: list[int], codes: list[tuple[str, str]],
+    roll: Roll, off_labels: str,
+) -> Checked:  # fmt: skip
+    wrong: dict[str, str] = {"labels": off_labels} if off_labels else {}
     numbers = [transfer.seq for transfer in transfers]
     if numbers != list(range(manifest["from_seq"], manifest["to_seq"] + 1)) or len(numbers) != manifest["rows"]:
         wrong["numbers"] = _first_off(numbers, manifest["from_seq"])
@@ -86,7 +98,21 @@ def _checked(
             f"not so that {sentence}: {wrong[what]}" if what in wrong else sentence))
         for what, (invariant, sentence) in _LOOKS.items()
     ]  # fmt: skip
-    return Checked(findings, roots)
+    sealed = {seq for each in manifest["epochs"] if each["no"] in roots
+              for seq in range(each["from_seq"], each["to_seq"] + 1)}  # fmt: skip
+    unsealed = [number for number in numbers if number not in sealed]
+    return Checked(findings, roots, len(numbers), unsealed, roll_hash(roll))
+
+
+def _roll(rows: list[dict[str, Any]]) -> tuple[Roll, str]:
+    """Return what each account number stands for, and the first row that says another thing than one before."""
+    roll: Roll = {}
+    for row in rows:
+        for side in ("debit", "credit"):
+            number, told = int(row[f"{side}_account"]), (row[f"{side}_code"], str(row[f"{side}_party"] or ""))
+            if roll.setdefault(number, told) != told:
+                return roll, f"row {row['seq']} says {told} of account {number}, a row before it {roll[number]}"
+    return roll, ""
 
 
 def _first_off(numbers: list[int], first: int) -> str:

@@ -109,14 +109,15 @@ def pump(now: datetime, *, limit: int = PUMP_AT_ONCE) -> list[UUID]:
 
 def _lease(now: datetime, limit: int) -> list[UUID]:
     with connection.cursor() as cursor:
+        # Materialized: a plan that asks for the due rows anew for each row of the outbox would lease more than `limit`.
         cursor.execute(
-            """update ledger_outbox o set leased_until = %s
-                 from (select id from ledger_outbox
-                        where done_at is null and run_at <= %s and tries < %s
-                          and (leased_until is null or leased_until <= %s)
-                        order by run_at, id limit %s for update skip locked) due
-                where o.id = due.id returning o.id, o.run_at""",
-            [now + LEASE, now, TRIES_MAX, now, limit],
+            """with due as materialized (
+                   select id from ledger_outbox
+                    where done_at is null and run_at <= %s and tries < %s
+                      and (leased_until is null or leased_until <= %s)
+                    order by run_at, id limit %s for update skip locked)
+               update ledger_outbox o set leased_until = %s from due where o.id = due.id returning o.id, o.run_at""",
+            [now, TRIES_MAX, now, limit, now + LEASE],
         )
         rows = cursor.fetchall()
     return [row[0] for row in sorted(rows, key=lambda row: (row[1], row[0]))]

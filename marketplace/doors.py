@@ -5,6 +5,7 @@ The party comes from the session, never from the request's body. A stranger's ob
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, time
 from functools import wraps
@@ -20,10 +21,13 @@ from django.shortcuts import resolve_url
 from marketplace import clock
 from marketplace.errors import BadInput, MarketError
 from marketplace.parties.models import Party, Seat
+from marketplace.years import OUTSIDE_WORDS, YEARS
 from pricing.targets import MENU, bound_words
 
 ROWS_PER_PAGE = 25
 STOP_POLLING = 286  # htmx stops asking when it sees this status
+THOUSANDS = re.compile(r"[0-9]{1,3}(,[0-9]{3})+(\.[0-9]*)?")
+COMMA_WORDS = "A comma only parts thousands, as in 1,200.50; write the decimals behind a point, as in 1.50."
 View = Callable[..., HttpResponse]
 
 
@@ -132,6 +136,13 @@ class DoorForm(forms.Form):
 
     error_css_class = "has-error"
 
+    def _clean_fields(self) -> None:
+        """Refuse dates outside the years of the market, whatever field read them, before anything reckons with one."""
+        super()._clean_fields()
+        for name, value in list(self.cleaned_data.items()):
+            if isinstance(value, date) and value.year not in YEARS:
+                self.add_error(name, forms.ValidationError(OUTSIDE_WORDS, code="bad_day"))
+
     def show(self, error: MarketError, names: Iterable[tuple[str, str]] = ()) -> None:
         """Put a typed refusal beside the field it names, else above the form. `names` maps facts to form fields."""
         field = dict(names).get(str(error.facts.get("field")), error.facts.get("field"))
@@ -177,9 +188,17 @@ class TargetForm(DoorForm):
                 refusal.code = str(error.facts.get("rule", error.code))
 
 
+def has_stray_comma(text: str) -> bool:
+    """Say whether a comma stands where it parts no thousands: dropped, it would make 15 of 1,5."""
+    return "," in text and not THOUSANDS.fullmatch(text)
+
+
 def bytes_from_text(text: str) -> int:
     """Return gigabytes as people type them, such as `0.5`, as bytes. Raises BadInput."""
-    whole, _, part = text.strip().replace(",", "").partition(".")
+    plain = text.strip()
+    if has_stray_comma(plain):
+        raise BadInput(COMMA_WORDS, field="limit_bytes")
+    whole, _, part = plain.replace(",", "").partition(".")
     if not (whole + part).isascii() or not (whole + part).isdigit() or len(part) > 9 or len(whole) > 7:
         raise BadInput("Write gigabytes such as 0.5, with at most nine decimals.", field="limit_bytes")
     return int(whole or 0) * 10**9 + int(part.ljust(9, "0") or 0)
@@ -194,8 +213,10 @@ class UsdPriceField(forms.CharField):
 
 def micros_from_text(text: str) -> int:
     """Return `1.94`, `$1.94` or `1,200.5` as micro-USD. Refuses more than six decimals and anything else."""
-    plain = text.strip().removeprefix("$").replace(",", "").replace(" ", "")
-    whole, _, part = plain.partition(".")
+    plain = text.strip().removeprefix("$").strip()
+    if has_stray_comma(plain):
+        raise forms.ValidationError(COMMA_WORDS, code="number_format")
+    whole, _, part = plain.replace(",", "").replace(" ", "").partition(".")
     if not (whole or part) or not (whole + part).isascii() or not (whole + part).isdigit():
         raise forms.ValidationError("Write an amount in dollars such as 1.94.", code="number_format")
     if len(part) > 6:

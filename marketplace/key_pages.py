@@ -115,7 +115,7 @@ def _page(
     capping: dict[UUID, CapForm] | None = None,
 ) -> HttpResponse:  # fmt: skip
     now, wrong = market_time(request), capping or {}
-    keys = ApiKey.objects.filter(party=request.party).order_by("-created_at")
+    keys = ApiKey.objects.filter(party=request.party).order_by("-created_at", "-id")
     rows = [(key, wrong.get(key.pk) or _cap_form(key, codes), key.expires_at is not None and key.expires_at <= now)
             for key in keys]  # fmt: skip
     refused = bool(form.errors or wrong)

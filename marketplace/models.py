@@ -75,7 +75,7 @@ from marketplace.supply.challenge_models import (
     ChallengeTranscript,
 )
 from marketplace.supply.change_models import SupplyChange
-from marketplace.supply.key_models import Enrolment, MachineKeyChange
+from marketplace.supply.key_models import Enrolment, MachineKeyChange, UnitProver
 from marketplace.supply.entry_models import EntryRule, Undertaking, UndertakingEnd, UndertakingReview
 from marketplace.supply.seals import BidSeal, HolderKey, KeyHolder, WindowKey, WindowShare
 from marketplace.supply.admission_models import Admission
@@ -144,7 +144,8 @@ __all__ = [
     "SlashCase", "SlotReport", "SlotTally", "SpendingChange", "SpendingRule", "SplitShare", "Standing",
     "StandingChange",
     "StandingDemand", "StandingEntry", "StepIn", "StepInRun", "SubSite", "SupplyChange", "SuspectFlow", "TargetVerdict",
-    "TaxRule", "Tier", "TierControl", "TierZone", "Undertaking", "UndertakingEnd", "UndertakingReview", "User",
+    "TaxRule", "Tier", "TierControl", "TierZone", "Undertaking", "UndertakingEnd", "UndertakingReview", "UnitProver",
+    "User",
     "Vantage", "Verdict", "VerifierSeat", "Voucher", "WindDown", "Window", "WindowKey", "WindowShare",
     "WindowTransition", "WitnessKey", "Zone", "ZoneChange", "ZoneMember", "ZoneReport",
 ]  # fmt: skip

@@ -9,7 +9,9 @@ A machine twice as fast as its class could do both: it is two machines of that c
 too little, so each machine is asked for work of about the same time.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 
 from pricing.errors import MalformedProof
 from pricing.presets import PILOT
@@ -30,6 +32,16 @@ def are_two(one: Span, other: Span) -> bool:
         raise MalformedProof("A span of work ends after it begins.")
     shared = min(one[1], other[1]) - max(one[0], other[0])
     return shared * ONE_BPS > (ONE_BPS - OPS_SHARE_BPS) * (one[1] - one[0] + other[1] - other[0])
+
+
+def all_apart(machines: Sequence[Sequence[Span]]) -> bool:
+    """Whether any two of these machines were two: some span of the one and some span of the other say so.
+
+    Raises MalformedProof for a span that ends before it begins.
+    """
+    return all(
+        any(are_two(mine, yours) for mine in one for yours in other) for one, other in combinations(machines, 2)
+    )
 
 
 def sized_in_time(pilot_ns: int) -> Preset:

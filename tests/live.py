@@ -29,7 +29,7 @@ from marketplace.delivery.checks import begins_at, due_at, proven_ops_of, take_c
 from marketplace.delivery.intake import take_counter_readings, take_heartbeats, take_probes, take_readings
 from marketplace.delivery.probing import Draw, Draws, enrol_witness_key, tend_probe_days
 from marketplace.delivery.promises import promises
-from marketplace.demo.machines import machine_key
+from marketplace.demo.keys import machine_key
 from marketplace.parties.services import register_party
 from pricing.metering import FULL_WORD
 from tests.journey import world

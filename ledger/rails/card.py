@@ -355,7 +355,7 @@ def sweep(*, now: datetime) -> int:
     """
     revive(SEND_JOB, now)
     asked_there = CardIntent.objects.filter(state=State.OPEN).exclude(kind__in=(Kind.EXCHANGE, Kind.TAKEOVER))
-    waiting = list(asked_there.order_by("-created_at")[:SYNC_AT_ONCE])
+    waiting = list(asked_there.order_by("-created_at", "-id")[:SYNC_AT_ONCE])
     for intent in waiting:
         kind = OBJECT_OF.get(Kind(intent.kind), "checkout.session")
         try:

@@ -271,8 +271,8 @@ def finish_takeovers(*, now: datetime) -> int:
     """Book what became of the coins of each takeover, and return how many came to an end."""
     waiting = CardIntent.objects.filter(kind=Kind.TAKEOVER, state=State.OPEN)
     open_ones = {f"{TAKEOVER_KEY}{row.pk}": row for row in waiting}
-    ended = ChainIntent.objects.filter(key__in=list(open_ones), state__in=("final", "reverted")).order_by("created_at")
-    for sent in ended:
+    ended = ChainIntent.objects.filter(key__in=list(open_ones), state__in=("final", "reverted"))
+    for sent in ended.order_by("created_at", "id"):
         row = open_ones[sent.key]
         with transaction.atomic():
             if sent.state == ChainIntent.State.FINAL:
@@ -357,8 +357,8 @@ def sweep(*, now: datetime) -> int:
     """
     card.revive(ACCOUNT_JOB, now)
     old = Q(read_at=None) | Q(read_at__lte=now - READ_AGAIN) | ~Q(state=BankAccount.State.READY)
-    known = BankAccount.objects.filter(old, processor_id__isnull=False).order_by(F("read_at").asc(nulls_first=True))
-    for row in known[:ACCOUNTS_AT_ONCE]:
+    known = BankAccount.objects.filter(old, processor_id__isnull=False)
+    for row in known.order_by(F("read_at").asc(nulls_first=True), "id")[:ACCOUNTS_AT_ONCE]:
         try:
             sync_account(str(row.processor_id), now)
         except LedgerError as error:  # one that cannot be read holds up no other
@@ -392,7 +392,8 @@ def _waiting(account: BankAccount, now: datetime) -> list[UUID]:
             >= MICROS_PER_CENT
         ]  # fmt: skip
     for scope in _scopes(party, USD2_LEDGER, "provider.payable"):
-        last = CardIntent.objects.filter(kind=Kind.PAYOUT, party=party, scope=scope).order_by("-created_at").first()
+        tried = CardIntent.objects.filter(kind=Kind.PAYOUT, party=party, scope=scope)
+        last = tried.order_by("-created_at", "-id").first()
         if last is None or last.state != State.FAILED or last.ended_at is None:
             continue
         if last.ended_at <= now - TRY_AGAIN and scope not in found:

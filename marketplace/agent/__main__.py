@@ -39,6 +39,9 @@ from pricing.transcript import Transcript, verify_again
 
 if TYPE_CHECKING:
     from marketplace.agent.client import ApiClient
+    from marketplace.agent.meter import Meter
+    from marketplace.agent.resting import Rest
+    from marketplace.agent.stand import Stand
 
 HOME_DEFAULT = Path(os.environ.get("GROVE_AGENT_HOME") or Path.home() / ".grove-agent")
 CHALLENGE, BASELINE = 1, 2
@@ -136,8 +139,7 @@ def _serve_panel(arguments: argparse.Namespace, key: keys.MachineKey) -> dict[st
 
     market = homes.enrolled_at(arguments.home)
     host, _ = _address(arguments.listen)
-    if host in ANYWHERE and not arguments.advertise:
-        raise UsageWrong("Who listens everywhere says where it is reached: --advertise https://HOST:PORT.")
+    _require_reachable(arguments, "https://HOST:PORT")
     wire = wire_for(host, arguments.home, certificate=arguments.certificate, key=arguments.certificate_key)
     with _client(market["server"]) as client:
         return prove_to_market(
@@ -183,13 +185,11 @@ def _attest_at_market(arguments: argparse.Namespace) -> dict[str, Any]:
 def meter(arguments: argparse.Namespace) -> dict[str, Any]:
     """Count, tell and answer until SIGTERM; or send what waits and end."""
     from marketplace.agent.clock import MarketClock
-    from marketplace.agent.echo import EchoServer
-    from marketplace.agent.meter import Addresses, Meter, flush, stop_on_signals
+    from marketplace.agent.meter import Meter, flush, stop_on_signals
     from marketplace.agent.outflow import Outflow
-    from marketplace.agent.rechecks import CheckDoor
+    from marketplace.agent.presence import Addresses
     from marketplace.agent.resting import Rest
     from marketplace.agent.sensors import Sensors
-    from marketplace.agent.turns import Turn
 
     key = keys.load_key(arguments.home, passphrase=_passphrase(arguments))
     market, clock = homes.enrolled_at(arguments.home), MarketClock()
@@ -207,32 +207,65 @@ def meter(arguments: argparse.Namespace) -> dict[str, Any]:
         )  # fmt: skip
         if arguments.flush:
             return flush(running)
-        echo = door = None
-        if arguments.listen:
-            door = CheckDoor(
-                _prover_address(arguments), key=key, backend=arguments.backend, clock=clock,
-                leases_of=running.subjects, witnesses_of=running.witnesses, rest=rest, turn=Turn(arguments.home),
-                wire=wire_for(
-                    _prover_address(arguments)[0], arguments.home, certificate=arguments.certificate,
-                    key=arguments.certificate_key,
-                ),
-            )  # fmt: skip
-            door.start()
-            echo = EchoServer(
-                _address(arguments.listen), key=key, clock=clock, devices_of=running.devices, door=door
-            )
-            echo.start()
         stop_on_signals(running.stop)
-        port = echo.server_address[1] if echo else None
-        told = {"metering": market["machine"], "probe_port": port, "check_port": door.port if door else None}
-        print(json.dumps(told), flush=True)
-        try:
+        with _doors(arguments, running, key=key, rest=rest) as ports:
+            print(json.dumps({"metering": market["machine"], **ports}), flush=True)
             running.run()
-        finally:
-            for each in (echo, door):
-                if each:
-                    each.stop()
     return {"metering": None, "waiting": running.waiting}
+
+
+def stand(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Be there as the prover of one more unit, and answer roll calls, until SIGTERM."""
+    from marketplace.agent.clock import MarketClock
+    from marketplace.agent.meter import stop_on_signals
+    from marketplace.agent.resting import Rest
+    from marketplace.agent.stand import Stand
+
+    key = keys.load_key(arguments.home, passphrase=_passphrase(arguments))
+    market = homes.enrolled_at(arguments.home)
+    rest = Rest(rest=arguments.rest, wake=arguments.wake)
+    with homes.sole_writer(arguments.home), _client(market["server"], attempts=1, timeout_seconds=10) as client:
+        running = Stand(
+            arguments.home, key=key, machine=market["machine"], client=client, address=_advertised(arguments),
+            clock=MarketClock(),
+        )  # fmt: skip
+        stop_on_signals(running.stop)
+        with _doors(arguments, running, key=key, rest=rest) as ports:
+            print(json.dumps({"standing": market["machine"], **ports}), flush=True)
+            running.run()
+    return {"standing": None}
+
+
+@contextmanager
+def _doors(
+    arguments: argparse.Namespace, running: "Meter | Stand", *, key: keys.MachineKey, rest: "Rest"
+) -> Iterator[dict[str, int | None]]:
+    """Where this machine answers echoes and opens its prover, while it runs; nowhere without --listen."""
+    from marketplace.agent.echo import EchoServer
+    from marketplace.agent.rechecks import CheckDoor
+    from marketplace.agent.turns import Turn
+
+    if not arguments.listen:
+        yield {"probe_port": None, "check_port": None}
+        return
+    place = _prover_address(arguments)
+    wire = wire_for(place[0], arguments.home, certificate=arguments.certificate, key=arguments.certificate_key)
+    door = CheckDoor(
+        place, key=key, backend=arguments.backend, clock=running.clock, leases_of=running.subjects,
+        witnesses_of=running.witnesses, rest=rest, turn=Turn(arguments.home), wire=wire,
+    )  # fmt: skip
+    door.start()
+    try:
+        echo = EchoServer(
+            _address(arguments.listen), key=key, clock=running.clock, devices_of=running.devices, door=door
+        )
+        echo.start()
+        try:
+            yield {"probe_port": echo.server_address[1], "check_port": door.port}
+        finally:
+            echo.stop()
+    finally:
+        door.stop()
 
 
 def probe(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -286,10 +319,17 @@ def _prover_address(arguments: argparse.Namespace) -> tuple[str, int]:
 
 
 def _advertised(arguments: argparse.Namespace) -> str:
-    """Where verifiers reach the echo: as said, or where it listens."""
+    """Where verifiers reach the echo: as said, or where it listens. Raises UsageWrong for everywhere."""
+    if arguments.listen:
+        _require_reachable(arguments, "tcp://HOST:PORT")
     if arguments.advertise or not arguments.listen:
         return arguments.advertise or ""
     return f"tcp://{arguments.listen}"
+
+
+def _require_reachable(arguments: argparse.Namespace, form: str) -> None:
+    if _address(arguments.listen)[0] in ANYWHERE and not arguments.advertise:
+        raise UsageWrong(f"Who listens everywhere says where it is reached: --advertise {form}.")
 
 
 def bid(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -385,15 +425,23 @@ def parser() -> argparse.ArgumentParser:
                          "GROVE_ATTESTER_KEY")  # fmt: skip
     command.add_argument("--once", action="store_true", help="with --market: end after what is asked for now")
     command.set_defaults(run=verify)
-    command = commands.add_parser("meter", parents=[keyed, wired], help="count, tell and answer; key in GROVE_API_KEY")
+    opened = argparse.ArgumentParser(add_help=False)
+    opened.add_argument("--listen", metavar="HOST:PORT", help="where probes are answered")
+    opened.add_argument("--advertise", metavar="ADDRESS", help="where verifiers reach that; default: --listen")
+    opened.add_argument("--prove", metavar="HOST:PORT", help="where it proves; default: the port after")
+    opened.add_argument("--backend", choices=NAMES, default="auto", help="that proves; default: the fastest exact")
+    opened.add_argument("--rest", metavar="COMMAND", help="stops the workload while it is timed; 2 s at most")
+    opened.add_argument("--wake", metavar="COMMAND", help="lets it go on; run in any case, once the 2 s are over")
+
+    command = commands.add_parser(
+        "stand", parents=[keyed, wired, opened], help="answer roll calls for one more unit; key in GROVE_API_KEY"
+    )
+    command.set_defaults(run=stand)
+    command = commands.add_parser(
+        "meter", parents=[keyed, wired, opened], help="count, tell and answer; key in GROVE_API_KEY"
+    )
     command.add_argument("--units", type=int, help="units of the node class at this machine; default: its GPUs")
     command.add_argument("--check", metavar="COMMAND", help="prints how many units answer; run every 5 seconds")
-    command.add_argument("--listen", metavar="HOST:PORT", help="where probes are answered")
-    command.add_argument("--advertise", metavar="ADDRESS", help="where verifiers reach that; default: --listen")
-    command.add_argument("--prove", metavar="HOST:PORT", help="where re-checks are proved; default: the port after")
-    command.add_argument("--backend", choices=NAMES, default="auto", help="for re-checks; default: the fastest exact")
-    command.add_argument("--rest", metavar="COMMAND", help="stops the workload while a re-check is timed; 2 s at most")
-    command.add_argument("--wake", metavar="COMMAND", help="lets it go on; run in any case, once the 2 s are over")
     command.add_argument("--workload", metavar="HOST:PORT", help="where the workload takes connections")
     command.add_argument("--egress-interface", action="append", default=[], metavar="NAME",
                          help="over which a lease's data can leave; bytes it sent are counted")  # fmt: skip

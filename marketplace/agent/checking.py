@@ -39,6 +39,7 @@ READY_MS = 30_000  # before its instant the pilot of a called machine is timed a
 LATE_START_SECONDS, CALL_ENDS_SECONDS = 2.0, 5.0
 LATE_MS = 110_000  # after that the market takes no begin of a try
 FLOOR_PERCENT = 90
+CALLS_MAX = 256  # called machines that one verifier measures side by side, each in a thread that mostly waits
 BUSY_SECONDS = 3.0
 ANSWER_SECONDS = 5.0
 LINE_BYTES_MAX = 4096
@@ -107,8 +108,12 @@ class Checker:
 
     def _call(self, task: Task) -> None:
         """Measure a called machine in a thread of its own: all of a roll are at work together, and nothing waits."""
+        self._calls = [each for each in self._calls if each.is_alive()]
+        if len(self._calls) >= CALLS_MAX:  # more verifiers share the machines of a larger roll
+            self.told["trouble"] = f"{CALLS_MAX} machines are measured at once; {task.order['machine']} is left out."
+            return
         thread = Thread(target=self._quietly, args=(lambda: self.do(task),), daemon=True)
-        self._calls = [each for each in self._calls if each.is_alive()] + [thread]
+        self._calls.append(thread)
         thread.start()
 
     def end_calls(self, seconds: float) -> None:

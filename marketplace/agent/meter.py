@@ -11,12 +11,11 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any
 
-from marketplace.agent import clock as clocks
 from marketplace.agent import home as homes
 from marketplace.agent.client import ApiClient
 from marketplace.agent.clock import MarketClock
 from marketplace.agent.egress import sign_egress
-from marketplace.agent.errors import AgentError, ServerRefused, ServerUnreachable, SpoolBroken
+from marketplace.agent.errors import AgentError, ServerRefused, ServerUnreachable, SpoolBroken, UsageWrong
 from marketplace.agent.keys import MachineKey
 from marketplace.agent.outflow import (
     OUT,
@@ -29,16 +28,18 @@ from marketplace.agent.outflow import (
     pinned_hours,
     pins,
 )
+from marketplace.agent.presence import Addresses, Presence, id_in_statements
 from marketplace.agent.progress import progress
 from marketplace.agent.readings import SLOT_SECONDS, START, ChainHead, SignedReport, sign_report
 from marketplace.agent.resting import Rest
 from marketplace.agent.sensors import Sensors, counters, share_out
 from marketplace.agent.spool import Slot, Spool
-from marketplace.agent.statements import MINUTE_SECONDS, Beat, RollPresence, sign_statement
+from marketplace.agent.statements import MINUTE_SECONDS
 
 BEAT_SECONDS, LEASES_SECONDS = 15, 60
 BATCH = 100  # statements in one call
 SKEW_MS_MAX = 2000
+METERS = "cls_"
 LEASES_FILE = "leases.json"
 GIVEN_UP = ("report_late", "report_replayed", "report_forged", "bad_input")  # nobody will ever take that slot
 EGRESS_GIVEN_UP = ("report_late", "reference_reused", "bad_input")  # judged, told before otherwise, or not ours
@@ -72,24 +73,19 @@ class Leases:
         return cls(units, {lease: limit for lease, limit in limits.items() if limit is not None})
 
 
-@dataclass(frozen=True)
-class Addresses:
-    """Where verifiers ask for echoes and look at the workload, as they see this machine."""
-
-    probe: str = ""
-    workload: str = ""
-
-
 class Meter:
-    """One machine's meter. `run` works until it is told to stop."""
+    """One machine's meter. `run` works until it is told to stop. Raises UsageWrong for a further unit's prover."""
 
     def __init__(
         self, home: Path, *, key: MachineKey, machine: str, client: ApiClient, sensors: Sensors,
         addresses: Addresses, clock: MarketClock, days_kept: int, outflow: Outflow | None = None,
         rest: Rest | None = None,
     ) -> None:  # fmt: skip
+        if not machine.startswith(METERS):
+            raise UsageWrong("This machine was enrolled as one more unit's prover: run stand.")
         self.home, self.clock, self.stop = home, clock, Event()
         self._key, self._machine, self._client = key, machine, client
+        self.machine_id = id_in_statements(machine)
         self._sensors, self._addresses = sensors, addresses
         self._outflow, self._rest = outflow or Outflow(), rest or Rest()
         self._spool = Spool(home / "spool", days_kept=days_kept)
@@ -100,17 +96,12 @@ class Meter:
         self._minute_at = self._leases_ms = 0
         self._told: dict[str, Any] = {"beat_at_ms": None, "trouble": None, "given_up": 0}
         before = homes.read_json(home, homes.METER_FILE)
-        self._sequence = int(before.get("sequence", 0))
+        self._presence = Presence(
+            key=key, machine_id=self.machine_id, client=client, clock=clock, sequence=int(before.get("sequence", 0))
+        )
         if before.get("skew_ms") is not None:
             clock.resume(skew_ms=before["skew_ms"], least_ms=before["at_ms"])
-        self._roll: RollPresence | None = None  # what was answered to the roll call that is open
         self._chain: ChainHead | None = None  # of the market; asked for at the first report and after a refusal
-
-    @property
-    def machine_id(self) -> str:
-        """The machine's id as statements write it: a UUID with dashes."""
-        digits = self._machine.removeprefix("cls_")
-        return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
     @property
     def waiting(self) -> int:
@@ -196,29 +187,12 @@ class Meter:
 
     def beat(self) -> None:
         """Send one heartbeat; its answer sets the clock. Raises ServerRefused or ServerUnreachable."""
-        with self._lock:
-            self._sequence = max(self._sequence + 1, self.clock.now_ms())
-            sequence = self._sequence
-        beat = Beat(
-            self.machine_id, sequence, self.clock.now_ms(), self.devices(), self._addresses.probe,
-            self._addresses.workload,
-        )  # fmt: skip
-        asked_ns = clocks.monotonic_ns()
-        try:
-            answer = self._post("/api/v1/heartbeats", [sign_statement(self._key, beat)])
-        except ServerRefused as error:
-            if error.facts.get("problem_code") not in ("clock_skewed", "report_late"):
-                raise
-            self.fetch_time()  # the next one is sent by the market's time
-            return
-        # No other answer sets the clock: the same batch sent again gets the answer of then, with the time of then.
-        self.clock.set_by(answer["now_ms"], asked_ns=asked_ns)
-        self._told["beat_at_ms"] = beat.sent_at_ms
+        sent_at_ms = self._presence.beat(self.devices(), self._addresses)
+        self._told["beat_at_ms"] = sent_at_ms or self._told["beat_at_ms"]
 
     def fetch_time(self) -> None:
         """Set the clock by the market's."""
-        asked_ns = clocks.monotonic_ns()
-        self.clock.set_by(self._client.get("/api/v1/time")["now_ms"], asked_ns=asked_ns)
+        self._presence.fetch_time()
 
     def _fetch_leases_when_due(self) -> None:
         if self.clock.now_ms() >= self._leases_ms:
@@ -236,31 +210,13 @@ class Meter:
         homes.write_json(self.home, LEASES_FILE, {"rows": rows, "witnesses": witnesses})
 
     def answer_roll(self) -> bool:
-        """Answer the roll call of these machines, if one is open: how many are up, signed; whether it was answered.
-
-        From then on verifiers are let in. The same answer is sent until the roll is over, so a lost one does no harm.
-        """
+        """Answer the roll call of these machines for this one, if it is open and its units are up."""
         found = self._client.get(f"/api/v1/node-classes/{self._machine}/roll").get("roll")
-        if found is None:
-            with self._lock:
-                self._roll = None
-            return False
-        said = self._roll
-        if said is None or said.roll != found["roll"]:
-            up = min(self._sensors.units_up(), found["machines"])
-            said = RollPresence(self.machine_id, found["roll"], up, self.clock.now_ms()) if up else None
-            with self._lock:
-                self._roll = said
-        if said is None:  # nothing is up: silence is no claim
-            return False
-        self._post("/api/v1/roll-answers", [sign_statement(self._key, said)])
-        return True
+        return self._presence.answer(found, is_up=found is not None and self._sensors.units_up() > 0)
 
     def subjects(self) -> set[str]:
         """What verifiers may be let in for: the running leases, and the roll call that was answered."""
-        with self._lock:
-            rolls = {self._roll.roll} if self._roll else set()
-        return {*self.devices(), *rolls}
+        return {*self.devices(), *self._presence.rolls()}
 
     def witnesses(self) -> list[str]:
         """The keys of the market's verifiers, in hex: who may ask for a re-check."""
@@ -400,7 +356,7 @@ class Meter:
         with self._lock:
             last = self._spool.lines[-1] if self._spool.lines else None
             told = self._told | {
-                "at_ms": self.clock.now_ms(), "sequence": self._sequence, "skew_ms": self.clock.skew_ms,
+                "at_ms": self.clock.now_ms(), "sequence": self._presence.sequence, "skew_ms": self.clock.skew_ms,
                 "waiting": len(self._spool.slots_over(self.clock.now_at())),
                 "egress_waiting": len(self._egress_waiting()),
                 "last": {"minute_at": last.minute_at, "up": last.up, "owed": last.owed} if last else None,

@@ -83,11 +83,10 @@ class CheckAsk:
 
 @dataclass(frozen=True)
 class RollPresence:
-    """A machine's answer to a roll call: so many of its class's machines are up, and its prover is open."""
+    """A machine's answer to a roll call, for itself alone: it is up, and its prover is open."""
 
-    machine: str
+    machine: str  # the class that it meters for, or itself as the prover of one more unit
     roll: str
-    machines: int
     sent_at_ms: int
 
 
@@ -124,7 +123,7 @@ Statement = TypeVar(
 PREFIXES: dict[type, bytes] = {
     Beat: b"grove-exchange heartbeat 1\n", ProbeStatement: b"grove-exchange probe 1\n",
     CheckStatement: b"grove-exchange re-check 1\n", CheckAsk: b"grove-exchange re-check ask 1\n",
-    RollPresence: b"grove-exchange roll answer 1\n", RollMeasured: b"grove-exchange roll report 2\n",
+    RollPresence: b"grove-exchange roll answer 2\n", RollMeasured: b"grove-exchange roll report 2\n",
     ChallengeAsk: b"grove-exchange challenge ask 1\n",
 }  # fmt: skip
 TIMED_PROBE_PREFIX = b"grove-exchange probe 2\n"  # the same report with the time that the echo took
@@ -209,7 +208,7 @@ def _wrong_field(statement: AnyStatement) -> str | None:
         case CheckAsk():
             return "interval" if not 0 <= statement.interval < 2**15 else None
         case RollPresence():
-            return "machines" if not 1 <= statement.machines < 2**31 else None
+            return None
         case RollMeasured():
             return _wrong_measure(statement)
         case ChallengeAsk():

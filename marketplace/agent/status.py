@@ -9,6 +9,7 @@ from marketplace.agent.client import ApiClient
 from marketplace.agent.errors import AgentError
 from marketplace.agent.outflow import hours_taken, pinned_hours
 from marketplace.agent.spool import Spool
+from marketplace.agent.stand import UNIT
 
 
 def status_of(home: Path, *, passphrase: bytes | None, api_key: str) -> dict[str, Any]:
@@ -47,6 +48,9 @@ def _standing(market: dict[str, Any], api_key: str, public_key: str) -> dict[str
     if not market or not api_key:
         return None
     with ApiClient(market["server"], api_key=api_key, attempts=1) as client:
+        if str(market["machine"]).startswith(UNIT):
+            called = client.get(f"/api/v1/units/{market['machine']}/roll")["roll"]
+            return {"state": "prover of one more unit", "is_called_now": called is not None}
         rows = [row for row in client.rows("/api/v1/capacity") if row["id"] == market["machine"]]
     if not rows:
         return {"state": "unknown", "why": "The market knows no such node class of this API key's party."}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.utils.dateparse import parse_datetime
@@ -13,14 +13,22 @@ from rest_framework import serializers
 from rest_framework.fields import empty
 
 from marketplace.api.errors import InvalidBody
+from marketplace.years import OUTSIDE_WORDS, YEARS
 from pricing.targets import MENU, TARGETS
 
 ID_SHAPE = re.compile(r"[a-z]{3}_[0-9a-f]{32}")
 DIGITS = re.compile(r"-?[0-9]{1,19}")
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
+D = TypeVar("D", bound=date)
 INT64 = range(-(2**63), 2**63)
 WHOLE = {"type": "string", "pattern": "^-?[0-9]{1,19}$"}
+
+
+def _within_years(day: D, code: str) -> D:
+    if day.year not in YEARS:
+        raise serializers.ValidationError(OUTSIDE_WORDS, code=code)
+    return day
 
 
 def id_text(prefix: str, key: UUID | None) -> str | None:
@@ -115,7 +123,7 @@ class MomentIn(serializers.Field):
         try:
             moment = parse_datetime(data) if isinstance(data, str) and len(data) <= 40 else None
             if moment is not None and moment.tzinfo is not None:
-                return moment.astimezone(UTC)
+                return _within_years(moment.astimezone(UTC), "bad_time")
         except (ValueError, OverflowError):  # well-formed, and on no calendar
             pass
         self.fail("bad_time")
@@ -133,7 +141,7 @@ class DayIn(serializers.Field):
     def to_internal_value(self, data: Any) -> date:
         try:
             if isinstance(data, str) and DAY.fullmatch(data):
-                return date.fromisoformat(data)
+                return _within_years(date.fromisoformat(data), "bad_day")
         except ValueError:  # well-formed, and on no calendar
             pass
         self.fail("bad_day")
@@ -151,7 +159,7 @@ class MonthIn(serializers.Field):
     def to_internal_value(self, data: Any) -> date:
         if not isinstance(data, str) or not MONTH.fullmatch(data) or data[:4] == "0000":
             self.fail("bad_month")
-        return date(int(data[:4]), int(data[5:]), 1)
+        return _within_years(date(int(data[:4]), int(data[5:]), 1), "bad_month")
 
     def to_representation(self, value: Any) -> Any:
         return value

@@ -101,6 +101,7 @@ urlpatterns = [
     path("v1/heartbeats", signed.HeartbeatList.as_view()),
     path("v1/probe-reports", signed.ProbeReportList.as_view()),
     path("v1/node-classes/<str:node_class>/roll", delivery.MachineRoll.as_view()),
+    path("v1/units/<str:unit>/roll", delivery.UnitRoll.as_view()),
     path("v1/roll-answers", signed.RollAnswerList.as_view()),
     path("v1/roll-orders", delivery.RollOrders.as_view()),
     path("v1/roll-reports", signed.RollReportList.as_view()),

@@ -24,7 +24,7 @@ class CarveOut(models.Model):
     made_at = models.DateTimeField()
 
     class Meta:
-        ordering = ["node_class", "from_at"]
+        ordering = ["node_class", "from_at", "id"]
         constraints = [
             models.CheckConstraint(
                 name="carve_out_has_units_and_time", condition=Q(units__gte=1) & Q(until_at__gt=F("from_at"))
@@ -63,7 +63,7 @@ class FundingTag(models.Model):
     made_at = models.DateTimeField()
 
     class Meta:
-        ordering = ["node_class", "from_at"]
+        ordering = ["node_class", "from_at", "id"]
         constraints = [
             models.CheckConstraint(
                 name="funding_tag_has_units_and_time", condition=Q(units__gte=1) & Q(until_at__gt=F("from_at"))
@@ -102,7 +102,7 @@ class CalendarRule(models.Model):
     made_at = models.DateTimeField()
 
     class Meta:
-        ordering = ["node_class", "from_at"]
+        ordering = ["node_class", "from_at", "id"]
         constraints = [
             models.CheckConstraint(
                 name="calendar_units_are_of_open_hours", condition=Q(units=None) | Q(kind="open", units__gte=1)
@@ -127,7 +127,7 @@ class Device(models.Model):
     retired_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        ordering = ["node_class", "label"]
+        ordering = ["node_class", "label", "id"]
         constraints = [
             models.UniqueConstraint(
                 name="a_device_is_enrolled_once", fields=["key_sha256"], condition=Q(retired_at=None)

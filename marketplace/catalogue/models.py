@@ -48,7 +48,7 @@ class ZoneMember(models.Model):
     valid_until = models.DateField(null=True, blank=True)
 
     class Meta:
-        ordering = ["zone", "country"]
+        ordering = ["zone", "country", "valid_from"]
         constraints = [
             models.UniqueConstraint(name="zone_member_starts_once", fields=["zone", "country", "valid_from"]),
             models.CheckConstraint(
@@ -79,7 +79,7 @@ class SlaPreset(models.Model):
     availability_bps = models.PositiveIntegerField()
 
     class Meta:
-        ordering = ["availability_bps"]
+        ordering = ["availability_bps", "code"]
         constraints = [
             models.CheckConstraint(
                 name="sla_is_a_share_below_one", condition=Q(availability_bps__gte=9000) & Q(availability_bps__lt=10000)

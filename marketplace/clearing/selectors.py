@@ -193,7 +193,8 @@ def opened_demand(clearing: Clearing, resource_class: str, countries: set[str] |
     ).exclude(hold_id=None)
     if countries is not None:
         lines = lines.filter(Q(zone=None) | Q(zone__members__country__in=countries)).distinct()
-    return [CurveStep(d.price_limit_micros, d.unit_hours) for d in lines.order_by("-price_limit_micros")]
+    lines = lines.order_by("-price_limit_micros", "accepted_rank")
+    return [CurveStep(d.price_limit_micros, d.unit_hours) for d in lines]
 
 
 def opened_supply(clearing: Clearing, resource_class: str, countries: set[str] | None) -> list[CurveStep]:
@@ -203,7 +204,7 @@ def opened_supply(clearing: Clearing, resource_class: str, countries: set[str] |
     if countries is not None:
         bids = bids.filter(node_class__site__country__in=countries)
     return [CurveStep(ask, int(hours)) for ask, hours in
-            bids.order_by("price_ask_micros").values_list("price_ask_micros", "hours")]
+            bids.order_by("price_ask_micros", "accepted_rank").values_list("price_ask_micros", "hours")]
 
 
 def parties_per_side(clearing: Clearing) -> dict[str, tuple[int, int]]:

@@ -17,9 +17,9 @@ from marketplace.compliance.models import Control, Evidence, EvidenceEnd, Eviden
 from marketplace.compliance.papers import Paper, require_paper
 from marketplace.errors import BadInput, ExpiredEvidence, NotYours, SamePerson
 from marketplace.governance.services import record
+from marketplace.parties.countries import require_country
 from marketplace.parties.models import Seat
 from marketplace.parties.roles import require_act
-from marketplace.parties.services import COUNTRY
 
 
 @transaction.atomic
@@ -35,8 +35,10 @@ def submit_evidence(
     control = find_named(Control, control_code, field="control_code")
     if control is None or control.kind == "agreement":
         raise BadInput("Choose a control; an agreement is signed by both parties instead.", field="control_code")
-    if (control.kind == "legal_control") != bool(country) or (country and not COUNTRY.fullmatch(country)):
+    if (control.kind == "legal_control") != bool(country):
         raise BadInput("A legal control, and nothing else, shows a country: two capital letters.", field="country")
+    if country:
+        require_country(country, "country")
     require_name(issuer, field="issuer", longest=120)
     require_paper(paper, now=now)
     if site_id is not None and not seat.party.sites.filter(pk=site_id).exists():

@@ -32,7 +32,7 @@ def reach_of(party: Party, now: datetime) -> list[Reach]:
     limit = KindLimit.objects.filter(kind=party.kind).first()
     soon = live_evidence(Span.instant(now)).filter(
         party=party, valid_until__lte=now + timedelta(days=WARN_DAYS[0])
-    ).order_by("valid_until")  # fmt: skip
+    ).order_by("valid_until", "pk")  # fmt: skip
     ending = [(each.site_id, names[each.control_id], (each.valid_until - now).days) for each in soon.defer("body")]
     most = limit.tier_max if limit else 0
     found = []

@@ -30,6 +30,7 @@ from marketplace.oversight.audit_export import export_audit
 from marketplace.oversight.models import WindDown
 from marketplace.oversight.rechecks import change_zone_list
 from marketplace.parties.models import Party, Seat
+from marketplace.years import require_year
 
 Act = Callable[[Seat, datetime], str]
 
@@ -80,9 +81,9 @@ def incidents(request: HttpRequest) -> HttpResponse:
     rows = Incident.objects.select_related("party", "resource_class", "zone").prefetch_related("steps")
     return render_page(
         request, "incidents", title="Incidents", now=now,
-        rows=[(row, hours_to_notice(row, now)) for row in rows.order_by("closed_at", "notify_by")[:50]],
+        rows=[(row, hours_to_notice(row, now)) for row in rows.order_by("closed_at", "notify_by", "id")[:50]],
         wind_downs=WindDown.objects.select_related("lease__demand", "lease__provider", "lease__buyer")[:50],
-        parties=Party.objects.filter(kind__in=("university", "enterprise", "prosumer")).order_by("name"),
+        parties=Party.objects.filter(kind__in=("university", "enterprise", "prosumer")).order_by("name", "slug"),
         classes=ResourceClass.objects.all(), zones=Zone.objects.order_by("code"),
     )  # fmt: skip
 
@@ -130,7 +131,7 @@ def incident_act(request: HttpRequest, pk: UUID) -> HttpResponse:
 @require_safe
 def zone_lists(request: HttpRequest) -> HttpResponse:
     """Every changed list with what it did, and a form for the next."""
-    rows = ZoneReport.objects.select_related("change__zone").order_by("-at")
+    rows = ZoneReport.objects.select_related("change__zone").order_by("-at", "-pk")
     zones = Zone.objects.order_by("code").prefetch_related("members")
     return render_page(request, "zone_lists", title="Zone lists", page=page_of(request, rows, per_page=20), zones=zones)
 
@@ -144,6 +145,7 @@ def zone_change(request: HttpRequest) -> HttpResponse:
         valid_from = parse_date(request.POST.get("valid_from", ""))
         if valid_from is None:
             raise BadInput("Write the day as 2027-01-31.", field="valid_from")
+        require_year(valid_from, "valid_from")
         report = change_zone_list(
             zone=zone, members=request.POST.get("members", "").upper().replace(",", " ").split(), now=now, seat=seat,
             source=request.POST.get("source", "").strip(), valid_from=valid_from,

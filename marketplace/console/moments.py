@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from django.utils.dateparse import parse_datetime
 
 from marketplace.errors import BadInput
+from marketplace.years import require_year
 
 
 def moment(form: Mapping[str, str], field: str, *, empty: datetime | None = None) -> datetime:
@@ -21,4 +22,5 @@ def moment(form: Mapping[str, str], field: str, *, empty: datetime | None = None
         found = None
     if found is None:
         raise BadInput("Write a date and a time such as 2027-01-31T12:00, UTC.", field=field)
+    require_year(found, field)
     return found if found.tzinfo else found.replace(tzinfo=UTC)

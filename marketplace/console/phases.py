@@ -15,7 +15,7 @@ from marketplace import clock
 from marketplace.console.acts import REFUSALS
 from marketplace.console.views import render_page
 from marketplace.demand.funding_models import FundingLine
-from marketplace.doors import found_or_404
+from marketplace.doors import DoorForm, found_or_404
 from marketplace.errors import BadInput
 from marketplace.escrow.advances import approve_line, refuse_line
 from marketplace.governance.phases import gate_board, keep_evidence, open_phase, sign_phase
@@ -38,7 +38,7 @@ from marketplace.payout.taxes import approve_tax, propose_tax, tax_rules
 LINES_SHOWN = 50
 
 
-class TaxForm(forms.Form):
+class TaxForm(DoorForm):
     """A rule as `propose_tax` takes it."""
 
     country = forms.CharField(label="Country", max_length=2, help_text="Of the buyer, two capital letters.")
@@ -110,7 +110,7 @@ def _review(request: HttpRequest) -> str:
 def funding_lines(request: HttpRequest) -> HttpResponse:
     """Purchase orders and grants that buyers asked for; another person than the asker decides, with a reason."""
     if request.method != "POST":
-        rows = FundingLine.objects.select_related("party").order_by("-asked_at")
+        rows = FundingLine.objects.select_related("party").order_by("-asked_at", "-id")
         return render_page(
             request, "funding_lines", title="Orders and grants", pending=rows.filter(state="PENDING"),
             decided=rows.exclude(state="PENDING")[:LINES_SHOWN], invoices=open_invoices()[:LINES_SHOWN],

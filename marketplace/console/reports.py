@@ -26,7 +26,7 @@ def reports(request: HttpRequest) -> HttpResponse:
     rows = Report.objects.select_related("reporter", "about").defer("evidence")
     return render_page(
         request, "reports", title="Reports", waiting=rows.filter(state__in=("open", "triaged")),
-        decided=rows.filter(state__in=("upheld", "rejected")).order_by("-decided_at")[:DECIDED_SHOWN],
+        decided=rows.filter(state__in=("upheld", "rejected")).order_by("-decided_at", "-id")[:DECIDED_SHOWN],
         rule=report_rule(), pool_micros=reward_pool_micros(),
     )  # fmt: skip
 

@@ -14,13 +14,13 @@ from marketplace import clock
 from marketplace.catalogue.models import Vantage
 from marketplace.console.acts import REFUSALS
 from marketplace.console.views import render_page
-from marketplace.doors import found_or_404, page_of, seat_of
+from marketplace.doors import DoorForm, found_or_404, page_of, seat_of
 from marketplace.errors import BadInput
 from marketplace.supply.models import Site
 from marketplace.supply.round_trips import record_round_trip
 
 
-class RoundTripForm(forms.Form):
+class RoundTripForm(DoorForm):
     """A measurement as `record_round_trip` takes it."""
 
     site = forms.ModelChoiceField(

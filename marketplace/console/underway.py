@@ -44,9 +44,10 @@ class UnderWay:
 def transactions_under_way() -> list[UnderWay]:
     """Return the open calls, those in trouble first, then the last that were replaced or cancelled."""
     counted = ChainIntent.objects.annotate(signed=Count("attempts")).defer("calldata", "plan")
-    still_open = counted.filter(state__in=OPEN).order_by("-trouble_at", "created_at")
+    still_open = counted.filter(state__in=OPEN).order_by("-trouble_at", "created_at", "id")
     special = counted.filter(Q(signed__gt=1) | Q(cancel_asked_at__isnull=False)).exclude(state__in=OPEN)
-    rows = [*sorted(still_open[:SHOWN], key=lambda row: not row.trouble), *special.order_by("-created_at")[:SHOWN]]
+    ended = special.order_by("-created_at", "-id")[:SHOWN]
+    rows = [*sorted(still_open[:SHOWN], key=lambda row: not row.trouble), *ended]
     lines: dict[object, list[AttemptLine]] = {}
     for each in ChainAttempt.objects.filter(intent__in=rows).defer("raw").order_by("pk"):
         line = AttemptLine(each.tx_hash, each.kind, _gwei(each.max_fee), _gwei(each.tip), each.refusal)

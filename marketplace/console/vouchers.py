@@ -18,7 +18,7 @@ from marketplace import clock
 from marketplace.console.acts import REFUSALS
 from marketplace.console.views import render_page
 from marketplace.demand.voucher_models import GrantProgramme, Voucher
-from marketplace.doors import UsdPriceField, found_or_404, seat_of
+from marketplace.doors import DoorForm, UsdPriceField, found_or_404, seat_of
 from marketplace.errors import BadInput
 from marketplace.escrow.vouchers import (
     approve_programme,
@@ -45,7 +45,7 @@ class ProgrammeForm(forms.Form):
     party_max_micros = UsdPriceField(label="Most for one buyer, dollars", help_text="Over all vouchers it redeems.")
 
 
-class VoucherForm(forms.Form):
+class VoucherForm(DoorForm):
     """A voucher. Fields carry the names of `propose_voucher`."""
 
     programme = forms.ModelChoiceField(GrantProgramme.objects.exclude(approved_at=None), label="Programme")

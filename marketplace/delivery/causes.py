@@ -208,7 +208,7 @@ def signed_causes(*, lease: Lease | None = None, most: int) -> list[SignedCause]
     related = ("lease__demand", "lease__provider", "lease__buyer", "node_class__party", "node_class__site")
     rows = JudgedCause.objects.select_related(*related)
     rows = rows if lease is None else _about(lease, rows)
-    for row in rows.order_by("-starts_at", "signed_at")[: most * SIGNERS_NEEDED * 2]:
+    for row in rows.order_by("-starts_at", "signed_at", "id")[: most * SIGNERS_NEEDED * 2]:
         key = (row.lease_id, row.node_class_id, row.cause, row.starts_at, row.ends_at)
         signed = SignedCause(row.lease, row.node_class, row.cause, row.starts_at, row.ends_at, [])
         found.setdefault(key, signed).signatures.append(row)

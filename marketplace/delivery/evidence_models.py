@@ -31,7 +31,7 @@ class WitnessKey(models.Model):
     revoked_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        ordering = ["enrolled_at"]
+        ordering = ["enrolled_at", "id"]
         constraints = [
             models.UniqueConstraint(
                 name="a_party_has_one_witness_key", fields=["party"], condition=Q(revoked_at=None)
@@ -301,7 +301,7 @@ class MaintenanceNotice(models.Model):
     announced_at = models.DateTimeField()
 
     class Meta:
-        ordering = ["starts_at"]
+        ordering = ["starts_at", "id"]
         constraints = [
             models.CheckConstraint(
                 name="maintenance_runs_forward_and_says_why", condition=Q(ends_at__gt=F("starts_at")) & ~Q(reason="")
@@ -320,7 +320,7 @@ class BuyerStop(models.Model):
     recorded_at = models.DateTimeField()
 
     class Meta:
-        ordering = ["starts_at"]
+        ordering = ["starts_at", "id"]
         constraints = [
             models.CheckConstraint(
                 name="buyer_stop_runs_forward_and_says_why",
@@ -352,7 +352,7 @@ class JudgedCause(models.Model):
     signed_at = models.DateTimeField()
 
     class Meta:
-        ordering = ["starts_at", "person"]
+        ordering = ["starts_at", "person", "id"]
         constraints = [
             models.UniqueConstraint(
                 name="a_judge_signs_a_cause_once",

@@ -59,6 +59,7 @@ from marketplace.errors import (
 )
 from marketplace.escrow.models import Lease
 from marketplace.parties.models import Party
+from marketplace.supply.key_models import UnitProver
 from marketplace.supply.models import NodeClass
 from pricing.health import CLOCK_SKEW_MAX_SECONDS, INTERVAL_SECONDS
 from pricing.health import ProbeReport as Seen
@@ -104,18 +105,16 @@ def take_heartbeats(*, party: Party, signed: Sequence[SignedReport], now: dateti
 
 
 def _take_beat(party: Party, signed: SignedReport, now: datetime) -> bool:
-    node_class = own_machine(party, read_statement(Beat, signed.body).machine)
+    node_class, prover, public_key = own_unit(party, read_statement(Beat, signed.body).machine)
+    if prover is not None:
+        return _take_beat_of_unit(prover, accept_statement(Beat, signed, public_key=public_key), now)
     beat = accept_statement(Beat, signed, public_key=bytes(node_class.machine_key))
     pulse = rows.Pulse.objects.select_for_update().filter(pk=node_class.pk).first()
     if pulse and beat.sequence <= pulse.sequence:
         if bytes(pulse.body) == signed.body:
             return False
         raise ReportReplayed("That number was taken before.", sequence=beat.sequence, taken=pulse.sequence)
-    sent_at = moment(beat.sent_at_ms)
-    if sent_at > now + SKEW:
-        raise ClockSkewed("The machine's clock is ahead of the market's.", market_time_ms=_ms(now))
-    if sent_at < now - BEAT_AGE_MAX:
-        raise ReportLate("A heartbeat of more than five minutes ago says nothing about now.", market_time_ms=_ms(now))
+    sent_at = _sent_now(beat, now)
     leases = _leases_of(node_class, beat)
     rows.Pulse.objects.update_or_create(
         node_class=node_class,
@@ -132,6 +131,30 @@ def _take_beat(party: Party, signed: SignedReport, now: datetime) -> bool:
             devices = beat.devices[str(lease.pk)]
             note_heartbeat(lease=lease, devices=devices, devices_leased=promise.units, now=now)
     return True
+
+
+def _take_beat_of_unit(prover: UnitProver, beat: Beat, now: datetime) -> bool:
+    """Of one more unit's prover: that it is there, and where. It carries no lease; the machine that meters does."""
+    if beat.devices or beat.workload_address:
+        raise ReportForged("Only the machine that meters speaks for leases.", field="devices")
+    if beat.sequence == prover.sequence:
+        return False
+    if beat.sequence < prover.sequence:
+        raise ReportReplayed("That number was taken before.", sequence=beat.sequence, taken=prover.sequence)
+    _sent_now(beat, now)
+    prover.sequence, prover.seen_at, prover.probe_address = beat.sequence, now, beat.probe_address
+    prover.save(update_fields=["sequence", "seen_at", "probe_address"])
+    return True
+
+
+def _sent_now(beat: Beat, now: datetime) -> datetime:
+    """When it was sent. Raises ClockSkewed, or ReportLate."""
+    sent_at = moment(beat.sent_at_ms)
+    if sent_at > now + SKEW:
+        raise ClockSkewed("The machine's clock is ahead of the market's.", market_time_ms=_ms(now))
+    if sent_at < now - BEAT_AGE_MAX:
+        raise ReportLate("A heartbeat of more than five minutes ago says nothing about now.", market_time_ms=_ms(now))
+    return sent_at
 
 
 def _leases_of(node_class: NodeClass, beat: Beat) -> list[Lease]:
@@ -342,6 +365,20 @@ def own_machine(party: Party, machine: str) -> NodeClass:
     if found is None or found.machine_key is None:
         raise ReportForged("There is no such machine with a key.", field="machine")
     return found
+
+
+def own_unit(party: Party, machine: str) -> tuple[NodeClass, UnitProver | None, bytes]:
+    """The party's machine of that id: its class, its row where it is one more unit's prover, and its key in use.
+
+    Raises ReportForged.
+    """
+    # No key is locked: a verifier's report of it, which holds the roll, must not wait for this and this for the roll.
+    provers = UnitProver.objects.select_for_update(of=("self",), no_key=True).select_related("node_class")
+    prover = provers.filter(pk=parse_uuid(machine), node_class__party=party, retired_at=None).first()
+    if prover is not None:
+        return prover.node_class, prover, bytes(prover.public_key)
+    node_class = own_machine(party, machine)
+    return node_class, None, bytes(node_class.machine_key or b"")
 
 
 def _read_all(signed: Sequence[SignedReport]) -> list[tuple[int, SignedReport, SlotReport, UUID]]:

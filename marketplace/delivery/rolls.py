@@ -1,18 +1,19 @@
 """How a real machine answers a roll call: it signs that it is there, and verifiers measure it while the roll is open.
 
-    market      opens the roll of an owner at a moment that nobody knew; every class of it has ten minutes
-    machine     its meter learns of it within a minute, signs how many machines are up, and opens its prover
-    verifiers   learn of it by their orders, each with the instant at which to measure which class
+    market      opens the roll of an owner at a moment that nobody knew; every machine of it has ten minutes
+    machine     its meter, or the prover of one more unit, learns of it within a minute, signs that it is up, and opens
+    verifiers   learn of it by their orders, each with the instant at which to measure which machine
     market      two verifiers whose median reaches the class, the machine's own answer, and a moment shared with every
-                other class of the roll are a class that answered
+                other machine of the roll are a machine that answered; all machines of a class are a class that did
 
-There are as many instants as verifiers, up to four; at each of them every class is measured, by another verifier each
-time. So two classes are one machine's work only where they never were at work together: `pricing.overlap` says how much
-they must share. What is said is taken once, inside the span.
+There are as many instants as verifiers, up to four; at each of them every machine is measured, by another verifier each
+time. So two machines are one only where they never were at work together: `pricing.overlap` says how much they must
+share. What is said is taken once, inside the span.
 """
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,7 +26,7 @@ from django.utils.crypto import salted_hmac
 from marketplace.agent.readings import SignedReport
 from marketplace.agent.statements import RollMeasured, RollPresence, accept_statement, read_statement
 from marketplace.delivery import evidence_models as rows
-from marketplace.delivery.intake import SKEW, moment, own_machine, parse_uuid, typed
+from marketplace.delivery.intake import SKEW, moment, own_unit, parse_uuid, typed
 from marketplace.delivery.probing import witness_key
 from marketplace.delivery.roll_models import RollReply, RollReport
 from marketplace.errors import (
@@ -34,16 +35,16 @@ from marketplace.errors import (
     ReportForged,
     ReportFromFuture,
     ReportLate,
-    ReportMalformed,
     ReportReplayed,
     WrongInstant,
 )
 from marketplace.parties.models import Party
 from marketplace.parties.owners import last_owners
+from marketplace.supply.key_models import UnitProver
 from marketplace.supply.models import NodeClass
 from marketplace.supply.proof_models import RollCall, RollMember
-from marketplace.supply.rolls import note_answer
-from pricing.overlap import Span, are_two
+from marketplace.supply.rolls import CalledMachine, called_machines, note_answer
+from pricing.overlap import Span, all_apart
 from pricing.transcript import OPS_SHARE_BPS
 
 VERIFIERS_MIN = 2
@@ -54,11 +55,11 @@ INSTANTS_MAX = 4
 
 @dataclass(frozen=True, slots=True)
 class RollOrder:
-    """A class that is called now, for a verifier to measure."""
+    """A machine that is called now, for a verifier to measure."""
 
-    member: RollMember
-    pulse: rows.Pulse | None
-    measure_at: datetime  # all classes of the roll are measured then, each by one verifier
+    machine: CalledMachine
+    probe_address: str  # empty until its first heartbeat
+    measure_at: datetime  # all machines of the roll are measured then, each by one verifier
 
 
 def open_call_of(node_class: NodeClass, *, now: datetime) -> RollMember | None:
@@ -66,25 +67,33 @@ def open_call_of(node_class: NodeClass, *, now: datetime) -> RollMember | None:
     return _open(now).filter(node_class=node_class).order_by("-roll__opened_at").first()
 
 
+def open_call_of_unit(prover: UnitProver, *, now: datetime) -> RollMember | None:
+    """Return the open roll call in which one unit's prover is called, or None."""
+    member = open_call_of(prover.node_class, now=now)
+    return member if member and any(each.prover == prover for each in called_machines([member])) else None
+
+
 def roll_orders(*, verifier: Party, now: datetime) -> list[RollOrder]:
-    """Return what this verifier measures of the open rolls, and when; by class. Raises BadInput for others.
+    """Return what this verifier measures of the open rolls, and when. Raises BadInput for others.
 
     Nothing of its own owner's, and nothing where others were drawn.
     """
     if verifier.kind != "verifier":
         raise BadInput("Only verifiers are ordered to measure.", field="party")
-    called = list(_open(now).order_by("node_class__chain_class"))
-    told = rows.Pulse.objects.filter(node_class__in={member.node_class_id for member in called})
-    pulses = {row.node_class_id: row for row in told}
-    orders, places = [], dict[UUID, list[UUID]]()
-    for member in called:
-        places.setdefault(member.roll_id, []).append(member.node_class_id)
-    for member in called:
-        panel = _panel_of(member.roll)
+    called = called_machines(list(_open(now).order_by("roll", "node_class__chain_class")))
+    told = rows.Pulse.objects.filter(node_class__in={each.member.node_class_id for each in called})
+    addresses = dict(told.values_list("node_class", "probe_address"))
+    panels = {each.member.roll_id: each.member.roll for each in called}
+    drawn = {roll_id: _panel_of(roll) for roll_id, roll in panels.items()}
+    orders, places = [], Counter[UUID]()
+    for each in called:
+        panel, place = drawn[each.member.roll_id], places[each.member.roll_id]
+        places[each.member.roll_id] += 1
         if verifier.pk in panel:
-            turn = (panel.index(verifier.pk) + places[member.roll_id].index(member.node_class_id)) % len(panel)
-            at = member.roll.opened_at + FIRST_INSTANT + turn * BETWEEN_INSTANTS
-            orders.append(RollOrder(member, pulses.get(member.node_class_id), at))
+            turn = (panel.index(verifier.pk) + place) % len(panel)
+            at = each.member.roll.opened_at + FIRST_INSTANT + turn * BETWEEN_INSTANTS
+            address = each.prover.probe_address if each.prover else addresses.get(each.member.node_class_id, "")
+            orders.append(RollOrder(each, address, at))
     return orders
 
 
@@ -104,33 +113,32 @@ def _panel_of(roll: RollCall) -> list[UUID]:
 
 @transaction.atomic
 def take_presences(*, party: Party, signed: Sequence[SignedReport], now: datetime) -> int:
-    """Take machines' answers to their roll calls; returns how many were new.
+    """Take machines' answers to their roll calls, each for itself; returns how many were new.
 
-    Raises ReportForged, ReportMalformed for more machines than were called, ReportFromFuture, ReportLate outside the
-    span, and ReportReplayed for a second answer of another body.
+    Raises ReportForged, also for a machine that was not called, ReportFromFuture, ReportLate outside the span, and
+    ReportReplayed for a second answer of another body.
     """
-    taken = 0
+    heard = []
     for item, each in enumerate(signed):
         with typed(item):
-            taken += _take_presence(party, each, now)
-    return taken
+            heard.append(_take_presence(party, each, now))
+    return _settle_all(heard, now)
 
 
-def _take_presence(party: Party, signed: SignedReport, now: datetime) -> bool:
-    node_class = own_machine(party, read_statement(RollPresence, signed.body).machine)
-    said = accept_statement(RollPresence, signed, public_key=bytes(node_class.machine_key or b""))
-    member = _member(said.roll, node_class.pk)
-    standing = RollReply.objects.filter(member=member).first()
+def _take_presence(party: Party, signed: SignedReport, now: datetime) -> UUID | None:
+    """The roll that it is new to, if any."""
+    node_class, prover, public_key = own_unit(party, read_statement(RollPresence, signed.body).machine)
+    said = accept_statement(RollPresence, signed, public_key=public_key)
+    member = _member(said.roll, node_class.pk, prover)
+    standing = RollReply.objects.filter(member=member, prover=prover).first()
     if standing is not None:
-        return _again(standing.body, signed)
+        _again(standing.body, signed)
+        return None
     _require_inside(member, said.sent_at_ms, now)
-    if said.machines > member.machines:
-        raise ReportMalformed("No more machines answer than were called.", field="machines", called=member.machines)
     RollReply.objects.create(
-        member=member, machines=said.machines, received_at=now, body=signed.body, signature=signed.signature
+        member=member, prover=prover, received_at=now, body=signed.body, signature=signed.signature
     )
-    _settle(member, now)
-    return True
+    return member.roll_id
 
 
 @transaction.atomic
@@ -140,54 +148,142 @@ def take_measured(*, party: Party, signed: Sequence[SignedReport], now: datetime
     Raises ReportForged, NotOnPanel for machines of the verifier's own owner, WrongInstant for a measurement outside the
     span, ReportFromFuture, ReportLate, and ReportReplayed for a second report with another body.
     """
-    key, taken = witness_key(party), 0
+    key, heard = witness_key(party), []
     for item, each in enumerate(signed):
         with typed(item):
-            taken += _take_measured(party, key, each, now)
-    return taken
+            heard.append(_take_measured(party, key, each, now))
+    return _settle_all(heard, now)
 
 
-def _take_measured(party: Party, key: bytes, signed: SignedReport, now: datetime) -> bool:
+def _take_measured(party: Party, key: bytes, signed: SignedReport, now: datetime) -> UUID | None:
     said = accept_statement(RollMeasured, signed, public_key=key)
     if said.verifier != party.slug or party.kind != "verifier":
         raise ReportForged("The report speaks for another verifier.", named=said.verifier)
-    member = _member(said.roll, parse_uuid(said.machine))
+    machine_id = parse_uuid(said.machine)
+    prover = UnitProver.objects.filter(pk=machine_id).first()
+    member = _member(said.roll, prover.node_class_id if prover else machine_id, prover)
     owners = last_owners([party.pk, member.node_class.party_id])
     if owners[party.pk] == owners[member.node_class.party_id]:
         raise NotOnPanel("A verifier of the provider's own owner measures none of its machines.")
-    standing = RollReport.objects.filter(member=member, verifier=party).first()
+    standing = RollReport.objects.filter(member=member, prover=prover, verifier=party).first()
     if standing is not None:
-        return _again(standing.body, signed)
+        _again(standing.body, signed)
+        return None
     measured_at = moment(said.measured_at_ms)
     if not member.roll.opened_at <= measured_at <= member.roll.closes_at:
         raise WrongInstant("A roll is measured inside its span.", closes_at=member.roll.closes_at.isoformat())
     _require_inside(member, said.ended_at_ms, now)
     RollReport.objects.create(
-        member=member, verifier=party, measured_at=measured_at, ended_at=moment(said.ended_at_ms), ops=said.ops,
-        received_at=now, body=signed.body, signature=signed.signature,
+        member=member, prover=prover, verifier=party, measured_at=measured_at, ended_at=moment(said.ended_at_ms),
+        ops=said.ops, received_at=now, body=signed.body, signature=signed.signature,
     )  # fmt: skip
-    _settle(member, now)
-    return True
+    return member.roll_id
 
 
-def _settle(member: RollMember, now: datetime) -> None:
+def _settle_all(heard: Sequence[UUID | None], now: datetime) -> int:
+    """Count the rolls of which something new was heard; returns how many statements were new."""
+    fresh = [roll_id for roll_id in heard if roll_id is not None]
+    for roll_id in sorted(set(fresh)):
+        settle_roll(roll_id, now)
+    return len(fresh)
+
+
+def settle_roll(roll_id: UUID, now: datetime) -> None:
     """Count every class of the roll that answered by now: one report may be what another class waited for."""
-    related = ("node_class__resource_class", "node_class__standing")
-    members = list(RollMember.objects.filter(roll=member.roll_id).select_related(*related))
-    spans = {each.pk: _spans_in_time(each) for each in members}
-    for each in members:
-        reply = RollReply.objects.filter(member=each).first()
-        others = [spans[other.pk] for other in members if other.pk != each.pk]
-        if reply is None or not _reaches(each):
-            continue
-        if all(any(are_two(one, two) for one in spans[each.pk] for two in other) for other in others):
-            note_answer(member=each, machines=reply.machines, benchmark=None, now=now)
+    called = called_machines(_members_of(roll_id))
+    if RollReport.objects.filter(member__roll=roll_id).count() < len(called):
+        return  # not each was measured once, so nothing can be compared yet
+    found = _outcomes(called)
+    if not all(each.spans for each in found) or not all_apart([each.spans for each in found]):
+        return
+    for member in {each.machine.member: None for each in found}:
+        mine = [each for each in found if each.machine.member == member]
+        if len(mine) == member.machines and all(each.has_signed and each.reaches for each in mine):
+            note_answer(member=member, now=now)
 
 
-def _reaches(member: RollMember) -> bool:
-    ops = sorted(RollReport.objects.filter(member=member).values_list("ops", flat=True))
-    # Of two the lower one: no verifier alone lets a machine answer.
-    return len(ops) >= VERIFIERS_MIN and ops[(len(ops) - 1) // 2] >= _ops_needed(member)
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one called machine so far."""
+
+    machine: CalledMachine
+    has_signed: bool
+    ops: tuple[int, ...]  # what each verifier measured, rising
+    ops_needed: int
+    spans: tuple[Span, ...]  # when it was seen at work at its rate, in milliseconds
+
+    @property
+    def reaches(self) -> bool:
+        """Whether it is as fast as its class. Of two the lower one: no verifier alone lets a machine answer."""
+        return len(self.ops) >= VERIFIERS_MIN and self.ops[(len(self.ops) - 1) // 2] >= self.ops_needed
+
+
+def outcomes(roll_id: UUID) -> list[Outcome]:
+    """Return what came of each machine that a roll called, in the roll's order."""
+    return _outcomes(called_machines(_members_of(roll_id)))
+
+
+def _members_of(roll_id: UUID) -> list[RollMember]:
+    related = ("roll", "node_class__party", "node_class__resource_class", "node_class__standing")
+    called = RollMember.objects.filter(roll=roll_id).select_related(*related)
+    return list(called.order_by("node_class__chain_class"))
+
+
+def _outcomes(called: Sequence[CalledMachine]) -> list[Outcome]:
+    members = {machine.member.pk for machine in called}
+    signed = set(RollReply.objects.filter(member__in=members).values_list("member_id", "prover_id"))
+    told = defaultdict[tuple[int, UUID | None], list[RollReport]](list)
+    for row in RollReport.objects.filter(member__in=members).order_by("id"):
+        told[row.member_id, row.prover_id].append(row)
+    found = []
+    for machine in called:
+        place = (machine.member.pk, machine.prover.pk if machine.prover else None)
+        needed = _ops_needed(machine.member)
+        found.append(Outcome(
+            machine, place in signed, tuple(sorted(row.ops for row in told[place])), needed,
+            tuple(_span(row) for row in told[place] if row.ops >= needed and row.ended_at is not None),
+        ))  # fmt: skip
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class LastCall:
+    """A class's last roll call: until when it is open, and why each machine did not answer, by number; "" if it did."""
+
+    closes_at: datetime
+    why_not: dict[int, str]
+
+
+def last_call(node_class: NodeClass) -> LastCall | None:
+    """Return what came of a class's last roll call, machine by machine; None where it was never called."""
+    called = RollMember.objects.filter(node_class=node_class).select_related("roll", "answer")
+    member = called.order_by("-roll__opened_at", "-id").first()
+    if member is None:
+        return None
+    if hasattr(member, "answer"):  # counted then, two by two
+        return LastCall(member.roll.closes_at, {each.number: "" for each in called_machines([member])})
+    found = outcomes(member.roll_id)
+    mine = [each for each in found if each.machine.member == member]
+    return LastCall(member.roll.closes_at, {each.machine.number: _why_not(each, found) for each in mine})
+
+
+def _why_not(outcome: Outcome, all_called: Sequence[Outcome]) -> str:
+    if not outcome.has_signed:
+        return "did not answer"
+    if len(outcome.ops) < VERIFIERS_MIN:
+        return f"measured by {len(outcome.ops)} of the {VERIFIERS_MIN} verifiers it takes"
+    if not outcome.reaches:
+        return "measured below its class"
+    for other in all_called:
+        if other is not outcome and other.spans and not all_apart([outcome.spans, other.spans]):
+            name = f"unit {other.machine.number} of {other.machine.member.node_class}"
+            return f"was never at work together with {name}: one machine may be both"
+    return ""
+
+
+def _span(row: RollReport) -> Span:
+    assert row.ended_at is not None
+    return int(row.measured_at.timestamp() * 1000), int(row.ended_at.timestamp() * 1000)
 
 
 def _ops_needed(member: RollMember) -> int:
@@ -197,34 +293,24 @@ def _ops_needed(member: RollMember) -> int:
     return -(-most * OPS_SHARE_BPS // 10_000)
 
 
-def _spans_in_time(member: RollMember) -> list[Span]:
-    """When this class was seen at work at its rate, in milliseconds."""
-    fast = RollReport.objects.filter(member=member, ops__gte=_ops_needed(member)).exclude(ended_at=None)
-    return [
-        (int(row.measured_at.timestamp() * 1000), int(row.ended_at.timestamp() * 1000))
-        for row in fast if row.ended_at is not None
-    ]  # fmt: skip
-
-
 def _open(now: datetime) -> QuerySet[RollMember]:
     related = ("roll", "node_class__party", "node_class__resource_class")
     return RollMember.objects.filter(roll__opened_at__lte=now, roll__closes_at__gt=now).select_related(*related)
 
 
-def _member(roll: str, node_class_id: UUID) -> RollMember:
+def _member(roll: str, node_class_id: UUID, prover: UnitProver | None) -> RollMember:
     """The call. The roll is locked by its owner, so that two reports that arrive together are counted together."""
     called = RollMember.objects.filter(roll_id=parse_uuid(roll), node_class_id=node_class_id)
     found = called.select_related("roll", "node_class__resource_class").first()
-    if found is None:
-        raise ReportForged("This class was not called in that roll.", field="roll")
+    if found is None or (prover and all(each.prover != prover for each in called_machines([found]))):
+        raise ReportForged("This machine was not called in that roll.", field="roll")
     Party.objects.select_for_update().get(pk=found.roll.owner_id)
     return found
 
 
-def _again(body: bytes | memoryview, signed: SignedReport) -> bool:
+def _again(body: bytes | memoryview, signed: SignedReport) -> None:
     if bytes(body) != signed.body:
         raise ReportReplayed("Another answer to this roll was taken before.")
-    return False
 
 
 def _require_inside(member: RollMember, at_ms: int, now: datetime) -> None:

@@ -126,13 +126,13 @@ def lease_minutes(lease: Lease) -> LeaseMinutes:
 def running_leases_by_name() -> list[Lease]:
     """Return the leases whose hours may still be rated, with their parties, by buyer and demand."""
     rows = Lease.objects.filter(state__in=RUNNING).select_related("demand", "buyer", "provider", "window")
-    return list(rows.order_by("buyer__name", "demand__reference", "provider__name"))
+    return list(rows.order_by("buyer__name", "demand__reference", "provider__name", "id"))
 
 
 def notices_of(party: Party) -> QuerySet[MaintenanceNotice]:
     """Return the maintenance a provider announced, the last one first."""
     rows = MaintenanceNotice.objects.filter(node_class__party=party).select_related("node_class__site")
-    return rows.order_by("-starts_at")
+    return rows.order_by("-starts_at", "-id")
 
 
 def health_of(lease: Lease) -> LeaseHealth | None:

@@ -106,7 +106,7 @@ def waiting_for_counsel(party: Party) -> list[Demand]:
     """A buyer's demands in windows that collect, which need counsel's word and have none yet."""
     rows = list(
         Demand.objects.filter(party=party, window__state="COLLECTING", counsel=None)
-        .exclude(state__in=("withdrawn", "refused")).select_related("window", "data_class").order_by("posted_at")
+        .exclude(state__in=("withdrawn", "refused")).select_related("window", "data_class").order_by("posted_at", "id")
     )  # fmt: skip
     needing = without_counsel(rows)
     return [row for row in rows if row.pk in needing]

@@ -21,7 +21,7 @@ class CounselRule(models.Model):
     ended_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        ordering = ["party", "from_at"]
+        ordering = ["party", "from_at", "id"]
         constraints = [
             models.UniqueConstraint(
                 name="one_counsel_rule_in_force_per_data_class", fields=["party", "data_class"],

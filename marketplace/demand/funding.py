@@ -16,7 +16,7 @@ from ledger.models import CardIntent, ChainIntent
 from ledger.selectors import spendable
 from marketplace.demand.funding_models import LINE_KINDS, FundingLine
 from marketplace.demand.models import FUNDING_KINDS, Demand
-from marketplace.errors import BadInput, LineNotDecided, NotFunded
+from marketplace.errors import BadInput, LineNotDecided, NotFunded, ReferenceReused
 from marketplace.parties.models import Party
 
 MICROS_PER_CENT = 10_000
@@ -31,8 +31,7 @@ def choose_funding(
 
     Raises BadInput, LineNotDecided, NotFunded. The lock on the line lasts as long as the caller's transaction.
     """
-    if kind not in FUNDING_KINDS:
-        raise BadInput(f"A demand is funded by {', '.join(FUNDING_KINDS)}.", field="funding")
+    require_kind(kind or "nothing")
     # Two demands of one buyer are funded one after the other, so that the same money stands behind one of them.
     Party.objects.select_for_update(of=("self",), no_key=True).get(pk=party.pk)
     if kind in LINE_KINDS:
@@ -49,6 +48,20 @@ def choose_funding(
             kept_for_orders_micros=kept_for_lines_micros(party),
         )  # fmt: skip
     return None
+
+
+def require_kind(kind: str) -> None:
+    """Refuse a kind of funding that there is not; nothing said is no kind yet. Raises BadInput."""
+    if kind and kind not in FUNDING_KINDS:
+        raise BadInput(f"A demand is funded by {', '.join(FUNDING_KINDS)}.", field="funding")
+
+
+def require_same_funding(demand: Demand, kind: str, number: str) -> None:
+    """Let a funded demand be funded again by what funds it. Raises ReferenceReused for anything else."""
+    standing = demand.funding_line.number if demand.funding_line else ""
+    if (kind and kind != demand.funding_kind) or (number and number != standing):
+        raise ReferenceReused("Something else funds this demand already.", field="number" if number else "funding",
+                              funded_by=demand.funding_kind)  # fmt: skip
 
 
 def named_order(*, party: Party, number: str) -> FundingLine | None:

@@ -29,7 +29,14 @@ from marketplace.catalogue.pairs import require_buyer_of
 from marketplace.catalogue.services import find_named, require_known_classes, zone_countries
 from marketplace.compliance.rules import bound_zone, require_controls, require_data_class, require_some_country
 from marketplace.demand.approvals import check_pilot, draw_on_budget, first_state, spend_of
-from marketplace.demand.funding import choose_funding, named_order, origin_of, what_funds
+from marketplace.demand.funding import (
+    choose_funding,
+    named_order,
+    origin_of,
+    require_kind,
+    require_same_funding,
+    what_funds,
+)
 from marketplace.demand.leg_models import DemandLeg
 from marketplace.demand.models import KINDS, Demand
 from marketplace.demand.standing_models import StandingEntry
@@ -44,6 +51,7 @@ from marketplace.errors import (
     ReferenceReused,
     RenewalAboveCap,
     WindowClosed,
+    WrongStanding,
 )
 from marketplace.governance.services import record, require_flag
 from marketplace.notices.services import tell_parties
@@ -229,15 +237,20 @@ def fund_demand(
 
     `funding` says what stands behind it (see `demand.funding`); a purchase order or grant is named by its `number`.
     Left out, it is the order that the demand names, else money in escrow.
-    Raises NotFunded when that does not cover it, LineNotDecided, WindowClosed outside COLLECTING.
+    Raises NotFunded when that does not cover it, LineNotDecided, WindowClosed outside COLLECTING, ReferenceReused where
+    something else funds it already, WrongStanding for a demand that is withdrawn or refused.
     """
     require_flag(name="demand_funding", what="Funding of demand")
     require_no_stop(party)
     require_seat(seat, party, "fund", "fund demands")
     standing = _own(demand, party)
     require_placed_by(key, "demand", standing.pk)
+    require_kind(funding)
     if standing.state == "funded":
+        require_same_funding(standing, funding, number)
         return standing
+    if standing.state in ("withdrawn", "refused"):
+        raise WrongStanding(f"This demand is {standing.state}; post it anew.", state=standing.state)
     window = _collecting(standing.window, now)
     draw_on_budget(standing, now)
     if standing.state != "posted":

@@ -34,6 +34,8 @@ HOSTS = (
      "newcomer@grove.example", "/onboarding/"),
     ("Foundation", "foundation", "Grove Foundation", "foundation", "CH", "operations", "foundation@grove.example",
      "/console/"),
+    ("Foundation (admin)", "foundation", "Grove Foundation", "foundation", "CH", "admin", "admin@grove.example",
+     "/console/"),
 )  # fmt: skip
 
 

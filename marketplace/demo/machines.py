@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.conf import settings
 
 from contracts.eip712 import BenchmarkAttestation, Signature, Struct, machine_id, provider_id
@@ -16,21 +14,25 @@ from ledger.rails.base import Chain
 from ledger.rails.evm import chain
 from ledger.rails.signer import signer
 from marketplace.agent.attestation import message_of
-from marketplace.agent.keys import MachineKey
 from marketplace.agent.panel import ScoreFacts, prove_here
 from marketplace.agent.prover import LocalProver
+from marketplace.demo.keys import machine_key
+from marketplace.demo.rolls import answer_for_all, enrol_unit_provers
 from marketplace.demo.world import NodeClass as WorldClass
 from marketplace.errors import ProofRefused
+from marketplace.parties.models import Party
 from marketplace.parties.services import register_party
 from marketplace.supply.models import Benchmark, NodeClass
 from marketplace.supply.onchain import ensure_address
-from marketplace.supply.rolls import answer_roll, call_the_roll
+from marketplace.supply.proof_models import RollAnswer
+from marketplace.supply.rolls import call_the_roll
 from marketplace.supply.services import Measured, record_benchmark
 from marketplace.supply.verifiers import seat_verifier
 from pricing.transcript import ReferenceRow
 
 CHALLENGE, BASELINE = 1, 2
 PROOF_DAYS = 90
+ANSWERED_AFTER = timedelta(minutes=6)  # a roll is open for ten
 PROVING_SECONDS = 60  # how long a recorded, simulated proof is said to have taken
 TRIES = 20  # a machine that is busy with other work measures below its class; nobody is proven on a bad moment
 
@@ -72,20 +74,21 @@ def seat_demo_panel(*, now: datetime) -> None:
 def call_all_machines(
     pairs: Sequence[tuple[NodeClass, WorldClass]], *, epoch: int, at: datetime, now: datetime
 ) -> None:
-    """Call the roll of every owner among these classes and let all its machines answer in one span."""
+    """Prove these classes, call the roll of every owner among them and let each of its machines answer in one span."""
+    codes = {node_class.pk: world_class.code for node_class, world_class in pairs}
+    verifiers = list(Party.objects.filter(verifier_seats__address__in=_panel_addresses()).order_by("slug"))
     for node_class, world_class in pairs:
-        roll = call_the_roll(party=node_class.party, now=at)
-        proof = prove(
-            node_class=node_class, world_class=world_class, kind=CHALLENGE, epoch=epoch,
-            at=at + timedelta(seconds=PROVING_SECONDS), now=now,
-        )  # fmt: skip
-        answer_roll(roll=roll, benchmark=proof, machines=node_class.units, now=now)
+        enrol_unit_provers(node_class, code=world_class.code, now=node_class.enrolled_at)
+        prove(node_class=node_class, world_class=world_class, kind=CHALLENGE, epoch=epoch,
+              at=at + timedelta(seconds=PROVING_SECONDS), now=now)  # fmt: skip
+    for party in {node_class.party_id: node_class.party for node_class, _ in pairs}.values():
+        roll = call_the_roll(party=party, now=at)
+        if not RollAnswer.objects.filter(member__roll=roll).exists():
+            answer_for_all(roll, codes=codes, verifiers=verifiers, at=at + ANSWERED_AFTER)
 
 
-def machine_key(code: str) -> MachineKey:
-    """The Ed25519 key of a simulated machine: this installation's own, and never written down."""
-    seed = hmac.digest(settings.SECRET_KEY.encode(), f"demo machine {code}".encode(), "sha256")
-    return MachineKey(Ed25519PrivateKey.from_private_bytes(seed))
+def _panel_addresses() -> list[str]:
+    return [signer().address(role) for role in verifier_roles()]
 
 
 def prove(

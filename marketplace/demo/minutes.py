@@ -16,7 +16,7 @@ from marketplace.catalogue.models import Window
 from marketplace.delivery.models import Reading, ReportChain
 from marketplace.delivery.promises import promises
 from marketplace.delivery.services import SlotWitness, record_slots
-from marketplace.demo.machines import machine_key
+from marketplace.demo.keys import machine_key
 from marketplace.demo.world import Outage
 from marketplace.escrow.models import Lease
 from marketplace.supply.models import NodeClass, SiteLatency
@@ -37,7 +37,7 @@ def report_window(
     """
     by_class: dict[NodeClass, list[Lease]] = defaultdict(list)
     leases = Lease.objects.filter(window=window).exclude(state="refused").select_related("node_class", "demand", "bid")
-    for lease in leases.order_by("node_class__chain_class", "demand__accepted_rank", "bid__accepted_rank"):
+    for lease in leases.order_by("node_class__chain_class", "demand__accepted_rank", "bid__accepted_rank", "id"):
         by_class[lease.node_class].append(lease)
     written = 0
     for node_class, members in by_class.items():

@@ -21,6 +21,7 @@ from marketplace.governance.services import record
 from marketplace.parties.models import Party, Seat
 from marketplace.parties.roles import require_person, require_seat
 from marketplace.supply.onchain import ensure_address
+from marketplace.years import require_year
 
 
 @transaction.atomic
@@ -42,6 +43,7 @@ def ask_line(
     if not 1 <= require_whole(limit_micros, field="limit_micros") <= DEPOSIT_MAX_MICROS:
         raise BadInput("A limit is a positive amount of at most ten million dollars.", field="limit_micros",
                        most_micros=DEPOSIT_MAX_MICROS)  # fmt: skip
+    require_year(valid_until, "valid_until")
     if valid_until <= now:
         raise BadInput("It has to be valid for some time yet.", field="valid_until")
     standing = FundingLine.objects.filter(party=party, kind=kind, number=number).first()

@@ -93,7 +93,7 @@ class StepInRun(models.Model):
     amount_micros = models.BigIntegerField()
 
     class Meta:
-        ordering = ["step_in", "bid", "start_slot"]
+        ordering = ["step_in", "bid", "start_slot", "id"]
         constraints = [
             models.CheckConstraint(
                 name="backup_run_has_units_and_money", condition=Q(units__gte=1) & Q(amount_micros__gte=1)

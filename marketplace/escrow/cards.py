@@ -119,7 +119,7 @@ class CardMoney:
 def card_money_of(party: Party) -> CardMoney:
     """Return what a buyer has and owes by card, and the last deposits with the key of their pages."""
     prefix = _key(party, "")
-    rows = CardIntent.objects.filter(party=party.pk, kind="deposit").order_by("-created_at")[:SHOWN]
+    rows = CardIntent.objects.filter(party=party.pk, kind="deposit").order_by("-created_at", "-id")[:SHOWN]
     accounts = Account.objects.filter(ledger_id=USD2_LEDGER, party=party.pk)
     cents = {account.code: account.balance_minor for account in accounts}
     return CardMoney(
@@ -159,7 +159,7 @@ def find_card_deposit(party: Party, key: UUID) -> CardDeposit | None:
     intent = CardIntent.objects.filter(key=_key(party, str(key)), party=party.pk, kind="deposit").first()
     if intent is None:
         return None
-    children = list(intent.children.order_by("created_at"))
+    children = list(intent.children.order_by("created_at", "id"))
     return CardDeposit(
         intent=intent, exchange=next((each for each in children if each.kind == "exchange"), None),
         refunds=[each for each in children if each.kind == "refund"],

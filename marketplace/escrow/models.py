@@ -93,7 +93,7 @@ class Lease(models.Model):
     made_at = models.DateTimeField()
 
     class Meta:
-        ordering = ["window", "demand", "bid"]
+        ordering = ["window", "demand", "bid", "id"]
         constraints = [
             models.UniqueConstraint(
                 name="one_lease_per_demand_and_bid", fields=["demand", "bid"], condition=Q(step_in=None)

@@ -51,7 +51,7 @@ def _whole_leases() -> QuerySet[Lease]:
     return Lease.objects.select_related(
         "window", "demand", "buyer", "provider", "node_class__site", "node_class__resource_class", "verdict__credit",
         "verdict__slash_case", "settlement_line__settlement", "lock_batch", "step_in__lease__provider",
-    ).order_by("-window__number", "demand", "bid")
+    ).order_by("-window__number", "demand", "bid", "id")
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def chain_facts(party: Party) -> ChainFacts:
     return ChainFacts(
         chain_id=contract.chain_id if contract else 0, escrow_address=contract.address if contract else "",
         own_address=party.chain_address or "", block_number=mark.block_number if mark else 0,
-        deposits=list(deposits.order_by("-created_at")[:5]),
+        deposits=list(deposits.order_by("-created_at", "-id")[:5]),
     )
 
 

@@ -196,7 +196,7 @@ def paused_locks(batches: Iterable[LockBatch]) -> list[tuple[LockBatch, ChainInt
     """Return those of these lock calls that the contract refused because locking was paused."""
     by_key = {batch.intent_key: batch for batch in batches}
     refused = ChainIntent.objects.filter(key__in=by_key, state="reverted", revert_reason__contains=PAUSED)
-    return [(by_key[intent.key], intent) for intent in refused.order_by("created_at")]
+    return [(by_key[intent.key], intent) for intent in refused.order_by("created_at", "id")]
 
 
 def _lock_again(paused: Sequence[tuple[LockBatch, ChainIntent]], now: datetime) -> int:

@@ -166,7 +166,7 @@ def renewal_cap_micros(standing: StandingDemand) -> int | None:
 
 def last_paid_micros(standing: StandingDemand) -> int | None:
     """What the last lease of a standing demand cost per unit-hour in the mean, rounded down; None before the first."""
-    for entry in standing.entries.order_by("-window__starts_at"):
+    for entry in standing.entries.order_by("-window__starts_at", "-window__number"):
         sums = Lease.objects.filter(demand=entry.demand_id, step_in=None).exclude(state="refused").aggregate(
             fee=Sum("fee_micros"), hours=Sum("unit_hours"))  # fmt: skip
         if sums["hours"]:

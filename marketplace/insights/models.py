@@ -38,7 +38,7 @@ class DemandStatement(models.Model):
     stated_at = models.DateTimeField()
 
     class Meta:
-        ordering = ["demand", "version"]
+        ordering = ["demand", "version", "id"]
         constraints = [
             models.UniqueConstraint(name="statement_is_numbered_once", fields=["demand", "version"]),
             models.UniqueConstraint(name="statement_of_a_buyer_is_numbered_once", fields=["party", "version"]),

@@ -47,7 +47,7 @@ def price_history(party: Party) -> list[Paid]:
         .values("demand_id", "demand__accepted_rank", "demand__reference", "demand__zone_id", "window__name",
                 "window__starts_at", "node_class__resource_class_id", "demand__standing_entry__standing_id")
         .annotate(fee=Sum("fee_micros"), hours=Sum("unit_hours"), cap=Max("demand__standing_entry__cap_ppm"))
-        .order_by("window__starts_at", "demand__accepted_rank", "node_class__resource_class_id")
+        .order_by("window__starts_at", "demand__accepted_rank", "demand_id", "node_class__resource_class_id")
     )  # fmt: skip
     last: dict[tuple[object, ...], tuple[datetime, int]] = {}
     found = []

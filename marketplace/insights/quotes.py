@@ -5,7 +5,6 @@ They are cited, never mixed with prices of this market: a quote is what somebody
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, date, datetime
 
 from django.db import transaction
@@ -18,10 +17,10 @@ from marketplace.catalogue.services import find_named
 from marketplace.errors import BadInput, PriceOutOfRange
 from marketplace.governance.services import record
 from marketplace.insights.quote_models import ComparatorQuote
+from marketplace.parties.countries import require_country
 from marketplace.parties.models import Seat
 from marketplace.parties.roles import require_act
 
-COUNTRY = re.compile(r"[A-Z]{2}")
 PRICE_MAX_MICROS = 10**9
 
 
@@ -40,8 +39,7 @@ def add_quote(
         raise BadInput("Choose a resource class.", field="resource_class")
     for field, text, longest in (("provider", provider, 80), ("place", place, 80), ("source", source, 300)):
         require_name(text, field=field, longest=longest)
-    if not COUNTRY.fullmatch(country):
-        raise BadInput("A country is two capital letters (ISO 3166).", field="country")
+    require_country(country, "country")
     if not 1 <= require_whole(price_micros, field="price_micros") <= PRICE_MAX_MICROS:
         raise PriceOutOfRange("A price is at least one micro-USD per unit-hour.", field="price_micros")
     today = now.astimezone(UTC).date()

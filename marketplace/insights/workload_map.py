@@ -198,7 +198,7 @@ class _Catalogue:
         codes = ZoneMember.objects.order_by().values_list("zone_id", flat=True).distinct()
         zones = {code: zone_countries(code, on) for code in codes}
         classes = list_all_data_classes()
-        window = Window.objects.filter(state="COLLECTING").order_by("demand_closes_at").first()
+        window = Window.objects.filter(state="COLLECTING").order_by("demand_closes_at", "number").first()
         return cls(
             zones=zones, home_zone=home_zone_of(party.country, zones),
             memory=dict(ResourceClass.objects.values_list("code", "mem_bytes")),

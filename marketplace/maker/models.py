@@ -29,7 +29,7 @@ class MakerLimits(models.Model):
 
     class Meta:
         verbose_name_plural = "maker limits"
-        ordering = ["-proposed_at"]
+        ordering = ["-proposed_at", "-id"]
         constraints = [
             models.CheckConstraint(
                 name="maker_limits_take_two_people",
@@ -76,7 +76,7 @@ class MakerQuote(models.Model):
     placed_at = models.DateTimeField()
 
     class Meta:
-        ordering = ["-placed_at"]
+        ordering = ["-placed_at", "-demand_id"]
         constraints = [models.CheckConstraint(name="maker_quote_names_its_trader", condition=~Q(placed_by=""))]
 
 

@@ -33,7 +33,8 @@ def propose_limits(
     *, resource_classes: Collection[str], notional_max_micros: int, inventory_max_unit_hours: int,
     loss_max_micros: int, spread_max_ppm: int, reason: str, person: str, now: datetime,
 ) -> MakerLimits:  # fmt: skip
-    """Propose limits; nothing changes until somebody else approves them. Raises BadInput."""
+    """Propose limits; nothing changes until somebody else approves them. Raises BadInput, or RoleForbidden."""
+    require_person(person, "propose_limits", "propose limits of the market-maker")
     classes = require_known_classes(resource_classes, ResourceClass.objects.values_list("pk", flat=True))
     amounts = {"notional_max_micros": notional_max_micros, "loss_max_micros": loss_max_micros,
                "inventory_max_unit_hours": inventory_max_unit_hours}  # fmt: skip

@@ -13,7 +13,7 @@ SILENT_AFTER = timedelta(seconds=30)
 
 def current_progress() -> Progress | None:
     """Return the job that runs now, or None. The newest one counts."""
-    return Progress.objects.filter(outcome="running").order_by("-updated_at").first()
+    return Progress.objects.filter(outcome="running").order_by("-updated_at", "job").first()
 
 
 def find_progress(job: str) -> Progress | None:

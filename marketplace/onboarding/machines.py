@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -11,18 +14,28 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
+from marketplace.delivery.evidence_models import Pulse
+from marketplace.delivery.rolls import last_call
 from marketplace.doors import found_or_404, market_time, provider_only, seat_of
 from marketplace.errors import MarketError
 from marketplace.insights.value import ops_per_usd
 from marketplace.parties.roles import acts_of
 from marketplace.supply import selectors as supply
-from marketplace.supply.key_models import Enrolment
-from marketplace.supply.machine_keys import decide_enrolment, make_enrolment_code, revoke_machine_key
+from marketplace.supply.key_models import Enrolment, UnitProver
+from marketplace.supply.machine_keys import (
+    CODES_MAX,
+    decide_enrolment,
+    make_enrolment_code,
+    make_unit_codes,
+    retire_unit_prover,
+    revoke_machine_key,
+)
 from marketplace.supply.models import NodeClass
 from marketplace.supply.rolls import last_whole_roll
 from marketplace.supply.verifiers import attest_quorum, is_demo_panel
 
 AGENT = "python -m marketplace.agent"
+COUNT = re.compile(r"[0-9]{1,6}")
 
 
 @dataclass(frozen=True)
@@ -52,6 +65,36 @@ def code(request: HttpRequest, node_class_id: UUID) -> HttpResponse:
         messages.error(request, str(error), extra_tags=error.code)
         return redirect("onboarding:class", node_class.pk)
     return _page(request, node_class, code=text)  # nothing but this one answer holds the code
+
+
+@require_POST
+@provider_only
+def unit_codes(request: HttpRequest, node_class_id: UUID) -> HttpResponse:
+    """Make one-time codes for the provers of further units and show them in the answer, this once."""
+    node_class = _own(request, node_class_id)
+    try:
+        asked = request.POST.get("codes", "")
+        codes = make_unit_codes(
+            seat=seat_of(request), node_class=node_class, codes=int(asked) if COUNT.fullmatch(asked) else 0,
+            now=market_time(request),
+        )  # fmt: skip
+    except MarketError as error:
+        messages.error(request, str(error), extra_tags=error.code)
+        return redirect("onboarding:class", node_class.pk)
+    return _page(request, node_class, unit_codes=codes)
+
+
+@require_POST
+@provider_only
+def retire_unit(request: HttpRequest, prover_id: UUID) -> HttpResponse:
+    """Take one unit's prover out."""
+    prover = found_or_404(supply.find_unit_prover(prover_id, request.party))
+    return _act(
+        request, prover.node_class, f"Unit {prover.number} has no prover any more. Enrol another one for it.",
+        lambda: retire_unit_prover(
+            seat=seat_of(request), prover=prover, reason=request.POST.get("reason", ""), now=market_time(request)
+        ),
+    )  # fmt: skip
 
 
 @require_POST
@@ -96,15 +139,74 @@ def steps_of(node_class: NodeClass, server: str, code: str = "") -> list[Step]:
              "The key of the API in GROVE_API_KEY."),
         Step("The same under Slurm", "sbatch marketplace/agent/examples/benchmark.sbatch",
              "One node of the class as a plain batch job, no root."),
-        Step("Meter", f"{AGENT} meter --units {node_class.units} --listen 0.0.0.0:8601",
+        Step("Meter", f"{AGENT} meter --units {node_class.units} --listen 0.0.0.0:8601 "
+             "--advertise tcp://HOST:8601",
              "Runs for as long as you sell: heartbeats, signed readings, answers to probes. Examples: systemd, Slurm."),
+        *_step_of_units(node_class, server),
         Step("Bid", f"{AGENT} bid strategy.toml --server {server} --dry-run",
              f"Node class cls_{node_class.pk.hex}; the key of the API in GROVE_API_KEY. "
              "Without --dry-run it submits."),
     ]  # fmt: skip
 
 
-def _page(request: HttpRequest, node_class: NodeClass, *, code: str = "") -> HttpResponse:
+def _step_of_units(node_class: NodeClass, server: str) -> list[Step]:
+    if node_class.units == 1:
+        return []
+    return [
+        Step("Prove each further unit",
+             f"{AGENT} enrol --server {server} --token CODE && {AGENT} stand --listen 0.0.0.0:8603 "
+             "--advertise tcp://HOST:8603",
+             f"Once for each of the other {node_class.units - 1} units, with a code and a GROVE_AGENT_HOME of its own: "
+             "a roll call finds all of them at work at one moment, or the class is not proven. Example: systemd."),
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class UnitLine:
+    """One unit of a class: by which key it answers roll calls, when it was seen, and what came of the last call."""
+
+    number: int
+    prover: UnitProver | None
+    public_key: bytes
+    seen_at: datetime | None
+    why_not: str | None  # in the last roll call; "" where it answered, None where it was not called
+
+
+@dataclass(frozen=True)
+class Units:
+    """The units of a class that have a prover, and how many have none."""
+
+    lines: list[UnitLine]
+    missing: int
+    called_until: datetime | None  # while a roll call is open that was not answered yet
+
+    @property
+    def codes_max(self) -> int:
+        """How many codes may be made at once."""
+        return min(self.missing, CODES_MAX)
+
+
+def units_of(node_class: NodeClass, now: datetime) -> Units:
+    """What the page says of each unit."""
+    pulse, call = Pulse.objects.filter(node_class=node_class).first(), last_call(node_class)
+    why_not = call.why_not if call else {}
+    standing: list[tuple[UnitProver | None, bytes, datetime | None]] = []
+    if node_class.machine_key:
+        standing.append((None, bytes(node_class.machine_key), pulse.received_at if pulse else None))
+    rows = node_class.unit_provers.filter(retired_at=None).order_by("number")
+    standing += [(row, bytes(row.public_key), row.seen_at) for row in rows]
+    lines = [
+        UnitLine(number, prover, key, seen_at, why_not.get(number))
+        for prover, key, seen_at in standing
+        for number in [prover.number if prover else 1]
+    ]
+    is_open = call is not None and call.closes_at > now and any(why_not.values())
+    return Units(lines, max(0, node_class.units - len(lines)), call.closes_at if call and is_open else None)
+
+
+def _page(
+    request: HttpRequest, node_class: NodeClass, *, code: str = "", unit_codes: Sequence[str] = ()
+) -> HttpResponse:
     now, server = market_time(request), request.build_absolute_uri("/").rstrip("/")
     benchmarks = list(node_class.benchmarks.all())
     live = supply.live_benchmark(node_class, now)
@@ -118,6 +220,7 @@ def _page(request: HttpRequest, node_class: NodeClass, *, code: str = "") -> Htt
         "proofs": supply.proofs_of(node_class, benchmarks[0]) if benchmarks else [], "benchmarks": benchmarks,
         "marks": [(each, on_chain.get(each.epoch)) for each in benchmarks],
         "waiting": waiting, "changes": node_class.key_changes.order_by("-id")[:10],
+        "units": units_of(node_class, now), "unit_codes": unit_codes,
         "steps": steps_of(node_class, server, code), "may_operate": "operate" in acts_of(seat_of(request)),
     })  # fmt: skip
 

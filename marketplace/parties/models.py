@@ -164,7 +164,7 @@ class Invitation(models.Model):
     withdrawn_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        ordering = ["-invited_at"]
+        ordering = ["-invited_at", "-id"]
         constraints = [
             models.CheckConstraint(name="invitation_role_is_known", condition=Q(role__in=ROLES)),
             models.CheckConstraint(name="invitation_email_is_in_small_letters", condition=Q(email=Lower("email"))),

@@ -20,11 +20,11 @@ PROVIDER_ACTS = {
     "compliance": {"evidence", "sign", "read"},
 }
 FOUNDATION_ACTS = {
-    "market_maker": {"quote", "read"},
-    "operations": {"operate", "review", "limits", "freeze", "export", "read"},
-    "judge": {"judge", "review", "limits", "freeze", "read"},
+    "market_maker": {"quote", "propose_limits", "read"},
+    "operations": {"operate", "review", "propose_limits", "limits", "freeze", "export", "read"},
+    "judge": {"judge", "review", "propose_limits", "limits", "freeze", "read"},
     "auditor": {"read", "export"},
-    "admin": {"seats", "review", "limits", "read"},
+    "admin": {"seats", "review", "propose_limits", "limits", "read"},
 }
 
 

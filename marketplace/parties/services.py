@@ -16,11 +16,11 @@ from ledger.ids import uuid7
 from marketplace.errors import BadInput, BadKey, ContradictoryRules, CyclicOwnership, ReferenceReused
 from marketplace.governance.services import record, require_flag
 from marketplace.parties.caps import Caps
+from marketplace.parties.countries import require_country
 from marketplace.parties.models import KINDS, PROVIDER_KINDS, ROLES, ApiKey, Party, Seat, User
 from marketplace.parties.roles import require_seat
 
 NO_CAPS = Caps()
-COUNTRY = re.compile(r"[A-Z]{2}")
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{1,58}")
 
 
@@ -38,8 +38,7 @@ def register_party(
     if kind not in KINDS:
         raise BadInput(f"A party is one of {', '.join(KINDS)}.", field="kind")
     for field, code in (("country", country), ("parent_country", parent_country)):
-        if not COUNTRY.fullmatch(code):
-            raise BadInput("A country is two capital letters (ISO 3166).", field=field)
+        require_country(code, field)
     if not name.strip():
         raise BadInput("A party needs a name.", field="name")
     if parent is not None and parent.ultimate_country != parent_country:
@@ -63,7 +62,7 @@ def register_party(
 
 def list_providers() -> list[Party]:
     """Return every party that may sell, by name."""
-    return list(Party.objects.filter(kind__in=PROVIDER_KINDS).order_by("name"))
+    return list(Party.objects.filter(kind__in=PROVIDER_KINDS).order_by("name", "slug"))
 
 
 def find_provider(slug: str) -> Party | None:

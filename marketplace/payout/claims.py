@@ -62,7 +62,7 @@ def uncovered_by_class() -> dict[int, int]:
 def published() -> Settlement | None:
     """Return the settlement whose root stands on chain, or None before the first."""
     root = bytes(chain().call("escrow", "claim_root"))
-    return Settlement.objects.filter(root=root).order_by("-epoch").first()
+    return Settlement.objects.filter(root=root).order_by("-epoch", "-id").first()
 
 
 def proofs_of(party: Party) -> dict[str, Any]:

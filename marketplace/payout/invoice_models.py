@@ -33,7 +33,7 @@ class TaxRule(models.Model):
     approved_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        ordering = ["country", "-valid_from"]
+        ordering = ["country", "-valid_from", "id"]
         constraints = [
             models.CheckConstraint(name="tax_rate_is_a_share", condition=Q(rate_ppm__gte=0, rate_ppm__lte=10**6)),
             models.CheckConstraint(

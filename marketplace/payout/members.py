@@ -82,9 +82,9 @@ def confirm_shares(*, now: datetime) -> int:
         for row in MemberShare.objects.select_for_update(of=("self",)).filter(final_at=None)
         .select_related("member", "lead", "node_class")
     }  # fmt: skip
-    ended = ChainIntent.objects.filter(key__in=list(waiting), state__in=("final", "reverted")).order_by("created_at")
+    ended = ChainIntent.objects.filter(key__in=list(waiting), state__in=("final", "reverted"))
     moved = 0
-    for intent in ended:
+    for intent in ended.order_by("created_at", "id"):
         if intent.state == ChainIntent.State.REVERTED and now < _again_at(waiting[intent.key], intent):
             continue
         try:

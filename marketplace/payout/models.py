@@ -40,7 +40,7 @@ class Settlement(models.Model):
     retry_let_by = models.CharField(max_length=120, default="", blank=True)
 
     class Meta:
-        ordering = ["epoch"]
+        ordering = ["epoch", "id"]
         constraints = [
             models.CheckConstraint(
                 name="settlement_retry_says_who_asked_and_why",
@@ -133,7 +133,7 @@ class Payout(models.Model):
     final_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        ordering = ["-made_at"]
+        ordering = ["-made_at", "-id"]
         constraints = [
             models.UniqueConstraint(
                 name="one_payout_per_class_window_and_part", fields=["node_class", "window", "part"]

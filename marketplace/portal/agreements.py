@@ -36,7 +36,7 @@ class AgreementForm(DoorForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._providers = {p.slug: p for p in Party.objects.filter(kind__in=PROVIDER_KINDS).order_by("name")}
+        self._providers = {p.slug: p for p in Party.objects.filter(kind__in=PROVIDER_KINDS).order_by("name", "slug")}
         self.fields["provider"].choices = [(slug, p.name) for slug, p in self._providers.items()]
         self.fields["control_code"].choices = [(c.code, c.name) for c in Control.objects.filter(kind="agreement")]
 

@@ -54,7 +54,7 @@ def counsel(request: HttpRequest) -> HttpResponse:
     return render(request, "portal/counsel.html", {
         "form": form, "rules": CounselRule.objects.filter(party=request.party, ended_at=None)
         .select_related("data_class"), "waiting": waiting_for_counsel(request.party), "acts": acts_of(seat),
-        "words": words.order_by("-at")[:25],
+        "words": words.order_by("-at", "-pk")[:25],
     }, status=422 if form.errors else 200)  # fmt: skip
 
 

@@ -52,8 +52,9 @@ def reports(request: HttpRequest) -> HttpResponse:
         else:
             messages.success(request, "Reported. Your deposit is held until two people have decided.")
             return redirect("portal:reports")
-    own = Report.objects.filter(reporter=request.party).select_related("about").defer("evidence").order_by("-made_at")
-    return render(request, "portal/reports.html", {"form": form, "rows": own[:25], "rule": report_rule()},
+    own = Report.objects.filter(reporter=request.party).select_related("about").defer("evidence")
+    rows = own.order_by("-made_at", "-id")[:25]
+    return render(request, "portal/reports.html", {"form": form, "rows": rows, "rule": report_rule()},
                   status=422 if form.errors else 200)  # fmt: skip
 
 

@@ -159,7 +159,7 @@ class EarlyCredit(models.Model):
     posted_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        ordering = ["lease", "step_bps"]
+        ordering = ["lease", "kind", "period", "step_bps"]
         constraints = [
             models.UniqueConstraint(name="a_step_is_credited_once", fields=["lease", "kind", "period", "step_bps"]),
             models.CheckConstraint(name="early_credit_is_positive", condition=Q(amount_micros__gte=1)),

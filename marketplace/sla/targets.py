@@ -94,7 +94,7 @@ class Seen:
     def notices(self) -> list[MaintenanceNotice]:
         return list(MaintenanceNotice.objects.filter(
             node_class=self.lease.node_class_id, starts_at__lt=self.at(len(self.minutes)), ends_at__gt=self.at(0),
-        ).order_by("starts_at"))  # fmt: skip
+        ).order_by("starts_at", "id"))  # fmt: skip
 
     def at(self, minute: int) -> datetime:
         """The moment of a minute of the lease."""

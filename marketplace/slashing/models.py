@@ -90,7 +90,7 @@ class Appeal(models.Model):
     decide_by = models.DateTimeField(help_text="undecided until then means no slash")
 
     class Meta:
-        ordering = ["-opened_at"]
+        ordering = ["-opened_at", "-id"]
         constraints = [
             models.CheckConstraint(name="appeal_names_its_grounds", condition=~Q(grounds="") & ~Q(person="")),
             models.CheckConstraint(name="appeal_is_decided_after_it_opens", condition=Q(decide_by__gt=F("opened_at"))),

@@ -104,7 +104,7 @@ def paused_cases() -> list[SlashCase]:
 
 
 def _calls(base: str) -> QuerySet[ChainIntent]:
-    return ChainIntent.objects.filter(Q(key=base) | Q(key__startswith=f"{base}:")).order_by("created_at")
+    return ChainIntent.objects.filter(Q(key=base) | Q(key__startswith=f"{base}:")).order_by("created_at", "id")
 
 
 def _met_a_pause(call: ChainIntent) -> bool:

@@ -17,6 +17,7 @@ from marketplace.parties.models import Party, Seat
 from marketplace.parties.roles import require_seat
 from marketplace.supply.admissions import require_admission
 from marketplace.supply.models import NodeClass
+from marketplace.years import require_year
 
 TO_BID, TO_SETTLE = timedelta(hours=24), timedelta(hours=12)
 
@@ -40,6 +41,7 @@ def open_bilateral(
         raise UnknownName("There is no provider of this name.", field="provider")
     if provider.owner_key == buyer.owner_key:
         raise BadInput("Buyer and provider have the same owner.", field="provider")
+    require_year(starts_at, "starts_at")
     closes_at = starts_at - TO_SETTLE
     window = open_window(
         name=name, slots=slots, starts_at=starts_at, demand_closes_at=closes_at - TO_BID,

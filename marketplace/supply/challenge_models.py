@@ -30,7 +30,7 @@ class Challenge(models.Model):
     closes_at = models.DateTimeField()
 
     class Meta:
-        ordering = ["-opened_at"]
+        ordering = ["-opened_at", "-id"]
         constraints = [
             models.UniqueConstraint(name="a_challenge_has_its_own_epoch", fields=["node_class", "epoch"]),
             models.UniqueConstraint(name="a_challenge_nonce_is_used_once", fields=["nonce"]),
@@ -58,7 +58,7 @@ class ChallengeTranscript(models.Model):
     received_at = models.DateTimeField()
 
     class Meta:
-        ordering = ["received_at"]
+        ordering = ["received_at", "transcript_hash"]
 
 
 class ChallengeReport(models.Model):
@@ -87,4 +87,4 @@ class ChallengeResult(models.Model):
     settled_at = models.DateTimeField()
 
     class Meta:
-        ordering = ["settled_at"]
+        ordering = ["settled_at", "challenge_id"]

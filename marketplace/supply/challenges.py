@@ -121,7 +121,7 @@ def orders_for(*, verifier: Party, now: datetime) -> list[ChallengeSeat]:
         seat=seat, challenge__opened_at__lte=now, challenge__closes_at__gt=now, challenge__result=None
     ).exclude(challenge__reports__seat=seat)
     newest: dict[UUID, ChallengeSeat] = {}
-    for each in drawn.select_related("challenge__node_class").order_by("challenge__opened_at"):
+    for each in drawn.select_related("challenge__node_class").order_by("challenge__opened_at", "challenge__epoch"):
         newest[each.challenge.node_class_id] = each
     return list(newest.values())
 

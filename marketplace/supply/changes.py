@@ -34,9 +34,9 @@ from marketplace.compliance.models import EvidenceReview
 from marketplace.compliance.rules import require_tier_for_kind
 from marketplace.errors import BadInput, CapacityPromised, NotYours, WrongStanding
 from marketplace.governance.services import record
+from marketplace.parties.countries import require_country
 from marketplace.parties.models import Party, Seat
 from marketplace.parties.roles import require_seat
-from marketplace.parties.services import COUNTRY
 from marketplace.supply.admission_models import Admission
 from marketplace.supply.admissions import leave_waitlist
 from marketplace.supply.change_models import SupplyChange, next_no
@@ -372,8 +372,8 @@ def _checked_site(wanted: Mapping[str, Any]) -> dict[str, Any]:
             require_name(value, field="city", longest=80)
         elif name in ("lat", "lon"):
             require_coordinate(value, field=name)
-        elif not isinstance(value, str) or not COUNTRY.fullmatch(value):
-            raise BadInput("A country is two capital letters (ISO 3166).", field=name)
+        else:
+            require_country(value, name)
     return dict(wanted)
 
 

@@ -140,7 +140,7 @@ def _slurm_job(number: int, job: Mapping[str, str], zone: ZoneInfo, found: Impor
 
 def _local(text: str, zone: ZoneInfo) -> datetime:
     """A local time as UTC. Of the hour that a clock passes twice the first is meant, as Slurm does not say."""
-    return datetime.fromisoformat(text).replace(tzinfo=zone).astimezone(UTC)
+    return _in_utc(datetime.fromisoformat(text).replace(tzinfo=zone))
 
 
 def _zone(name: str) -> ZoneInfo:
@@ -173,7 +173,14 @@ def _read_blazar(text: str, _: str) -> Imported:
 
 def _utc(text: str) -> datetime:
     at = datetime.fromisoformat(text.strip().replace(" ", "T"))
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else _in_utc(at)
+
+
+def _in_utc(at: datetime) -> datetime:
+    try:
+        return at.astimezone(UTC)
+    except OverflowError as error:  # the first or the last hours of the calendar
+        raise ValueError(str(error)) from None
 
 
 def _read_coldfront(text: str, _: str) -> Imported:

@@ -18,6 +18,7 @@ class Enrolment(models.Model):
     id = models.UUIDField(primary_key=True)
     node_class = models.ForeignKey(NodeClass, on_delete=models.PROTECT, related_name="enrolments")
     code_sha256 = models.BinaryField(max_length=32, unique=True)
+    is_for_a_unit = models.BooleanField(default=False, help_text="lets in one more prover, not the machine that meters")
     made_by = models.CharField(max_length=120)
     made_at = models.DateTimeField()
     expires_at = models.DateTimeField()
@@ -28,7 +29,7 @@ class Enrolment(models.Model):
     decided_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        ordering = ["-made_at"]
+        ordering = ["-made_at", "-id"]
         constraints = [
             models.CheckConstraint(
                 name="enrolment_code_ends_after_it_begins", condition=Q(expires_at__gt=F("made_at"))
@@ -50,6 +51,47 @@ class Enrolment(models.Model):
         if self.is_accepted is not None:
             return "accepted" if self.is_accepted else "refused"
         return "waiting" if self.claimed_at else "open"
+
+
+class UnitProver(models.Model):
+    """What answers roll calls for one more unit of a node class, under a key of its own.
+
+    The machine that meters answers for the first unit; each further one that is sold has a row here. `seen_at` and what
+    stands below it come with its heartbeats; the rest never changes, but that it is retired.
+    """
+
+    enrolment = models.OneToOneField(
+        Enrolment, on_delete=models.PROTECT, primary_key=True, related_name="unit_prover"
+    )
+    node_class = models.ForeignKey(NodeClass, on_delete=models.PROTECT, related_name="unit_provers")
+    number = models.PositiveIntegerField(help_text="2 is the first: 1 is the machine that meters")
+    public_key = models.BinaryField(max_length=32, unique=True, help_text="Ed25519")
+    enrolled_at = models.DateTimeField()
+    retired_at = models.DateTimeField(null=True, blank=True)
+    retired_for = models.CharField(max_length=300, blank=True, default="")
+    sequence = models.BigIntegerField(default=0, help_text="of its last heartbeat")
+    seen_at = models.DateTimeField(null=True, blank=True)
+    probe_address = models.CharField(max_length=200, blank=True, default="")
+
+    class Meta:
+        ordering = ["node_class", "number", "enrolment"]
+        constraints = [
+            models.UniqueConstraint(
+                name="a_unit_has_one_prover", fields=["node_class", "number"], condition=Q(retired_at=None)
+            ),
+            models.CheckConstraint(name="unit_prover_comes_after_the_meter", condition=Q(number__gte=2)),
+            models.CheckConstraint(
+                name="unit_prover_is_retired_for_a_reason",
+                condition=Q(retired_at=None, retired_for="") | (~Q(retired_at=None) & ~Q(retired_for="")),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"unit {self.number} of {self.node_class}"
+
+    def stood_at(self, at: datetime) -> bool:
+        """Whether it was enrolled, and not retired, at a moment."""
+        return self.enrolled_at <= at and (self.retired_at is None or self.retired_at > at)
 
 
 class MachineKeyChange(models.Model):

@@ -35,7 +35,7 @@ class LapseNotice(models.Model):
     at = models.DateTimeField()
 
     class Meta:
-        ordering = ["admission", "at"]
+        ordering = ["admission", "at", "id"]
         constraints = [models.CheckConstraint(name="lapse_notice_follows_a_missed_window", condition=Q(missed__gte=1))]
 
 
@@ -50,7 +50,7 @@ class Lapse(models.Model):
     at = models.DateTimeField()
 
     class Meta:
-        ordering = ["admission", "at"]
+        ordering = ["admission", "at", "id"]
         constraints = [
             models.CheckConstraint(
                 name="lapse_takes_something_away",

@@ -12,6 +12,7 @@ import hashlib
 import secrets
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from itertools import count
 
 from django.db import transaction
 
@@ -19,35 +20,55 @@ from ledger.ids import uuid7
 from marketplace.agent.errors import StatementForged
 from marketplace.agent.keys import check_enrolment, check_rotation, fingerprint_of
 from marketplace.catalogue.limits import require_name
-from marketplace.errors import DeviceTaken, EnrolmentRefused, NotYours
+from marketplace.errors import BadInput, DeviceTaken, EnrolmentRefused, NotYours
 from marketplace.governance.services import record
 from marketplace.parties.models import Seat
 from marketplace.parties.roles import require_act
-from marketplace.supply.key_models import Enrolment, MachineKeyChange
+from marketplace.supply.key_models import Enrolment, MachineKeyChange, UnitProver
 from marketplace.supply.models import NodeClass, Standing
 from marketplace.supply.standing import restart, suspend
 
 CODE_BYTES = 15
 CODE_LIFE = timedelta(hours=1)
 CODE_LENGTH_MAX = 100
+CODES_MAX = 64  # that are made at once
 
 
 @transaction.atomic
-def make_enrolment_code(*, seat: Seat, node_class: NodeClass, now: datetime) -> tuple[Enrolment, str]:
-    """A one-time code for the agent of these machines, good for an hour; it is returned once and kept as a hash.
+def make_enrolment_code(
+    *, seat: Seat, node_class: NodeClass, is_for_a_unit: bool = False, now: datetime
+) -> tuple[Enrolment, str]:
+    """A one-time code for an agent, good for an hour; it is returned once and kept as a hash.
 
-    Raises EnrolmentRefused for a class whose key is in use: rotate it, or revoke it first.
+    Either for the machine that meters, or for the prover of one more unit. Raises EnrolmentRefused for a class whose
+    key is in use (rotate it, or revoke it first), and for more provers than it has units.
     """
     locked = _own(seat, node_class)
-    if locked.machine_key is not None:
-        raise EnrolmentRefused("These machines have a key: rotate it from the agent, or revoke it first.")
+    _require_room(locked, is_for_a_unit)
     code = secrets.token_hex(CODE_BYTES)  # no dash in front, which a command line would take for an option
     row = Enrolment.objects.create(
         id=uuid7(now), node_class=locked, code_sha256=_digest(code), made_by=seat.user.email, made_at=now,
-        expires_at=now + CODE_LIFE,
+        expires_at=now + CODE_LIFE, is_for_a_unit=is_for_a_unit,
     )  # fmt: skip
-    record(actor=seat.user.email, action="make_enrolment_code", subject=locked.pk, reason="asked for", now=now)
+    reason = "one more unit's prover" if is_for_a_unit else "asked for"
+    record(actor=seat.user.email, action="make_enrolment_code", subject=locked.pk, reason=reason, now=now)
     return row, code
+
+
+@transaction.atomic
+def make_unit_codes(*, seat: Seat, node_class: NodeClass, codes: int, now: datetime) -> list[str]:
+    """One-time codes for the provers of so many further units, all or none. Raises BadInput, EnrolmentRefused."""
+    room = min(CODES_MAX, units_without_prover(node_class))
+    if room and not 1 <= codes <= room:
+        raise BadInput(f"Ask for 1 to {room} codes.", field="codes")
+    asked = range(max(1, codes))  # without room the first one says why
+    made = [make_enrolment_code(seat=seat, node_class=node_class, is_for_a_unit=True, now=now) for _ in asked]
+    return [code for _, code in made]
+
+
+def units_without_prover(node_class: NodeClass) -> int:
+    """How many units of a class nothing answers for in a roll call: the machine that meters answers for one."""
+    return max(0, node_class.units - 1 - node_class.unit_provers.filter(retired_at=None).count())
 
 
 @transaction.atomic
@@ -86,12 +107,16 @@ def decide_enrolment(*, seat: Seat, enrolment: Enrolment, is_accepted: bool, now
         raise EnrolmentRefused("There is no key to decide on, or it is decided already.")
     public_key = bytes(row.public_key)
     if is_accepted:
-        if locked.machine_key is not None:
-            raise EnrolmentRefused("These machines have a key: rotate it from the agent, or revoke it first.")
+        _require_room(locked, row.is_for_a_unit)
         _require_unused(public_key)
-        _change(locked, "enrolled", public_key, seat.user.email, "fingerprint compared", now)
     row.is_accepted, row.decided_by, row.decided_at = is_accepted, seat.user.email, now
     row.save(update_fields=["is_accepted", "decided_by", "decided_at"])
+    if is_accepted and row.is_for_a_unit:
+        UnitProver.objects.create(
+            enrolment=row, node_class=locked, number=_first_free_unit(locked), public_key=public_key, enrolled_at=now
+        )
+    elif is_accepted:
+        _change(locked, "enrolled", public_key, seat.user.email, "fingerprint compared", now)
     record(
         actor=seat.user.email, action="decide_enrolment", subject=locked.pk, now=now,
         reason="accepted" if is_accepted else "refused", fingerprint=fingerprint_of(public_key),
@@ -147,6 +172,43 @@ def revoke_machine_key(*, seat: Seat, node_class: NodeClass, reason: str, now: d
     return locked
 
 
+@transaction.atomic
+def retire_unit_prover(*, seat: Seat, prover: UnitProver, reason: str, now: datetime) -> UnitProver:
+    """Take one unit's prover out: its machine is sold or broken, or its key is lost. Twice is one act.
+
+    The class answers no roll whole until each of its units has one again.
+    """
+    _own(seat, prover.node_class)
+    require_name(reason, field="reason", longest=300)
+    row = UnitProver.objects.select_for_update(no_key=True).get(pk=prover.pk)
+    if row.retired_at is not None:
+        return row
+    row.retired_at, row.retired_for = now, reason
+    row.save(update_fields=["retired_at", "retired_for"])
+    record(actor=seat.user.email, action="retire_unit_prover", subject=row.node_class_id, reason=reason, now=now,
+           unit=row.number, fingerprint=fingerprint_of(bytes(row.public_key)))  # fmt: skip
+    return row
+
+
+def _first_free_unit(node_class: NodeClass) -> int:
+    taken = set(node_class.unit_provers.filter(retired_at=None).values_list("number", flat=True))
+    return next(number for number in count(2) if number not in taken)
+
+
+def _require_room(node_class: NodeClass, is_for_a_unit: bool) -> None:
+    """Raises EnrolmentRefused."""
+    if not is_for_a_unit:
+        if node_class.machine_key is not None:
+            raise EnrolmentRefused("These machines have a key: rotate it from the agent, or revoke it first.")
+        return
+    if node_class.machine_key is None:
+        raise EnrolmentRefused("The machine that meters comes first: enrol it, and then one prover for each more unit.")
+    if not units_without_prover(node_class):
+        raise EnrolmentRefused(
+            "Each unit of this class has its prover already: retire one first.", units=node_class.units
+        )
+
+
 def _change(
     node_class: NodeClass, kind: str, key: bytes, actor: str, reason: str, now: datetime, previous: bytes | None = None
 ) -> None:
@@ -159,9 +221,11 @@ def _change(
 
 
 def _require_unused(public_key: bytes) -> None:
-    if MachineKeyChange.objects.filter(public_key=public_key).exists() or NodeClass.objects.filter(
-        machine_key=public_key
-    ).exists():  # fmt: skip
+    used = (
+        MachineKeyChange.objects.filter(public_key=public_key), NodeClass.objects.filter(machine_key=public_key),
+        UnitProver.objects.filter(public_key=public_key),
+    )  # fmt: skip
+    if any(rows.exists() for rows in used):
         raise DeviceTaken("This key is or was in use: make a new one.", field="public_key")
 
 

@@ -40,7 +40,7 @@ class BenchmarkVantage(models.Model):
     radius_km = models.PositiveIntegerField()
 
     class Meta:
-        ordering = ["radius_km", "vantage"]
+        ordering = ["radius_km", "vantage", "benchmark_id"]
         constraints = [
             models.UniqueConstraint(name="a_vantage_tells_one_radius", fields=["benchmark", "vantage"]),
             models.CheckConstraint(name="radius_is_no_point", condition=Q(radius_km__gte=1)),
@@ -56,7 +56,7 @@ class RollCall(models.Model):
     closes_at = models.DateTimeField()
 
     class Meta:
-        ordering = ["-opened_at"]
+        ordering = ["-opened_at", "-id"]
         constraints = [
             models.CheckConstraint(name="roll_call_is_open_for_a_while", condition=Q(closes_at__gt=F("opened_at"))),
         ]
@@ -78,14 +78,11 @@ class RollMember(models.Model):
 
 
 class RollAnswer(models.Model):
-    """How many machines of a class answered inside the span, by an attested benchmark of it, or, without one, by what
-    verifiers measured and the machine signed while the roll was open; append-only.
+    """How many machines of a class answered inside the span, by what verifiers measured of each and what each signed
+    while the roll was open; append-only.
     """
 
     member = models.OneToOneField(RollMember, on_delete=models.PROTECT, related_name="answer")
-    benchmark = models.OneToOneField(
-        Benchmark, null=True, blank=True, on_delete=models.PROTECT, related_name="roll_answer"
-    )
     machines = models.PositiveIntegerField()
     answered_at = models.DateTimeField()
 

@@ -1,12 +1,15 @@
 """The roll call: all machines of one ultimate owner, siblings' too, are challenged in one short span.
 
-One machine that is listed twice cannot answer twice at once. If s of N claimed machines are called and m are real,
-the fraud shows with 1 - C(m, s) / C(N, s); here all N are called, so it always shows. Without a whole roll call no
-class of that owner becomes PROVEN.
+Each unit that a class sells has a prover and a key of its own: the first is the machine that meters, the others are
+enrolled beside it. One machine that is listed twice cannot answer twice at once. If s of N claimed machines are called
+and m are real, the fraud shows with 1 - C(m, s) / C(N, s); here all N are called, so it always shows. Without a whole
+roll call no class of that owner becomes PROVEN.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -17,16 +20,15 @@ from django.utils.crypto import salted_hmac
 
 from ledger.faults import point
 from ledger.ids import uuid7
-from marketplace.errors import BadInput, MarketError, NotYours, ProofRefused, TooLate
+from marketplace.errors import BadInput, MarketError
 from marketplace.governance.services import record
 from marketplace.notices.models import Progress
 from marketplace.notices.services import report_progress
 from marketplace.parties.models import Party
 from marketplace.parties.owners import last_owners
-from marketplace.supply.measured_class import reaches
-from marketplace.supply.models import Benchmark, NodeClass
+from marketplace.supply.key_models import UnitProver
+from marketplace.supply.models import NodeClass
 from marketplace.supply.proof_models import RollAnswer, RollCall, RollMember
-from pricing.overlap import Span, are_two
 
 SPAN = timedelta(minutes=10)
 PERIOD = timedelta(days=7)  # from one roll call of an owner to the next at most,
@@ -65,6 +67,46 @@ def call_the_roll(*, party: Party, now: datetime) -> RollCall:
     record(actor="verifiers", action="call_the_roll", subject=roll.pk, reason="all machines at once", now=now,
            classes=len(classes), machines=sum(row.units for row in classes))  # fmt: skip
     return roll
+
+
+@dataclass(frozen=True, slots=True)
+class CalledMachine:
+    """One machine of a called class: the one that meters, or the prover of one more unit."""
+
+    member: RollMember
+    prover: UnitProver | None
+
+    @property
+    def machine_id(self) -> UUID:
+        """Its id in statements."""
+        return self.prover.pk if self.prover else self.member.node_class_id
+
+    @property
+    def public_key(self) -> bytes:
+        """By which it signs; empty where the class has none in use."""
+        return bytes(self.prover.public_key if self.prover else self.member.node_class.machine_key or b"")
+
+    @property
+    def number(self) -> int:
+        """1 is the machine that meters."""
+        return self.prover.number if self.prover else 1
+
+
+def called_machines(members: Sequence[RollMember]) -> list[CalledMachine]:
+    """Return the machines that a roll calls one by one, in its order: of each class as many as it has units, at most.
+
+    A class with fewer provers than units cannot answer whole. Counted are those that stood when the roll was opened.
+    """
+    provers = defaultdict[UUID, list[UnitProver]](list)
+    classes = {member.node_class_id for member in members}
+    for row in UnitProver.objects.filter(node_class__in=classes).order_by("number"):
+        provers[row.node_class_id].append(row)
+    called = []
+    for member in members:
+        at = member.roll.opened_at
+        standing = [row for row in provers[member.node_class_id] if row.stood_at(at)]
+        called += [CalledMachine(member, row) for row in [None, *standing][: member.machines]]
+    return called
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,47 +174,15 @@ def _secret_wait(owner_id: UUID, since: datetime) -> timedelta:
 
 
 @transaction.atomic
-def answer_roll(*, roll: RollCall, benchmark: Benchmark, machines: int, now: datetime) -> RollAnswer:
-    """Note how many machines of a class reached their class in the span; the same answer again is one answer.
-
-    Raises NotYours for a class that was not called, TooLate for a benchmark outside the span, ProofRefused for one that
-    does not reach its class or was not at work together with the other classes', BadInput for more machines than were
-    called.
-    """
-    member = RollMember.objects.filter(roll=roll, node_class_id=benchmark.node_class_id).first()
-    if member is None:
-        raise NotYours("This class was not called.")
-    if not roll.opened_at <= benchmark.started_at <= benchmark.finished_at <= roll.closes_at:
-        raise TooLate("A roll is answered inside its span.", closes_at=roll.closes_at.isoformat())
-    if not 0 <= machines <= member.machines:
-        raise BadInput("No more machines answer than were called.", field="machines", called=member.machines)
-    if machines and not reaches(benchmark, benchmark.node_class.resource_class):
-        raise ProofRefused("These machines answered below their class.", measured_ops_per_sec=benchmark.ops_per_sec)
-    others = Benchmark.objects.filter(roll_answer__member__roll=roll).exclude(node_class=benchmark.node_class_id)
-    alone = [each.node_class_id for each in others if not are_two(_span(benchmark), _span(each))]
-    if machines and alone:
-        raise ProofRefused("Measured one after the other, two classes may be one machine.", other=str(min(alone)))
-    return note_answer(member=member, machines=machines, benchmark=benchmark, now=now)
-
-
-def _span(benchmark: Benchmark) -> Span:
-    return int(benchmark.started_at.timestamp() * 1000), int(benchmark.finished_at.timestamp() * 1000)
-
-
-@transaction.atomic
-def note_answer(*, member: RollMember, machines: int, benchmark: Benchmark | None, now: datetime) -> RollAnswer:
-    """Note that a called class answered, by an attested benchmark or by what verifiers measured of it in the span.
-
-    The same answer again is one answer. Raises ProofRefused for another one.
-    """
+def note_answer(*, member: RollMember, now: datetime) -> RollAnswer:
+    """Note that all machines of a called class answered, each by itself. The same again is one answer."""
     standing = RollAnswer.objects.filter(member=member).first()
     if standing:
-        if (standing.benchmark_id, standing.machines) != (benchmark.pk if benchmark else None, machines):
-            raise ProofRefused("A class answers a roll once.", answered=standing.machines)
         return standing
-    answer = RollAnswer.objects.create(member=member, benchmark=benchmark, machines=machines, answered_at=now)
+    machines = member.machines
+    answer = RollAnswer.objects.create(member=member, machines=machines, answered_at=now)
     record(actor="verifiers", action="answer_roll", subject=member.node_class_id, now=now, machines=machines,
-           reason=f"{machines} of {member.machines} machines answered", called=member.machines)  # fmt: skip
+           reason=f"all {machines} machines answered")  # fmt: skip
     return answer
 
 

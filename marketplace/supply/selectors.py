@@ -10,6 +10,7 @@ from django.db.models import Prefetch, QuerySet
 
 from ledger.models import ChainIntent
 from marketplace.parties.models import Party
+from marketplace.supply.key_models import UnitProver
 from marketplace.supply.models import Benchmark, Bid, NodeClass, Site
 from marketplace.supply.sealing import read_own
 from marketplace.supply.standing import RENEWAL_FROM_DAYS
@@ -64,6 +65,12 @@ def classes_to_offer(party: Party) -> QuerySet[NodeClass]:
 def find_node_class(node_class_id: UUID, party: Party) -> NodeClass | None:
     """Return the party's own node class, or None."""
     return node_classes_of(party).filter(pk=node_class_id).first()
+
+
+def find_unit_prover(prover_id: UUID, party: Party) -> UnitProver | None:
+    """Return the prover of one more unit of the party's own, if it is not retired, or None."""
+    own = UnitProver.objects.filter(node_class__party=party, retired_at=None)
+    return own.select_related("node_class").filter(pk=prover_id).first()
 
 
 def sites_of(party: Party) -> QuerySet[Site]:

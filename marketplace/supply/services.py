@@ -18,9 +18,9 @@ from marketplace.catalogue.services import find_named
 from marketplace.compliance.rules import require_tier_for_kind
 from marketplace.errors import BadInput, DeviceTaken, NotYours, ProofRefused, ReferenceReused, WrongStanding
 from marketplace.governance.services import record
+from marketplace.parties.countries import require_country
 from marketplace.parties.models import Party, Seat
 from marketplace.parties.roles import require_seat
-from marketplace.parties.services import COUNTRY
 from marketplace.supply.key_models import MachineKeyChange
 from marketplace.supply.measured_class import claim_gap, note_gap
 from marketplace.supply.models import Attestation, Benchmark, NodeClass, Site, SiteLatency, Standing
@@ -69,8 +69,7 @@ def register_site(
     lat, lon = require_coordinate(lat, field="lat"), require_coordinate(lon, field="lon")
     countries = {"country": country, "operator_country": operator_country, "keys_country": keys_country}
     for field, each in countries.items():
-        if not COUNTRY.fullmatch(each):
-            raise BadInput("A country is two capital letters (ISO 3166).", field=field)
+        require_country(each, field)
     for rtt, method in rtt_ms_p95.values():
         if not 0 <= require_whole(rtt, field="rtt_ms_p95") < 2**31 or method not in SiteLatency.METHODS:
             raise BadInput("A round trip is whole milliseconds, measured or bounded.", field="rtt_ms_p95")
@@ -78,6 +77,8 @@ def register_site(
     if standing:
         if standing.party_id != party.pk:
             raise ReferenceReused("Another party has a site of this code.", field="code")
+        _require_same(standing, {"city": city, "lat": lat, "lon": lon, **countries}, "This code names another site of "
+                      "yours; change that one, or take another code.", field="code")  # fmt: skip
         return standing
     site = Site.objects.create(
         id=uuid7(now), party=party, code=code, city=city, lat=lat, lon=lon, **countries
@@ -112,6 +113,8 @@ def enrol_node_class(
         raise BadInput("A machine key is 32 bytes (Ed25519).", field="machine_key")
     standing = NodeClass.objects.filter(site=site, resource_class=resource_class).first()
     if standing:
+        _require_same(standing, {"units": units, "tier": tier, "claimed_name": claimed_name}, "Machines of this kind "
+                      "are enrolled here on other terms; change those.", field="resource_class_code")  # fmt: skip
         return standing
     require_tier_for_kind(party=party, tier=tier)
     was_used = machine_key is not None and MachineKeyChange.objects.filter(public_key=machine_key).exists()
@@ -195,6 +198,13 @@ def _require_own_hardware(node_class: NodeClass, hw_key_hash: bytes | None) -> N
         raise BadInput("A hardware key's hash is 32 bytes; leave it out where nothing attests.", field="hw_key_hash")
     if Benchmark.objects.filter(hw_key_hash=hw_key_hash).exclude(node_class=node_class).exists():
         raise DeviceTaken("This hardware proves another node class.", field="hw_key_hash")
+
+
+def _require_same(standing: Any, terms: Mapping[str, Any], sentence: str, *, field: str) -> None:
+    """Let the same words be said twice; the old row is no answer to other ones."""
+    differs = sorted(name for name, value in terms.items() if getattr(standing, name) != value)
+    if differs:
+        raise ReferenceReused(sentence, field=field, differs=differs)
 
 
 def require_coordinate(value: object, *, field: str) -> float:

@@ -232,7 +232,7 @@ def fifth_percentile(scores: Iterable[int]) -> int:
 
 def _challenge(fresh: Any, node_class: NodeClass) -> Benchmark | None:
     """The first proof that reaches the declared class; else the last one, whatever it reaches."""
-    in_order = list(fresh.order_by("finished_at"))
+    in_order = list(fresh.order_by("finished_at", "epoch"))
     return next((each for each in in_order if reaches(each, node_class.resource_class)), (in_order or [None])[-1])
 
 

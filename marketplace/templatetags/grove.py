@@ -21,14 +21,19 @@ from marketplace.portal.fonts import is_cut
 from pricing.latency import class_of
 from pricing.targets import MENU, TARGETS, bound_words
 
+MICROS_PER_CENT = 10_000
 register = template.Library()
 PREFIXES = ((10**15, "P"), (10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 
 
 @register.filter
 def usd(micros: int | None, places: int = 2) -> str:
-    """Show integer micro-USD as dollars: 1940000 -> $1.94."""
-    return "–" if micros is None else usd_text(int(micros), places)
+    """Show integer micro-USD as dollars: 1940000 -> $1.94. Less than a cent is shown whole: 1 -> $0.000001."""
+    if micros is None:
+        return "–"
+    if places == 2 and 0 < abs(int(micros)) < MICROS_PER_CENT:
+        return usd_text(int(micros), 6).rstrip("0")
+    return usd_text(int(micros), places)
 
 
 @register.filter
@@ -49,7 +54,7 @@ def usd_exact(micros: int | None) -> str:
 @register.filter
 def usd_signed(micros: int) -> str:
     """Show a movement with its sign: +$12.00, -$3.50."""
-    return ("+" if micros > 0 else "") + usd_text(int(micros), 2)
+    return ("+" if micros > 0 else "") + usd(int(micros))
 
 
 @register.filter

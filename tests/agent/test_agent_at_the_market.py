@@ -61,7 +61,7 @@ def test_a_machine_enrols_by_code_and_person_rotates_its_key_and_sees_its_standi
     _, code = make_enrolment_code(seat=owner, node_class=node_class, now=NOW)
 
     enrolled = agent("enrol", "--home", home, "--server", site.url, GROVE_ENROL_TOKEN=code)
-    row = m.Enrolment.objects.get()
+    row = m.Enrolment.objects.get(is_for_a_unit=False)
     assert (enrolled["state"], enrolled["machine"]) == ("waiting", f"cls_{node_class.pk.hex}")
     assert enrolled["fingerprint"] == load_key(home).fingerprint
     decide_enrolment(seat=owner, enrolment=row, is_accepted=True, now=NOW)
@@ -84,7 +84,7 @@ def test_a_rotation_that_was_cut_after_the_market_took_it_goes_on(market, site, 
     revoke_machine_key(seat=owner, node_class=node_class, reason="lost", now=NOW)
     _, code = make_enrolment_code(seat=owner, node_class=node_class, now=NOW)
     agent("enrol", "--home", home, "--server", site.url, GROVE_ENROL_TOKEN=code)
-    decide_enrolment(seat=owner, enrolment=m.Enrolment.objects.get(), is_accepted=True, now=NOW)
+    decide_enrolment(seat=owner, enrolment=m.Enrolment.objects.get(is_for_a_unit=False), is_accepted=True, now=NOW)
     old, new = load_key(home), create_key(home, name=NEXT_KEY_FILE)
     rotate_machine_key(statement=rotation_statement(old, new), now=NOW)  # and here it was killed
 

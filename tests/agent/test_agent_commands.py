@@ -13,7 +13,7 @@ from marketplace.agent.__main__ import main, parser
 from marketplace.agent.keys import check_enrolment, create_key, load_key
 from tests.agent import serving
 
-RUN_AT_A_MARKET = {"bid", "meter", "probe"}  # in test_agent_at_the_market, test_meter and test_probing
+RUN_AT_A_MARKET = {"bid", "meter", "stand", "probe"}  # test_agent_at_the_market, test_meter, test_stand, test_probing
 RUN: set[str] = set()  # commands that this module ran, compared with the parser at the end
 
 

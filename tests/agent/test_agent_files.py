@@ -16,7 +16,7 @@ from marketplace.environment import CHECKOUT
 
 FOLDER = CHECKOUT / "marketplace" / "agent"
 EXAMPLES = FOLDER / "examples"
-UNITS = ("grove-meter.service", "grove-probe.service")
+UNITS = ("grove-meter.service", "grove-stand@.service", "grove-probe.service")
 
 
 def verified(unit: Path) -> str:
@@ -31,7 +31,7 @@ def test_systemd_accepts_the_unit_and_would_notice_a_mistake(name, tmp_path):
         pytest.skip("systemd-analyze is not installed here: the unit was not checked.")
     text = (EXAMPLES / name).read_text()
     here = text.replace("/opt/grove/.venv/bin/python", sys.executable).replace("/opt/grove", str(CHECKOUT))
-    unit = tmp_path / name
+    unit = tmp_path / name.replace("@", "@1")
     unit.write_text(here.replace("User=grove", "User=root"))
     assert verified(unit) == ""
 
@@ -43,7 +43,7 @@ def test_systemd_accepts_the_unit_and_would_notice_a_mistake(name, tmp_path):
 def test_a_unit_starts_a_command_that_the_agent_has(name):
     (line,) = re.findall(r"ExecStart=\S+ -m marketplace\.agent (.+)", (EXAMPLES / name).read_text())
 
-    assert parser().parse_args(line.split()).command in ("meter", "probe")
+    assert parser().parse_args(line.split()).command in ("meter", "stand", "probe")
     assert "GROVE_API_KEY=gx" not in re.sub(r"(?m)^#.*", "", (EXAMPLES / name).read_text())  # no secret in a unit
 
 

@@ -30,7 +30,7 @@ from marketplace.agent.prover import LocalProver
 from marketplace.agent.readings import SignedReport
 from marketplace.agent.statements import ChallengeAsk, sign_statement
 from marketplace.agent.verifier import Verifier
-from marketplace.demo.machines import machine_key
+from marketplace.demo.keys import machine_key
 from marketplace.errors import (
     AttestationForged,
     BadInput,

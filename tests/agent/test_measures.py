@@ -221,10 +221,13 @@ def served():
 
 
 def test_a_machine_behind_http_shows_place_and_memory(served):
-    with HttpProver(served.url, token=served.token) as prover:
-        proof = measured(prover)
+    for _ in range(5):  # a read has 50 ms beyond the round trip; a busy machine takes that away from an honest one
+        with HttpProver(served.url, token=served.token) as prover:
+            proof = measured(prover)
+        if proof.score.accepted == 3:
+            break
 
-    assert proof.score.accepted == 3
+    assert proof.score.accepted == 3, proof.refusals
     assert len(proof.score.radii) == 3
     assert proof.score.resident_bytes > 0
     assert verify_again(proof.transcript.to_bytes(), entropy=secrets.token_bytes(32)) == proof.score

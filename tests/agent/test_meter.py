@@ -22,11 +22,12 @@ from marketplace.agent.clock import MarketClock
 from marketplace.agent.egress import sign_egress
 from marketplace.agent.errors import HomeBusy, ServerRefused, ServerUnreachable, UsageWrong
 from marketplace.agent.keys import MachineKey, create_key, load_key, rotation_statement
-from marketplace.agent.meter import LEASES_FILE, Addresses, Meter, flush
+from marketplace.agent.meter import LEASES_FILE, Meter, flush
 from marketplace.agent.outflow import Outflow, interface_of
+from marketplace.agent.presence import Addresses
 from marketplace.agent.sensors import Sensors, share_out
 from marketplace.agent.spool import Spool
-from marketplace.demo.machines import machine_key
+from marketplace.demo.keys import machine_key
 from marketplace.oversight.egress import watch_egress
 from marketplace.parties.caps import Caps
 from marketplace.parties.services import issue_api_key

@@ -26,7 +26,7 @@ from marketplace.agent.keys import KEY_FILE
 from marketplace.agent.probing import Prober, place_of
 from marketplace.agent.statements import FIRST, RETRY, ProbeStatement, is_echo_of, sign_statement
 from marketplace.delivery.intake import take_heartbeats
-from marketplace.demo.machines import machine_key
+from marketplace.demo.keys import machine_key
 from marketplace.parties.services import issue_api_key
 from tests.agent.serving import Site, agent, served, start
 from tests.journey import world

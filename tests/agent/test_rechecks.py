@@ -26,7 +26,7 @@ from marketplace.agent.statements import CheckAsk, sign_statement
 from marketplace.agent.turns import Turn
 from marketplace.delivery.checks import due_at
 from marketplace.delivery.intake import take_heartbeats
-from marketplace.demo.machines import machine_key
+from marketplace.demo.keys import machine_key
 from marketplace.parties.services import issue_api_key
 from pricing import residency
 from pricing.proof import PRESETS

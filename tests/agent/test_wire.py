@@ -124,9 +124,10 @@ def test_a_re_check_goes_over_tls_under_the_certificate_that_the_machine_signed(
     for name in VERIFIERS:
         (tmp_path / name).mkdir()
     key, wire = create_key(home), own_certificate(home)
+    leases = [LEASE[:-1] + str(number) for number in range(5)]
     door = CheckDoor(
-        ("127.0.0.1", 0), key=key, backend="float32", clock=MarketClock(), leases_of=lambda: {LEASE}, wire=wire,
-        witnesses_of=lambda: [key_of(name).public_bytes.hex() for name in VERIFIERS],
+        ("127.0.0.1", 0), key=key, backend="float32", clock=MarketClock(), leases_of=lambda: {LEASE, *leases},
+        witnesses_of=lambda: [key_of(name).public_bytes.hex() for name in VERIFIERS], wire=wire,
     )  # fmt: skip
     echo = EchoServer(("127.0.0.1", 0), key=key, clock=MarketClock(), devices_of=lambda: {LEASE: 4}, door=door)
     door.start()
@@ -137,8 +138,11 @@ def test_a_re_check_goes_over_tls_under_the_certificate_that_the_machine_signed(
                  "probe_address": f"tcp://127.0.0.1:{echo.server_address[1]}"}  # fmt: skip
         from marketplace.agent.checking import Task
 
-        ops, transcript = one.measure(Task(one.clock.now_ms(), order))
-        assert ops > 0
+        for lease in leases:  # a busy machine is late now and then, and is let in once in five minutes for each lease
+            ops, transcript = one.measure(Task(one.clock.now_ms(), order | {"lease": lease}))
+            if ops:
+                break
+        assert ops > 0, one.told
         assert transcript
         other = create_key(tmp_path / "other")
         two = checker(tmp_path / "pine", "pine")

@@ -387,3 +387,29 @@ def test_what_is_remembered_of_a_bid_s_reply_lies_in_the_database_under_its_part
     again = provider.post("/bids", body, key="sealed-reply")
     assert (again.content, again.headers["Idempotency-Replayed"]) == (first.content, "true")
     assert "1777700" in again.content.decode()
+
+
+def test_a_funded_demand_is_funded_again_by_the_same_and_by_nothing_else(market, buyer, demand_body, counts):
+    path = f"/demands/{buyer.post('/demands', demand_body).json()['id']}"
+    assert buyer.post(f"{path}/funding", {"funding": "zz"}).status_code == 422
+    assert buyer.post(f"{path}/funding", {"funding": "escrow"}).status_code == 200
+    before = counts()
+
+    for body, status, code in (({"funding": "zz"}, 422, "bad_input"), ({"funding": "card"}, 409, "reference_reused"),
+                               ({"number": "PO-1"}, 409, "reference_reused")):  # fmt: skip
+        refused = buyer.post(f"{path}/funding", body)
+        assert (refused.status_code, refused.json()["code"]) == (status, code)
+    assert counts() == before
+    for body in (None, {}, {"funding": "escrow"}):
+        assert (again := buyer.post(f"{path}/funding", body)).status_code == 200
+        assert again.json()["state"] == "funded"
+
+
+def test_a_withdrawn_demand_is_not_funded_and_not_the_window_is_blamed(market, buyer, demand_body):
+    path = f"/demands/{buyer.post('/demands', demand_body).json()['id']}"
+    buyer.post(f"{path}/withdrawal")
+
+    refused = buyer.post(f"{path}/funding")
+
+    assert (refused.status_code, refused.json()["code"]) == (409, "wrong_standing")
+    assert refused.json()["state"] == "withdrawn"

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from django.test import Client
 
+from tests.api.conftest import Caller
+from tests.doors.factories import seat
 from tests.owner import as_owner
 
 DEEP = b"[" * 30_000 + b"]" * 30_000
@@ -64,6 +67,37 @@ def test_a_body_that_is_none_gets_a_typed_refusal_and_writes_nothing(market, buy
         assert answer.json()["code"] == code, answer.json()
         assert answer.headers["Content-Type"] == "application/problem+json"
     assert counts() == before
+
+
+@pytest.fixture
+def person(market):
+    """A person at the buyer's portal whose requests carry the session and its CSRF token."""
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(seat(market.buyers[0], "writer@api.example"))
+    client.get("/portal/demands/new/", follow=True)
+    return Caller(client, {"X-CSRFToken": client.cookies["csrftoken"].value})
+
+
+@pytest.mark.parametrize("path", ["/demands?dry_run=true", "/bids", "/statements", "/heartbeats",
+                                  "/machines/enrolments"])  # fmt: skip
+def test_a_person_and_a_program_are_answered_alike_whatever_bytes_they_send(market, buyer, person, path, counts):
+    bodies = [raw for raw, _ in BODIES.values()]
+    bodies += [b'{"a":NaN}', b"\xff", b"[" * 5000, b'{"a":' * 3000, b"9" * 5000, b'{"a":' + b"9" * 5000 + b"}"]
+    before = counts()
+
+    for raw in bodies:
+        asked, pressed = buyer.post(path, raw=raw), person.post(path, raw=raw)
+        assert 400 <= pressed.status_code < 500, raw[:40]
+        assert (pressed.status_code, pressed.json()["code"]) == (asked.status_code, asked.json()["code"]), raw[:40]
+    assert counts() == before
+
+
+def test_a_method_that_an_address_does_not_know_is_405_for_a_person_as_for_a_program(market, buyer, person):
+    for who in (buyer, person, Caller(person.client, {})):
+        for method in ("delete", "put", "patch"):
+            answer = getattr(who.client, method)("/api/v1/demands", headers=who.headers)
+            assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed"), method
+    assert Caller(person.client, {}).post("/demands", {}).json()["code"] == "csrf_failed"
 
 
 @pytest.mark.parametrize("field", ["price_limit_micros", "quantity_units", "start_slot", "tier_min", "latency_ms_max"])

@@ -185,6 +185,22 @@ def test_a_window_between_two_is_known_to_those_two(
         "starts_at": (NOW + timedelta(days=9)).isoformat()}).status_code == 422  # fmt: skip
 
 
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00Z", "9999-12-31T23:00:00Z",
+                                    "1999-12-31T23:59:59Z", "2200-01-01T00:00:00Z"])  # fmt: skip
+def test_a_moment_outside_the_years_of_the_market_is_refused_at_its_field(
+    market: Market, buyer: Caller, moment: str, demand_body: dict[str, Any]
+) -> None:
+    """What is added to such a moment would pass the end of the calendar."""
+    wall = {"provider": market.providers[0].slug, "name": "Wall", "slots": 24}
+    order = {"kind": "grant", "number": "G-1", "limit_micros": 10}
+    for path, body, field in (("/bilateral-windows", wall, "starts_at"), ("/funding-lines", order, "valid_until")):
+        refused = buyer.post(path, body | {field: moment})
+        assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, f"/{field}")
+        assert "2000 to 2199" in refused.json()["errors"][0]["detail"]
+    last = buyer.post("/funding-lines", order | {"valid_until": "2199-12-31T23:59:59Z"})
+    assert last.status_code == 201, last.json()
+
+
 def test_an_order_is_split_and_its_legs_are_told(
     buyer: Caller, other_buyer: Caller, demand_body: dict[str, Any]
 ) -> None:

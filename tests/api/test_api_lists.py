@@ -23,6 +23,7 @@ NOT_PAGED = {  # operation: why its rows need no pages
     "get_lease": "its clauses, a fixed menu",
     "get_lease_health": "the last 24 hours and the last changes",
     "get_lease_targets": "a line for each target of the menu",
+    "get_unit_roll": "the keys of all verifiers: who asks needs them at once",
     "get_window": "a price for each resource class",
 }
 PAGES_OF_A_BUYER = ("/demands", "/awards", "/leases", "/statement", "/balances", "/price-history")

@@ -20,6 +20,18 @@ def test_a_site_is_registered_changed_after_a_dry_run_and_the_change_taken_back(
     for wrong in ({"lat": 48.4}, {"lat": "48,4"}, {"country": "Germany"}, {"lat": "91"}):
         assert fresh.post("/sites", SITE | {"code": "other"} | wrong).status_code == 422
 
+    for field in ("country", "operator_country", "keys_country"):
+        for code in ("XX", "ZZ", "QQ", "EU", "UK", "de"):
+            refused = [fresh.post("/sites", SITE | {"code": "other", field: code}),
+                       fresh.post(path, {"reason": "r", field: code})]  # fmt: skip
+            assert [(r.status_code, r.json()["errors"][0]["pointer"]) for r in refused] == [(422, f"/{field}")] * 2
+    again = fresh.post("/sites", SITE)
+    assert (again.status_code, again.json()["id"]) == (201, made.json()["id"])
+    for changes in ({"city": "Bonn"}, {"lat": "48.5"}, {"keys_country": "FR"}):
+        other = fresh.post("/sites", SITE | changes)
+        assert (other.status_code, other.json()["code"]) == (409, "reference_reused")
+    assert m.Site.objects.get(code="ulm-1").city == "Ulm"
+
     asked = {"reason": "moved", "country": "FR", "lat": "48.8", "lon": "2.3"}
     foreseen = fresh.post(f"{path}?dry_run=true", asked).json()["would_be"]
     assert foreseen["change"]["voids"] == ["evidence", "round_trips", "proof"]
@@ -43,6 +55,11 @@ def test_machines_are_enrolled_changed_retired_and_brought_back(market: Market, 
     made = fresh.post("/node-classes", {"site": site, "resource_class_code": "H100-80", "units": 4, "tier": 1,
                                         "claimed_name": "rack 7"})  # fmt: skip
     assert (made.status_code, made.json()["standing"]) == (201, "REGISTERED")
+    same = {"site": site, "resource_class_code": "H100-80", "units": 4, "tier": 1, "claimed_name": "rack 7"}
+    assert fresh.post("/node-classes", same).json()["id"] == made.json()["id"]
+    for changes in ({"units": 5}, {"tier": 0}, {"claimed_name": "rack 8"}):
+        other = fresh.post("/node-classes", same | changes)
+        assert (other.status_code, other.json()["code"]) == (409, "reference_reused")
     path = f"/node-classes/{made.json()['id']}"
 
     assert fresh.post(f"{path}/changes", {"reason": "r", "units": 8}).json()["change"]["voids"] == ["proof"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ledger.ids import uuid7
 from marketplace import models as m
 from marketplace.parties.services import issue_api_key
 from tests.architecture.broken_compliance import Break, breaking, later, now, twice
@@ -60,6 +61,39 @@ def claim_again() -> None:
     m.Enrolment.objects.filter(pk=row.pk).update(public_key=b"o" * 32)
 
 
+def unit(key: bytes = NEW, **columns: Any) -> m.UnitProver:
+    """One more unit's prover of a class whose code was accepted for that key."""
+    node_class = world.node_class("basalt")
+    row = m.Enrolment.objects.create(
+        id=uuid7(now()), node_class=node_class, is_for_a_unit=True, code_sha256=key, made_by="a", made_at=now(),
+        expires_at=later(), public_key=key, claimed_at=now(), is_accepted=True, decided_by="a", decided_at=now(),
+    )  # fmt: skip
+    facts = {"enrolment": row, "node_class": node_class, "number": 99, "public_key": key, "enrolled_at": now()}
+    return m.UnitProver.objects.create(**facts | columns)
+
+
+def retire_for_nothing() -> None:
+    m.UnitProver.objects.filter(number=2).update(retired_at=now())
+
+
+def let_a_unit_in_by_a_code_of_the_meter() -> None:
+    row = m.Enrolment.objects.create(
+        id=uuid7(now()), node_class=world.node_class("basalt"), code_sha256=b"o" * 32, made_by="a", made_at=now(),
+        expires_at=later(), public_key=b"o" * 32, claimed_at=now(), is_accepted=True, decided_by="a", decided_at=now(),
+    )  # fmt: skip
+    m.UnitProver.objects.create(
+        enrolment=row, node_class=row.node_class, number=98, public_key=b"o" * 32, enrolled_at=now()
+    )
+
+
+def rename_a_unit() -> None:
+    m.UnitProver.objects.filter(number=2).update(public_key=NEW)
+
+
+def meter_with_a_units_key() -> None:
+    m.MachineKeyChange.objects.create(**change(public_key=bytes(unit().public_key)))
+
+
 def name_a_person_twice() -> None:
     person = m.User.objects.first()
     m.User.objects.filter(pk=person.pk).update(email=person.email.upper())
@@ -79,6 +113,9 @@ CONSTRAINTS: dict[str, Break] = {
     "enrolment_code_ends_after_it_begins": breaking(m.Enrolment, enrolment, expires_at=lambda: later(-1)),
     "enrolment_is_claimed_by_a_key": breaking(m.Enrolment, enrolment, claimed_at=now),
     "enrolment_is_decided_by_a_person_once_claimed": breaking(m.Enrolment, enrolment, is_accepted=True),
+    "a_unit_has_one_prover": lambda: unit(number=2) and None,
+    "unit_prover_comes_after_the_meter": lambda: unit(number=1) and None,
+    "unit_prover_is_retired_for_a_reason": retire_for_nothing,
 }  # fmt: skip
 
 RULES: dict[str, Break] = {
@@ -86,4 +123,15 @@ RULES: dict[str, Break] = {
     "machine_key_changes_on_record": change_a_key_unseen,
     "a_revoked_key_lifts_no_standing": rise_without_a_key,
     "an_enrolment_is_claimed_and_decided_once": claim_again,
+    "a_unit_prover_was_let_in": let_a_unit_in_by_a_code_of_the_meter,
+    "a_unit_prover_stays_what_it_is": rename_a_unit,
+    "a_key_is_one_machines": meter_with_a_units_key,
 }
+
+# Further ones of the same rules.
+MORE: list[tuple[str, Break]] = [
+    ("a_key_is_one_machines", lambda: unit(bytes(world.node_class("granite").machine_key or b"")) and None),
+    ("a_unit_prover_stays_what_it_is", lambda: m.UnitProver.objects.filter(number=2).update(sequence=-1) and None),
+    ("", lambda: m.UnitProver.objects.filter(number=2).update(retired_at=now(), retired_for="sold") and None),
+    ("", lambda: unit() and None),
+]

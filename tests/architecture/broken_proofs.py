@@ -74,15 +74,13 @@ def called_twice() -> None:
 
 def answer_late() -> None:
     called = roll()
-    m.RollAnswer.objects.create(
-        member=member(called), machines=40, answered_at=clock.now(),
-        benchmark=benchmark(started_at=called.opened_at, finished_at=called.closes_at + timedelta(seconds=1)),
-    )  # fmt: skip
+    at = called.closes_at + timedelta(seconds=1)
+    m.RollAnswer.objects.create(member=member(called), machines=1, answered_at=at)
 
 
 def replied(of: m.RollMember | None = None, **columns: Any) -> m.RollMember:
     one = of or member()
-    facts = {"member": one, "machines": 40, "received_at": clock.now(), "body": b"b", "signature": bytes(64)}
+    facts = {"member": one, "received_at": clock.now(), "body": b"b", "signature": bytes(64)}
     m.RollReply.objects.create(**facts | columns)
     return one
 
@@ -101,7 +99,39 @@ def reported_twice() -> None:
 
 def answered_by_one() -> None:
     one = reported(reported(replied()), "birch", ops=1)
-    m.RollAnswer.objects.create(member=one, machines=40, answered_at=clock.now())
+    m.RollAnswer.objects.create(member=one, machines=1, answered_at=clock.now())
+
+
+def second_unit() -> m.UnitProver:
+    """The prover of basalt's second unit."""
+    return m.UnitProver.objects.get(node_class=world.node_class("basalt"), number=2)
+
+
+def answered_for_two(*, raw: bool = False, apart_seconds: float = 0, signed: int = 2, seen_twice: bool = True) -> None:
+    """Two machines of one class, both at work for a second; the second one so much later than the first."""
+    one, at = member(roll(), machines=2), clock.now()
+    for place, prover in enumerate((None, second_unit())):
+        began = at + timedelta(seconds=place * apart_seconds)
+        if place < signed:
+            replied(one, prover=prover)
+        for name in ("alder", "birch")[: 2 if seen_twice or not place else 1]:
+            reported(one, name, prover=prover, measured_at=began, ended_at=began + timedelta(seconds=1))
+    if not raw:
+        m.RollAnswer.objects.create(member=one, machines=2, answered_at=at)
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO marketplace_rollanswer (member_id, machines, answered_at) VALUES (%s, 2, %s)",
+                       [one.pk, at])  # fmt: skip
+
+
+def heard_of_another_class() -> None:
+    reported(member(node_class=world.node_class("granite"), machines=8), prover=second_unit())
+
+
+def heard_of_a_late_one() -> None:
+    with behind_the_triggers():
+        m.UnitProver.objects.filter(pk=second_unit().pk).update(enrolled_at=clock.now() + timedelta(seconds=1))
+    replied(prover=second_unit())
 
 
 def challenge(**columns: Any) -> m.Challenge:
@@ -169,10 +199,10 @@ def answered_one_after_the_other() -> None:
     one, other = member(called), member(called, node_class=world.node_class("granite"), machines=8)
     for each, from_second in ((one, 0), (other, 1)):
         span = {"measured_at": at + timedelta(seconds=from_second), "ended_at": at + timedelta(seconds=from_second + 1)}
-        replied(each, machines=each.machines)
+        replied(each)
         for name in ("alder", "birch"):
             reported(each, name, **span)
-    m.RollAnswer.objects.create(member=one, machines=40, answered_at=at)
+    m.RollAnswer.objects.create(member=one, machines=1, answered_at=at)
 
 
 def same_hardware() -> None:
@@ -276,6 +306,11 @@ MORE_ENTRY: list[tuple[str, Callable[..., None]]] = [
     ("challenge_result_rests_on_its_reports", lambda raw=False: settled_by(2, signers=3)),
     ("challenge_result_rests_on_its_reports", lambda raw=False: settled_by(2, epoch=91)),
     ("", lambda raw=False: settled_by(2, signers=2)),
+    ("roll_answer_shares_a_moment_with_all", partial(answered_for_two, apart_seconds=0.7)),
+    ("roll_answer_rests_on_two_verifiers", partial(answered_for_two, signed=1)),
+    ("roll_answer_rests_on_two_verifiers", partial(answered_for_two, seen_twice=False)),
+    ("roll_is_heard_of_called_machines", lambda raw=False: heard_of_a_late_one()),
+    ("", partial(answered_for_two, apart_seconds=0.6)),
     ("", rise),
     ("", partial(rise, checks_passed=311, checks_failed=2)),
 ]
@@ -298,7 +333,7 @@ CONSTRAINTS: dict[str, Break] = {
     "radius_is_no_point": lambda: vantage(radius_km=0),
     "roll_call_is_open_for_a_while": lambda: roll(closes_at=clock.now() - timedelta(days=1)) and None,
     "a_class_is_called_once_in_a_roll": called_twice,
-    "roll_reply_has_machines": lambda: replied(machines=0) and None,
+    "a_machine_replies_once_to_a_roll": lambda: replied(replied()) and None,
     "one_roll_report_per_verifier": reported_twice,
     "roll_report_measured_something": lambda: reported(ops=-1) and None,
     "a_challenge_has_its_own_epoch": lambda: (challenge(), challenge(nonce=b"o" * 32), None)[2],
@@ -316,6 +351,7 @@ RULES: dict[str, Break] = {
     "hardware_proves_one_class": same_hardware,
     "roll_is_answered_in_its_span": answer_late,
     "roll_is_heard_in_its_span": lambda: reported(measured_at=clock.now() + timedelta(minutes=11)) and None,
+    "roll_is_heard_of_called_machines": heard_of_another_class,
     "roll_answer_rests_on_two_verifiers": answered_by_one,
     "roll_answer_shares_a_moment_with_all": answered_one_after_the_other,
     "challenge_is_reported_by_its_panel": attested_by_somebody_else,

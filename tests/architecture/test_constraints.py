@@ -42,7 +42,7 @@ MIGRATIONS = [
 ]
 # A need of its own (now part of a statement), and a note beside payouts, until members were paid (0070);
 # a force majeure is a judged cause (0070).
-GONE = {"need", "forcemajeure", "payoutshare", "payout_shares_make_the_payout"}
+GONE = {"need", "forcemajeure", "payoutshare", "payout_shares_make_the_payout", "roll_reply_has_machines"}
 APPEND_ONLY = [table for one in MIGRATIONS for table in getattr(one, "APPEND_ONLY", ()) if table not in GONE]
 
 
@@ -1025,6 +1025,14 @@ def test_nobody_becomes_proven_without_every_figure_of_its_entry(
     name: str, attempt: Callable[..., None], raw: bool
 ) -> None:
     assert refused_by(lambda: attempt(raw=raw)) == name
+
+
+@pytest.mark.stage("closed")
+@pytest.mark.parametrize(("name", "attempt"), broken_keys.MORE)
+def test_a_units_prover_keeps_its_key_to_itself_and_is_retired_for_a_reason(
+    name: str, attempt: Callable[[], None]
+) -> None:
+    assert refused_by(attempt) == name
 
 
 @pytest.mark.stage("closed")

@@ -21,6 +21,7 @@ from ledger.models import ChainContract, ChainIntent, ChainMark
 from marketplace import models as m
 from marketplace.compliance.catalogue import ensure_catalogue
 from marketplace.demo.papers import show_controls
+from marketplace.demo.rolls import answer_for_all, enrol_unit_provers
 from marketplace.supply.admissions import delivery_month
 from marketplace.supply.sealing import Terms, write_sealed
 from tests.owner import behind_the_triggers
@@ -59,6 +60,7 @@ class Market:
 
     buyers: list[m.Party] = field(default_factory=list)
     providers: list[m.Party] = field(default_factory=list)
+    verifiers: list[m.Party] = field(default_factory=list)
     classes: list[m.NodeClass] = field(default_factory=list)
     settled: m.Window | None = None
     bidding: m.Window | None = None
@@ -148,6 +150,11 @@ def _parties(market: Market) -> None:
             parent_country=PROVIDERS[number][2], chain_address=f"0x{number + 1:040x}",
             registered_at=NOW - timedelta(days=60),
         ))  # fmt: skip
+    for number in (1, 2):
+        market.verifiers.append(m.Party.objects.create(
+            id=uuid7(NOW), slug=f"verifier-{number}", name=f"Verifier {number}", kind="verifier", country="CH",
+            parent_country="CH", registered_at=NOW - timedelta(days=60),
+        ))  # fmt: skip
     for number, buyer in enumerate(market.buyers):
         books.book_deposit(
             party=buyer.pk, amount=(400 - 40 * number) * 1000 * USD,
@@ -201,13 +208,14 @@ def _mark(market: Market, row: m.NodeClass, *, epoch: int, kind: int, days_ago: 
     return mark
 
 
-def _answer_a_roll(row: m.NodeClass, mark: m.Benchmark) -> None:
+def _answer_a_roll(market: Market, row: m.NodeClass, at: datetime) -> None:
+    code = str(row.chain_class)
+    enrol_unit_provers(row, code=code, now=row.enrolled_at)
     roll = m.RollCall.objects.create(
-        id=uuid7(NOW), owner_id=row.party_id, opened_at=mark.started_at,
-        closes_at=mark.started_at + timedelta(minutes=10),
+        id=uuid7(NOW), owner_id=row.party_id, opened_at=at, closes_at=at + timedelta(minutes=10)
     )
-    member = m.RollMember.objects.create(roll=roll, node_class=row, machines=row.units)
-    m.RollAnswer.objects.create(member=member, benchmark=mark, machines=row.units, answered_at=mark.finished_at)
+    m.RollMember.objects.create(roll=roll, node_class=row, machines=row.units)
+    answer_for_all(roll, codes={row.pk: code}, verifiers=market.verifiers, at=at + timedelta(minutes=6))
 
 
 def _standing(market: Market, row: m.NodeClass, state: str) -> None:
@@ -225,7 +233,7 @@ def _standing(market: Market, row: m.NodeClass, state: str) -> None:
         _mark(market, row, epoch=1, kind=1, days_ago=20)
     else:
         _mark(market, row, epoch=1, kind=1, days_ago=40)
-        _answer_a_roll(row, _mark(market, row, epoch=2, kind=1, days_ago=30))
+        _answer_a_roll(market, row, _mark(market, row, epoch=2, kind=1, days_ago=30).started_at)
         _mark(market, row, epoch=3, kind=2, days_ago=20)
         _rise(market, standing, "PROVEN", "313 checks passed and baseline attested", NOW - timedelta(days=20))
     books.book_stake(

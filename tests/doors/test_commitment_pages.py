@@ -151,6 +151,9 @@ def test_bad_commitments_write_nothing_and_stand_beside_their_field(market, ente
     late = commit(client, "pair", name="Late", provider_slug=market.providers[0].slug, slots="24",
                   starts_at=f"{NOW:%Y-%m-%d}")  # fmt: skip
     assert late.status_code == 422
+    for day in ("0001-01-01", "1999-12-31", "2200-01-01", "9999-12-31"):
+        never = commit(client, "pair", name="Never", provider_slug=market.providers[0].slug, slots="24", starts_at=day)
+        assert (never.status_code, "years 2000 to 2199" in never.content.decode()) == (422, True), day
     assert commit(client, "unknown").status_code == 404
     assert not m.StandingDemand.objects.exists()
     assert not m.Window.objects.filter(kind="bilateral").exists()

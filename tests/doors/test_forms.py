@@ -9,8 +9,10 @@ from django import forms
 from django.urls import reverse
 
 from marketplace import models as m
-from marketplace.doors import micros_from_text
+from marketplace.doors import bytes_from_text, micros_from_text
+from marketplace.errors import BadInput
 from marketplace.escrow.selectors import money_of
+from marketplace.templatetags.grove import usd
 from tests.sealed import own_bid
 
 
@@ -34,7 +36,8 @@ def bid_of(market, window, **changes) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("text", "micros"), [("1.94", 1_940_000), ("$1,200.5", 1_200_500_000), (".5", 500_000), ("3", 3_000_000)]
+    ("text", "micros"), [("1.94", 1_940_000), ("$1,200.5", 1_200_500_000), (".5", 500_000), ("3", 3_000_000),
+                        ("1,050", 1_050_000_000), ("1,234,567.89", 1_234_567_890_000), ("1,000.", 1_000_000_000)]
 )
 def test_dollars_become_integer_micro_usd(text, micros):
     assert micros_from_text(text) == micros
@@ -44,6 +47,20 @@ def test_dollars_become_integer_micro_usd(text, micros):
 def test_what_is_no_amount_is_refused(text):
     with pytest.raises(forms.ValidationError):
         micros_from_text(text)
+
+
+@pytest.mark.parametrize("text", ["1,5", "10,50", "$1,5", "1.234,56", "1,2345", "1,23,456", ",5", "1,", "1,,000",
+                                  "1234,567", "1 234,50", "0.1,000"])  # fmt: skip
+def test_a_comma_that_parts_no_thousands_is_refused_and_never_dropped(text):
+    with pytest.raises(forms.ValidationError, match="comma only parts thousands"):
+        micros_from_text(text)
+    with pytest.raises(BadInput, match="comma only parts thousands"):
+        bytes_from_text(text.removeprefix("$"))
+
+
+def test_less_than_a_cent_is_shown_whole():
+    assert [usd(micros) for micros in (1, 500, 9_990, -1, 0, 10_000, 1_940_000)] == [
+        "$0.000001", "$0.0005", "$0.00999", "-$0.000001", "$0.00", "$0.01", "$1.94"]  # fmt: skip
 
 
 def test_a_block_in_one_site_and_a_minimum_are_posted_from_the_page(market, enter):

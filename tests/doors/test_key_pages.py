@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from django.test import Client
 from django.urls import reverse
 
+from marketplace import clock
 from marketplace import models as m
 from marketplace.agent.keys import create_key, enrolment_statement
 from marketplace.parties.services import make_seat
 from marketplace.supply.machine_keys import claim_enrolment
 from tests.doors.factories import NOW
+from tests.owner import behind_the_triggers
 
 DOORS = {"portal": ("buyer", "other.buyer"), "onboarding": ("provider", "newcomer")}
 FORM = {"label": "night bidder", "days": "30", "may_write": "on", "notional_day_max_micros": "1200.50",
@@ -133,6 +136,49 @@ def test_a_lost_key_is_ended_and_a_new_one_let_in_on_the_page(market, enter, tmp
 
     node_class.refresh_from_db()
     assert bytes(node_class.machine_key) == key.public_bytes
+
+
+def test_provers_of_further_units_are_let_in_and_retired_on_the_page(market, enter, tmp_path: Path):
+    client, node_class = enter("provider"), market.providers[0].node_classes.first()
+    url = reverse("onboarding:class", args=[node_class.pk])
+    assert "all 32 units" in client.get(url).content.decode()
+    prover = node_class.unit_provers.get(number=5)
+    assert enter("newcomer").post(reverse("onboarding:unit_retire", args=[prover.pk])).status_code == 404
+    client.post(reverse("onboarding:unit_retire", args=[prover.pk]), {"reason": "burnt"})
+    assert "1 of 32 units have none" in client.get(url).content.decode()
+
+    for asked in ("", "0", "2", "many", "9" * 30):
+        page = client.post(reverse("onboarding:class_unit_codes", args=[node_class.pk]), {"codes": asked}, follow=True)
+        assert "Ask for 1 to 1 codes." in page.content.decode()
+    page = client.post(reverse("onboarding:class_unit_codes", args=[node_class.pk]), {"codes": "1"}).content.decode()
+    (code,) = re.findall(r">([0-9a-f]{30})<", page)
+    assert code not in client.get(url).content.decode()
+    key = create_key(tmp_path / "unit")
+    row = claim_enrolment(statement=enrolment_statement(key, code), now=NOW)
+    page = client.get(url).content.decode()
+    assert "as the prover of one more unit" in page
+    assert key.fingerprint in page
+    client.post(reverse("onboarding:enrolment", args=[row.pk]), {"act": "accept"})
+
+    assert (row.unit_prover.number, bytes(row.unit_prover.public_key)) == (5, key.public_bytes)
+    assert "all 32 units" in client.get(url).content.decode()
+
+
+def test_the_page_says_of_each_unit_what_came_of_its_last_roll_call(market, enter):
+    node_class = market.providers[0].node_classes.first()
+    page = enter("provider").get(reverse("onboarding:class", args=[node_class.pk])).content.decode()
+    assert page.count(">answered<") == 32
+
+    with behind_the_triggers():
+        m.RollReply.objects.filter(member__node_class=node_class, prover__number=7).delete()
+        m.RollAnswer.objects.filter(member__node_class=node_class).delete()
+    page = enter("provider").get(reverse("onboarding:class", args=[node_class.pk])).content.decode()
+    assert (page.count(">answered<"), page.count(">did not answer<")) == (31, 1)
+
+    with behind_the_triggers():
+        m.RollCall.objects.filter(members__node_class=node_class).update(closes_at=clock.now() + timedelta(minutes=9))
+    page = enter("provider").get(reverse("onboarding:class", args=[node_class.pk])).content.decode()
+    assert (page.count(">answered<"), page.count(">called now, until ")) == (31, 1)
 
 
 def test_the_page_of_a_class_shows_the_commands_to_run(market, enter):

@@ -26,7 +26,8 @@ from marketplace.compliance.catalogue import ensure_catalogue
 from marketplace.delivery.services import close_delivery
 from marketplace.demand.services import fund_demand, post_demand
 from marketplace.demo import world as w
-from marketplace.demo.machines import BASELINE, CHALLENGE, call_all_machines, machine_key, prove, seat_demo_panel
+from marketplace.demo.keys import machine_key
+from marketplace.demo.machines import BASELINE, CHALLENGE, call_all_machines, prove, seat_demo_panel
 from marketplace.demo.minutes import report_window
 from marketplace.demo.papers import show_controls
 from marketplace.escrow.services import confirm_locks, deposit_funds, lock_window

@@ -14,6 +14,7 @@ from ledger import faults, tasks
 from ledger.errors import ClockMissing, JobKeyReused
 from ledger.models import Inbox, Outbox
 from ledger.tasks import BACKOFF_FIRST, LEASE, TRIES_MAX, dead_jobs, drain, enqueue, handler, pump, retry_job, run_job
+from tests.owner import as_owner
 
 pytestmark = pytest.mark.usefixtures("outbox_clock")
 
@@ -162,6 +163,19 @@ def test_the_pump_leases_what_is_due_once(books):
     assert pump(books.now) == []
     assert set(pump(books.now + LEASE)) == ids
     assert set(pump(books.now + 2 * LEASE, limit=2)) < ids
+
+
+def test_the_pump_leases_no_more_than_it_was_told_whatever_the_planner_chooses(books):
+    """It believes the outbox to hold one row, and asks what is due anew for each that it finds."""
+    put("0")
+    with as_owner() as cursor:
+        cursor.execute("analyze ledger_outbox")
+        for plan in ("hashjoin", "mergejoin", "material", "memoize", "indexscan", "bitmapscan"):
+            cursor.execute(f"set local enable_{plan} = off")
+    for number in range(1, 9):
+        put(str(number))
+
+    assert [len(pump(books.now, limit=2)) for _ in range(6)] == [2, 2, 2, 2, 1, 0]
 
 
 def test_a_lost_message_is_published_again_and_a_repeated_one_does_nothing(books):

@@ -15,7 +15,7 @@ from marketplace import models as m
 from marketplace.agent.readings import START, ChainHead, SignedReport, sign_report
 from marketplace.delivery.promises import promises
 from marketplace.delivery.services import SlotWitness, record_slots
-from marketplace.demo.machines import machine_key
+from marketplace.demo.keys import machine_key
 from marketplace.errors import BadInput, ReportForged, ReportOutOfSequence, ReportReplayed, WindowClosed
 from pricing.metering import FULL_WORD
 from tests.journey import world

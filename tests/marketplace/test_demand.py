@@ -23,6 +23,7 @@ from marketplace.errors import (
     ReferenceReused,
     UnknownName,
     WindowClosed,
+    WrongStanding,
 )
 from tests.journey import world
 from tests.journey.refusals import refused, untouched
@@ -236,7 +237,7 @@ def test_a_withdrawn_demand_gives_its_hold_back_once() -> None:
     assert spendable(code="buyer.available", party=genome.party_id).minor == before + genome.hold_micros
     with untouched():
         withdraw_demand(demand=genome, party=genome.party, now=now)
-    with refused(WindowClosed, state="withdrawn"):
+    with refused(WrongStanding, state="withdrawn"):
         fund_demand(demand=genome, party=genome.party, now=now)
 
 

@@ -13,7 +13,7 @@ from marketplace.agent.errors import ReadingForged, ReadingMalformed
 from marketplace.agent.readings import SignedReport
 from marketplace.delivery.egress import meter_of, take_egress
 from marketplace.demand.pins import pin_data
-from marketplace.demo.machines import machine_key
+from marketplace.demo.keys import machine_key
 from marketplace.errors import BadInput, NotYours, ReferenceReused, ReportFromFuture, WindowClosed
 from marketplace.oversight.egress import watch_egress
 from tests.journey import world

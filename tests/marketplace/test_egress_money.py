@@ -12,7 +12,7 @@ from marketplace import clock, cycle
 from marketplace import models as m
 from marketplace.agent import home as homes
 from marketplace.agent.keys import create_key
-from marketplace.demo.machines import machine_key
+from marketplace.demo.keys import machine_key
 from marketplace.errors import ReportLate
 from marketplace.invariants import check_everything
 from marketplace.oversight.egress import watch_egress

@@ -11,14 +11,17 @@ from marketplace import clock
 from marketplace import models as m
 from marketplace.agent.keys import MachineKey, create_key, enrolment_statement, rotation_statement
 from marketplace.agent.readings import ChainHead, sign_report
+from marketplace.agent.statements import Beat, sign_statement
+from marketplace.delivery.intake import take_heartbeats
 from marketplace.delivery.services import SlotWitness, record_slots
-from marketplace.demo.machines import machine_key
+from marketplace.demo.keys import machine_key
 from marketplace.errors import (
     BadInput,
     DeviceTaken,
     EnrolmentRefused,
     NotYours,
     ProofRefused,
+    ReportForged,
     RoleForbidden,
     WrongStanding,
 )
@@ -27,8 +30,11 @@ from marketplace.supply.machine_keys import (
     claim_enrolment,
     decide_enrolment,
     make_enrolment_code,
+    make_unit_codes,
+    retire_unit_prover,
     revoke_machine_key,
     rotate_machine_key,
+    units_without_prover,
 )
 from marketplace.supply.services import Measured
 from marketplace.supply.standing import advance_standing, readmit
@@ -216,3 +222,104 @@ def test_what_a_revoked_key_signs_is_void() -> None:
     with refused(BadInput, field="signature"):
         record_slots(window=world.window(), node_class=world.node_class("granite"), witnesses=[report],
                      now=world.window().ends_at)  # fmt: skip
+
+
+# --- one prover for each further unit --------------------------------------------------------------------------------
+
+
+def free_units(slug: str, count: int) -> m.NodeClass:
+    """That party's class, of whose units so many lost their prover."""
+    node_class, now = world.node_class(slug), clock.now()
+    for prover in node_class.unit_provers.filter(retired_at=None).order_by("-number")[:count]:
+        retire_unit_prover(seat=seat(slug), prover=prover, reason="sold", now=now)
+    return node_class
+
+
+def let_in(node_class: m.NodeClass, key: MachineKey) -> m.Enrolment:
+    owner = seat(node_class.party.slug)
+    row, code = make_enrolment_code(seat=owner, node_class=node_class, is_for_a_unit=True, now=clock.now())
+    claim_enrolment(statement=enrolment_statement(key, code), now=clock.now())
+    return decide_enrolment(seat=owner, enrolment=row, is_accepted=True, now=clock.now())
+
+
+def test_a_units_prover_is_let_in_by_a_code_and_takes_the_number_that_is_free(tmp_path: Path) -> None:
+    node_class = world.node_class("granite")
+    third = node_class.unit_provers.get(number=3)
+    retire_unit_prover(seat=seat(), prover=third, reason="burnt", now=clock.now())
+    assert units_without_prover(node_class) == 1
+
+    prover = let_in(node_class, fresh(tmp_path)).unit_prover
+
+    assert (prover.number, prover.node_class) == (3, node_class)
+    assert units_without_prover(node_class) == 0
+    assert world.node_class("granite").machine_key == node_class.machine_key  # the meter's stays what it was
+    lines = m.AuditLine.objects.filter(action="retire_unit_prover")
+    assert [line.reason for line in lines] == ["burnt"]
+
+
+def test_retiring_twice_is_one_act_and_needs_a_reason_and_the_right_seat() -> None:
+    prover = world.node_class("granite").unit_provers.get(number=2)
+    owner, stranger, clerk = seat(), seat("basalt"), seat(role="finance")
+    with refused(BadInput, field="reason"):
+        retire_unit_prover(seat=owner, prover=prover, reason=" ", now=clock.now())
+    with refused(NotYours):
+        retire_unit_prover(seat=stranger, prover=prover, reason="mine", now=clock.now())
+    with refused(RoleForbidden):
+        retire_unit_prover(seat=clerk, prover=prover, reason="sold", now=clock.now())
+    retired = retire_unit_prover(seat=owner, prover=prover, reason="sold", now=clock.now())
+    again = retire_unit_prover(seat=owner, prover=prover, reason="other words", now=clock.now())
+    assert (again.retired_at, again.retired_for) == (retired.retired_at, "sold")
+
+
+def test_no_class_has_more_provers_than_units_nor_one_before_the_machine_that_meters(tmp_path: Path) -> None:
+    node_class, owner = world.node_class("granite"), seat()
+    with refused(EnrolmentRefused, units=node_class.units):
+        make_enrolment_code(seat=owner, node_class=node_class, is_for_a_unit=True, now=clock.now())
+    free_units("granite", 1)
+    one, other = (
+        make_enrolment_code(seat=owner, node_class=node_class, is_for_a_unit=True, now=clock.now()) for _ in range(2)
+    )
+    for (_, code), name in ((one, "one"), (other, "other")):
+        claim_enrolment(statement=enrolment_statement(fresh(tmp_path, name), code), now=clock.now())
+    decide_enrolment(seat=owner, enrolment=one[0], is_accepted=True, now=clock.now())
+    with refused(EnrolmentRefused, units=node_class.units):  # the last place is taken meanwhile
+        decide_enrolment(seat=owner, enrolment=other[0], is_accepted=True, now=clock.now())
+
+    free_units("granite", 1)
+    revoke()
+    with refused(EnrolmentRefused):
+        make_enrolment_code(seat=owner, node_class=node_class, is_for_a_unit=True, now=clock.now())
+
+
+def test_a_key_that_meters_or_metered_proves_no_other_unit_nor_the_other_way_round(tmp_path: Path) -> None:
+    node_class = free_units("granite", 2)
+    let_in(node_class, key := fresh(tmp_path))
+    _, code = make_enrolment_code(seat=seat(), node_class=node_class, is_for_a_unit=True, now=clock.now())
+    for used in (key, machine_key("granite"), machine_key("basalt")):
+        with refused(DeviceTaken, field="public_key"):
+            claim_enrolment(statement=enrolment_statement(used, code), now=clock.now())
+    with refused(DeviceTaken, field="public_key"):
+        rotate_machine_key(statement=rotation_statement(machine_key("granite"), key), now=clock.now())
+
+
+def test_codes_for_units_are_made_together_all_or_none() -> None:
+    node_class, owner = free_units("granite", 3), seat()
+    for asked in (0, 4, -1):
+        with refused(BadInput, field="codes"):
+            make_unit_codes(seat=owner, node_class=node_class, codes=asked, now=clock.now())
+
+    codes = make_unit_codes(seat=owner, node_class=node_class, codes=3, now=clock.now())
+
+    open_ones = m.Enrolment.objects.filter(node_class=node_class, is_for_a_unit=True, claimed_at=None)
+    assert len(set(codes)) == open_ones.count() == 3
+
+
+def test_what_a_retired_prover_signs_is_void() -> None:
+    prover = world.node_class("granite").unit_provers.get(number=2)
+    beat = Beat(str(prover.pk), 1, int(clock.now().timestamp() * 1000), {}, "tcp://10.0.0.2:8711", "")
+    signed = sign_statement(machine_key("granite unit 2"), beat)
+    assert take_heartbeats(party=world.party("granite"), signed=[signed], now=clock.now()) == 1
+    retire_unit_prover(seat=seat(), prover=prover, reason="sold", now=clock.now())
+
+    with refused(ReportForged, field="machine"):
+        take_heartbeats(party=world.party("granite"), signed=[signed], now=clock.now())

@@ -117,6 +117,8 @@ def test_limits_are_let_by_nobody_who_quotes_and_not_by_two_who_do() -> None:
         make_seat(party=party, email=f"{who}@alder.example", password=None, role=role, now=clock.now()).user.email
         for who, role in (("ann", "market_maker"), ("ben", "market_maker"), ("cid", "operations"), ("eve", "auditor"))
     )
+    with refused(RoleForbidden, role="auditor"):
+        services.propose_limits(**WIDE, person=eve, now=clock.now())
     limits = services.propose_limits(**WIDE, person=ann, now=clock.now())
 
     for who, role in ((ben, "market_maker"), (eve, "auditor")):

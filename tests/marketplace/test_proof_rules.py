@@ -10,11 +10,13 @@ from django.db import IntegrityError, transaction
 from ledger.rails.signer import signer
 from marketplace import clock
 from marketplace import models as m
+from marketplace.delivery.rolls import settle_roll
 from marketplace.demo.machines import verifier_roles
+from marketplace.demo.rolls import answer_for_all
 from marketplace.environment import BadSetting, Quorum, env_quorum
-from marketplace.errors import BadInput, DeviceTaken, NotYours, ProofRefused, ReferenceReused, TooLate
+from marketplace.errors import BadInput, DeviceTaken, ProofRefused, ReferenceReused
 from marketplace.parties.services import register_party, set_owner
-from marketplace.supply.rolls import answer_roll, call_the_roll, is_whole, whole_roll_since
+from marketplace.supply.rolls import call_the_roll, is_whole, whole_roll_since
 from marketplace.supply.selectors import renewal_from
 from marketplace.supply.standing import advance_standing, fifth_percentile, record_checks
 from marketplace.supply.verifiers import panel_for, seat_verifier
@@ -162,65 +164,40 @@ def test_the_roll_calls_siblings_of_one_owner_together() -> None:
     assert call_the_roll(party=world.party("basalt"), now=now + timedelta(minutes=10)) != roll
 
 
-def test_a_roll_is_whole_when_every_machine_of_every_sibling_answered_in_its_span() -> None:
+def answer(roll: m.RollCall) -> None:
+    """Each machine that is called signs, and two verifiers see all of them at work together."""
+    verifiers = [world.party("verifier-1"), world.party("verifier-2")]
+    codes = {member.node_class_id: member.node_class.party.slug for member in roll.members.all()}
+    answer_for_all(roll, codes=codes, verifiers=verifiers, at=clock.now())
+
+
+def test_a_roll_is_whole_when_every_machine_of_every_sibling_answered() -> None:
     now = clock.now()
     set_owner(party=world.party("harbour"), parent=world.party("basalt"), actor="foundation:ada", now=now)
     roll = call_the_roll(party=world.party("basalt"), now=now - timedelta(minutes=5))
-    basalt, harbour = prove("basalt", epoch=9), prove("harbour", epoch=9)
-    answer_roll(roll=roll, benchmark=basalt, machines=40, now=now)
     assert not is_whole(roll.pk)
-    with refused(BadInput, called=16):
-        answer_roll(roll=roll, benchmark=harbour, machines=17, now=now)
-    foreign = prove("granite", epoch=9)
-    with refused(NotYours):
-        answer_roll(roll=roll, benchmark=foreign, machines=1, now=now)
 
-    answer_roll(roll=roll, benchmark=harbour, machines=16, now=now)
+    answer(roll)
 
     assert is_whole(roll.pk)
+    answers = m.RollAnswer.objects.filter(member__roll=roll).order_by("-machines")
+    assert [(row.member.node_class.party.slug, row.machines) for row in answers] == [("basalt", 40), ("harbour", 16)]
     with untouched():
-        answer_roll(roll=roll, benchmark=harbour, machines=16, now=now)
-    with refused(ProofRefused, answered=16):
-        answer_roll(roll=roll, benchmark=harbour, machines=15, now=now)
-
-
-def test_two_classes_benchmarked_one_after_the_other_in_one_roll_may_be_one_machine() -> None:
-    now = clock.now()
-    set_owner(party=world.party("harbour"), parent=world.party("basalt"), actor="foundation:ada", now=now)
-    roll = call_the_roll(party=world.party("basalt"), now=now - timedelta(minutes=5))
-    basalt, harbour = prove("basalt", epoch=9), prove("harbour", epoch=9)
-    spans = m.Benchmark.objects.filter(pk=harbour.pk)
-    spans.update(started_at=basalt.finished_at, finished_at=basalt.finished_at + timedelta(seconds=60))
-    answer_roll(roll=roll, benchmark=basalt, machines=40, now=now)
-
-    with refused(ProofRefused, other=str(basalt.node_class_id)):
-        answer_roll(roll=roll, benchmark=spans.get(), machines=16, now=now)
-    assert not is_whole(roll.pk)
-
-    spans.update(started_at=basalt.started_at, finished_at=basalt.finished_at)
-    assert answer_roll(roll=roll, benchmark=spans.get(), machines=16, now=now).machines == 16
+        settle_roll(roll.pk, now)
 
 
 def test_one_machine_that_does_not_answer_leaves_the_roll_open() -> None:
     now = clock.now()
+    set_owner(party=world.party("harbour"), parent=world.party("basalt"), actor="foundation:ada", now=now)
+    sold = m.UnitProver.objects.filter(node_class=world.node_class("harbour"), number=16)
+    sold.update(retired_at=now - timedelta(hours=1), retired_for="sold")
     roll = call_the_roll(party=world.party("basalt"), now=now - timedelta(minutes=5))
-    answer_roll(roll=roll, benchmark=prove("basalt", epoch=9), machines=39, now=now)
 
+    answer(roll)
+
+    answered = m.RollAnswer.objects.filter(member__roll=roll)
+    assert [row.member.node_class.party.slug for row in answered] == ["basalt"]
     assert not is_whole(roll.pk)
-
-
-def test_an_answer_outside_the_span_or_below_the_class_is_none() -> None:
-    now = clock.now()
-    late = call_the_roll(party=world.party("basalt"), now=now - timedelta(minutes=12))
-    outside = prove("basalt", epoch=9)
-    with refused(TooLate):
-        answer_roll(roll=late, benchmark=outside, machines=40, now=now)
-    roll = call_the_roll(party=world.party("basalt"), now=now - timedelta(minutes=2))
-    slow = prove("basalt", epoch=10, share_percent=84)
-    with refused(ProofRefused):
-        answer_roll(roll=roll, benchmark=slow, machines=40, now=now)
-
-    assert answer_roll(roll=roll, benchmark=prove("basalt", epoch=11), machines=40, now=now).machines == 40
 
 
 # --- the way to PROVEN, and staying there ----------------------------------------------------------------------------
@@ -254,7 +231,8 @@ def test_without_a_roll_that_all_machines_answered_nobody_is_proven() -> None:
 
     now = clock.now()
     roll = call_the_roll(party=basalt.party, now=now - timedelta(minutes=5))
-    answer_roll(roll=roll, benchmark=prove("basalt", epoch=22), machines=40, now=now)
+    prove("basalt", epoch=22)
+    answer(roll)
 
     assert advance_standing(node_class=basalt, now=now) == "PROVEN"
 

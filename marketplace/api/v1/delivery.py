@@ -22,10 +22,10 @@ from marketplace.delivery.evidence_models import (
     ProbeDay,
     WitnessKey,
 )
-from marketplace.delivery.probing import Order, enrol_witness_key, probe_orders, suspects
-from marketplace.delivery.rolls import RollOrder, open_call_of, roll_orders
+from marketplace.delivery.probing import Order, enrol_witness_key, probe_orders, suspects, verifier_keys
+from marketplace.delivery.rolls import RollOrder, open_call_of, open_call_of_unit, roll_orders
 from marketplace.delivery.selectors import find_lease_of_party
-from marketplace.supply.selectors import find_node_class
+from marketplace.supply.selectors import find_node_class, find_unit_prover
 
 MINUTES_USUAL = 5
 TAG = ["delivery"]
@@ -211,7 +211,7 @@ class RollOut(serializers.Serializer):
     """The roll call that is open for these machines."""
 
     roll = serializers.CharField(source="roll_id", help_text="as statements write it: a UUID with dashes")
-    machines = serializers.IntegerField(help_text="how many are called")
+    machines = serializers.IntegerField(help_text="how many of the class are called, each by itself")
     closes_at_ms = UnixMs(source="roll.closes_at")
 
 
@@ -230,19 +230,31 @@ class MachineRoll(ApiView):
         return Response(CallOut({"roll": open_call_of(own, now=request.now)}).data)
 
 
+class UnitCallOut(CallOut):
+    """Whether this unit's prover is called now, and the keys of all verifiers: who may ask it to prove."""
+
+    witnesses = serializers.ListField(child=serializers.CharField(), help_text="Ed25519 keys, 32 bytes in hex each")
+
+
+class UnitRoll(ApiView):
+    @extend_schema(operation_id="get_unit_roll", tags=["machines"], responses=UnitCallOut)
+    def get(self, request: Any, unit: str) -> Response:
+        """The open roll call of one more unit's prover, or null. It is not announced; look once a minute."""
+        parameters(request, ())
+        own = found(find_unit_prover(key_of(unit, "unt"), request.party))
+        roll = open_call_of_unit(own, now=request.now)
+        return Response(UnitCallOut({"roll": roll, "witnesses": verifier_keys()}).data)
+
+
 class RollOrderOut(serializers.Serializer):
-    """A class of machines that is called now, for a verifier to measure at its prover."""
+    """A machine that is called now, for a verifier to measure at its prover."""
 
-    roll = serializers.CharField(source="member.roll_id", help_text="a UUID with dashes")
-    machine = serializers.CharField(source="member.node_class_id", help_text="a UUID with dashes")
-    machine_key = HexOut(source="member.node_class.machine_key")
-    closes_at_ms = UnixMs(source="member.roll.closes_at")
-    measure_at_ms = UnixMs(source="measure_at", help_text="all classes of the roll then")
-    probe_address = serializers.SerializerMethodField()
-
-    @extend_schema_field({"type": "string", "description": "where its prover opens; empty until its first heartbeat"})
-    def get_probe_address(self, row: RollOrder) -> str:
-        return row.pulse.probe_address if row.pulse else ""
+    roll = serializers.CharField(source="machine.member.roll_id", help_text="a UUID with dashes")
+    machine = serializers.CharField(source="machine.machine_id", help_text="a UUID with dashes")
+    machine_key = HexOut(source="machine.public_key")
+    closes_at_ms = UnixMs(source="machine.member.roll.closes_at")
+    measure_at_ms = UnixMs(source="measure_at", help_text="all machines of the roll then")
+    probe_address = serializers.CharField(help_text="where its prover opens; empty until its first heartbeat")
 
 
 class RollOrdersOut(PageFrame):
@@ -250,6 +262,10 @@ class RollOrdersOut(PageFrame):
 
     now_ms = serializers.IntegerField()
     data = RollOrderOut(many=True)
+
+
+def _place_in_rolls(order: RollOrder) -> tuple[str, str]:
+    return str(order.machine.member.roll_id), str(order.machine.machine_id)
 
 
 class RollOrders(ListMixin, ApiView):
@@ -260,7 +276,7 @@ class RollOrders(ListMixin, ApiView):
         """Which machines you are to measure now, because the roll of their owner is called."""
         query = self.query(request)
         orders = roll_orders(verifier=request.party, now=request.now)
-        page = page_by_mark(orders, query, lambda each: (str(each.member.roll_id), str(each.member.node_class_id)))
+        page = page_by_mark(orders, query, _place_in_rolls)
         return self.framed(request, page, now_ms=_ms(request.now))
 
 

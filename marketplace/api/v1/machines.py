@@ -34,9 +34,12 @@ class EnrolmentIn(Body):
 class EnrolmentOut(serializers.Serializer):
     """A machine that waits for a person of its organisation, or what that person said."""
 
-    machine = IdOut("cls", source="node_class_id", help_text="the node class it belongs to")
+    machine = serializers.SerializerMethodField(help_text="its node class, or itself as one more unit's prover")
     state = serializers.ChoiceField(choices=ENROLMENT_STATES, read_only=True)
     fingerprint = serializers.SerializerMethodField(help_text="what the person compares")
+
+    def get_machine(self, row: Any) -> str:
+        return f"unt_{row.pk.hex}" if row.is_for_a_unit else f"cls_{row.node_class_id.hex}"
 
     def get_fingerprint(self, row: Any) -> str:
         return fingerprint_of(bytes(row.public_key))

@@ -49,7 +49,7 @@ class Command(BaseCommand):
         self.stderr.write("Keep it: it is stored only as a hash and not shown again.")
 
     def list(self, options: dict[str, Any]) -> None:
-        for key in ApiKey.objects.filter(party=_party(options["party"])).order_by("created_at"):
+        for key in ApiKey.objects.filter(party=_party(options["party"])).order_by("created_at", "id"):
             state = "revoked" if key.revoked_at else f"until {key.expires_at:%Y-%m-%d}" if key.expires_at else "live"
             self.stdout.write(f"{key.prefix}  {'write' if key.may_write else 'read '}  {state:16}  {key.label}")
 

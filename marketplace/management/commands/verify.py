@@ -109,6 +109,12 @@ class Command(BaseCommand):
         for no, root in checked.roots.items():
             compare = f"to be compared with root_of({no}) of the anchor contract"
             self.stdout.write(f"epoch {no}: root 0x{root.hex()}, {compare}")
+        self.stdout.write(f"labels of the exporter, under no root: account codes, parties, asset; sha256 of their roll "
+                          f"{checked.roll_hash}, to be compared with another export's of the same rows")  # fmt: skip
+        under, broken = checked.rows - len(checked.unsealed), sum(not found.ok for found in checked.findings)
+        loose = f", {len(checked.unsealed)} under none, from number {min(checked.unsealed)}" if checked.unsealed else ""
+        self.stdout.write(f"{checked.rows} rows, {under} under the roots of {len(checked.roots)} epochs{loose}; "
+                          f"{len(checked.findings)} looks, {broken} broken")  # fmt: skip
         if not all(found.ok for found in checked.findings):
             raise CommandError("The file is not what was sealed.", returncode=1)
 
