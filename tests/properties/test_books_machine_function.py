@@ -12,9 +12,8 @@ class FunctionFirst(BooksMachine):
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("steps", [2_500, pytest.param(5_000, marks=pytest.mark.slow)])
-def test_the_books_answer_like_a_ledger_of_plain_python_when_the_function_judges_first(steps):
-    run_machine(FunctionFirst, steps)
+def test_the_books_answer_like_a_ledger_of_plain_python_when_the_function_judges_first():
+    run_machine(FunctionFirst, 5_000)
 
 
 @pytest.mark.nightly

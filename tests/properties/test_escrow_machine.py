@@ -417,11 +417,9 @@ def seeded(number: int, machine: type[EscrowMachine] = EscrowMachine) -> type[Es
     return seed(number)(type(machine.__name__, (machine,), {}))  # type: ignore[no-any-return]
 
 
-# In two halves, of which the other has a file of its own, so that two processes share them: five thousand steps in all,
-# ten thousand before a release.
-@pytest.mark.parametrize("steps", [2_500, pytest.param(5_000, marks=pytest.mark.slow)])
-def test_escrow_answers_like_escrow_in_plain_python(steps: int) -> None:
-    run_machine(seeded(1), steps)
+# Ten thousand steps in two halves, of which the other has a file of its own, so that two processes share them.
+def test_escrow_answers_like_escrow_in_plain_python() -> None:
+    run_machine(seeded(1), 5_000)
 
 
 def test_E4_whatever_a_class_claims_while_a_settlement_is_signed_it_is_paid_once_and_whole() -> None:
