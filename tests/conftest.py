@@ -24,11 +24,12 @@ gc.disable()  # until everything is loaded
 gc.set_threshold(50_000, 10, 10)
 
 
-# Begun first, in this order: a file that takes a minute and comes last leaves the other worker idle. The others keep
-# the order of their folders, so that a market that a folder's tests share is made once a worker.
+# Begun first, in this order: a file that takes a minute and comes last leaves the other worker idle. The second needs no
+# database: one worker makes the migrated one while the other checks types. The others keep the order of their folders,
+# so that a market that a folder's tests share is made once a worker.
 DEAR = (
-    "rails/test_books_and_chain_machine.py", "marketplace/test_trailing.py", "house/test_up.py",
-    "architecture/test_style.py", "marketplace/test_backups.py", "rails/test_connect.py",
+    "rails/test_books_and_chain_machine.py", "architecture/test_style.py", "marketplace/test_trailing.py",
+    "house/test_up.py", "marketplace/test_backups.py", "rails/test_connect.py",
     "properties/test_books_machine_function.py", "properties/test_books_machine.py", "house/test_postgres.py",
     "properties/test_escrow_machine.py", "browser/test_look.py", "crash/test_crash.py",
     "marketplace/test_partial_settlement.py", "rails/test_card_sequences.py", "console/test_console_seal.py",
@@ -69,7 +70,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def _look_through_static_files_once() -> None:
-    """Each test's client builds the middleware anew, and looking through every static file was a third of a page's cost.
+    """Each test's client builds the middleware anew; looking through every static file was a third of a page's cost.
 
     They do not change in a session; a process that serves builds its middleware once.
     """
