@@ -24,9 +24,9 @@ gc.disable()  # until everything is loaded
 gc.set_threshold(50_000, 10, 10)
 
 
-# Begun first, in this order: a file that takes a minute and comes last leaves the other worker idle. The second needs no
-# database: one worker makes the migrated one while the other checks types. The others keep the order of their folders,
-# so that a market that a folder's tests share is made once a worker.
+# Begun first, in this order: a file that takes a minute and comes last leaves the other worker idle. The second needs
+# no database: one worker makes the migrated one while the other checks types. The others keep the order of their
+# folders, so that a market that a folder's tests share is made once a worker.
 DEAR = (
     "rails/test_books_and_chain_machine.py", "architecture/test_style.py", "marketplace/test_trailing.py",
     "house/test_up.py", "marketplace/test_backups.py", "rails/test_connect.py",
