@@ -24,11 +24,12 @@ gc.disable()  # until everything is loaded
 gc.set_threshold(50_000, 10, 10)
 
 
-# Begun first, in this order: a file that takes a minute and comes last leaves the other worker idle. The others keep
-# the order of their folders, so that a market that a folder's tests share is made once a worker.
+# Begun first, in this order: a file that takes a minute and comes last leaves the other worker idle. The second needs
+# no database: one worker makes the migrated one while the other checks types. The others keep the order of their
+# folders, so that a market that a folder's tests share is made once a worker.
 DEAR = (
-    "rails/test_books_and_chain_machine.py", "marketplace/test_trailing.py", "house/test_up.py",
-    "architecture/test_style.py", "marketplace/test_backups.py", "rails/test_connect.py",
+    "rails/test_books_and_chain_machine.py", "architecture/test_style.py", "marketplace/test_trailing.py",
+    "house/test_up.py", "marketplace/test_backups.py", "rails/test_connect.py",
     "properties/test_books_machine_function.py", "properties/test_books_machine.py", "house/test_postgres.py",
     "properties/test_escrow_machine.py", "browser/test_look.py", "crash/test_crash.py",
     "marketplace/test_partial_settlement.py", "rails/test_card_sequences.py", "console/test_console_seal.py",
@@ -60,11 +61,32 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
     # Hundreds of seats are made here, and no password of theirs is worth a second of hashing.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher", *settings.PASSWORD_HASHERS]
+    _look_through_static_files_once()
     postgres.ensure_running()
     if not hasattr(session.config, "workerinput"):
         postgres.drop_leftovers()
         if in_memory():
             _spare_whole_pages()
+
+
+def _look_through_static_files_once() -> None:
+    """Each test's client builds the middleware anew; looking through every static file was a third of a page's cost.
+
+    They do not change in a session; a process that serves builds its middleware once.
+    """
+    from marketplace.security import StaticFilesMiddleware
+
+    look, found = StaticFilesMiddleware.add_files_from_finders, dict[str, Any]()
+
+    def add(self: StaticFilesMiddleware) -> None:
+        if not found:
+            others, self.files = self.files, {}
+            look(self)
+            found.update(self.files)
+            self.files = others
+        self.files.update(found)
+
+    StaticFilesMiddleware.add_files_from_finders = add
 
 
 def _spare_whole_pages() -> None:

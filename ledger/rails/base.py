@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rlp
 from eth_bloom.bloom import BloomFilter
@@ -28,7 +28,6 @@ from web3.types import BlockIdentifier
 
 from ledger.models import ChainContract
 from ledger.rails import abi
-from ledger.rails.embedded import EmbeddedChain, Mined
 from ledger.rails.errors import (
     CallReverted,
     ChainUnreachable,
@@ -37,6 +36,9 @@ from ledger.rails.errors import (
     LogsMissing,
     NodeNotReady,
 )
+
+if TYPE_CHECKING:  # only a process that works on the embedded chain loads an EVM
+    from ledger.rails.embedded import EmbeddedChain, Mined
 
 NO_GAS_MONEY = "insufficient funds"  # said of the caller's account by every node; a contract's words come with data
 
@@ -292,6 +294,12 @@ def _log(told: Any) -> Log:
         log_index=int(told["logIndex"]), tx_hash=encode_hex(told["transactionHash"]), address=str(told["address"]),
         topics=tuple(bytes(topic) for topic in told["topics"]), data=bytes(told["data"]),
     )  # fmt: skip
+
+
+def created_address(sender: bytes, nonce: int) -> bytes:
+    """The address of the contract that `sender` creates with that nonce (yellow paper, section 7)."""
+    encode: Any = rlp.encode  # type: ignore[attr-defined]
+    return keccak(encode([sender, nonce]))[12:]
 
 
 def _sent(mined: Mined) -> Sent:

@@ -24,8 +24,7 @@ from contracts.jurisdictions import LIST_HASH
 from ledger import faults
 from ledger.models import ChainContract
 from ledger.rails import abi
-from ledger.rails.base import Chain
-from ledger.rails.embedded import created_address
+from ledger.rails.base import Chain, created_address
 from ledger.rails.errors import DeploymentBroken
 from ledger.rails.evm import chain
 from ledger.rails.signer import signer

@@ -15,7 +15,6 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 import coincurve  # noqa: F401  required: without it eth_keys silently falls back to Python, 4 times slower
-import rlp
 from eth.chains.base import MiningChain
 from eth.consensus.applier import ConsensusApplier
 from eth.consensus.noproof import NoProofConsensus
@@ -27,6 +26,7 @@ from eth_utils.crypto import keccak
 from eth_utils.exceptions import ValidationError
 from eth_utils.hexadecimal import encode_hex
 
+import ledger.rails.depth  # noqa: F401
 from ledger.rails.store import LogRow, Store
 
 # py-evm types its arguments with NewTypes of its own (Hash32, Address, BlockNumber), which no plain bytes or int fits.
@@ -298,12 +298,6 @@ class EmbeddedChain:
     def receipts(self, header: BlockHeaderAPI) -> tuple[ReceiptAPI, ...]:
         """The receipts of one block, read from the receipt trie."""
         return tuple(self._chain.get_block_by_header(header).get_receipts(self._chain.chaindb))
-
-
-def created_address(sender: bytes, nonce: int) -> bytes:
-    """The address of the contract that `sender` creates with that nonce (yellow paper, section 7)."""
-    encoded: bytes = rlp.encode([sender, nonce])  # type: ignore[attr-defined, no-untyped-call]
-    return keccak(encoded)[12:]
 
 
 def _refusal(state: StateAPI, tx: SignedTransactionAPI, sender: bytes, chain_id: int) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import connections
@@ -13,10 +13,10 @@ from web3.exceptions import Web3Exception
 from web3.types import RPCEndpoint, RPCResponse
 
 from ledger.rails.base import Chain
-from ledger.rails.embedded import EmbeddedChain
 from ledger.rails.errors import ChainUnreachable, NodeNotReady, WrongChain
-from ledger.rails.jsonrpc import EmbeddedProvider
-from ledger.rails.store import PostgresStore, Store
+
+if TYPE_CHECKING:
+    from ledger.rails.store import Store
 
 CONNECTION_FIELDS = ("dbname", "user", "password", "host", "port", "service", "sslmode", "sslrootcert", "sslcert",
                      "sslkey", "passfile", "options", "connect_timeout")  # fmt: skip
@@ -43,7 +43,7 @@ def chain() -> Chain:
     key = (url, chain_id, *(fields.get(name) for name in ("host", "port", "dbname", "user", "options")), os.getpid())
     with _opening:
         if key not in _open:
-            _open[key] = open_node(url, chain_id) if url else open_embedded(PostgresStore(fields), chain_id)
+            _open[key] = open_node(url, chain_id) if url else _open_beside_the_books(fields, chain_id)
         return _open[key]
 
 
@@ -83,8 +83,17 @@ def _is_about_the_call(error: Any) -> bool:
     return has_data or any(words in said for words in ABOUT_THE_CALL)
 
 
+def _open_beside_the_books(fields: dict[str, Any], chain_id: int) -> Chain:
+    from ledger.rails.store import PostgresStore
+
+    return open_embedded(PostgresStore(fields), chain_id)
+
+
 def open_embedded(store: Store, chain_id: int) -> Chain:
-    """The embedded chain over a store, made at first use."""
+    """The embedded chain over a store, made at first use; the EVM is loaded now, not with this module."""
+    from ledger.rails.embedded import EmbeddedChain
+    from ledger.rails.jsonrpc import EmbeddedProvider
+
     embedded = EmbeddedChain(store, chain_id=chain_id)
     w3 = Web3(EmbeddedProvider(embedded), middleware=[])
     return Chain(w3, chain_id=chain_id, embedded=embedded)

@@ -19,6 +19,7 @@ from eth_utils.hexadecimal import encode_hex
 from trie.constants import BLANK_NODE, NODE_TYPE_BRANCH, NODE_TYPE_EXTENSION, NODE_TYPE_LEAF
 from trie.utils.nodes import decode_node, get_node_type
 
+import ledger.rails.depth  # noqa: F401
 from ledger.rails import evm
 from ledger.rails.embedded import EmbeddedChain, log_rows
 from ledger.rails.store import HASH_BYTES

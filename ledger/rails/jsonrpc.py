@@ -17,6 +17,7 @@ from eth_utils.hexadecimal import decode_hex, encode_hex
 from web3.providers.base import BaseProvider
 from web3.types import RPCEndpoint, RPCResponse
 
+from ledger.rails.base import created_address
 from ledger.rails.embedded import (
     CALL_GAS,
     ZERO_ADDRESS,
@@ -25,7 +26,6 @@ from ledger.rails.embedded import (
     Executed,
     SignedTransactionAPI,
     clock_seconds,
-    created_address,
 )
 from ledger.rails.store import LogRow
 

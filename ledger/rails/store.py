@@ -18,6 +18,8 @@ from typing import Any
 import psycopg
 from eth.db.backends.base import BaseDB
 
+import ledger.rails.depth  # noqa: F401
+
 HASH_BYTES = 32  # a key of this length is the keccak of its value: a trie node, code or header
 CACHE_ENTRIES = 200_000
 WRITER_LOCK = 31_338_001  # advisory lock of the one block writer, per database

@@ -33,7 +33,7 @@ PAGES_OF_ALL = ("/windows", "/certificates", "/market/prices", "/market/products
 
 @pytest.fixture(scope="module")
 def schema() -> dict[str, Any]:
-    return yaml.safe_load(SCHEMA.read_bytes())
+    return yaml.load(SCHEMA.read_bytes(), Loader=yaml.CSafeLoader)
 
 
 def _shape(schema: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:

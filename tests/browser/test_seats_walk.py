@@ -40,7 +40,7 @@ def sign_in(tab: Any, email: str) -> None:
     tab.page.wait_for_url("**/portal/")
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [390, pytest.param(1280, marks=pytest.mark.slow)])  # narrow, where pages break
 def test_a_buyer_signs_up_invites_a_colleague_and_is_approved_by_it(width, look, site):
     cache.clear()
     owner, colleague = look(width), look(width)
@@ -138,7 +138,7 @@ def test_a_buyer_signs_up_invites_a_colleague_and_is_approved_by_it(width, look,
     seen(colleague, "over")
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [390, pytest.param(1280, marks=pytest.mark.slow)])
 def test_the_foundations_admin_invites_a_judge_in_the_console(width, look, site):
     cache.clear()
     tab, email = look(width), f"admin{width}@foundation.example"

@@ -4,7 +4,9 @@ answers that no cache keeps."""
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -123,8 +125,10 @@ def door_of(path: str) -> str:
     return next((name for door, name in doors.items() if path.startswith(door)), "stranger")
 
 
-def test_every_page_names_its_fields_gives_ids_once_and_is_kept_by_no_cache(market, visitors):
-    """Also after a refusal: a form that is sent empty shows its mistakes in the same page."""
+def walk(market: Market, visitors: dict[str, Client]) -> Iterator[tuple[str, Any]]:
+    """Every page and what it answers, also after a refusal: a form that is sent empty shows its mistakes in the same
+    page. At the end every page has had its fields named, its ids once, and was kept by no cache.
+    """
     seen, wrong = Counter[str](), []
     for path in [*addresses(), *own_things(market)]:
         name = door_of(path)
@@ -134,6 +138,7 @@ def test_every_page_names_its_fields_gives_ids_once_and_is_kept_by_no_cache(mark
         for answer in answers:
             if answer.streaming:
                 b"".join(answer.streaming_content)  # read to its end, a file is closed
+            yield path, answer
             kept = {each.strip() for each in answer.headers.get("Cache-Control", "").split(",")}
             if name != "stranger" and not {"private", "no-store"} <= kept:
                 wrong.append(f"{path}: may be kept by a cache ({kept})")
@@ -146,6 +151,11 @@ def test_every_page_names_its_fields_gives_ids_once_and_is_kept_by_no_cache(mark
 
     assert min(seen[name] for name in visitors) > 10
     assert sorted(set(wrong)) == []
+
+
+@pytest.mark.slow  # test_marks.py takes the same walk among rows that are full of marks
+def test_every_page_names_its_fields_gives_ids_once_and_is_kept_by_no_cache(market, visitors):
+    assert len({path for path, _ in walk(market, visitors)}) > 100
 
 
 def test_a_page_with_an_id_twice_or_a_field_without_a_label_is_found_out():

@@ -350,7 +350,11 @@ def test_any_ranges_draw_inside_the_frame(rows):
     assert [r[1] for r in chart.rows] == [usd_text(low) for low, _, _ in rows]
 
 
-@given(st.lists(st.lists(st.text(max_size=60), max_size=30), min_size=4, max_size=4))
+# Said by category: by its codec, as `st.text()` does, looking for what UTF-8 can say takes three seconds.
+SAYABLE = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+
+
+@given(st.lists(st.lists(SAYABLE, max_size=30), min_size=4, max_size=4))
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_names_draw_inside_their_squares_and_are_counted(names):
     names = [[n for n in each if n.isprintable()] for each in names]  # as the list's reader lets through

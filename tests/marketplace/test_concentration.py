@@ -64,7 +64,7 @@ def families(rng: Random) -> list[m.NodeClass]:
 
 
 @pytest.mark.stage("bidding")
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(n, marks=pytest.mark.slow) for n in range(3, 8))])
 def test_no_parent_sells_more_than_its_share_with_all_its_children(seed: int) -> None:
     rng = Random(seed)
     window = world.window()

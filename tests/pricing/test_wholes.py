@@ -186,7 +186,7 @@ LIMITS = {
 }
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", [*range(8), *(pytest.param(n, marks=pytest.mark.slow) for n in range(8, 25))])
 @pytest.mark.parametrize("limits", LIMITS)
 def test_no_set_of_indivisible_lines_that_prices_support_is_worth_more(limits, seed):
     one = small_book(by_seed(seed), least=3, is_plain=True, whole_max=5, **LIMITS[limits])

@@ -491,7 +491,7 @@ def run(machine: type[BooksAndChain], *, seeds: list[int], markets: int, least: 
 
 
 def test_books_and_chain_say_the_same_after_every_step(machine: type[BooksAndChain]) -> None:
-    run(machine, seeds=[1], markets=2, least=0)
+    run(machine, seeds=[1], markets=1, least=0)  # eight below, in which every rule takes effect
 
 
 @pytest.mark.slow
