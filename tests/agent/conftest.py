@@ -10,6 +10,7 @@ from django.core.cache import cache
 from django.db import transaction
 
 from marketplace import clock
+from pricing import residency
 from tests.agent.serving import Site, served
 from tests.doors.factories import NOW, Market, make_market
 
@@ -19,6 +20,12 @@ def market_once(django_db_setup: None, django_db_blocker: Any) -> Iterator[Marke
     with django_db_blocker.unblock(), transaction.atomic():
         yield make_market()
         transaction.set_rollback(True)
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One read of hundreds that waits its turn on a busy machine would be no proof; lateness is tried elsewhere."""
+    monkeypatch.setattr(residency, "READ_MARGIN_NS", 30 * 10**9)
 
 
 @pytest.fixture

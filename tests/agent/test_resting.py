@@ -23,6 +23,8 @@ from marketplace.demo.keys import machine_key
 from tests.agent.test_rechecks import LEASE, Task, checker, order
 from tests.live import key_of
 
+pytestmark = pytest.mark.usefixtures("unhurried")
+
 LISTENER = """
 import socket, time
 server = socket.create_server(("127.0.0.1", 0))
