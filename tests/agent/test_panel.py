@@ -18,6 +18,8 @@ from pricing.errors import NonceRefused
 from pricing.proof import Preset
 from pricing.transcript import ReferenceRow, Transcript, transcript_hash, verify_again
 
+pytestmark = pytest.mark.usefixtures("unhurried")
+
 SMALL = Preset("small", size=256, products=3, blocks=4, rows_opened=8, root_deadline_ms=5000)
 KEYS = [bytes([number]) * 32 for number in (1, 2, 3)]
 CONTRACT, PROVIDER = "0x" + "22" * 20, "0x" + "11" * 20

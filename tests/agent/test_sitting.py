@@ -14,20 +14,15 @@ from marketplace.agent.errors import OutOfTurn
 from marketplace.agent.prover import LocalProver
 from marketplace.agent.sitting import Meeting, seat_token, sit, steps_of
 from marketplace.agent.verifier import Verifier
-from pricing import residency
 from pricing.errors import MalformedProof, NonceRefused, PricingError, ProofRefused, SweepRefused
 from pricing.proof import PRESETS
 from pricing.transcript import Transcript, joint_nonce, score_of, verify_again
 
+pytestmark = pytest.mark.usefixtures("unhurried")
+
 PRESET = replace(PRESETS["demo"], size=256, products=2, blocks=2, rows_opened=8)
 KEYS = sorted((LocalKey(bytes([n]) * 32) for n in (1, 2, 3)), key=lambda key: key.address)
 SEATS = [key.address for key in KEYS]
-
-
-@pytest.fixture(autouse=True)
-def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One read of hundreds that waits its turn on a busy machine would be no proof; lateness is tried elsewhere."""
-    monkeypatch.setattr(residency, "READ_MARGIN_NS", 30 * 10**9)
 
 
 class Seat:

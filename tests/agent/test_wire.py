@@ -23,6 +23,8 @@ from marketplace.agent.wire import Wire, own_certificate, pinned, require_vouche
 from pricing.proof import PRESETS
 from tests.agent.test_rechecks import LEASE, MACHINE, VERIFIERS, checker, key_of
 
+pytestmark = pytest.mark.usefixtures("unhurried")
+
 
 @contextmanager
 def serving(wire: Wire | None) -> Iterator[ProverServer]:
