@@ -203,9 +203,10 @@ def test_a_change_is_not_taken_back_late_nor_under_what_followed_it() -> None:
 @pytest.mark.stage("founded")
 def test_a_class_retires_gives_back_its_place_and_comes_back_unproven_after_its_site() -> None:
     granite, node_class = world.party("granite"), world.node_class("granite")
-    month = clock.now().date().replace(day=1)
-    waiting = ask_admission(party=granite, node_class=node_class, month=month, unit_hours=5, now=clock.now())
-    facts = {"party": granite, "reason": "end of lease", "now": clock.now()}
+    now = clock.now()
+    month = now.date().replace(day=1)
+    waiting = ask_admission(party=granite, node_class=node_class, month=month, unit_hours=5, now=now)
+    facts = {"party": granite, "reason": "end of lease", "now": now}
     with refused(CapacityPromised):
         retire(thing=node_class.site, **facts)
 
