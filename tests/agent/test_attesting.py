@@ -325,7 +325,9 @@ def test_asking_again_draws_no_other_panel_that_day(sprout: m.NodeClass) -> None
         seat_verifier(party=one, address=f"0x{number}" + "9" * 39, vantage=f"v{number}", now=now)
 
     def panel(**changes: Any) -> list[str]:
-        return sorted(opened(sprout, **changes).seats.values_list("seat", flat=True))
+        one = asked(sprout, asked_at_ms=int(now.timestamp() * 1000), **changes)  # all of one day, at midnight too
+        row = open_challenge(party=sprout.party, signed=one, now=now)
+        return sorted(row.seats.values_list("seat", flat=True))
 
     drawn = [panel(prover_url=f"http://127.0.0.1:{port}") for port in range(1, 6)]
     assert len(drawn[0]) == len(SEATS)

@@ -77,6 +77,7 @@ def show_anew(code: str, tier: int) -> None:
 @pytest.mark.stage("founded")
 def test_a_move_drops_evidence_proof_and_round_trips_at_once_with_before_and_after_on_the_trail() -> None:
     assert (tier_now("granite"), world.node_class("granite").standing.state) == (2, "PROVEN")
+    before = clock.now()
 
     row = change("granite", **MOVE)
 
@@ -87,7 +88,7 @@ def test_a_move_drops_evidence_proof_and_round_trips_at_once_with_before_and_aft
     assert not world.node_class("granite").site.latencies.exists()
     line = m.AuditLine.objects.get(action="change_supply")
     assert (line.facts["before"]["country"], line.facts["after"]["country"]) == ("DE", "US")
-    assert as_of(world.node_class("granite").site, clock.now() - timedelta(seconds=1))["country"] == "DE"
+    assert as_of(world.node_class("granite").site, before)["country"] == "DE"
 
     show_anew("granite", 2)
     assert tier_now("granite") == 2  # shown anew
