@@ -113,13 +113,13 @@ def machine(live: Live, run_on: RunningTime, unhurried: None) -> Iterator[EchoSe
 
 
 def prober(site: Site, live: Live, verifier: str, anchor: str, minute: int = 0) -> Prober:
-    """A verifier's prober that keeps to one lease (the others' machines have no heartbeat here) and to the minutes
-    from one on: the secret second of the minute before may be as near."""
+    """A verifier's prober that keeps to one lease (the others' machines have no heartbeat here) and to one minute: the
+    secret second of the minute before may be as near, and that of the next one nearer than a retry."""
     secret = issue_api_key(party=m.Party.objects.get(slug=verifier), label="probe", may_write=True, now=clock.now())[1]
     client = ApiClient(site.url, api_key=secret, attempts=1)
     one = Prober(key=key_of(verifier), verifier=verifier, client=client, anchors=[anchor] * 3, clock=MarketsOwn(RATE))
-    plan, lease, since_at = one._plan, str(live.lease.pk), live.at(minute).timestamp()
-    one._plan = lambda task: plan(task) if task.lease == lease and task.order["minute_at"] >= since_at else None
+    plan, lease, minute_at = one._plan, str(live.lease.pk), live.at(minute).timestamp()
+    one._plan = lambda task: plan(task) if (task.lease, task.order["minute_at"]) == (lease, minute_at) else None
     return one
 
 
