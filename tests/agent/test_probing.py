@@ -227,7 +227,7 @@ def test_what_could_not_be_sent_follows_once_the_market_answers(live, site, open
 def asked(live: Live, machine: EchoServer, **changes: Any) -> tuple[str, int]:
     now_at = machine.clock.now_at()
     facts = {"lease": str(live.lease.pk), "minute_at": now_at // 60 * 60, "attempt": 1, "nonce": "ab" * 32} | changes
-    return ask_echo("127.0.0.1", machine.server_address[1], timeout_seconds=3, **facts)
+    return ask_echo("127.0.0.1", machine.server_address[1], timeout_seconds=30, **facts)
 
 
 def test_an_echo_is_over_the_nonce_and_the_devices_and_for_the_minute_that_runs(live, machine):
@@ -256,7 +256,7 @@ def test_no_echo_for_another_lease_minute_or_form(live, machine, changes):
     b"\n", b"[]\n", b"x" * 5000 + b"\n", b"\xff\n", b'{"lease":{}}\n', b"[" * 900 + b"\n",
 ])  # fmt: skip
 def test_whoever_asks_in_another_form_gets_no_signature(live, machine, sent):
-    with socket.create_connection(("127.0.0.1", machine.server_address[1]), timeout=3) as connection:
+    with socket.create_connection(("127.0.0.1", machine.server_address[1]), timeout=30) as connection:
         connection.sendall(sent)
         connection.shutdown(socket.SHUT_WR)
         try:
