@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -52,7 +53,7 @@ def live() -> Live:
 class RunningTime:
     """The market's time: it stands where it is set, until it is let run on, fast, or taken on step by step.
 
-    Steps are this process's own: one that waits its turn on a busy machine is not late, since nor is the time.
+    Where a prober waits it steps: one that is slow on a busy machine is not late, since nor is the time.
     """
 
     def __init__(self, at: datetime) -> None:
@@ -134,22 +135,24 @@ def looked_at(live: Live, machine: EchoServer, workload: str, at: datetime) -> N
     take_heartbeats(party=world.party("granite"), signed=[beat], now=at)
 
 
+class Steps(Event):
+    """Where a prober waits, and nowhere else, the time goes on; it is over when something holds."""
+
+    def __init__(self, running: RunningTime, holds: Callable[[], Any], seconds: float) -> None:
+        super().__init__()
+        self._running, self._holds, self._end = running, holds, time.monotonic() + seconds
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self._running.step()
+        if self._holds() or time.monotonic() > self._end:
+            self.set()
+        return super().wait(LOOK_SECONDS)
+
+
 def run_for(one: Prober, holds: Callable[[], Any], running: RunningTime, seconds: float = 120) -> None:
-    """Take the time on, and a prober with it until something holds."""
-    from threading import Thread
-
-    end = time.monotonic() + seconds
-
-    def look() -> None:
-        while not holds() and time.monotonic() < end:
-            running.step()
-            time.sleep(LOOK_SECONDS)
-        one.stop.set()
-
-    looking = Thread(target=look)
-    looking.start()
+    """Let a prober run until something holds."""
+    one.stop = Steps(running, holds, seconds)
     one.run()
-    looking.join()
 
 
 def test_a_machine_is_probed_at_its_secret_second_and_the_report_is_taken(live, site, machine, open_port, run_on):
