@@ -278,11 +278,8 @@ def served():
 
 
 def test_a_prover_behind_http_is_measured_and_attested(served):
-    for _ in range(3):  # on a machine busy with other work one verifier may have its answer too late
-        with HttpProver(served.url, token=served.token) as prover:
-            proven = prove(prover=prover)
-        if proven.score.accepted == 3:
-            break
+    with HttpProver(served.url, token=served.token) as prover:
+        proven = prove(prover=prover)
 
     assert (proven.score.accepted, proven.score.backend) == (3, "float32")
     assert verify_again(proven.transcript, entropy=secrets.token_bytes(32)).accepted == 3
