@@ -224,3 +224,9 @@ def micros_from_text(text: str) -> int:
     if len(whole) > 12:
         raise forms.ValidationError("This amount is larger than the books can hold.", code="number_format")
     return int(whole or 0) * 1_000_000 + int(part.ljust(6, "0") or 0)
+
+
+def plain_usd(micros: int) -> str:
+    """An amount as it is typed into a `UsdPriceField`, exact: `1.94`, and `0.000001`."""
+    whole, part = divmod(micros, 1_000_000)
+    return f"{whole}.{f'{part:06}'.rstrip('0').ljust(2, '0')}"

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from marketplace.demand.approvals import approve_demand, refuse_demand, used_of_budget, waiting_for
 from marketplace.demand.selectors import find_demand
-from marketplace.doors import DoorForm, UsdPriceField, buyer_only, found_or_404, market_time, seat_of
+from marketplace.doors import DoorForm, UsdPriceField, buyer_only, found_or_404, market_time, plain_usd, seat_of
 from marketplace.errors import MarketError
 from marketplace.parties.roles import acts_of
 from marketplace.parties.seats import seats_of
@@ -74,9 +74,17 @@ FORMS: dict[str, type[DoorForm]] = {
 }  # fmt: skip
 
 
-def _form(what: str, typed: Any = None) -> DoorForm:
+def _form(what: str, typed: Any = None, **more: Any) -> DoorForm:
     """One of the forms of the page, its fields named apart from those of the others, so that a label has one field."""
-    return FORMS[what](typed, auto_id=f"id_{what}_%s")
+    return FORMS[what](typed, auto_id=f"id_{what}_%s", **more)
+
+
+def _as_it_is(rule: SpendingRule | None) -> dict[str, Any]:
+    """What the rule's form begins with, so that whoever changes one part of it keeps the others."""
+    return {} if rule is None else {
+        "threshold_micros": plain_usd(rule.threshold_micros), "approvals_needed": rule.approvals_needed,
+        "needs_purchase_order": rule.needs_purchase_order,
+    }  # fmt: skip
 
 
 @require_safe
@@ -153,16 +161,19 @@ def rules(request: HttpRequest) -> HttpResponse:
 
 def _page(request: HttpRequest, status: int = 200, refused: DoorForm | None = None) -> HttpResponse:
     seat = seat_of(request)
-    limits, order_limits = _form("limit"), _form("order_limit")
+    rule = SpendingRule.objects.filter(party=request.party).first()
+    shown = {what: _form(what, initial=_as_it_is(rule) if what == "rule" else None) for what in FORMS}
+    if refused is not None:  # with what was typed, to be corrected
+        shown[next(what for what, form in FORMS.items() if type(refused) is form)] = refused
     seats = list(seats_of(request.party).filter(user__is_active=True))
-    for form in (limits, order_limits):
+    for form in (shown["limit"], shown["order_limit"]):
         form.fields["seat"].choices = [(str(s.pk), f"{s.user.email} ({s.role})") for s in seats]
     budgets = Budget.objects.filter(party=request.party)
     changes = [(row, may_decide(row, seat, market_time(request))) for row in waiting_changes(request.party)]
     return render(request, "portal/approvals.html", {
         "waiting": waiting_for(seat).prefetch_related("approvals__seat__user") if seat else [],
         "budgets": [(budget, used_of_budget(budget)) for budget in budgets], "seats": seats,
-        "rule": SpendingRule.objects.filter(party=request.party).first(), "acts": acts_of(seat) if seat else set(),
-        "rule_form": _form("rule"), "budget_form": _form("budget"), "limit_form": limits, "form": refused,
-        "order_limit_form": order_limits, "changes": changes, "own": seat, "days": ONE_PERSON_FOR.days,
+        "rule": rule, "acts": acts_of(seat) if seat else set(), "form": refused,
+        **{f"{what}_form": form for what, form in shown.items()}, "changes": changes, "own": seat,
+        "days": ONE_PERSON_FOR.days,
     }, status=status)  # fmt: skip

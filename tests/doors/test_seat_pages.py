@@ -253,6 +253,25 @@ def test_a_limit_of_a_seat_is_set_and_raised_by_two_on_the_page(market, enter):
     assert m.SeatLimit.objects.get(seat=purchaser).order_max_micros is None
 
 
+def test_the_rule_in_force_is_shown_and_what_was_typed_is_kept_when_refused(market, enter):
+    client, url, rules = enter("buyer"), reverse("portal:approvals"), reverse("portal:spending_rules")
+    assert "none is set" in client.get(url).content.decode()
+    rule = {"what": "rule", "threshold_micros": "1,200.000001", "approvals_needed": "2", "needs_purchase_order": "on"}
+    client.post(rules, rule)
+
+    page = client.get(url)
+    begins = {name: page.context["rule_form"][name].value() for name in page.context["rule_form"].fields}
+    client.post(rules, {"what": "rule"} | {name: "on" if value is True else value for name, value in begins.items()})
+    refused = client.post(rules, {"what": "rule", "threshold_micros": "900", "approvals_needed": "9"})
+
+    assert "in force: $1,200.00, 2 approvals, purchase order" in page.content.decode()
+    kept = m.SpendingRule.objects.get(party=party_of("buyer"))
+    assert (kept.threshold_micros, kept.approvals_needed, kept.needs_purchase_order) == (1_200_000_001, 2, True)
+    assert not m.SpendingChange.objects.exists()  # sent again as it was shown, nothing changes
+    assert refused.status_code == 422
+    assert refused.context["rule_form"]["threshold_micros"].value() == "900"
+
+
 def test_what_a_seat_approves_is_raised_by_two_on_the_page_and_not_by_a_second_name(market, enter):
     client, url, rules = enter("buyer"), reverse("portal:approvals"), reverse("portal:spending_rules")
     approver = make_seat(party=party_of("buyer"), email="a@b.example", password=None, role="approver", now=NOW)
