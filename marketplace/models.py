@@ -7,7 +7,7 @@ parties -> demand -> supply -> clearing -> escrow -> delivery -> sla -> payout -
 from marketplace.governance.models import AuditLine, Flag, MarketClock
 from marketplace.governance.phase_models import GateReview, Phase, PhaseCondition, PhaseEvidence, PhaseSignOff, Signal
 from marketplace.notices.models import Notice, Progress
-from marketplace.parties.models import ApiKey, Invitation, KeyUse, Party, RememberedReply, Seat, User
+from marketplace.parties.models import ApiKey, Invitation, KeyUse, Party, PasswordLink, RememberedReply, Seat, User
 from marketplace.catalogue.models import (
     ResourceClass,
     SlaPreset,
@@ -136,7 +136,8 @@ __all__ = [
     "JudgedCause",
     "KeyHolder", "KeyUse", "KindLimit", "Lapse", "LapseNotice", "LapseRule", "Lease", "LeaseDifference", "LeaseHealth",
     "LeasePack", "LineReason", "LockBatch", "MachineKeyChange", "MaintenanceNotice", "MakerLimits", "MakerQuote",
-    "MakerStop", "Mandate", "MarketClock", "MemberShare", "NodeClass", "Notice", "Opinion", "Pair", "Party", "Payout",
+    "MakerStop", "Mandate", "MarketClock", "MemberShare", "NodeClass", "Notice", "Opinion", "Pair", "Party",
+    "PasswordLink", "Payout",
     "Phase", "PhaseCondition", "PhaseEvidence", "PhaseSignOff", "Pilot", "PriceRow", "ProbeDay", "ProbeReport",
     "Progress", "Pulse", "Reading", "Recheck", "RememberedReply", "Report", "ReportChain", "ReportRule",
     "ResourceClass", "RevenueSplit", "RollAnswer", "RollCall", "RollMember", "RollReply", "RollReport", "Seat",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import shutil
 import subprocess
@@ -16,6 +17,9 @@ APT_SECONDS_MAX = 240
 MEMORY = Path("/dev/shm")
 FOLDER = "grove-tests-"  # and the number of the process whose it is, and letters by chance
 MEMORY_BYTES_MIN = 8 * 2**30  # the databases of two workers, and the log of their changes
+PROCESSES_BYTES = 4 * 2**30  # two workers, a browser, nodes and servers beside them
+# What a container may use, where it may not use all that the machine has: whoever goes beyond it is killed.
+CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
 def main(arguments: list[str]) -> int:
@@ -37,7 +41,7 @@ def work_in_memory() -> None:
     for left in MEMORY.glob(f"{FOLDER}*"):
         if not Path("/proc", left.name.removeprefix(FOLDER).split("-")[0]).exists():
             shutil.rmtree(left, ignore_errors=True)  # of a session that was killed; its server, if any, ends by itself
-    if min(shutil.disk_usage(MEMORY).free, available_bytes()) < MEMORY_BYTES_MIN:
+    if min(shutil.disk_usage(MEMORY).free, available_bytes(), container_bytes()) < MEMORY_BYTES_MIN:
         return
     folder = tempfile.mkdtemp(prefix=f"{FOLDER}{os.getpid()}-", dir=MEMORY)
     os.chmod(folder, 0o711)  # as root the server is somebody else
@@ -60,6 +64,15 @@ def available_bytes() -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), 0)
+
+
+def container_bytes() -> int:
+    """How much of its memory a container has for the files of the tests; without a limit as much as you like."""
+    limits = [2**62]
+    for file in CONTAINER_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # there is none, or it says "max"
+            limits.append(int(file.read_text()) - PROCESSES_BYTES)
+    return min(limits)
 
 
 def with_habits(arguments: list[str]) -> list[str]:

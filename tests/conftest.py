@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.rooms import in_memory
 
@@ -20,6 +21,11 @@ pytest_plugins = ("tests.journey.stages",)
 # A crash of the server may lose the last 200 ms of a test, never of the product: it is asked for by this process only.
 os.environ.setdefault("PGOPTIONS", "-c synchronous_commit=off")
 os.environ["DATABASE_POOL_MAX"] = "0"  # a pool's threads outlive a test database
+# Each run tries the same examples, however fast the machine is: what nobody changed does not turn red. Tests that are
+# marked nightly draw seeds of their own, and `--hypothesis-profile default` looks further everywhere.
+settings.register_profile("suite", deadline=None, derandomize=True, print_blob=True,
+                          suppress_health_check=[HealthCheck.too_slow])  # fmt: skip
+settings.load_profile("suite")
 gc.disable()  # until everything is loaded
 gc.set_threshold(50_000, 10, 10)
 

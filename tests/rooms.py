@@ -1,11 +1,15 @@
-"""Where a test puts a data folder of its own, in which a PostgreSQL server works."""
+"""Where a test puts what it starts: a data folder in which a PostgreSQL server works, and a port."""
 
 from __future__ import annotations
 
 import os
+import secrets
+import socket
 from pathlib import Path
 
 from tests.__main__ import MEMORY
+
+OURS = 8_000  # ports below those that the system gives away
 
 
 def in_memory() -> bool:
@@ -26,3 +30,18 @@ def room() -> Path | None:
     if in_memory():
         return data_folder()
     return Path("/var/lib") if os.geteuid() == 0 else None
+
+
+def quiet_port() -> int:
+    """A port for a program that binds it only some seconds later: nobody listens there, and the system gives it to none
+    of the hundred programs that ask for any port meanwhile.
+    """
+    given_from = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = max(1_024, given_from - OURS) + secrets.randbelow(OURS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port

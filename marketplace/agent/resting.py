@@ -73,6 +73,7 @@ class Rest:
             most_ms = min(most_ms, self.left_ms())
             if not self._rest or self._guard is not None or most_ms <= 0:
                 return
+            asked_ns = self._now_ns()
             self.trouble, self._guard = None, _guard(most_ms, self._wake)
             self._begun_ns, self._most_ms = self._now_ns(), most_ms
             try:
@@ -81,7 +82,16 @@ class Rest:
                 )
             except (OSError, subprocess.SubprocessError) as error:
                 self.trouble = f"The workload does not rest: {error}"
+            if self._now_ns() - asked_ns >= most_ms * 1_000_000:
+                self._wake_once_more()
+            if self.trouble:
                 self._end()
+
+    def _wake_once_more(self) -> None:
+        """The command that stops it took longer than it may rest: the guard may have woken it before it stopped."""
+        assert self._guard is not None
+        self._guard.wait()
+        _guard(0, self._wake).communicate("\n")
 
     def end(self) -> int:
         """Wake the workload; returns how many milliseconds it rested."""

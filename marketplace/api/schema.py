@@ -29,7 +29,7 @@ again.
 
 **Numbers.** Money and prices are whole micro-USD as strings, because 64 bits pass what many JSON readers keep; on input
 a string or an integer will do, a float is `number_format`. Times are UTC. Ids carry their kind: `dem_`, `bid_`, `awd_`,
-`lea_`, `win_`, `cls_`, `adm_`, `sta_`, `lin_`, `nee_`, `sea_`, `ivt_`.
+`lea_`, `win_`, `cls_`, `adm_`, `sta_`, `lin_`, `nee_`, `sea_`, `ivt_`, `spc_`.
 
 **Lists.** Oldest first by (created, id), so that new rows come after those you have; a statement is newest first.
 `data` holds the rows, `limit` is up to 200, `cursor` comes from `next_cursor` (null: there is no more), and a `Link`
@@ -57,7 +57,7 @@ IDEMPOTENCY_KEY = OpenApiParameter(
 
 
 TAGS = {  # in data-path order
-    "seats": "Who acts for your party: people, invited by a link. Keys read them and change none.",
+    "seats": "Who acts for your party and what each may spend. Keys read it; people change it, some of it by two.",
     "windows": "The spans of hourly slots that are cleared together, with their gate.",
     "planning": "Where workloads belong and what they cost, before any demand stands.",
     "demands": "What a buyer needs: post, fund, withdraw.",

@@ -105,7 +105,8 @@ def sign_phase(*, no: int, evidence_hash: bytes, counts: Counts, person: str, no
     """Say yes to opening a phase on the evidence of this hash. The same person twice is one yes.
 
     Raises StateSkipped when an earlier phase is closed, GateNotReady when a condition is missing, a signal freezes it
-    or the figures have changed since they were looked at, NotEligible for a seat that may not sign.
+    or the figures have changed since they were looked at, NotEligible for a seat that may not sign, SamePerson for one
+    that may be another signer under a second name.
     """
     phase = _lock(no)
     evidence = keep_evidence(no=no, counts=counts, now=now)
@@ -117,6 +118,9 @@ def sign_phase(*, no: int, evidence_hash: bytes, counts: Counts, person: str, no
         )  # fmt: skip
     if not _may_sign(person):
         raise NotEligible("This seat may not sign off a phase.", rule="seat", person=person)
+    for other in _signed_by(evidence):
+        if other != person:
+            require_apart(person, other, now)
     sign_off, is_new = PhaseSignOff.objects.get_or_create(evidence=evidence, person=person, defaults={"at": now})
     if is_new:
         record(actor=person, action="sign_phase", subject=str(phase)[:120], reason="signed on its evidence", now=now,
@@ -213,6 +217,17 @@ def _may_sign(person: str) -> bool:
     with connection.cursor() as cursor:
         cursor.execute("SELECT marketplace_may_sign(%s)", [person])
         return bool(cursor.fetchone()[0])
+
+
+def require_apart(person: str, other: str, now: datetime) -> None:
+    """Refuse a person of the Foundation who may be the other one under a second name: one of the two let the other in
+    during the last 30 days, or a third let in both. Whom the operator's command let in stands apart at once.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT marketplace_people_may_be_one(%s, %s, %s)", [person, other, now])
+        if cursor.fetchone()[0]:
+            raise SamePerson("For 30 days whoever let a seat in counts as one person with it: somebody else does this.",
+                             person=person, other=other)  # fmt: skip
 
 
 def require_another(person: str, first: str) -> None:

@@ -21,6 +21,7 @@ from marketplace.catalogue.services import require_known_classes
 from marketplace.demand.models import Demand
 from marketplace.demand.services import fund_demand, post_demand, withdraw_demand
 from marketplace.errors import BadInput, MakerLimit, MakerStopped, NotYours, SamePerson
+from marketplace.governance.phases import require_apart
 from marketplace.governance.services import record
 from marketplace.maker.models import Conflict, MakerLimits, MakerQuote, MakerStop
 from marketplace.maker.selectors import limits_in_force, loss_micros, use_of_limits
@@ -57,12 +58,14 @@ def propose_limits(
 def approve_limits(*, limits_id: UUID, person: str, now: datetime) -> MakerLimits:
     """Bring proposed limits into force; those before end. Raises SamePerson, or NotYours for what is not proposed.
 
-    Whoever quotes lets none (RoleForbidden): two market-makers would else set each other's limits.
+    Whoever quotes lets none (RoleForbidden): two market-makers would else set each other's limits. Nor does anybody
+    who may be the first person under another name (SamePerson): let in by it, or it by them, in the last 30 days.
     """
     require_person(person, "limits", "approve limits of the market-maker")
     limits = _proposed(limits_id)
     if limits.proposed_by == person:
         raise SamePerson("Limits are approved by another person than proposed them.", proposed_by=limits.proposed_by)
+    require_apart(person, limits.proposed_by, now)
     MakerLimits.objects.filter(ended_at=None).exclude(approved_at=None).update(ended_at=now)
     limits.approved_by, limits.approved_at = require_name(person, field="person", longest=120), now
     limits.save(update_fields=["approved_by", "approved_at"])

@@ -60,7 +60,14 @@ TRIGGERS = "".join(
 WALLS_OF_PROOF = import_module("marketplace.migrations.0043_walls_of_proof").FUNCTIONS
 BEFORE = WALLS_OF_PROOF[WALLS_OF_PROOF.index("CREATE FUNCTION marketplace_roll_is_answered_in_its_span") :]
 BEFORE = BEFORE[: BEFORE.index("END $$;") + len("END $$;")].replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION")
-UNDO = BEFORE + "".join(
+# Before, a class answered by a benchmark and by nothing else.
+FORGET_OTHER_ANSWERS = """
+SET CONSTRAINTS ALL IMMEDIATE;
+ALTER TABLE marketplace_rollanswer DISABLE TRIGGER USER;
+DELETE FROM marketplace_rollanswer WHERE benchmark_id IS NULL;
+ALTER TABLE marketplace_rollanswer ENABLE TRIGGER USER;
+"""
+UNDO = FORGET_OTHER_ANSWERS + BEFORE + "".join(
     f"REVOKE ALL ON marketplace_{name} FROM grove_app;\nDROP TRIGGER {name}_stays ON marketplace_{name};\n"
     f"DROP TRIGGER {name}_in_span ON marketplace_{name};\n"
     for name in APPEND_ONLY

@@ -3,6 +3,17 @@
 import django.db.models.deletion
 from django.db import migrations, models
 
+# Backwards, a class answers with one machine again: what the provers of further units said has no place there.
+FORGET_UNITS = """
+SET CONSTRAINTS ALL IMMEDIATE;
+ALTER TABLE marketplace_rollreport DISABLE TRIGGER USER;
+ALTER TABLE marketplace_rollreply DISABLE TRIGGER USER;
+DELETE FROM marketplace_rollreport WHERE prover_id IS NOT NULL;
+DELETE FROM marketplace_rollreply WHERE prover_id IS NOT NULL;
+ALTER TABLE marketplace_rollreport ENABLE TRIGGER USER;
+ALTER TABLE marketplace_rollreply ENABLE TRIGGER USER;
+"""
+
 
 class Migration(migrations.Migration):
 
@@ -43,6 +54,11 @@ class Migration(migrations.Migration):
         migrations.RemoveField(
             model_name='rollanswer',
             name='benchmark',
+        ),
+        migrations.AlterField(  # backwards, each reply that stays is of one machine
+            model_name='rollreply',
+            name='machines',
+            field=models.PositiveIntegerField(default=1),
         ),
         migrations.RemoveField(
             model_name='rollreply',
@@ -93,4 +109,5 @@ class Migration(migrations.Migration):
             model_name='unitprover',
             constraint=models.CheckConstraint(condition=models.Q(models.Q(('retired_at', None), ('retired_for', '')), models.Q(models.Q(('retired_at', None), _negated=True), models.Q(('retired_for', ''), _negated=True)), _connector='OR'), name='unit_prover_is_retired_for_a_reason'),
         ),
+        migrations.RunSQL(migrations.RunSQL.noop, FORGET_UNITS),
     ]

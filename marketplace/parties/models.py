@@ -46,6 +46,7 @@ class User(AbstractUser):
 
     email = models.EmailField(unique=True)
     sign_in_no = models.PositiveIntegerField(default=0, help_text="counts how often every session was ended at once")
+    switched_off_at = models.DateTimeField(null=True, blank=True, help_text="null while the person may sign in")
     USERNAME_FIELD = "email"
     REQUIRED_FIELDS: list[str] = []
     objects = EmailUserManager()
@@ -54,6 +55,10 @@ class User(AbstractUser):
         constraints = [
             # One person is not two by a capital: seats, approvals and the trail name people by their address.
             models.CheckConstraint(name="user_email_is_in_small_letters", condition=Q(email=Lower("email"))),
+            models.CheckConstraint(
+                name="user_that_is_off_says_since_when",
+                condition=Q(is_active=True, switched_off_at=None) | Q(is_active=False, switched_off_at__isnull=False),
+            ),
         ]
 
     @property
@@ -138,12 +143,35 @@ class Seat(models.Model):
     user = models.OneToOneField(User, on_delete=models.CASCADE, related_name="seat")
     party = models.ForeignKey(Party, on_delete=models.PROTECT, related_name="seats")
     role = models.CharField(max_length=20, choices=[(r, r.replace("_", " ")) for r in ROLES])
+    approved_until = models.DateTimeField(
+        null=True, blank=True, help_text="when another role took its approving away; null: it approves, or never did"
+    )
 
     class Meta:
-        constraints = [models.CheckConstraint(name="seat_role_is_known", condition=Q(role__in=ROLES))]
+        constraints = [
+            models.CheckConstraint(name="seat_role_is_known", condition=Q(role__in=ROLES)),
+            models.CheckConstraint(
+                name="seat_that_approves_has_not_stopped",
+                condition=Q(approved_until=None) | ~Q(role__in=("owner", "approver")),
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.user.email} ({self.role}, {self.party.name})"
+
+
+class PasswordLink(models.Model):
+    """That one seat made a link for another's password: for a while it may be behind that one. Append-only."""
+
+    seat = models.ForeignKey(Seat, on_delete=models.PROTECT, related_name="password_links")
+    made_by = models.ForeignKey(Seat, on_delete=models.PROTECT, related_name="+")
+    made_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["made_at", "id"]
+        constraints = [
+            models.CheckConstraint(name="password_link_is_made_by_another", condition=~Q(seat=F("made_by")))
+        ]
 
 
 class Invitation(models.Model):

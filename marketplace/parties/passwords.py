@@ -18,7 +18,7 @@ from ledger.tasks import enqueue
 from marketplace.errors import BadInput, LinkOver, NotYours, RoleForbidden
 from marketplace.governance.services import record
 from marketplace.parties.letters import send_letter
-from marketplace.parties.models import Seat, User
+from marketplace.parties.models import PasswordLink, Seat, User
 from marketplace.parties.roles import require_act
 from marketplace.parties.seats import require_password
 
@@ -60,7 +60,8 @@ def reset_path(*, seat: Seat, by: Seat, now: datetime) -> str:
     """The path of a link by which a colleague sets another password: made by whoever may `seats`, to hand over.
 
     Not at the Foundation, where two people stand for each other's acts: there a link goes to its own person's mail
-    alone (`ask_reset`), and nobody signs in as another. Raises RoleForbidden.
+    alone (`ask_reset`), and nobody signs in as another. Whoever makes a link is, for a while, no second person beside
+    the one whose link it is (`two_people.py`). Raises RoleForbidden.
     """
     require_act(by, "seats", "make links for passwords")
     if by.party.kind == "foundation":
@@ -71,6 +72,8 @@ def reset_path(*, seat: Seat, by: Seat, now: datetime) -> str:
         raise NotYours("There is no such seat.")
     if not row.user.is_active:
         raise RoleForbidden("This seat is switched off: switch it on first.", role=row.role, roles=[])
+    if row.pk != by.pk:
+        PasswordLink.objects.create(seat=row, made_by=by, made_at=now)
     record(actor=by.user.email, action="make_reset_link", subject=row.user.email, reason="to hand over", now=now)
     return _path(row.user)
 

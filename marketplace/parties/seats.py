@@ -25,6 +25,7 @@ from marketplace.parties.services import make_seat, require_email
 INVITATION_LASTS = timedelta(days=7)
 INVITATIONS_PER_DAY = 50  # of one party: whoever registers does not send the world mail through us
 NAME_MAX = 150
+APPROVING = ("owner", "approver")  # of a buyer's seats, who may be the second person; the walls name them too
 
 
 # -- reads ------------------------------------------------------------------------------------------------------------
@@ -144,8 +145,9 @@ def change_role(*, seat: Seat, by: Seat, role: str, now: datetime) -> Seat:
         return row
     if role not in may_roles("seats", row.party):
         _require_another_owner(row)
-    row.role = role
-    row.save(update_fields=["role"])
+    stops = before in APPROVING and role not in APPROVING
+    row.role, row.approved_until = role, now if stops else None if role in APPROVING else row.approved_until
+    row.save(update_fields=["role", "approved_until"])
     record(actor=by.user.email, action="change_role", subject=row.user.email, reason=f"{before} to {role}", now=now,
            before=before, after=role)  # fmt: skip
     return row
@@ -158,7 +160,9 @@ def switch_off(*, seat: Seat, by: Seat, now: datetime) -> Seat:
     if not row.user.is_active:
         return row
     _require_another_owner(row)
-    User.objects.filter(pk=row.user_id).update(is_active=False, sign_in_no=F("sign_in_no") + 1)
+    User.objects.filter(pk=row.user_id).update(
+        is_active=False, switched_off_at=now, sign_in_no=F("sign_in_no") + 1
+    )
     keys = ApiKey.objects.filter(issued_by=row, revoked_at=None)
     prefixes = list(keys.order_by("created_at", "pk").values_list("prefix", flat=True))
     keys.update(revoked_at=now)
@@ -173,7 +177,7 @@ def switch_on(*, seat: Seat, by: Seat, now: datetime) -> Seat:
     """Let a person in again, by the password of before. Sessions and keys that ended stay ended."""
     row = _anothers(seat, by, "switch seats on")
     if not row.user.is_active:
-        User.objects.filter(pk=row.user_id).update(is_active=True)
+        User.objects.filter(pk=row.user_id).update(is_active=True, switched_off_at=None)
         row.user.refresh_from_db()
         record(actor=by.user.email, action="switch_seat_on", subject=row.user.email, reason="switched on", now=now)
     return row

@@ -18,9 +18,11 @@ from marketplace.doors import DoorForm, UsdPriceField, buyer_only, found_or_404,
 from marketplace.errors import MarketError
 from marketplace.parties.roles import acts_of
 from marketplace.parties.seats import seats_of
+from marketplace.parties.two_people import ONE_PERSON_FOR
 from marketplace.spending.models import Budget, SpendingChange, SpendingRule
 from marketplace.spending.services import (
     decide_change,
+    may_decide,
     set_budget,
     set_order_limit,
     set_seat_limit,
@@ -134,7 +136,7 @@ def rules(request: HttpRequest) -> HttpResponse:
                 until = now + timedelta(days=given.pop("days"))
                 set_budget(seat=seat, from_at=now, until_at=until, now=now, **given)
             elif what == "limit":
-                set_seat_limit(seat=seat, of=seats[given["seat"]], limit_micros=given["limit_micros"], now=now)
+                waits = set_seat_limit(seat=seat, of=seats[given["seat"]], limit_micros=given["limit_micros"], now=now)
             elif what == "order_limit":
                 waits = set_order_limit(seat=seat, of=seats[given["seat"]], now=now,
                                         order_max_micros=given["order_max_micros"])  # fmt: skip
@@ -156,10 +158,11 @@ def _page(request: HttpRequest, status: int = 200, refused: DoorForm | None = No
     for form in (limits, order_limits):
         form.fields["seat"].choices = [(str(s.pk), f"{s.user.email} ({s.role})") for s in seats]
     budgets = Budget.objects.filter(party=request.party)
+    changes = [(row, may_decide(row, seat, market_time(request))) for row in waiting_changes(request.party)]
     return render(request, "portal/approvals.html", {
         "waiting": waiting_for(seat).prefetch_related("approvals__seat__user") if seat else [],
         "budgets": [(budget, used_of_budget(budget)) for budget in budgets], "seats": seats,
         "rule": SpendingRule.objects.filter(party=request.party).first(), "acts": acts_of(seat) if seat else set(),
         "rule_form": _form("rule"), "budget_form": _form("budget"), "limit_form": limits, "form": refused,
-        "order_limit_form": order_limits, "changes": waiting_changes(request.party), "own": seat,
+        "order_limit_form": order_limits, "changes": changes, "own": seat, "days": ONE_PERSON_FOR.days,
     }, status=status)  # fmt: skip

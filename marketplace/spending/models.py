@@ -20,6 +20,7 @@ class SpendingRule(models.Model):
         "marketplace.SpendingChange", null=True, blank=True, on_delete=models.PROTECT, related_name="+",
         help_text="the change that another person let, where these terms ask less than those before",
     )  # fmt: skip
+    set_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [
@@ -38,6 +39,11 @@ class SeatLimit(models.Model):
 
     seat = models.OneToOneField(Seat, on_delete=models.CASCADE, primary_key=True, related_name="limit")
     limit_micros = models.BigIntegerField(default=0, help_text="it approves up to")
+    limit_set_by = models.ForeignKey(Seat, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
+    limit_let_by = models.ForeignKey(
+        "marketplace.SpendingChange", null=True, blank=True, on_delete=models.PROTECT, related_name="+",
+        help_text="the change that another person let, where it approves more than before",
+    )  # fmt: skip
     order_max_micros = models.BigIntegerField(
         null=True, blank=True, help_text="one demand that it posts may cost so much without an approval; null: any"
     )
@@ -46,6 +52,7 @@ class SeatLimit(models.Model):
         "marketplace.SpendingChange", null=True, blank=True, on_delete=models.PROTECT, related_name="+",
         help_text="the change that another person let, where this limit is higher than the one before",
     )  # fmt: skip
+    set_at = models.DateTimeField(null=True, blank=True, help_text="when either limit was set last")
 
     class Meta:
         constraints = [
@@ -63,7 +70,7 @@ class SeatLimit(models.Model):
 class SpendingChange(models.Model):
     """A rule or a seat's limit that would ask less than before: it waits until another person lets it or refuses it."""
 
-    KINDS = ("rule", "order_limit")
+    KINDS = ("rule", "order_limit", "limit")
     id = models.UUIDField(primary_key=True)
     party = models.ForeignKey(Party, on_delete=models.PROTECT, related_name="spending_changes")
     kind = models.CharField(max_length=12, choices=[(each, each) for each in KINDS])
@@ -74,6 +81,7 @@ class SpendingChange(models.Model):
         Seat, null=True, blank=True, on_delete=models.PROTECT, related_name="+", help_text="whose limit it is"
     )
     order_max_micros = models.BigIntegerField(null=True, blank=True, help_text="of a seat; null: no own limit")
+    limit_micros = models.BigIntegerField(null=True, blank=True, help_text="a seat approves up to")
     proposed_by = models.ForeignKey(Seat, on_delete=models.PROTECT, related_name="+")
     proposed_at = models.DateTimeField()
     decided_by = models.ForeignKey(Seat, null=True, blank=True, on_delete=models.PROTECT, related_name="+")
@@ -82,15 +90,23 @@ class SpendingChange(models.Model):
     reason = models.CharField(max_length=300, default="", blank=True)
     withdrawn_at = models.DateTimeField(null=True, blank=True, help_text="a later word took its place")
 
+    @property
+    def state(self) -> str:
+        """Whether it waits, was let or refused, or a later word took its place."""
+        if self.withdrawn_at:
+            return "withdrawn"
+        return "waiting" if self.is_let is None else "let" if self.is_let else "refused"
+
     class Meta:
         ordering = ["proposed_at", "id"]
         constraints = [
             models.CheckConstraint(
                 name="spending_change_is_of_a_rule_or_of_a_seat",
-                condition=Q(kind="rule", seat=None, order_max_micros=None, threshold_micros__gte=0,
+                condition=Q(kind="rule", seat=None, order_max_micros=None, limit_micros=None, threshold_micros__gte=0,
                             approvals_needed__gte=1, needs_purchase_order__isnull=False)
-                | (Q(kind="order_limit", threshold_micros=None, approvals_needed=None, needs_purchase_order=None)
-                   & ~Q(seat=None)),
+                | (Q(threshold_micros=None, approvals_needed=None, needs_purchase_order=None) & ~Q(seat=None)
+                   & (Q(kind="order_limit", limit_micros=None)
+                      | Q(kind="limit", order_max_micros=None, limit_micros__gte=0))),
             ),
             models.CheckConstraint(
                 name="spending_change_says_who_decided_and_why",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -26,7 +25,8 @@ from marketplace.errors import (
 from marketplace.governance.services import record
 from marketplace.notices.services import tell_parties
 from marketplace.parties.models import Party, Seat
-from marketplace.parties.roles import may_roles, require_act
+from marketplace.parties.roles import require_act
+from marketplace.parties.two_people import ONE_PERSON_FOR, may_let, waits_for_another
 from marketplace.spending.models import Budget, Pilot, SeatLimit, SpendingChange, SpendingRule
 
 PILOT_TIER_MAX = 1  # no regulated data in a trial
@@ -51,7 +51,8 @@ def set_spending_rule(
     """Say above which amount a demand waits for how many approvals, and whether it then names a purchase order.
 
     Terms that ask less than those of now wait until a second person lets them: the waiting change is returned, and the
-    rule of now goes on. None: they are in force, because they ask more, or because nobody else could let them.
+    rule of now goes on. None: they are in force, because they ask more, or because nobody else approves here, nor
+    did lately (`parties/two_people.py`).
     """
     require_act(seat, "rules", "set spending rules")
     _require_money(threshold_micros, field="threshold_micros", least=0)
@@ -66,9 +67,9 @@ def set_spending_rule(
         threshold_micros > standing.threshold_micros or approvals_needed < standing.approvals_needed
         or (standing.needs_purchase_order and not needs_purchase_order)
     )  # fmt: skip
-    if asks_less and second_people(seat.party, but=(seat.pk,)).exists():
+    if asks_less and waits_for_another(seat.party, who=seat, whose=None, now=now):
         return _propose(seat, "rule", None, terms, now)
-    SpendingRule.objects.update_or_create(party=seat.party, defaults={**terms, "set_by": seat})
+    SpendingRule.objects.update_or_create(party=seat.party, defaults={**terms, "set_by": seat, "set_at": now})
     alone = {"alone": True} if asks_less else {}  # nobody else could have let it: whoever audits reads it here
     record(actor=seat.user.email, action="set_spending_rule", subject=seat.party.slug, now=now,
            reason=f"{approvals_needed} approvals above the threshold", threshold_micros=threshold_micros,
@@ -77,16 +78,25 @@ def set_spending_rule(
 
 
 @transaction.atomic
-def set_seat_limit(*, seat: Seat, of: Seat, limit_micros: int, now: datetime) -> SeatLimit:
-    """Say how much one demand may cost which the seat `of` approves."""
-    require_act(seat, "rules", "set limits of seats")
-    if of.party_id != seat.party_id:
-        raise NotYours("There is no such seat.")
+def set_seat_limit(*, seat: Seat, of: Seat, limit_micros: int, now: datetime) -> SpendingChange | None:
+    """Say how much one demand may cost which the seat `of` approves.
+
+    More than now (a seat without a limit approves nothing) waits for a second person, who is neither `seat` nor `of`,
+    as a rule does: the waiting change is returned, or None where it is in force.
+    """
+    _lock_for_limit(seat, of)
     _require_money(limit_micros, field="limit_micros", least=0)
-    limit, _ = SeatLimit.objects.update_or_create(seat=of, defaults={"limit_micros": limit_micros})
+    withdrawn = _withdraw_waiting(seat.party, "limit", of, now)
+    standing = SeatLimit.objects.filter(seat=of).first()
+    asks_less = limit_micros > (standing.limit_micros if standing else 0)
+    if asks_less and waits_for_another(seat.party, who=seat, whose=of, now=now):
+        return _propose(seat, "limit", of, {"limit_micros": limit_micros}, now)
+    terms = {"limit_micros": limit_micros, "limit_set_by": seat, "set_at": now}
+    SeatLimit.objects.update_or_create(seat=of, defaults=terms)
+    alone = {"alone": True} if asks_less else {}
     record(actor=seat.user.email, action="set_seat_limit", subject=of.user.email, reason="limit of a seat", now=now,
-           limit_micros=limit_micros)  # fmt: skip
-    return limit
+           limit_micros=limit_micros, withdrawn=withdrawn, **alone)  # fmt: skip
+    return None
 
 
 @transaction.atomic
@@ -96,21 +106,18 @@ def set_order_limit(*, seat: Seat, of: Seat, order_max_micros: int | None, now: 
     Never of one's own seat (SamePerson). A higher limit than that of now waits for a second person, who is neither
     `seat` nor `of`, as a rule does: the waiting change is returned, or None where it is in force.
     """
-    require_act(seat, "rules", "set limits of seats")
-    if of.party_id != seat.party_id:
-        raise NotYours("There is no such seat.")
+    _lock_for_limit(seat, of)
     if of.pk == seat.pk:
         raise SamePerson("Another owner sets the limit of your own seat.")
     if order_max_micros is not None:
         _require_money(order_max_micros, field="order_max_micros", least=0)
-    Party.objects.select_for_update().get(pk=seat.party_id)
     withdrawn = _withdraw_waiting(seat.party, "order_limit", of, now)
     standing = SeatLimit.objects.filter(seat=of).first()
     asks_less = standing is not None and standing.order_max_micros is not None and (
         order_max_micros is None or order_max_micros > standing.order_max_micros)  # fmt: skip
-    if asks_less and second_people(seat.party, but=(seat.pk, of.pk)).exists():
+    if asks_less and waits_for_another(seat.party, who=seat, whose=of, now=now):
         return _propose(seat, "order_limit", of, {"order_max_micros": order_max_micros}, now)
-    terms = {"order_max_micros": order_max_micros, "order_set_by": seat}
+    terms = {"order_max_micros": order_max_micros, "order_set_by": seat, "set_at": now}
     SeatLimit.objects.update_or_create(seat=of, defaults=terms)
     alone = {"alone": True} if asks_less else {}
     record(actor=seat.user.email, action="set_order_limit", subject=of.user.email, reason="limit of a seat", now=now,
@@ -118,47 +125,82 @@ def set_order_limit(*, seat: Seat, of: Seat, order_max_micros: int | None, now: 
     return None
 
 
+def rule_of(party: Party) -> SpendingRule | None:
+    """The rule in force, or None."""
+    return SpendingRule.objects.filter(party=party).first()
+
+
+def changes_of(party: Party) -> QuerySet[SpendingChange]:
+    """Changes that waited or wait for a second person, oldest first."""
+    rows = SpendingChange.objects.filter(party=party)
+    related = ("party", "proposed_by__user", "decided_by__user", "seat__user")
+    return rows.select_related(*related).order_by("proposed_at", "id")
+
+
 def waiting_changes(party: Party) -> QuerySet[SpendingChange]:
     """Changes that wait for a second person, oldest first."""
-    rows = SpendingChange.objects.filter(party=party, decided_at=None, withdrawn_at=None)
-    return rows.select_related("proposed_by__user", "seat__user").order_by("proposed_at", "id")
+    return changes_of(party).filter(decided_at=None, withdrawn_at=None)
 
 
-def second_people(party: Party, *, but: Collection[UUID]) -> QuerySet[Seat]:
-    """Whoever of the party may approve and is none of `but`: the trigger counts the same people."""
-    roles = may_roles("approve", party)
-    return Seat.objects.filter(party=party, role__in=roles, user__is_active=True).exclude(pk__in=but)
+def may_decide(change: SpendingChange, seat: Seat | None, now: datetime) -> bool:
+    """Whether the seat may let the change; `decide_change` refuses who may not."""
+    return seat is not None and seat.pk in may_let(
+        change.party, who=change.proposed_by_id, whose=change.seat_id, now=now
+    )
 
 
 @transaction.atomic
 def decide_change(*, change: SpendingChange, seat: Seat, is_let: bool, reason: str, now: datetime) -> SpendingChange:
-    """Let a change that waits, which is in force then, or refuse it. Raises SamePerson for whoever proposed it and for
-    whose limit it is, RoleForbidden for a role that does not approve, WindowClosed for what waits no longer.
+    """Let a change that waits, which is in force then, or refuse it. Raises SamePerson for whoever proposed it, for
+    whose limit it is and, to let it, for whoever may be the first under another name; RoleForbidden for a role that
+    does not approve, WindowClosed for what waits no longer.
     """
     require_act(seat, "approve", "let changes of rules")
     Party.objects.select_for_update().get(pk=seat.party_id)
-    row = SpendingChange.objects.filter(pk=change.pk, party=seat.party).select_related("seat__user").first()
+    row = SpendingChange.objects.filter(pk=change.pk, party=seat.party).select_related(
+        "party", "seat__user", "proposed_by").first()  # fmt: skip
     if row is None:
         raise NotYours("There is no such change.")
     if row.decided_at or row.withdrawn_at:
         raise WindowClosed("This change waits for nobody.", field="change")
     if seat.pk in (row.proposed_by_id, row.seat_id):
         raise SamePerson("Neither who proposed a change nor whose limit it is lets it.")
+    if is_let and not may_decide(row, seat, now):
+        raise SamePerson(
+            f"For {ONE_PERSON_FOR.days} days whoever let a seat in, or made a link for its password, counts as one "
+            "person with it: somebody else lets this change.", days=ONE_PERSON_FOR.days,
+        )  # fmt: skip
     require_name(reason, field="reason", longest=300)
     row.decided_by, row.decided_at, row.is_let, row.reason = seat, now, is_let, reason
     row.save(update_fields=["decided_by", "decided_at", "is_let", "reason"])
-    if is_let and row.kind == "rule":
-        SpendingRule.objects.filter(party=row.party_id).update(
-            threshold_micros=row.threshold_micros, approvals_needed=row.approvals_needed,
-            needs_purchase_order=row.needs_purchase_order, set_by=row.proposed_by_id, let_by=row,
-        )  # fmt: skip
-    elif is_let:
-        SeatLimit.objects.filter(seat=row.seat).update(
-            order_max_micros=row.order_max_micros, order_set_by=row.proposed_by_id, order_let_by=row
-        )
+    if is_let:
+        _put_in_force(row, now)
     record(actor=seat.user.email, action="let_spending_change" if is_let else "refuse_spending_change",
            subject=_subject(row), reason=reason, now=now, **_terms(row))  # fmt: skip
     return row
+
+
+def _put_in_force(row: SpendingChange, now: datetime) -> None:
+    if row.kind == "rule":
+        SpendingRule.objects.filter(party=row.party_id).update(
+            threshold_micros=row.threshold_micros, approvals_needed=row.approvals_needed,
+            needs_purchase_order=row.needs_purchase_order, set_by=row.proposed_by_id, let_by=row, set_at=now,
+        )  # fmt: skip
+    elif row.kind == "order_limit":
+        SeatLimit.objects.filter(seat=row.seat).update(
+            order_max_micros=row.order_max_micros, order_set_by=row.proposed_by_id, order_let_by=row, set_at=now
+        )
+    else:
+        SeatLimit.objects.update_or_create(seat=row.seat, defaults={
+            "limit_micros": row.limit_micros, "limit_set_by": row.proposed_by, "limit_let_by": row, "set_at": now,
+        })  # fmt: skip
+
+
+def _lock_for_limit(seat: Seat, of: Seat) -> None:
+    require_act(seat, "rules", "set limits of seats")
+    if of.party_id != seat.party_id:
+        raise NotYours("There is no such seat.")
+    Party.objects.select_for_update().get(pk=seat.party_id)
 
 
 def _propose(seat: Seat, kind: str, of: Seat | None, terms: dict[str, Any], now: datetime) -> SpendingChange:
@@ -184,6 +226,8 @@ def _subject(row: SpendingChange) -> str:
 def _terms(row: SpendingChange) -> dict[str, Any]:
     if row.kind == "order_limit":
         return {"order_max_micros": row.order_max_micros, "change": str(row.pk)}
+    if row.kind == "limit":
+        return {"limit_micros": row.limit_micros, "change": str(row.pk)}
     return {"threshold_micros": row.threshold_micros, "approvals_needed": row.approvals_needed,
             "needs_purchase_order": row.needs_purchase_order, "change": str(row.pk)}  # fmt: skip
 

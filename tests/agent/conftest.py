@@ -10,6 +10,8 @@ from django.core.cache import cache
 from django.db import transaction
 
 from marketplace import clock
+from marketplace.agent import checking, echo, rechecks
+from pricing import residency
 from tests.agent.serving import Site, served
 from tests.doors.factories import NOW, Market, make_market
 
@@ -19,6 +21,17 @@ def market_once(django_db_setup: None, django_db_blocker: Any) -> Iterator[Marke
     with django_db_blocker.unblock(), transaction.atomic():
         yield make_market()
         transaction.set_rollback(True)
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One read of hundreds that waits its turn on a busy machine would be no proof, one line of a verifier that comes
+    a second late no question, and a re-check of more than 40 seconds no session; lateness is tried elsewhere.
+    """
+    monkeypatch.setattr(residency, "READ_MARGIN_NS", 30 * 10**9)
+    monkeypatch.setattr(echo._Handler, "timeout", 30)
+    monkeypatch.setattr(checking, "ANSWER_SECONDS", 30)
+    monkeypatch.setattr(rechecks, "SESSION_SECONDS", 300)
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ def test_the_batch_script_is_a_script_and_runs_the_benchmark_without_a_scheduler
     (root / ".venv" / "bin" / "python").write_text(f'#!/bin/bash\ncd {CHECKOUT}\nexec {sys.executable} "$@"\n')
     (root / ".venv" / "bin" / "python").chmod(0o755)
     told = subprocess.run(
-        ["bash", str(script)], capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path,
+        ["bash", str(script)], capture_output=True, text=True, check=False, timeout=300, cwd=tmp_path,
         env={"PATH": "/usr/bin:/bin", "GROVE_ROOT": str(root), "GROVE_PRESET": "demo", "HOME": str(tmp_path),
              "SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_JOB_ID": "7"},
     )  # fmt: skip

@@ -14,13 +14,15 @@ from marketplace.agent.measuring import check_echoes, passes_for
 from marketplace.agent.panel import choose_preset, run_panel, sign_proof
 from marketplace.agent.prover import HttpProver, LocalProver, ProverServer
 from marketplace.agent.verifier import Verifier
+from pricing import residency
 from pricing.errors import EchoRefused, PathRefused, SweepRefused
 from pricing.presets import PILOT
 from pricing.proof import PRESETS
-from pricing.residency import READ_MARGIN_NS
 from pricing.sweep import digest_of
 from pricing.transcript import Transcript, jitter_bps, verify_again
 from tests.agent.test_panel import KEYS, SMALL, TERMS
+
+pytestmark = pytest.mark.usefixtures("unhurried")
 
 MACHINE = MachineKey(Ed25519PrivateKey.from_private_bytes(b"m" * 32))
 VANTAGES = ("ams", "fra", "zrh")
@@ -132,7 +134,7 @@ def test_a_row_that_comes_late_was_not_in_memory():
 
         def read(self, block, row):
             self.reads += 1
-            ticks[0] += READ_MARGIN_NS + 2_000 if self.reads % 64 == 9 else 0
+            ticks[0] += residency.READ_MARGIN_NS + 2_000 if self.reads % 64 == 9 else 0
             return super().read(block, row)
 
     with pytest.raises(PanelFailed) as failure:
@@ -221,11 +223,8 @@ def served():
 
 
 def test_a_machine_behind_http_shows_place_and_memory(served):
-    for _ in range(5):  # a read has 50 ms beyond the round trip; a busy machine takes that away from an honest one
-        with HttpProver(served.url, token=served.token) as prover:
-            proof = measured(prover)
-        if proof.score.accepted == 3:
-            break
+    with HttpProver(served.url, token=served.token) as prover:
+        proof = measured(prover)
 
     assert proof.score.accepted == 3, proof.refusals
     assert len(proof.score.radii) == 3

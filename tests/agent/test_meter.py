@@ -385,7 +385,7 @@ def test_nothing_is_reported_of_data_that_is_not_pinned_and_a_pin_without_a_sour
 RATE = 60  # market seconds in a second
 
 
-def until(holds: Callable[[], Any], seconds: float = 30) -> None:
+def until(holds: Callable[[], Any], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "it took too long"
@@ -428,7 +428,7 @@ def test_a_meter_that_is_cut_off_and_killed_backfills_once_and_ends_on_sigterm(h
         until(lambda: reports())
         shown = agent("status", "--home", home)
         second.terminate()
-        out, err = second.communicate(timeout=20)
+        out, err = second.communicate(timeout=120)
     finally:
         second.kill()
         second.communicate()

@@ -18,6 +18,8 @@ from pricing.errors import NonceRefused
 from pricing.proof import Preset
 from pricing.transcript import ReferenceRow, Transcript, transcript_hash, verify_again
 
+pytestmark = pytest.mark.usefixtures("unhurried")
+
 SMALL = Preset("small", size=256, products=3, blocks=4, rows_opened=8, root_deadline_ms=5000)
 KEYS = [bytes([number]) * 32 for number in (1, 2, 3)]
 CONTRACT, PROVIDER = "0x" + "22" * 20, "0x" + "11" * 20
@@ -276,11 +278,8 @@ def served():
 
 
 def test_a_prover_behind_http_is_measured_and_attested(served):
-    for _ in range(3):  # on a machine busy with other work one verifier may have its answer too late
-        with HttpProver(served.url, token=served.token) as prover:
-            proven = prove(prover=prover)
-        if proven.score.accepted == 3:
-            break
+    with HttpProver(served.url, token=served.token) as prover:
+        proven = prove(prover=prover)
 
     assert (proven.score.accepted, proven.score.backend) == (3, "float32")
     assert verify_again(proven.transcript, entropy=secrets.token_bytes(32)).accepted == 3

@@ -440,7 +440,7 @@ def test_a_verifiers_report_is_refused_late_forged_replayed_and_of_its_own_owner
     with refused(ReportForged, named="pine"):
         measured(member, now, "oak", verifier="pine")
     with refused(WrongInstant):
-        measured(member, now - timedelta(seconds=1), now=now)
+        measured(member, member.roll.opened_at - timedelta(seconds=1), now=now)
     with refused(ReportLate):
         measured(member, now, now=later)
     with refused(ReportFromFuture):

@@ -14,31 +14,31 @@ from marketplace.agent.errors import OutOfTurn
 from marketplace.agent.prover import LocalProver
 from marketplace.agent.sitting import Meeting, seat_token, sit, steps_of
 from marketplace.agent.verifier import Verifier
-from pricing import residency
 from pricing.errors import MalformedProof, NonceRefused, PricingError, ProofRefused, SweepRefused
 from pricing.proof import PRESETS
 from pricing.transcript import Transcript, joint_nonce, score_of, verify_again
+
+pytestmark = pytest.mark.usefixtures("unhurried")
 
 PRESET = replace(PRESETS["demo"], size=256, products=2, blocks=2, rows_opened=8)
 KEYS = sorted((LocalKey(bytes([n]) * 32) for n in (1, 2, 3)), key=lambda key: key.address)
 SEATS = [key.address for key in KEYS]
 
 
-@pytest.fixture(autouse=True)
-def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One read of hundreds that waits its turn on a busy machine would be no proof; lateness is tried elsewhere."""
-    monkeypatch.setattr(residency, "READ_MARGIN_NS", 30 * 10**9)
-
-
 class Seat:
     """A prover as one seat reaches it; `change` may alter what the machine tells this seat."""
 
-    def __init__(self, meeting: Meeting, prover: LocalProver, seat: str, change: Callable[..., Any] | None) -> None:
+    def __init__(
+        self, meeting: Meeting, prover: LocalProver, seat: str, change: Callable[..., Any] | None, seconds_then: float
+    ) -> None:
         self._meeting, self._prover, self._seat, self._change = meeting, prover, seat, change
+        self._seconds_then = seconds_then
         self.backend, self.machine_key = "", b""
 
     def meet(self, step: str, said: Any) -> dict[str, Any]:
         told = dict(self._meeting.say(self._seat, step, said))
+        if step == "reveal":  # all have said theirs: from here on nobody waits longer than this
+            self._meeting._seconds_max = self._seconds_then
         return self._change(step, told, SEATS.index(self._seat)) if self._change else told
 
     def __getattr__(self, name: str) -> Any:
@@ -46,15 +46,15 @@ class Seat:
 
 
 def session(
-    change: Callable[..., Any] | None = None, *, prover: LocalProver | None = None, seconds_max: int = 20
+    change: Callable[..., Any] | None = None, *, prover: LocalProver | None = None, seconds_then: float = 60
 ) -> list[Any]:
     """What each of three verifiers ends with: a transcript, or its refusal."""
     prover = prover or LocalProver("float32")
-    meeting = Meeting(prover, preset=PRESET, binding=b"b", seats=SEATS, seconds_max=seconds_max)
+    meeting = Meeting(prover, preset=PRESET, binding=b"b", seats=SEATS, seconds_max=60)
 
     def one(key: LocalKey) -> Any:
         try:
-            seat: Any = Seat(meeting, prover, key.address, change)
+            seat: Any = Seat(meeting, prover, key.address, change, seconds_then)
             return sit(Verifier(key), seat, preset=PRESET, binding=b"b", seats=SEATS, machine_key=prover.machine_key)
         except (PricingError, OutOfTurn) as error:
             return error
@@ -107,7 +107,7 @@ def test_a_changed_share_is_refused() -> None:
             told["said"] = [told["said"][0], told["said"][1], "11" * 32]
         return told
 
-    ends = session(lie, seconds_max=1)
+    ends = session(lie, seconds_then=0.5)
     assert isinstance(ends[1], NonceRefused)
     assert all(isinstance(each, OutOfTurn) for each in (ends[0], ends[2]))  # they wait for it in vain
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
 from typing import Any
 
 import pytest
@@ -34,13 +35,15 @@ def market(market_once: Market, db: None, monkeypatch: pytest.MonkeyPatch) -> Ma
     return market_once
 
 
+FRESH = count()  # of all callers together: the place in memory of one that is gone is soon another's
+
+
 @dataclass
 class Caller:
     """A program with a key, or a person with a session, that speaks JSON to the API."""
 
     client: Client
     headers: dict[str, str]
-    count: int = 0
 
     def get(self, path: str, **query: str) -> Any:
         return self.client.get(f"/api/v1{path}", query, headers=self.headers)
@@ -48,8 +51,7 @@ class Caller:
     def post(self, path: str, body: Any = None, *, key: str | None = "fresh", raw: bytes | None = None,
              content_type: str = "application/json") -> Any:  # fmt: skip
         """Post; `key="fresh"` takes a new Idempotency-Key, None sends none."""
-        self.count += 1
-        own = f"test-{id(self)}-{self.count}" if key == "fresh" else key
+        own = f"test-{next(FRESH)}" if key == "fresh" else key
         headers = self.headers | ({"Idempotency-Key": own} if own is not None else {})
         data = raw if raw is not None else (b"" if body is None else json.dumps(body).encode())
         return self.client.post(f"/api/v1{path}", data, content_type=content_type, headers=headers)

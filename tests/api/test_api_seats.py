@@ -40,7 +40,8 @@ def test_seats_are_listed_page_by_page_with_a_key_too(market, owner, buyer):
     assert len(found) == len(set(found)) == m.Seat.objects.filter(party=market.buyers[0]).count() == 4
     assert rest["next_cursor"] is None
     assert set(first["data"][0]) == {
-        "id", "email", "name", "role", "is_on", "since", "last_sign_in_at", "order_max_micros"}  # fmt: skip
+        "id", "email", "name", "role", "is_on", "since", "last_sign_in_at", "order_max_micros", "limit_micros",
+    }  # fmt: skip
 
 
 def test_a_colleague_is_invited_taken_back_and_invited_again(market, owner, buyer):

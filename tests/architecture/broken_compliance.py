@@ -361,7 +361,8 @@ def approval() -> dict[str, Any]:
     from tests.architecture.test_constraints import fresh_demand
 
     approver = seat("alder")
-    m.SeatLimit.objects.get_or_create(seat=approver, defaults={"limit_micros": 10**15})
+    told = {"limit_micros": 10**15, "limit_set_by": approver, "set_at": now()}
+    m.SeatLimit.objects.get_or_create(seat=approver, defaults=told)
     return {"demand": fresh_demand(), "seat": approver, "is_approved": True, "reason": "r", "at": now()}
 
 

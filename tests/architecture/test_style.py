@@ -26,7 +26,9 @@ CLOCKS = {
 }  # fmt: skip
 CHANCE = re.compile(r"^(uuid\.)?uuid[14]$|^random\.\w+$|^(np|numpy)\.random\.\w+$")
 SEEDED = re.compile(r"(^|\.)(Random|default_rng|Generator|PCG64|Philox|SeedSequence)$")  # with a seed it is no chance
-SKIPPED_FOLDERS = {".git", ".venv", "__pycache__", "node_modules", ".hypothesis", "out"}
+SKIPPED_FOLDERS = {
+    ".git", ".venv", "__pycache__", "node_modules", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache", "out",
+}  # fmt: skip
 
 
 @cache

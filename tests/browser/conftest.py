@@ -26,7 +26,8 @@ from django.test.testcases import QuietWSGIRequestHandler
 from tests.doors.factories import PASSWORD, Market, make_market, seat
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]  # fmt: skip
+         "--disable-component-update", "--disable-sync",
+         "--disable-dev-shm-usage"]  # fmt: skip
 
 
 class OneConnectionServer(ThreadedWSGIServer):
@@ -120,16 +121,24 @@ class Look:
     page: Any
     site: Site
     faults: list[str] = field(default_factory=list)
-    bodies: dict[str, int] = field(default_factory=dict)
 
     def open(self, path: str) -> Any:
         return self.page.goto(self.site.url + path)
+
+    def follow(self, link_or_button: Any) -> None:
+        """Press what leads to another page, or to this one anew, and wait until that page is there as a whole.
+
+        A bare click returns as soon as the browser has turned to the new page: what is read then may be of the old
+        one, or of a document that has no root yet.
+        """
+        with self.page.expect_navigation():
+            link_or_button.click()
 
     def sign_in(self, who: str) -> None:
         self.open("/login/")
         self.page.get_by_label("E-mail").fill(f"{who}@doors.example")
         self.page.get_by_label("Password").fill(PASSWORD)
-        self.page.get_by_role("button", name="Sign in").click()
+        self.follow(self.page.get_by_role("button", name="Sign in"))
         self.page.wait_for_url("**/portal/" if who == "buyer" else "**/onboarding/")
 
     def watch(self) -> None:
@@ -138,13 +147,13 @@ class Look:
         self.page.on("console", lambda m: m.type == "error" and self.faults.append(f"console {m.text}"))
         self.page.on("pageerror", lambda e: self.faults.append(f"script {e}"))
 
-    def weigh(self) -> None:
-        """Note the compressed size of every body from now on."""
-
-        def note(response: Any) -> None:
-            self.bodies[response.url] = len(gzip.compress(response.body()))
-
-        self.page.on("requestfinished", lambda request: note(request.response()))
+    def weigh(self, path: str) -> dict[str, int]:
+        """Open a page and return the compressed size of everything that was loaded for it, by address."""
+        loaded: list[Any] = []
+        self.page.on("requestfinished", lambda request: loaded.append(request))
+        self.open(path)
+        self.page.wait_for_load_state("networkidle")
+        return {request.url: len(gzip.compress(request.response().body())) for request in loaded}
 
 
 @pytest.fixture
@@ -153,7 +162,7 @@ def look(browser, site: Site, db: None) -> Iterator[Callable[..., Look]]:
 
     def opening(width: int = 1280, scheme: str = "light") -> Look:
         context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(60_000)  # only what hangs is ended by it
         tab = Look(context.new_page(), site)
         tab.watch()
         opened.append((context, tab))

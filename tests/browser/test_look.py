@@ -119,6 +119,11 @@ def test_text_stands_out_from_what_is_behind_it(scheme, look, site):
         assert tab.page.evaluate(CONTRAST) == [], path
 
 
+def focused(tab, name: str) -> None:
+    """Wait until the keyboard is in the part of that name: a browser moves it after the page is there."""
+    tab.page.wait_for_function("name => document.activeElement?.id === name", arg=name)
+
+
 def test_a_buyer_posts_and_funds_demand_by_keyboard_alone(look, site):
     tab = look()
     tab.sign_in("buyer")
@@ -136,7 +141,7 @@ def test_a_buyer_posts_and_funds_demand_by_keyboard_alone(look, site):
 
     summary = tab.page.locator("#errors")
     summary.wait_for()
-    assert tab.page.evaluate("document.activeElement.id") == "errors"
+    focused(tab, "errors")
     summary.get_by_role("link", name=re.compile("Price limit")).focus()
     tab.page.keyboard.press("Enter")
     assert "price_off_tick" in tab.page.locator("#id_price_limit_micros_error").inner_text()
@@ -155,7 +160,7 @@ def test_the_menu_of_a_phone_opens_and_leads_on(look):
     assert not tab.page.get_by_role("link", name="Statement").is_visible()
 
     tab.page.get_by_text("Menu", exact=True).click()
-    tab.page.get_by_role("link", name="Statement").click()
+    tab.follow(tab.page.get_by_role("link", name="Statement"))
 
     tab.page.wait_for_url("**/onboarding/statement/")
 
@@ -167,7 +172,7 @@ def test_the_first_tab_stop_skips_to_the_content(look):
     tab.page.keyboard.press("Tab")
     tab.page.keyboard.press("Enter")
 
-    assert tab.page.evaluate("document.activeElement.id") == "content"
+    focused(tab, "content")
 
 
 def test_a_theme_that_was_chosen_wins_over_the_system(look):
@@ -187,14 +192,17 @@ def test_progress_is_polled_and_stops_when_the_job_is_done(look):
     asked: list[int] = []
     tab.page.on("response", lambda r: asked.append(r.status) if "_progress" in r.url else None)
 
-    tab.page.clock.run_for(5_500)
-    tab.page.wait_for_timeout(400)
+    with tab.page.expect_response(re.compile("_progress")):
+        tab.page.clock.run_for(5_500)
     m.Progress.objects.filter(job="demo").update(outcome="done", done=15, sentence="The world stands.")
-    tab.page.clock.run_for(5_500)
+    with tab.page.expect_response(lambda r: "_progress" in r.url and r.status == 286):
+        tab.page.clock.run_for(5_500)
     tab.page.get_by_text("The world stands.").wait_for()
     tab.page.clock.run_for(20_000)
 
-    assert asked == [200, 286]
+    # The page's clock also goes by itself: on a slow machine it asks once more before the job is done, never after.
+    assert set(asked[:-1]) == {200}
+    assert asked[-1] == 286
 
 
 @pytest.mark.parametrize(("who", "path"), [("buyer", "/portal/"), ("provider", "/onboarding/"), (None, "/market/")])
@@ -205,10 +213,8 @@ def test_a_first_load_weighs_at_most_150_kb(who, path, look):
         cookies = tab.page.context.cookies()
         tab = look()
         tab.page.context.add_cookies(cookies)
-    tab.weigh()
 
-    tab.open(path)
-    tab.page.wait_for_load_state("networkidle")
+    sizes = tab.weigh(path)
 
-    assert len(tab.bodies) >= 4
-    assert sum(tab.bodies.values()) <= 150 * 1024, tab.bodies
+    assert len(sizes) >= 4
+    assert sum(sizes.values()) <= 150 * 1024, sizes

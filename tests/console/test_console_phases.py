@@ -91,11 +91,11 @@ def test_the_review_of_the_quarter_is_held_once(market, staff):
 def test_an_order_is_decided_by_another_person_with_a_reason(market, staff):
     line = m.FundingLine.objects.create(
         id=market.buyers[0].pk, party=market.buyers[0], kind="purchase_order", number="PO 1", limit_micros=10**9,
-        valid_until=NOW.replace(year=NOW.year + 1), asked_by="cfo@buyer.example", asked_at=NOW,
+        valid_until=NOW + timedelta(days=365), asked_by="cfo@buyer.example", asked_at=NOW,
     )
     own = m.FundingLine.objects.create(
         id=market.buyers[1].pk, party=market.buyers[1], kind="grant", number="G 1", limit_micros=10**9,
-        valid_until=NOW.replace(year=NOW.year + 1), asked_by="staff@console.example", asked_at=NOW,
+        valid_until=NOW + timedelta(days=365), asked_by="staff@console.example", asked_at=NOW,
     )
     path = "/console/funding-lines/"
     assert "Approve and advance $1,000.00" in staff.get(path).content.decode()

@@ -8,8 +8,6 @@ to what they have in common and sends the rest again.
 from __future__ import annotations
 
 import json
-import socket
-import subprocess
 import time
 import urllib.request
 from collections import Counter
@@ -36,7 +34,7 @@ from tests.contracts.chain import (
 )
 
 REVERT_CODE = 3
-MINED_SECONDS_MAX = 20
+MINED_SECONDS_MAX = 120  # only ends what hangs
 
 
 @dataclass(frozen=True)
@@ -53,40 +51,26 @@ class Node:
     """One anvil on loopback, and which transactions it holds."""
 
     def __init__(self) -> None:
-        from tests.rails.anvil import anvil_program  # skips, saying why, where npm cannot bring it
+        from tests.rails.anvil import start_anvil  # skips, saying why, where npm cannot bring it
 
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
-        self.process = subprocess.Popen(
-            [str(anvil_program()), "--host", "127.0.0.1", "--port", str(port), "--hardfork", "prague", "--silent",
-             "--chain-id", str(TestChain.chain_id), "--timestamp", str(START_AT), "--gas-limit", str(GAS_LIMIT),
-             "--base-fee", "0", "--accounts", "1"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        self.process, self.url = start_anvil(
+            "--chain-id", str(TestChain.chain_id), "--timestamp", str(START_AT), "--gas-limit", str(GAS_LIMIT),
+            "--base-fee", "0",
         )  # fmt: skip
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                self.rpc("eth_chainId")
-                break
-            except OSError:
-                if time.monotonic() > deadline or self.process.poll() is not None:
-                    raise
-                time.sleep(0.05)
         for name in SENDERS:
             self.rpc("anvil_setBalance", address_of(name), hex(10**30))
         self.holds: tuple[Sent, ...] = ()
         self.marks: list[tuple[int, str]] = [(0, self.rpc("evm_snapshot"))]
 
     def end(self) -> None:
-        self.process.terminate()
-        self.process.wait(10)
+        from tests.rails.anvil import end_anvil
+
+        end_anvil(self.process)
 
     def rpc(self, method: str, *params: Any) -> Any:
         body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
         request = urllib.request.Request(self.url, body, {"content-type": "application/json"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=MINED_SECONDS_MAX) as answer:
             told = json.load(answer)
         if (error := told.get("error")) is not None:
             if error.get("code") == REVERT_CODE:

@@ -100,8 +100,7 @@ def test_a_turn_killed_again_and_again_by_the_clock_ends_with_the_same_figures(
     allowance, kills, status = 0.3, 0, -signal.SIGKILL
 
     while status == -signal.SIGKILL:
-        began = time.monotonic()
-
+        assert allowance < 3_600, "it never ends"
         def act(allowance: float = allowance) -> None:
             if ClearingAttempt.objects.filter(window=world.window()).count() == ATTEMPTS_MAX - 1:
                 attempt_clearing(window=world.window(), now=clock.now())
@@ -112,7 +111,6 @@ def test_a_turn_killed_again_and_again_by_the_clock_ends_with_the_same_figures(
         status = -signal.SIGKILL if status == -signal.SIGALRM else status
         kills += status == -signal.SIGKILL
         allowance *= 1.7  # every machine gets through some day
-        assert time.monotonic() - began < 120
 
     assert status == 0
     assert kills >= 2

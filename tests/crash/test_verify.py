@@ -98,7 +98,7 @@ def test_the_process_exits_with_1_on_a_break(own_world: Callable[[str], str]) ->
     behind_its_back(DAMAGES["an award"][0], connection_words())
 
     done = subprocess.run(
-        [sys.executable, CHECKOUT / "manage.py", "verify"], capture_output=True, text=True, check=False, timeout=120,
+        [sys.executable, CHECKOUT / "manage.py", "verify"], capture_output=True, text=True, check=False, timeout=900,
         env=os.environ | {"DATABASE_NAME": name, "NO_BOOTSTRAP": "1"},
     )  # fmt: skip
 

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ import pytest
 from marketplace import postgres
 from marketplace.environment import CHECKOUT, env_str
 from tests.crash.test_verify import DAMAGES, behind_its_back
+from tests.rooms import quiet_port
 
 pytestmark = [
     pytest.mark.slow,
@@ -103,9 +103,7 @@ def finished(home: Home) -> dict[str, Any]:
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return quiet_port()
 
 
 def read_until(process: subprocess.Popen[str], words: str) -> str:
@@ -179,6 +177,6 @@ def test_up_goes_on_with_its_world_after_the_worker_and_up_itself_were_killed(
         env=home.environment(DJANGO_SETTINGS_MODULE="marketplace.settings"),
     )  # fmt: skip
     second.send_signal(signal.SIGINT)
-    assert second.wait(timeout=60) == 0
+    assert second.wait(timeout=PATIENCE_SECONDS) == 0
 
     assert untimed(json.loads(done.stdout)) == finished

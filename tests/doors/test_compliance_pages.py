@@ -9,7 +9,7 @@ from django.urls import reverse
 
 from marketplace import models as m
 from marketplace.parties.services import make_seat
-from marketplace.spending.services import set_spending_rule
+from marketplace.spending.services import set_seat_limit, set_spending_rule
 from tests.doors.factories import NOW
 
 
@@ -62,7 +62,7 @@ def test_a_demand_above_the_threshold_waits_on_the_page_until_another_person_app
     poster = m.Seat.objects.filter(party=buyer, role="owner").select_related("user", "party").first()
     approver = make_seat(party=buyer, email="approver@buyer.example", password=None, role="approver", now=NOW)
     set_spending_rule(seat=poster, threshold_micros=0, approvals_needed=1, needs_purchase_order=False, now=NOW)
-    m.SeatLimit.objects.create(seat=approver, limit_micros=10**15)
+    set_seat_limit(seat=poster, of=approver, limit_micros=10**15, now=NOW)
     client = enter("buyer")
     client.post(reverse("portal:demand_new"), {
         "window": market.collecting.pk, "reference": "waits", "kind": "divisible", "accepted_classes": ["H100-80"],

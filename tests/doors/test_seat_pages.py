@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -165,7 +166,7 @@ def test_a_forgotten_password_is_set_by_a_letter_and_the_answer_tells_nothing(ma
     assert token.sub("", known.content.decode()) == token.sub("", unknown.content.decode())
     assert "a link is on its way" in known.content.decode()
 
-    drain(NOW.replace(year=NOW.year + 1))
+    drain(NOW + timedelta(days=365))
 
     assert [letter.to for letter in mail.outbox] == [["buyer@doors.example"]]
     link = re.search(r"http://testserver(/password/\S+)", str(mail.outbox[0].body))
@@ -182,7 +183,7 @@ def test_a_seat_that_is_switched_off_gets_no_letter(market, enter):
     seats.switch_off(seat=colleague, by=owner, now=NOW)
 
     Client().post("/password/", {"email": "c@b.example"})
-    drain(NOW.replace(year=NOW.year + 1))
+    drain(NOW + timedelta(days=365))
 
     assert mail.outbox == []
 
@@ -250,3 +251,32 @@ def test_a_limit_of_a_seat_is_set_and_raised_by_two_on_the_page(market, enter):
     assert "without an own limit" in theirs.get(url).content.decode()
     theirs.post(address, {"act": "let", "reason": "agreed"})
     assert m.SeatLimit.objects.get(seat=purchaser).order_max_micros is None
+
+
+def test_what_a_seat_approves_is_raised_by_two_on_the_page_and_not_by_a_second_name(market, enter):
+    client, url, rules = enter("buyer"), reverse("portal:approvals"), reverse("portal:spending_rules")
+    approver = make_seat(party=party_of("buyer"), email="a@b.example", password=None, role="approver", now=NOW)
+    Client().post(invite(client, "portal", role="approver"), ANSWER)
+    second_name = Client()
+    assert second_name.login(username="noa@new.example", password=ANSWER["password"])
+    newcomer = m.Seat.objects.get(user__email="noa@new.example")
+
+    page = client.post(rules, {"what": "limit", "seat": newcomer.pk, "limit_micros": "500"}, follow=True)
+    assert "another person has to let it" in page.content.decode()
+    client.post(rules, {"what": "rule", "threshold_micros": "5", "approvals_needed": "2"})
+    client.post(rules, {"what": "rule", "threshold_micros": "9", "approvals_needed": "2"})
+    limit, rule = m.SpendingChange.objects.order_by("kind")
+    told = second_name.get(url).content.decode()
+    assert "somebody else lets this" in told
+    assert "Let it" not in told
+    address = reverse("portal:spending_change", args=[rule.pk])
+    refused = second_name.post(address, {"act": "let", "reason": "r"}, follow=True).content.decode()
+    assert "same_person" in refused
+
+    theirs = Client()
+    theirs.force_login(approver.user)
+    assert "approves up to $500" in theirs.get(url).content.decode()
+    for change in (limit, rule):
+        theirs.post(reverse("portal:spending_change", args=[change.pk]), {"act": "let", "reason": "agreed"})
+    assert m.SeatLimit.objects.get(seat=newcomer).limit_micros == 500_000_000
+    assert m.SpendingRule.objects.get(party=party_of("buyer")).threshold_micros == 9_000_000

@@ -18,6 +18,7 @@ from tests.rooms import room
 
 OTHERS = ("DATABASE_URL", "DATABASE_PRODUCT_URL", "DATABASE_ROLE", "DATABASE_NAME", "PG_BIN", "SECRET_KEY",
           "PGOPTIONS")  # what would lead elsewhere  # fmt: skip
+PATIENCE_SECONDS = 300  # only ends what hangs
 USER_OF_THE_SERVER = """
 import sys
 from marketplace import postgres
@@ -43,12 +44,12 @@ class Process:
 
     def leave(self) -> None:
         """End in good order."""
-        self.process.communicate(timeout=60)
+        self.process.communicate(timeout=PATIENCE_SECONDS)
 
     def kill(self) -> None:
         """End without a last word."""
         self.process.kill()
-        self.process.communicate(timeout=60)
+        self.process.communicate(timeout=PATIENCE_SECONDS)
 
 
 @pytest.fixture(scope="session")

@@ -72,7 +72,7 @@ def test_an_interpreter_that_went_away_is_noticed(checkout: Path) -> None:
 def test_two_racing_first_runs_make_one_working_environment(checkout: Path) -> None:
     command = [sys.executable, "-c", PREPARE, str(checkout)]
     racers = [subprocess.Popen(command, cwd=CHECKOUT, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    words = [racer.communicate(timeout=120)[1] for racer in racers]
+    words = [racer.communicate(timeout=600)[1] for racer in racers]
 
     assert [racer.returncode for racer in racers] == [0, 0], words
     assert sum("Installing" in each for each in words) == 1

@@ -34,7 +34,7 @@ def test_messages_come_out_once_and_in_order(connection: Connection) -> None:
     with connection.SimpleQueue("work") as queue:
         for number in range(20):
             queue.put(number)
-        assert [queue.get(timeout=5).payload for _ in range(20)] == list(range(20))
+        assert [queue.get(timeout=60).payload for _ in range(20)] == list(range(20))
 
         with pytest.raises(Empty):
             queue.get_nowait()
@@ -71,7 +71,7 @@ def test_a_half_written_message_is_dropped_and_the_next_one_arrives(connection: 
         whole = next(queue_folder.glob("*.msg"))
         (queue_folder / f"{0:020d}_{whole.name.partition('_')[2]}").write_text('{"body": "ha')
 
-        assert queue.get(timeout=5).payload == "whole"
+        assert queue.get(timeout=60).payload == "whole"
         assert list(queue_folder.glob("*.msg")) == []
 
 
@@ -80,8 +80,8 @@ def test_two_queues_in_one_folder_do_not_mix(connection: Connection) -> None:
         one.put(1)
         more.put(2)
 
-        assert more.get(timeout=5).payload == 2
-        assert one.get(timeout=5).payload == 1
+        assert more.get(timeout=60).payload == 2
+        assert one.get(timeout=60).payload == 1
 
 
 def test_a_wiped_folder_stops_nobody(connection: Connection, queue_folder: Path) -> None:
@@ -92,4 +92,4 @@ def test_a_wiped_folder_stops_nobody(connection: Connection, queue_folder: Path)
 
         queue.put("after")
 
-        assert queue.get(timeout=5).payload == "after"
+        assert queue.get(timeout=60).payload == "after"

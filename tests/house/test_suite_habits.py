@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -65,6 +66,7 @@ def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A place in memory, much of it free, and no folder or server that the caller names."""
     monkeypatch.setattr(suite, "MEMORY", tmp_path)
     monkeypatch.setattr(suite, "MEMORY_BYTES_MIN", 0)
+    monkeypatch.setattr(suite, "CONTAINER_LIMITS", (tmp_path / "no limit",))
     for name in ("GROVE_HOME", "DATABASE_URL", "DATABASE_PRODUCT_URL"):
         monkeypatch.setenv(name, "")  # so that it is put back afterwards
         monkeypatch.delenv(name)
@@ -100,6 +102,22 @@ def test_without_much_room_in_memory_the_data_folder_stays(memory: Path, monkeyp
 
     assert "GROVE_HOME" not in os.environ
     assert list(memory.iterdir()) == []
+
+
+@pytest.mark.parametrize(("limit", "fits"), [("max", True), (str(20 * 2**30), True), (str(8 * 2**30), False)])
+def test_a_container_that_may_use_less_than_the_machine_has_counts(
+    memory: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, limit: str, fits: bool
+) -> None:
+    file = tmp_path_factory.mktemp("group") / "memory.max"
+    file.write_text(f"{limit}\n")
+    monkeypatch.setattr(suite, "CONTAINER_LIMITS", (file.with_name("not there"), file))
+    monkeypatch.setattr(suite, "MEMORY_BYTES_MIN", 8 * 2**30)
+    monkeypatch.setattr(suite, "available_bytes", lambda: 2**62)
+    monkeypatch.setattr(suite.shutil, "disk_usage", lambda place: SimpleNamespace(free=2**62))
+
+    suite.work_in_memory()
+
+    assert ("GROVE_HOME" in os.environ) is fits
 
 
 def test_python_keeps_what_it_compiles(monkeypatch: pytest.MonkeyPatch) -> None:

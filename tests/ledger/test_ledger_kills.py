@@ -22,7 +22,8 @@ from marketplace.environment import CHECKOUT
 from tests.rooms import room
 
 PROGRAM = Path(__file__).with_name("killed_books.py")
-PATIENCE_SECONDS = 120  # several times what a busy machine with two cores needs for one life of a poster
+PATIENCE_SECONDS = 400  # only ends what hangs
+AT_WORK = 6  # groups of transfers, acknowledged in one life, before it may be ended
 OTHERS = ("DATABASE_URL", "DATABASE_NAME", "PGOPTIONS")  # what would lead elsewhere, or commit without waiting
 
 
@@ -57,6 +58,13 @@ class Posters:
         server, own, there = told.split()
         return int(server), int(own), int(there)
 
+    def at_work(self, acknowledged: Path) -> None:
+        """Wait until the one that was started last has had some transfers acknowledged."""
+        there, give_up_at = lines_in(acknowledged), time.monotonic() + PATIENCE_SECONDS
+        while lines_in(acknowledged) < there + AT_WORK:
+            assert time.monotonic() < give_up_at, f"nothing acknowledged for {PATIENCE_SECONDS} seconds"
+            time.sleep(0.01)
+
     def ended(self) -> int:
         """How the one that was started last ended; waits for it."""
         told = self.line()
@@ -84,14 +92,19 @@ def posters(home: Path) -> Iterator[Posters]:
     posters = Posters(home)
     yield posters
     posters.kill()
-    posters.process.communicate(timeout=60)
+    posters.process.communicate(timeout=PATIENCE_SECONDS)
+
+
+def lines_in(file: Path) -> int:
+    return file.read_bytes().count(b"\n")
 
 
 def kill_again_and_again(home: Path, posters: Posters, kills: int) -> None:
     dice = random.Random(kills)
     for seed in range(kills):
         server, poster, _ = posters.start(seed, "post")
-        time.sleep(dice.uniform(0.1, 0.6))
+        posters.at_work(home / "acknowledged")
+        time.sleep(dice.uniform(0, 0.5))
         os.kill(poster if seed % 2 else server, signal.SIGKILL)
         assert posters.ended() == (-signal.SIGKILL if seed % 2 else 3)
     _, _, found = posters.start(kills, "look")

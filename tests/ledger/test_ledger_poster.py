@@ -21,6 +21,8 @@ from ledger.reconcile import check_books
 from ledger.selectors import balance
 from ledger.services import halt_ledger
 
+PATIENCE_SECONDS = 300  # only ends what hangs
+
 
 class Held:
     """A poster whose next run waits until told, so that everything sent meanwhile is combined."""
@@ -33,7 +35,7 @@ class Held:
 
     def _now(self) -> Any:
         if not self.runs:
-            assert self.gate.acquire(timeout=30)
+            assert self.gate.acquire(timeout=PATIENCE_SECONDS)
         self.runs += 1
         return self.books.now
 
@@ -55,7 +57,7 @@ class Held:
     def answers(self) -> list[Any]:
         """Let the poster go on; the answers in the order in which the groups were sent."""
         self.gate.release()
-        return [future.result(timeout=60) for future in self.waiting]
+        return [future.result(timeout=PATIENCE_SECONDS) for future in self.waiting]
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from ledger.selectors import balance, hold
 from ledger.services import account, post_hold_posting, void_hold
 
 THREADS = 16
+PATIENCE_SECONDS = 300  # only ends what hangs
 
 
 def race(work: Callable[[int], Any], racers: int = THREADS) -> list[Any]:
@@ -27,7 +28,7 @@ def race(work: Callable[[int], Any], racers: int = THREADS) -> list[Any]:
 
     def run(number: int) -> Any:
         try:
-            gate.wait(timeout=30)
+            gate.wait(timeout=PATIENCE_SECONDS)
             return work(number)
         except LedgerError as refusal:
             return type(refusal)

@@ -28,10 +28,11 @@ from marketplace.errors import (
 from marketplace.escrow.advances import ask_line
 from marketplace.parties.services import make_seat
 from marketplace.payout.banks import choose_wallet
-from marketplace.spending.services import open_pilot, set_budget, set_seat_limit, set_spending_rule
+from marketplace.spending.services import open_pilot, set_budget, set_spending_rule
 from marketplace.supply.bids import withdraw_bid
 from tests.journey import world
 from tests.journey.refusals import refused
+from tests.marketplace import limits
 
 USD = 1_000_000
 
@@ -56,9 +57,7 @@ def rule(threshold: int = 5 * USD, approvals: int = 1, needs_order: bool = False
 
 
 def limited(role: str, limit: int, who: str = "") -> m.Seat:
-    found = seat(role, who=who)
-    set_seat_limit(seat=seat("owner"), of=found, limit_micros=limit, now=clock.now())
-    return found
+    return limits.limited(seat(role, who=who), limit, by=seat("owner"))
 
 
 def approve(demand: m.Demand, by: m.Seat) -> m.Demand:

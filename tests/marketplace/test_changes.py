@@ -77,6 +77,7 @@ def show_anew(code: str, tier: int) -> None:
 @pytest.mark.stage("founded")
 def test_a_move_drops_evidence_proof_and_round_trips_at_once_with_before_and_after_on_the_trail() -> None:
     assert (tier_now("granite"), world.node_class("granite").standing.state) == (2, "PROVEN")
+    before = clock.now()
 
     row = change("granite", **MOVE)
 
@@ -87,7 +88,7 @@ def test_a_move_drops_evidence_proof_and_round_trips_at_once_with_before_and_aft
     assert not world.node_class("granite").site.latencies.exists()
     line = m.AuditLine.objects.get(action="change_supply")
     assert (line.facts["before"]["country"], line.facts["after"]["country"]) == ("DE", "US")
-    assert as_of(world.node_class("granite").site, clock.now() - timedelta(seconds=1))["country"] == "DE"
+    assert as_of(world.node_class("granite").site, before)["country"] == "DE"
 
     show_anew("granite", 2)
     assert tier_now("granite") == 2  # shown anew
@@ -203,9 +204,10 @@ def test_a_change_is_not_taken_back_late_nor_under_what_followed_it() -> None:
 @pytest.mark.stage("founded")
 def test_a_class_retires_gives_back_its_place_and_comes_back_unproven_after_its_site() -> None:
     granite, node_class = world.party("granite"), world.node_class("granite")
-    month = clock.now().date().replace(day=1)
-    waiting = ask_admission(party=granite, node_class=node_class, month=month, unit_hours=5, now=clock.now())
-    facts = {"party": granite, "reason": "end of lease", "now": clock.now()}
+    now = clock.now()
+    month = now.date().replace(day=1)
+    waiting = ask_admission(party=granite, node_class=node_class, month=month, unit_hours=5, now=now)
+    facts = {"party": granite, "reason": "end of lease", "now": now}
     with refused(CapacityPromised):
         retire(thing=node_class.site, **facts)
 

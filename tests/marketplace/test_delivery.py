@@ -155,7 +155,8 @@ def test_a_minute_is_paid_when_machine_and_probes_both_call_it_up() -> None:
 
 
 @override_settings(DEMO=True)
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None,
+          suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])  # fmt: skip
 @given(st.lists(st.integers(0, FULL_WORD), min_size=3, max_size=3), st.integers(0, FULL_WORD), st.integers(0, 29))
 def test_whatever_the_probes_say_a_slot_earns_between_nothing_and_its_fee(
     failed: list[int], up: int, slot: int

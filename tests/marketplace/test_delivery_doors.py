@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
@@ -268,7 +269,7 @@ def test_a_lease_that_was_reported_hour_by_hour_shows_what_it_earned_and_promise
     for client, door in ((person("alder", "owner"), "portal"), (person("granite", "operator"), "onboarding")):
         page = client.get(f"/{door}/leases/{lease.pk}/minutes/").content.decode()
         assert "Reported hour by hour" in page
-        assert "yet" not in page[page.index("<h1>") :]
+        assert not re.search(r"\byet\b", page[page.index("<h1>") :])  # a word: a token may hold these letters
         for amount in (verdict.earned_micros, verdict.unpaid_micros):
             assert f"<b>{usd_text(amount)}</b>" in page
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -18,7 +19,9 @@ from marketplace.demand.selectors import gates_of
 from marketplace.demand.services import funded_figures
 from marketplace.errors import BadInput, MakerLimit, MakerStopped, NotYours, RoleForbidden, SamePerson
 from marketplace.maker import selectors, services
+from marketplace.parties.seats import accept_invitation, invite
 from marketplace.parties.services import make_seat
+from marketplace.parties.two_people import ONE_PERSON_FOR
 from tests.journey import world
 from tests.journey.refusals import refused, untouched
 
@@ -312,6 +315,26 @@ def test_a_conflict_of_interest_is_kept_for_ever() -> None:
     assert m.AuditLine.objects.get(action="record_conflict").subject == "ann"
     with pytest.raises(Exception, match="permission denied"), transaction.atomic():
         m.Conflict.objects.filter(pk=row.pk).update(what="nothing")
+
+
+@pytest.mark.stage("collecting")
+def test_limits_are_let_by_nobody_whom_the_first_person_let_in_and_by_whom_the_operator_did() -> None:
+    admin = make_seat(party=foundation(), email="zoe@alder.example", password=None, role="admin", now=clock.now())
+
+    def let_in(name: str, by: m.Seat | None) -> str:
+        _, secret = invite(party=admin.party, by=by, email=f"{name}@alder.example", role="operations", now=clock.now())
+        accept_invitation(secret=secret, name="Noa Neu", password="a long enough password", now=clock.now())
+        return f"{name}@alder.example"
+
+    second, third, other = let_in("second", admin), let_in("third", admin), let_in("other", None)
+    for first, name in ((admin.user.email, second), (second, admin.user.email), (second, third)):
+        row = services.propose_limits(**WIDE, person=first, now=clock.now())
+        with refused(SamePerson):
+            services.approve_limits(limits_id=row.pk, person=name, now=clock.now())
+    assert services.approve_limits(limits_id=row.pk, person=other, now=clock.now()).approved_by == other
+    row = services.propose_limits(**WIDE, person=second, now=clock.now())
+    later = clock.now() + ONE_PERSON_FOR + timedelta(minutes=1)
+    assert services.approve_limits(limits_id=row.pk, person=third, now=later).approved_by == third
 
 
 # --- the door ---------------------------------------------------------------------------------------------------------

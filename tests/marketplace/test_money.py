@@ -71,7 +71,8 @@ def test_a_settlement_is_confirmed_only_when_it_is_final(own_world: Callable[[st
 
 
 @pytest.mark.stage("judged")
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None,
+          suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])  # fmt: skip
 @given(
     st.lists(st.tuples(st.integers(1, 10**12), st.integers(0, 1440)), min_size=6, max_size=6),
     st.just(0) | st.integers(0, 10**12),

@@ -187,7 +187,7 @@ def test_the_script_stands_alone_and_the_command_says_the_same(tmp_path: Path, c
 
     def run(*arguments: object) -> tuple[int, str]:
         done = subprocess.run([sys.executable, "-I", "-S", offline.__file__, *map(str, arguments)], check=False,
-                              capture_output=True, text=True, timeout=60)  # fmt: skip
+                              capture_output=True, text=True, timeout=300)  # fmt: skip
         return done.returncode, done.stdout
 
     status, said = run(good, "--opening", mine)

@@ -29,6 +29,7 @@ from marketplace.governance.services import set_flag
 from marketplace.governance.signals import close_signal, hold_review, raise_signal
 from marketplace.insights.gates import phase_counts
 from marketplace.insights.words import why_it_failed
+from marketplace.parties.seats import accept_invitation, invite
 from marketplace.parties.services import make_seat, register_party
 from marketplace.slashing.services import request_slash
 from marketplace.supply.bilateral import open_bilateral, require_let_in
@@ -195,6 +196,22 @@ def test_a_market_maker_an_auditor_and_a_stranger_sign_nothing(person: str) -> N
         m.PhaseSignOff.objects.create(evidence=evidence, person=person, at=clock.now())
 
     sign(2, met(2), ANN)
+
+
+def test_whom_a_signer_let_in_does_not_sign_beside_it() -> None:
+    seats()
+    ann = m.Seat.objects.get(user__email=ANN)
+    m.Seat.objects.filter(pk=ann.pk).update(role="admin")
+    _, secret = invite(party=ann.party, by=m.Seat.objects.get(pk=ann.pk), email="cai@grove.example", role="judge",
+                       now=clock.now())  # fmt: skip
+    accept_invitation(secret=secret, name="Cai Neu", password="a long enough password", now=clock.now())
+    sign(2, met(2), ANN)
+
+    with refused(SamePerson, other=ANN):
+        sign(2, met(2), "cai@grove.example")
+
+    sign(2, met(2), BEN)
+    assert open_phase(no=2, counts=met(2), person=ANN, now=clock.now()).is_open
 
 
 def test_a_security_incident_blocks_phase_4_until_another_person_closes_it() -> None:

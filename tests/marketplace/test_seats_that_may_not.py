@@ -27,11 +27,12 @@ from marketplace.payout.invoice_models import Invoice
 from marketplace.payout.invoices import note_payment
 from marketplace.payout.taxes import approve_tax, propose_tax
 from marketplace.slashing.appeals import give_opinion
-from marketplace.spending.services import set_seat_limit, set_spending_rule
+from marketplace.spending.services import set_spending_rule
 from marketplace.supply.admissions import admit, ask_admission, leave_waitlist
 from marketplace.supply.bilateral import open_bilateral
 from tests.journey import world
 from tests.journey.refusals import refused
+from tests.marketplace.limits import limited
 
 pytestmark = pytest.mark.stage("collecting")
 USD = world.USD
@@ -119,7 +120,7 @@ def rule() -> m.Seat:
     set_spending_rule(seat=owner, threshold_micros=5 * USD, approvals_needed=1, needs_purchase_order=False,
                       now=clock.now())  # fmt: skip
     for each in (owner, seat("approver")):
-        set_seat_limit(seat=owner, of=each, limit_micros=10_000 * USD, now=clock.now())
+        limited(each, 10_000 * USD, by=owner)
     return owner
 
 

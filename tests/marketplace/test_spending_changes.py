@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 from marketplace import clock
 from marketplace import models as m
@@ -13,8 +15,10 @@ from marketplace.demand.approvals import approve_demand
 from marketplace.demand.legs import amend_step, post_curve
 from marketplace.demand.services import fund_demand, post_demand
 from marketplace.errors import BadInput, NotYours, PendingApproval, RoleForbidden, SamePerson, WindowClosed
-from marketplace.parties.seats import switch_off
+from marketplace.parties.passwords import reset_path
+from marketplace.parties.seats import accept_invitation, change_role, invite, switch_off, switch_on
 from marketplace.parties.services import issue_api_key, make_seat
+from marketplace.parties.two_people import ONE_PERSON_FOR
 from marketplace.spending.services import (
     decide_change,
     set_order_limit,
@@ -24,6 +28,7 @@ from marketplace.spending.services import (
 )
 from tests.journey import world
 from tests.journey.refusals import refused
+from tests.marketplace.limits import limited
 
 pytestmark = pytest.mark.stage("collecting")
 USD = world.USD
@@ -44,9 +49,7 @@ def order(reference: str = "big", units: int = 10, **other: Any) -> m.Demand:
 
 
 def approver(who: str = "") -> m.Seat:
-    made = seat("approver", who=who)
-    set_seat_limit(seat=seat("owner"), of=made, limit_micros=1000 * USD, now=clock.now())
-    return made
+    return limited(seat("approver", who=who), 1000 * USD, by=seat("owner"))
 
 
 def limit(micros: int | None, of: m.Seat | None = None, by: m.Seat | None = None) -> m.SpendingChange | None:
@@ -195,11 +198,11 @@ def test_a_refused_change_and_one_that_a_later_word_replaced_change_nothing() ->
     assert not waiting_changes(world.party("elm")).exists()
 
 
-def test_an_owner_who_is_alone_raises_the_threshold_and_it_stands_on_the_trail() -> None:
+def test_an_owner_who_has_long_been_alone_raises_the_threshold_and_it_stands_on_the_trail() -> None:
     rule()
     second = approver()
     assert rule(threshold=6 * USD) is not None
-    switch_off(seat=second, by=seat("owner"), now=clock.now())
+    switch_off(seat=second, by=seat("owner"), now=clock.now() - ONE_PERSON_FOR)
 
     assert rule(threshold=100 * USD) is None
 
@@ -207,6 +210,197 @@ def test_an_owner_who_is_alone_raises_the_threshold_and_it_stands_on_the_trail()
     line = m.AuditLine.objects.filter(action="set_spending_rule").order_by("no").last()
     assert line is not None
     assert (line.facts["alone"], line.facts["threshold_micros"], line.facts["withdrawn"]) == (True, 100 * USD, 1)
+
+
+TAKEN_AWAY: dict[str, Callable[[m.Seat, m.Seat], object]] = {
+    "switched off": lambda of, by: switch_off(seat=of, by=by, now=clock.now()),
+    "given another role": lambda of, by: change_role(seat=of, by=by, role="finance", now=clock.now()),
+}
+
+
+@pytest.mark.parametrize("how", TAKEN_AWAY)
+def test_an_owner_does_not_become_alone_by_taking_the_approver_away(how: str) -> None:
+    second, owner, buyer = approver(), seat("owner"), seat("purchaser")
+    rule()
+    limit(5 * USD)
+    TAKEN_AWAY[how](second, owner)
+
+    changes = [rule(threshold=100 * USD), limit(None), set_seat_limit(seat=owner, of=owner, limit_micros=1,
+                                                                      now=clock.now())]  # fmt: skip
+
+    assert list(waiting_changes(owner.party)) == changes
+    assert m.SpendingRule.objects.get().threshold_micros == 5 * USD
+    assert m.SeatLimit.objects.get(seat=buyer).order_max_micros == 5 * USD
+    for rows, columns, wall in (
+        (m.SpendingRule.objects.all(), {"threshold_micros": 100 * USD, "set_at": clock.now()}, "spending_rule_is_loos"),
+        (m.SeatLimit.objects.filter(seat=buyer), {"order_max_micros": None, "set_at": clock.now()}, "order_limit_is_l"),
+        (m.SeatLimit.objects.filter(seat=buyer), {"limit_micros": 1, "set_at": clock.now()}, "approving_limit_is_rai"),
+    ):
+        with pytest.raises(IntegrityError, match=wall), transaction.atomic():
+            rows.update(**columns)
+    switch_on(seat=second, by=owner, now=clock.now())
+    change_role(seat=second, by=owner, role="approver", now=clock.now())
+    decide(changes[0], second)  # and comes back as the one who is asked
+    assert m.SpendingRule.objects.get().threshold_micros == 100 * USD
+
+
+def test_a_change_for_which_nobody_is_left_waits_thirty_days_and_no_longer() -> None:
+    second, now = approver(), clock.now()
+    rule()
+    switch_off(seat=second, by=seat("owner"), now=now)
+    terms: dict[str, Any] = {"seat": seat("owner"), "threshold_micros": 100 * USD, "approvals_needed": 1,
+                             "needs_purchase_order": False}  # fmt: skip
+
+    assert set_spending_rule(**terms, now=now + ONE_PERSON_FOR - timedelta(seconds=1)) is not None
+    assert set_spending_rule(**terms, now=now + ONE_PERSON_FOR) is None
+
+
+# --- one person under two names --------------------------------------------------------------------------------------
+def let_in(by: m.Seat, who: str, role: str = "approver", at: datetime | None = None) -> m.Seat:
+    """A seat that takes the invitation of another."""
+    at = at or clock.now()
+    _, secret = invite(party=by.party, by=by, email=f"{who}@elm.example", role=role, now=at)
+    return accept_invitation(secret=secret, name="Noa Neu", password="a long enough password", now=at)
+
+
+def test_whoever_an_owner_let_in_is_not_the_second_person_beside_it_for_thirty_days() -> None:
+    first, owner, now = approver(), seat("owner"), clock.now()
+    rule()
+    second_name = let_in(owner, "second")
+    third_name = let_in(let_in(owner, "helper", "owner"), "third")
+    change = rule(threshold=100 * USD)
+
+    for name in (second_name, third_name):
+        with refused(SamePerson, days=30):
+            decide(change, name)
+        with pytest.raises(IntegrityError, match="spending_change_is_let_by_someone_apart"), transaction.atomic():
+            m.SpendingChange.objects.filter(pk=change.pk).update(
+                decided_by=name, decided_at=now, is_let=True, reason="r"
+            )
+    back = rule(threshold=100 * USD, by=seat("owner", who="helper"))  # nor the other way round
+    with refused(SamePerson, days=30):
+        decide(back, owner)
+    with refused(SamePerson, days=30):
+        decide(back, second_name)  # two whom the same one let in
+    decide(back, first)
+    assert m.SpendingRule.objects.get().threshold_micros == 100 * USD
+
+
+def test_after_thirty_days_a_colleague_is_a_person_of_its_own() -> None:
+    approver()
+    rule()
+    at = clock.now() - ONE_PERSON_FOR
+    change = rule(threshold=100 * USD)
+
+    decide(change, let_in(seat("owner"), "second", at=at))
+
+    assert m.SpendingRule.objects.get().threshold_micros == 100 * USD
+
+
+def test_a_colleague_whom_another_or_the_operator_let_in_is_asked_at_once() -> None:
+    first = seat("owner", who="first")
+    rule()
+    decide(rule(threshold=100 * USD), let_in(first, "second"))
+    _, secret = invite(party=first.party, by=None, email="third@elm.example", role="approver", now=clock.now())
+    third = accept_invitation(secret=secret, name="Tea Tri", password="a long enough password", now=clock.now())
+
+    decide(rule(threshold=200 * USD), third)
+
+    assert m.SpendingRule.objects.get().threshold_micros == 200 * USD
+
+
+def test_a_party_of_two_works_on_the_day_on_which_it_signs_up() -> None:
+    owner = seat("owner")
+    second = let_in(owner, "second")
+    assert set_seat_limit(seat=owner, of=second, limit_micros=1000 * USD, now=clock.now()) is None
+    rule()
+    big = order(seat=owner)
+    assert approve_demand(demand=big, seat=second, reason="within plan", now=clock.now()).state == "posted"
+
+    change = rule(threshold=100 * USD)  # it waits: somebody is there to be asked
+    decide(change, second)
+
+    assert m.SpendingRule.objects.get().threshold_micros == 100 * USD
+
+
+def test_a_second_name_that_came_when_the_approver_went_lets_nothing() -> None:
+    first, owner = approver(), seat("owner")
+    rule()
+    switch_off(seat=first, by=owner, now=clock.now())
+
+    change, second = rule(threshold=100 * USD), let_in(owner, "second")
+
+    with refused(SamePerson, days=30):
+        decide(change, second)
+    decide(change, let_in(owner, "another"), is_let=False)  # saying no takes nothing from anybody
+    assert m.SpendingRule.objects.get().threshold_micros == 5 * USD
+
+
+def test_whoever_made_a_link_for_a_colleague_s_password_does_not_decide_in_its_name() -> None:
+    first, owner, third = approver(), seat("owner"), seat("owner", who="third")
+    rule()
+    reset_path(seat=first, by=owner, now=clock.now())
+    change = rule(threshold=100 * USD)
+    with refused(SamePerson, days=30):
+        decide(change, first)
+    back = rule(threshold=100 * USD, by=third)
+
+    decide(back, first)
+
+    assert m.SpendingRule.objects.get().threshold_micros == 100 * USD
+
+
+def test_a_link_does_not_make_an_owner_alone() -> None:
+    first = approver()
+    rule()
+    reset_path(seat=first, by=seat("owner"), now=clock.now())
+
+    change, second = rule(threshold=100 * USD), let_in(seat("owner"), "second")
+
+    for name in (first, second):
+        with refused(SamePerson, days=30):
+            decide(change, name)
+
+
+# --- what a seat approves --------------------------------------------------------------------------------------------
+def test_what_a_seat_approves_is_raised_by_two_and_lowered_at_once() -> None:
+    owner, first, second = seat("owner"), seat("approver"), seat("approver", who="second")
+
+    def set_limit(micros: int, of: m.Seat = second) -> m.SpendingChange | None:
+        return set_seat_limit(seat=owner, of=of, limit_micros=micros, now=clock.now())
+
+    change = set_limit(10 * USD)
+    assert not m.SeatLimit.objects.exists()  # nothing yet: a seat without a limit approves nothing
+    for who in (owner, second):
+        with refused(SamePerson):
+            decide(change, who)
+    decide(change, first)
+    assert m.SeatLimit.objects.get(seat=second).limit_micros == 10 * USD
+    refusal = set_limit(20 * USD)
+    decide(refusal, first, is_let=False)
+    assert m.SeatLimit.objects.get(seat=second).limit_micros == 10 * USD
+    with pytest.raises(IntegrityError, match="approving_limit_is_raised_by_two"), transaction.atomic():
+        m.SeatLimit.objects.filter(seat=second).update(limit_micros=20 * USD, set_at=clock.now())
+
+    assert set_limit(5 * USD) is None
+    assert m.SeatLimit.objects.get(seat=second).limit_micros == 5 * USD
+    assert set_limit(1, of=owner) is not None  # nor does an owner say alone what he approves himself
+    with refused(BadInput, field="limit_micros"):
+        set_limit(-1)
+
+
+def test_an_owner_who_is_alone_says_what_a_seat_approves() -> None:
+    buyer, owner = seat("purchaser"), seat("owner")
+
+    assert set_seat_limit(seat=owner, of=buyer, limit_micros=USD, now=clock.now()) is None
+
+    assert m.AuditLine.objects.get(action="set_seat_limit").facts["alone"] is True
+
+
+def test_the_database_and_the_words_mean_the_same_span() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT marketplace_one_person_for()")
+        assert cursor.fetchone()[0] == ONE_PERSON_FOR
 
 
 def test_a_higher_limit_of_a_seat_is_let_by_neither_who_asks_nor_whose_it_is() -> None:

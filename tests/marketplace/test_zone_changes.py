@@ -30,9 +30,8 @@ def change(*members: str, days: int = 1, zone: str = "EU", **other: object) -> m
 @pytest.mark.stage("collecting")
 def test_a_country_that_leaves_stops_matching_from_that_day_and_open_demands_are_told() -> None:
     day = world.window().starts_at.date()
-    left = (day - clock.now().date()).days
 
-    report = change("DE", "IT", days=left)
+    report = change("DE", "IT", valid_from=day)
 
     assert report is not None
     zone = m.Zone.objects.get(pk="EU")

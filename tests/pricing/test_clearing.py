@@ -374,8 +374,8 @@ def test_a_real_sized_book_clears_to_a_checked_certificate_and_verifies_in_secon
 
     assert (outcome.gap_micros, report.ok, report.losers_without_reason) == (0, True, 0)
     assert report.awards > 500
-    assert cleared - started < 20
-    assert verified - cleared < 5
+    assert cleared - started < 40  # 2 s on a quiet machine
+    assert verified - cleared < 20  # .8 s
 
 
 def test_a_middling_book_gives_the_same_bytes_from_shuffled_lines():

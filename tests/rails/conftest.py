@@ -21,7 +21,7 @@ from ledger.rails.store import MemoryStore
 from ledger.reconcile import check_books
 from ledger.services import USDC6_LEDGER
 from tests.owner import as_owner, empty_the_books
-from tests.rails.anvil import Anvil, anvil_program
+from tests.rails.anvil import Anvil
 from tests.rails.card_desk import Desk
 from tests.rails.processor import Processor, running
 
@@ -116,10 +116,9 @@ def rails(
 
 
 @pytest.fixture(scope="session")
-def anvil_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Anvil]:
+def anvil_process() -> Iterator[Anvil]:
     """A real node of another make; skipped, with the reason, only where npm cannot bring it."""
-    program = anvil_program()
-    with Anvil(program, START) as node:
+    with Anvil(START) as node:
         yield node
 
 
@@ -134,7 +133,7 @@ def anvil(
 @pytest.fixture
 def fresh_anvil(transactional_db: None, keys: Path, clock: Clock, settings: Any) -> Iterator[Anvil]:
     """Like `anvil`, a node of the test's own: one that has replaced some thousand blocks loses its contracts' state."""
-    with Anvil(anvil_program(), START) as node:
+    with Anvil(START) as node:
         yield from _settle_on(node, clock, settings)
 
 

@@ -18,6 +18,7 @@ from django.db import connection
 
 from marketplace.environment import CHECKOUT
 
+PATIENCE_SECONDS = 120  # only ends what hangs
 GOOD, DECLINED, DISPUTED = "4242424242424242", "4000000000000002", "4000000000000259"
 
 
@@ -30,7 +31,7 @@ class Processor:
     def request(self, method: str, path: str, form: dict[str, Any] | None = None, **headers: str) -> tuple[int, Any]:
         """Return status and body of one request past the SDK."""
         where = urlsplit(self.url)
-        line = http.client.HTTPConnection(where.hostname or "", where.port, timeout=20)
+        line = http.client.HTTPConnection(where.hostname or "", where.port, timeout=PATIENCE_SECONDS)
         try:
             line.request(
                 method, path, urlencode(form or {}), {"Authorization": "Bearer sk_test_x", "Content-Type":
@@ -76,7 +77,7 @@ def running(webhook: str = "") -> Iterator[Processor]:
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(timeout=10)
+            process.wait(timeout=PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -27,8 +27,9 @@ from tests.rails.anvil import Anvil
 from tests.rails.conftest import Clock, minor
 from tests.rails.test_outside_keys import TX
 from tests.rails.test_story import CLASS_ID, NODE_CLASS, PROVIDER, USD, Market, held
+from tests.rooms import quiet_port
 
-START_SECONDS_MAX = 30
+START_SECONDS_MAX = 300  # only ends what hangs
 MISSING = [name for name in ("moto", "boto3", "flask") if importlib.util.find_spec(name) is None]
 
 
@@ -78,21 +79,24 @@ def kms() -> Iterator[Any]:
                     "the key service is NOT tried against a foreign one here")  # fmt: skip
     import boto3  # type: ignore[import-not-found]
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = quiet_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + START_SECONDS_MAX
-        while socket.socket().connect_ex(("127.0.0.1", port)):
-            assert time.monotonic() < deadline, "moto did not start"
+        while not answers(port):
+            assert (process.poll(), time.monotonic() < deadline) == (None, True), "moto did not start"
             time.sleep(0.1)
         yield boto3.client("kms", endpoint_url=f"http://127.0.0.1:{port}", region_name="eu-central-1",
                            aws_access_key_id="none", aws_secret_access_key="none")  # fmt: skip
     finally:
-        process.terminate()
-        process.wait(10)
+        process.kill()
+        process.wait()
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.filterwarnings("ignore")  # of foreign packages

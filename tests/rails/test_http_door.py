@@ -27,8 +27,10 @@ from tests.rails.conftest import START, Clock
 from tests.rails.writer import SINK, account, signed, token_code, transfer
 
 TOKEN = create_address(account(1).address, 0)
+PATIENCE_SECONDS = 300  # only ends what hangs
 
 ETHERS_SCRIPT = """
+if (parseInt(process.versions.node) < 18) process.exit(18);
 const { JsonRpcProvider, Wallet, Contract } = require("ethers");
 (async () => {
   const [url, key, token, sink] = process.argv.slice(1);
@@ -77,7 +79,7 @@ def url(chain: Chain) -> Iterator[str]:
 def ask(url: str, body: Any, **headers: str) -> Any:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"content-type": "application/json", **headers})
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
         return json.load(answer)
 
 
@@ -100,7 +102,9 @@ def test_ethers_reads_and_writes_through_the_door(url: str) -> None:
     folder = installed(ETHERS)
     key = f"0x{1:064x}"
     done = subprocess.run(["node", "-e", ETHERS_SCRIPT, url, key, TOKEN, SINK], cwd=folder, capture_output=True,
-                          text=True, timeout=60, check=False)  # fmt: skip
+                          text=True, timeout=PATIENCE_SECONDS, check=False)  # fmt: skip
+    if done.returncode == 18:
+        pytest.skip("node is older than 18, and ethers needs that: a second client is NOT tested here")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {
         "chainId": "31338", "status": 1, "balance": "7", "value": "7", "block": True,
@@ -116,7 +120,7 @@ def test_the_door_is_on_this_machine_only_and_for_its_own_name(url: str) -> None
 
 
 def test_too_much_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=PATIENCE_SECONDS)
     connection.putrequest("POST", "/")
     connection.putheader("content-length", str(http_door.BODY_BYTES_MAX + 1))
     connection.endheaders()
@@ -151,12 +155,16 @@ def test_a_chain_that_has_run_ahead_of_the_clock_takes_no_more(url: str, chain: 
     assert "result" in ask(url, request("eth_sendRawTransaction", raw))
 
 
-def test_transactions_through_the_door_take_no_forty_milliseconds_each(url: str) -> None:
+def test_an_answer_through_the_door_waits_no_forty_milliseconds_for_an_acknowledgement(url: str) -> None:
+    """An answer in two parts would, each time: so the fastest tells, however busy the machine is with other things."""
     embedded.use_clock(lambda: datetime(2030, 1, 1, tzinfo=UTC))
     w3 = Web3(HTTPProvider(url))
-    began = time.monotonic()
-    for _ in range(20):
+    for _ in range(20):  # a new connection acknowledges the first parts at once
         assert w3.eth.chain_id == 31338
-    per_second = 20 / (time.monotonic() - began)
-    print(f"{per_second:.0f} requests a second over HTTP")
-    assert per_second > 30
+    give_up_at, fastest = time.monotonic() + PATIENCE_SECONDS, 1.0
+    while fastest > 0.03 and time.monotonic() < give_up_at:
+        began = time.monotonic()
+        assert w3.eth.chain_id == 31338
+        fastest = min(fastest, time.monotonic() - began)
+    print(f"{1000 * fastest:.1f} ms for the fastest answer over HTTP")
+    assert fastest <= 0.03

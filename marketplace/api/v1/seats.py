@@ -30,15 +30,22 @@ class SeatOut(serializers.ModelSerializer):
     since = serializers.DateTimeField(source="user.date_joined")
     last_sign_in_at = serializers.DateTimeField(source="user.last_login", allow_null=True)
     order_max_micros = serializers.SerializerMethodField()
+    limit_micros = serializers.SerializerMethodField()
 
     class Meta:
         model = Seat
-        fields = ("id", "email", "name", "role", "is_on", "since", "last_sign_in_at", "order_max_micros")
+        fields = ("id", "email", "name", "role", "is_on", "since", "last_sign_in_at", "order_max_micros",
+                  "limit_micros")  # fmt: skip
 
     @extend_schema_field(Micros(allow_null=True, help_text="one demand of it costs so much without an approval"))
     def get_order_max_micros(self, row: Seat) -> str | None:
         limit = getattr(row, "limit", None)
         return None if limit is None or limit.order_max_micros is None else str(limit.order_max_micros)
+
+    @extend_schema_field(Micros(help_text="one demand may cost so much that it approves"))
+    def get_limit_micros(self, row: Seat) -> str:
+        limit = getattr(row, "limit", None)
+        return str(limit.limit_micros if limit else 0)
 
 
 class InvitationOut(serializers.ModelSerializer):
