@@ -13,18 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import rlp
 from eth_bloom.bloom import BloomFilter
-from eth_utils.address import to_canonical_address
+from eth_utils.address import to_canonical_address, to_checksum_address
 from eth_utils.crypto import keccak
 from eth_utils.hexadecimal import decode_hex, encode_hex
 from trie.hexary import HexaryTrie
-from web3 import Web3
-from web3.exceptions import (
-    BlockNotFound,
-    ContractLogicError,
-    TransactionNotFound,
-    Web3RPCError,
-)
-from web3.types import BlockIdentifier
 
 from ledger.models import ChainContract
 from ledger.rails import abi
@@ -37,7 +29,11 @@ from ledger.rails.errors import (
     NodeNotReady,
 )
 
-if TYPE_CHECKING:  # only a process that works on the embedded chain loads an EVM
+if TYPE_CHECKING:  # web3 is loaded with the first chain that is opened, an EVM with the first embedded one
+    from web3 import Web3
+    from web3.exceptions import ContractLogicError, Web3RPCError
+    from web3.types import BlockIdentifier
+
     from ledger.rails.embedded import EmbeddedChain, Mined
 
 NO_GAS_MONEY = "insufficient funds"  # said of the caller's account by every node; a contract's words come with data
@@ -108,6 +104,8 @@ class Chain:
 
     def block(self, number: int) -> Head | None:
         """The block at that height, or None above the head."""
+        from web3.exceptions import BlockNotFound
+
         try:
             return self._head(number)
         except BlockNotFound:
@@ -145,6 +143,8 @@ class Chain:
         block: BlockIdentifier = "latest",
     ) -> Any:  # fmt: skip
         """Like `call`, for a contract of that kind at any address, and as any sender."""
+        from web3.exceptions import ContractLogicError, Web3RPCError
+
         data = abi.encode_call(contract, function, arguments)
         request: dict[str, Any] = {"to": address, "data": encode_hex(data)}
         if sender is not None:
@@ -160,20 +160,20 @@ class Chain:
 
     def has_code(self, address: str) -> bool:
         """Whether a contract stands at the address."""
-        return bool(self.w3.eth.get_code(Web3.to_checksum_address(address)))
+        return bool(self.w3.eth.get_code(to_checksum_address(address)))
 
     # -- transactions ----------------------------------------------------------------------------------------------
     def next_nonce(self, address: str) -> int:
         """How many transactions of this address the chain knows, waiting ones included."""
-        return int(self.w3.eth.get_transaction_count(Web3.to_checksum_address(address), "pending"))
+        return int(self.w3.eth.get_transaction_count(to_checksum_address(address), "pending"))
 
     def final_nonce(self, address: str) -> int:
         """How many transactions of this address are in finalized blocks."""
-        return int(self.w3.eth.get_transaction_count(Web3.to_checksum_address(address), "finalized"))
+        return int(self.w3.eth.get_transaction_count(to_checksum_address(address), "finalized"))
 
     def coin_wei(self, address: str) -> int:
         """What an account of the newest block holds for gas."""
-        return int(self.w3.eth.get_balance(Web3.to_checksum_address(address)))
+        return int(self.w3.eth.get_balance(to_checksum_address(address)))
 
     def fees(self) -> dict[str, int]:
         """Fee fields of a new transaction, in wei per gas: room for the base fee to double."""
@@ -185,6 +185,8 @@ class Chain:
 
     def estimate_gas(self, *, sender: str, to: str, data: bytes) -> int:
         """Gas the call would need. Raises `CallReverted` with the contract's sentence, and `KeyOutOfGasMoney`."""
+        from web3.exceptions import ContractLogicError, Web3RPCError
+
         try:
             return int(self.w3.eth.estimate_gas({"from": sender, "to": to, "data": encode_hex(data)}))
         except (ContractLogicError, Web3RPCError) as error:
@@ -203,6 +205,8 @@ class Chain:
         return [self._send(raw) for raw in raws]
 
     def _send(self, raw: bytes) -> Sent:
+        from web3.exceptions import Web3RPCError
+
         tx_hash = encode_hex(keccak(raw))
         try:
             self.w3.eth.send_raw_transaction(raw)
@@ -218,6 +222,8 @@ class Chain:
 
         A node does not keep the reason: there the call is repeated on the state before its block.
         """
+        from web3.exceptions import ContractLogicError, Web3RPCError
+
         if receipt.revert_output is not None:
             return abi.revert_sentence(receipt.revert_output)
         try:
@@ -231,6 +237,8 @@ class Chain:
 
     def receipt(self, tx_hash: str) -> Receipt | None:
         """The receipt of a transaction that is in a block, else None."""
+        from web3.exceptions import TransactionNotFound
+
         try:
             found = self.w3.eth.get_transaction_receipt(tx_hash)  # type: ignore[arg-type]
         except TransactionNotFound:
@@ -245,7 +253,7 @@ class Chain:
     def logs(self, addresses: Sequence[str], *, first_block: int, last_block: int) -> list[Log]:
         """Logs of these contracts in the blocks `first_block..last_block`, in order."""
         found = self.w3.eth.get_logs({
-            "address": [Web3.to_checksum_address(each) for each in addresses],
+            "address": [to_checksum_address(each) for each in addresses],
             "fromBlock": first_block, "toBlock": last_block,
         })  # fmt: skip
         logs = [_log(each) for each in found]

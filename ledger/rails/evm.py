@@ -8,23 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import connections
-from web3 import HTTPProvider, Web3
-from web3.exceptions import Web3Exception
-from web3.types import RPCEndpoint, RPCResponse
 
 from ledger.rails.base import Chain
-from ledger.rails.errors import ChainUnreachable, NodeNotReady, WrongChain
 
 if TYPE_CHECKING:
     from ledger.rails.store import Store
 
 CONNECTION_FIELDS = ("dbname", "user", "password", "host", "port", "service", "sslmode", "sslrootcert", "sslcert",
                      "sslkey", "passfile", "options", "connect_timeout")  # fmt: skip
-REQUEST_SECONDS_MAX = 20
-# What a node says of the call itself. Any other error tells of the node: a block it lost in a reorganisation, a state
-# it has pruned, a limit of requests. Nothing may be concluded from that about the call.
-ABOUT_THE_CALL = ("revert", "out of gas", "gas required", "insufficient funds", "intrinsic gas", "invalid opcode")
-SENDS = "eth_sendRawTransaction"  # here every error is an answer: the sender keeps it with the transaction
 
 _opening = Lock()
 _open: dict[tuple[Any, ...], Chain] = {}
@@ -43,44 +34,14 @@ def chain() -> Chain:
     key = (url, chain_id, *(fields.get(name) for name in ("host", "port", "dbname", "user", "options")), os.getpid())
     with _opening:
         if key not in _open:
-            _open[key] = open_node(url, chain_id) if url else _open_beside_the_books(fields, chain_id)
+            _open[key] = _open_at_the_node(url, chain_id) if url else _open_beside_the_books(fields, chain_id)
         return _open[key]
 
 
-def open_node(url: str, chain_id: int) -> Chain:
-    """A node reached by JSON-RPC over HTTP, after its chain id was compared."""
-    w3 = Web3(NodeProvider(url))
-    found = w3.eth.chain_id
-    if found != chain_id:
-        raise WrongChain(f"CHAIN_URL speaks for chain {found}, CHAIN_ID asks for {chain_id}.",
-                         found=found, expected=chain_id)  # fmt: skip
-    return Chain(w3, chain_id=chain_id)
+def _open_at_the_node(url: str, chain_id: int) -> Chain:
+    from ledger.rails.node import open_node
 
-
-class NodeProvider(HTTPProvider):
-    """A node over HTTP. Silence, broken answers and time-outs all become `ChainUnreachable`, whatever was asked.
-
-    Nothing is asked twice here: the sender and the indexer begin anew by themselves, and they look before they send.
-    """
-
-    def __init__(self, url: str) -> None:
-        super().__init__(url, request_kwargs={"timeout": REQUEST_SECONDS_MAX}, exception_retry_configuration=None)
-
-    def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
-        """Ask the node once. Raises `ChainUnreachable`, and `NodeNotReady` for an error that is about the node."""
-        try:
-            answer = super().make_request(method, params)
-        except (OSError, Web3Exception, ValueError) as error:
-            raise ChainUnreachable(f"No chain answers at CHAIN_URL: {error}", method=str(method)) from error
-        if method != SENDS and "error" in answer and not _is_about_the_call(answer["error"]):
-            raise NodeNotReady(f"The node cannot answer {method} now: {answer['error']}", method=str(method))
-        return answer
-
-
-def _is_about_the_call(error: Any) -> bool:
-    said = str(error.get("message", "") if isinstance(error, dict) else error).lower()
-    has_data = isinstance(error, dict) and isinstance(error.get("data"), str)  # the revert's own bytes
-    return has_data or any(words in said for words in ABOUT_THE_CALL)
+    return open_node(url, chain_id)
 
 
 def _open_beside_the_books(fields: dict[str, Any], chain_id: int) -> Chain:
@@ -90,7 +51,9 @@ def _open_beside_the_books(fields: dict[str, Any], chain_id: int) -> Chain:
 
 
 def open_embedded(store: Store, chain_id: int) -> Chain:
-    """The embedded chain over a store, made at first use; the EVM is loaded now, not with this module."""
+    """The embedded chain over a store, made at first use; web3 and the EVM are loaded now, not with this module."""
+    from web3 import Web3
+
     from ledger.rails.embedded import EmbeddedChain
     from ledger.rails.jsonrpc import EmbeddedProvider
 

@@ -17,6 +17,7 @@ from eth_utils.hexadecimal import decode_hex, encode_hex
 from web3.providers.base import BaseProvider
 from web3.types import RPCEndpoint, RPCResponse
 
+import ledger.rails.depth  # noqa: F401
 from ledger.rails.base import created_address
 from ledger.rails.embedded import (
     CALL_GAS,

@@ -15,8 +15,6 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_der_public_key
-from eth_account import Account
-from eth_account.typed_transactions.typed_transaction import TypedTransaction
 from eth_keys.datatypes import Signature as KeySignature
 from eth_keys.exceptions import BadSignature
 from eth_utils.address import to_canonical_address, to_checksum_address
@@ -130,6 +128,9 @@ def _wire_form(value: Any) -> Any:
 
 def _refuse_other_transaction(raw: bytes, tx: Mapping[str, Any], address: str) -> None:
     """Compare each field of signed bytes with what was asked, and the key that signed."""
+    from eth_account import Account  # a second of every process's start, here and below
+    from eth_account.typed_transactions.typed_transaction import TypedTransaction
+
     try:
         found = TypedTransaction.from_bytes(HexBytes(raw)).as_dict()
         sender = str(Account.recover_transaction(raw))
@@ -173,6 +174,8 @@ class DerKey:
         return answer
 
     def sign_transaction(self, tx: Mapping[str, Any]) -> SignedTransaction:
+        from eth_account.typed_transactions.typed_transaction import TypedTransaction
+
         fields = {**tx, "type": 2}
         digest = bytes(TypedTransaction.from_dict(fields).hash())
         signature = self._sign(digest)

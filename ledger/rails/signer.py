@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -30,13 +30,14 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from django.conf import settings
 from django.db import connection
-from eth_account import Account
-from eth_account.signers.local import LocalAccount
 from eth_typing import Hash32
 
 from contracts.eip712 import Signature, Struct
 from ledger.rails.errors import KeyfileBroken, KeyfileUnsafe, KeyLimitReached, RoleUnknown, SignerRefused
 from ledger.rails.outside_keys import CURVE_ORDER, DerKey, OutsideKey, RemoteKey, RemoteSigner, SignedTransaction
+
+if TYPE_CHECKING:
+    from eth_account.signers.local import LocalAccount
 
 SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**15, 8, 1  # 32 MiB and about 0.1 s, once per process
 UNLIMITED_ROLE = "operator"  # the settle key: the contract limits what it credits within an hour
@@ -73,6 +74,8 @@ class Signer:
         if account is None:
             if not ROLES.fullmatch(role):
                 raise RoleUnknown(f"No key exists for the role {role!r}.", role=role)
+            from eth_account import Account  # a second of every process's start
+
             account = self._accounts[role] = Account.from_key(self._derive(role))
         return account
 

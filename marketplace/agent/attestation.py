@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from eth_account import Account
-from eth_account.messages import encode_typed_data
 from eth_keys.exceptions import BadSignature, ValidationError
 
 from contracts.eip712 import BenchmarkAttestation, Signature, Struct, machine_id, provider_id
@@ -73,6 +71,8 @@ class LocalKey:
     """A verifier's key held in this process."""
 
     def __init__(self, private: bytes) -> None:
+        from eth_account import Account  # a second of every process's start, here and below
+
         self._account = Account.from_key(private)
 
     @property
@@ -137,6 +137,9 @@ def signer_of(attestation: BenchmarkAttestation, signature: Signature, terms: Te
     """The checksum address whose key signed; empty for what is no signature, or has its s in the upper half."""
     if int.from_bytes(signature.s, "big") > LOW_S_MAX:
         return ""
+    from eth_account import Account
+    from eth_account.messages import encode_typed_data
+
     message = encode_typed_data(full_message=attestation.typed(terms.chain_id, terms.verifying_contract))
     vrs = (signature.v, int.from_bytes(signature.r, "big"), int.from_bytes(signature.s, "big"))
     try:
