@@ -29,10 +29,9 @@ from marketplace.doors import (
 )
 from marketplace.errors import BadInput, LinkOver, MarketError
 from marketplace.parties import seats
-from marketplace.parties.letters import try_letter
+from marketplace.parties.letters import are_mailed
 from marketplace.parties.models import Invitation, Party
 from marketplace.parties.passwords import (
-    RESET_SUBJECT,
     ask_reset,
     change_password,
     find_reset,
@@ -97,22 +96,14 @@ def _invite(request: HttpRequest, door: str) -> HttpResponse:
         return _page(request, door, form, status=422)
     try:
         row, secret = seats.invite(
-            party=request.party, by=found_or_404(seat_of(request)), now=market_time(request), **form.cleaned_data
-        )
+            party=request.party, by=found_or_404(seat_of(request)), now=market_time(request),
+            root=request.build_absolute_uri("/"), **form.cleaned_data,
+        )  # fmt: skip
     except MarketError as error:
         form.show(error)
         return _page(request, door, form, status=422)
     link = request.build_absolute_uri(reverse("invitation", args=[secret]))
-    went = mail_invitation(row, link)
-    return _page(request, door, InviteForm(party=request.party), link=link, link_for=row.email, went=went)
-
-
-def mail_invitation(row: Invitation, link: str) -> bool:
-    """Send the link to the address it is for; returns whether it went out."""
-    by = row.invited_by.user.email if row.invited_by else row.party.name
-    about = {"by": by, "party": row.party.name, "role": row.get_role_display(), "link": link}
-    subject = f"A seat of {row.party.name} at Grove Exchange"
-    return try_letter(to=row.email, name="invitation", subject=subject, about=about)
+    return _page(request, door, InviteForm(party=request.party), link=link, link_for=row.email)
 
 
 def _withdraw(request: HttpRequest, door: str) -> HttpResponse:
@@ -139,12 +130,9 @@ def _on(request: HttpRequest, door: str) -> HttpResponse:
 
 
 def _reset(request: HttpRequest, door: str) -> HttpResponse:
-    act = _of(request)
-    link, to = request.build_absolute_uri("/" + reset_path(**act)), act["seat"].user.email
-    went = try_letter(  # so that the person knows of it, whoever else holds the link
-        to=to, name="reset", subject=RESET_SUBJECT, about={"link": link, "party": request.party.name}
-    )
-    return _page(request, door, InviteForm(party=request.party), link=link, link_for=to, went=went)
+    act, root = _of(request), request.build_absolute_uri("/")
+    link, to = root + reset_path(**act, root=root), act["seat"].user.email
+    return _page(request, door, InviteForm(party=request.party), link=link, link_for=to)
 
 
 ACTS: dict[str, Callable[[HttpRequest, str], HttpResponse]] = {
@@ -183,15 +171,15 @@ def _roles(party: Party) -> list[tuple[str, str]]:
 
 
 def _page(
-    request: HttpRequest, door: str, form: InviteForm, *, status: int = 200, link: str = "", link_for: str = "",
-    went: bool = False,
-) -> HttpResponse:  # fmt: skip
+    request: HttpRequest, door: str, form: InviteForm, *, status: int = 200, link: str = "", link_for: str = ""
+) -> HttpResponse:
     own = found_or_404(seat_of(request))
     told = {
         "page": page_of(request, seats.seats_of(request.party)), "own": own, "form": form,
         "roles": _roles(request.party),
         "invitations": seats.open_invitations(request.party, market_time(request)),
-        "may_manage": "seats" in acts_of(own), "link": link, "link_for": link_for, "went": went, "door_name": door,
+        "may_manage": "seats" in acts_of(own), "link": link, "link_for": link_for, "door_name": door,
+        "are_mailed": are_mailed(), "unsent": seats.unsent_invitations(),
     }  # fmt: skip
     template = "console/seats.html" if door == "admin" else "seats.html"
     return render(request, template, request.frame | told, status=status)  # type: ignore[attr-defined]

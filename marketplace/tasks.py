@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from celery import shared_task
 
@@ -14,6 +15,8 @@ from marketplace.clearing.services import JOB, attempt_clearing
 from marketplace.delivery.health import watch_silence
 from marketplace.parties.passwords import JOB as RESET
 from marketplace.parties.passwords import mail_reset
+from marketplace.parties.seats import JOB as INVITATION
+from marketplace.parties.seats import mail_invitation
 from marketplace.supply.rolls import call_due_rolls
 
 
@@ -52,5 +55,11 @@ def clear_window_job(payload: dict[str, Any], now: datetime) -> None:
 # atomic=False: a letter is sent outside the database; killed before it is noted, it is sent once more
 @handler(RESET, atomic=False)
 def mail_reset_job(payload: dict[str, Any], now: datetime) -> None:
-    """Send the link for another password, where the address has a seat."""
-    mail_reset(email=payload["email"], root=payload["root"], now=now)
+    """Send the link for another password, where the address had a seat."""
+    mail_reset(user=payload["user"], root=payload["root"], is_own=payload["is_own"], now=now)
+
+
+@handler(INVITATION, atomic=False)
+def mail_invitation_job(payload: dict[str, Any], now: datetime) -> None:
+    """Send the link of an invitation that still leads in."""
+    mail_invitation(invitation=UUID(payload["invitation"]), root=payload["root"], now=now)

@@ -1,15 +1,15 @@
-"""Letters to people, by Django's mail: SMTP where `EMAIL_HOST` is set, else files in the data folder."""
+"""Letters to people, by Django's mail: SMTP where `EMAIL_HOST` is set, else files in the data folder.
+
+A mail server may take ten seconds: only jobs of the outbox send letters, after the commit of what they tell.
+"""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 
 from django.conf import settings
 from django.core.mail import send_mail
 from django.template.loader import render_to_string
-
-log = logging.getLogger(__name__)
 
 
 def send_letter(*, to: str, name: str, subject: str, about: Mapping[str, object]) -> None:
@@ -17,11 +17,7 @@ def send_letter(*, to: str, name: str, subject: str, about: Mapping[str, object]
     send_mail(subject, render_to_string(f"emails/{name}.txt", dict(about)), settings.DEFAULT_FROM_EMAIL, [to])
 
 
-def try_letter(*, to: str, name: str, subject: str, about: Mapping[str, object]) -> bool:
-    """Send a letter whose link is also shown on a page: returns whether it went out, so that the page can say so."""
-    try:
-        send_letter(to=to, name=name, subject=subject, about=about)
-    except OSError as error:  # SMTP's own errors are among them
-        log.warning("a letter was not sent: %s", type(error).__name__)
-        return False
+
+def are_mailed() -> bool:
+    """Whether a mail server is named that letters go to; else each is a file in the data folder."""
     return bool(settings.EMAIL_HOST)

@@ -10,10 +10,11 @@ from datetime import datetime
 
 from django.contrib.auth.tokens import default_token_generator
 from django.db import transaction
+from django.utils.crypto import salted_hmac
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_decode, urlsafe_base64_encode
 
-from ledger.ids import uuid_from
+from ledger.ids import uuid7
 from ledger.tasks import enqueue
 from marketplace.errors import BadInput, LinkOver, NotYours, RoleForbidden
 from marketplace.governance.services import record
@@ -35,29 +36,38 @@ def change_password(*, user: User, old: str, password: str, now: datetime) -> Us
     return _set(row, password, actor=row.email, action="change_password", now=now)
 
 
+@transaction.atomic
 def ask_reset(*, email: str, root: str, now: datetime) -> None:
     """Have a link sent to the address if it has a seat: one letter a minute at most.
 
-    Known or not, the same row is written and the same is told, in the same time.
+    Known or not, the same is asked of the database, a row of the same kind is written and the same is told, in the same
+    time. The row names a person of ours or nobody: the address of a stranger is not kept, not as a hash of it either.
     """
-    payload = {"email": email.lower(), "root": root}
-    enqueue(kind=JOB, payload=payload, dedupe_key=f"{JOB}:{uuid_from(*payload.values(), int(now.timestamp()) // 60)}")
+    known = User.objects.filter(email=email.lower(), seat__isnull=False).values_list("pk", flat=True).first()
+    asked = salted_hmac(JOB, f"{email.lower()} {root} {int(now.timestamp()) // 60} {known}", algorithm="sha256")
+    enqueue(kind=JOB, payload={"user": known, "root": root, "is_own": True}, dedupe_key=f"{JOB}:{asked.hexdigest()}")
 
 
-def mail_reset(*, email: str, root: str, now: datetime) -> bool:
-    """Make the link and send it, where the address has a seat that is on; it stands in no row of ours."""
-    user = User.objects.select_related("seat__party").filter(email=email, is_active=True, seat__isnull=False).first()
-    if user is None:
+def mail_reset(*, user: int | None, root: str, is_own: bool, now: datetime) -> bool:
+    """Make the link and send it to a person of a seat that is on; it stands in no row of ours.
+
+    `is_own`: the person asked for it, which the trail says when the letter has gone. None is nobody.
+    """
+    row = User.objects.select_related("seat__party").filter(pk=user, is_active=True, seat__isnull=False).first()
+    if row is None:
         return False
-    send_letter(to=user.email, name="reset", subject=RESET_SUBJECT,
-                about={"link": root + _path(user), "party": user.seat.party.name})  # fmt: skip
-    record(actor=user.email, action="ask_reset", subject=user.email, reason="link sent to the address", now=now)
+    send_letter(to=row.email, name="reset", subject=RESET_SUBJECT,
+                about={"link": root + _path(row), "party": row.seat.party.name})  # fmt: skip
+    if is_own:
+        record(actor=row.email, action="ask_reset", subject=row.email, reason="link sent to the address", now=now)
     return True
 
 
 @transaction.atomic
-def reset_path(*, seat: Seat, by: Seat, now: datetime) -> str:
+def reset_path(*, seat: Seat, by: Seat, root: str, now: datetime) -> str:
     """The path of a link by which a colleague sets another password: made by whoever may `seats`, to hand over.
+
+    The person gets a link too, by the outbox and below `root`, so that it knows of it whoever else holds this one.
 
     Not at the Foundation, where two people stand for each other's acts: there a link goes to its own person's mail
     alone (`ask_reset`), and nobody signs in as another. Whoever makes a link is, for a while, no second person beside
@@ -75,6 +85,8 @@ def reset_path(*, seat: Seat, by: Seat, now: datetime) -> str:
     if row.pk != by.pk:
         PasswordLink.objects.create(seat=row, made_by=by, made_at=now)
     record(actor=by.user.email, action="make_reset_link", subject=row.user.email, reason="to hand over", now=now)
+    told = {"user": row.user_id, "root": root, "is_own": False}
+    enqueue(kind=JOB, payload=told, dedupe_key=f"{JOB}:{row.pk}:{uuid7(now)}")
     return _path(row.user)
 
 

@@ -1,23 +1,29 @@
 """Seats of a party: who holds them, inviting a colleague by a link, other roles, switching off and on again.
 
 Whoever may `seats` does so for the own party, never for the own seat: another owner changes that one. A link gives one
-seat once; only its hash is kept, so whoever reads the database cannot use it.
+seat once. Only its hash is kept: its secret is the invitation's id under the server's key, so that the letter can be
+written after the commit from the id alone, and whoever reads the database cannot use it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import secrets
+from base64 import urlsafe_b64encode
+from collections.abc import Collection
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import F, QuerySet
+from django.utils.crypto import salted_hmac
 
 from ledger.ids import uuid7
+from ledger.tasks import dead_jobs, enqueue
 from marketplace.errors import BadInput, LastOwner, LinkOver, NotYours, ReferenceReused, RoleForbidden, SamePerson
 from marketplace.governance.services import record
+from marketplace.parties.letters import send_letter
 from marketplace.parties.models import ApiKey, Invitation, Party, Seat, User
 from marketplace.parties.roles import may_roles, require_act, require_seat, roles_of
 from marketplace.parties.services import make_seat, require_email
@@ -25,6 +31,7 @@ from marketplace.parties.services import make_seat, require_email
 INVITATION_LASTS = timedelta(days=7)
 INVITATIONS_PER_DAY = 50  # of one party: whoever registers does not send the world mail through us
 NAME_MAX = 150
+JOB = "parties.mail_invitation"
 APPROVING = ("owner", "approver")  # of a buyer's seats, who may be the second person; the walls name them too
 
 
@@ -54,13 +61,21 @@ def find_invitation(*, secret: str, now: datetime) -> Invitation:
     return row
 
 
+def unsent_invitations() -> Collection[UUID]:
+    """Invitations whose letter no mail server took, however often it was tried: the job is parked in the console."""
+    return {UUID(key) for key in dead_jobs().filter(kind=JOB).values_list("payload__invitation", flat=True)}
+
+
 # -- inviting ---------------------------------------------------------------------------------------------------------
 @transaction.atomic
-def invite(*, party: Party, by: Seat | None, email: str, role: str, now: datetime) -> tuple[Invitation, str]:
+def invite(
+    *, party: Party, by: Seat | None, email: str, role: str, now: datetime, root: str = ""
+) -> tuple[Invitation, str]:
     """Offer a seat: the invitation and the secret of its link, which is returned once and lasts seven days.
 
     An open invitation of the same address ends: the newest link is the only one. Whether the address has a seat
-    elsewhere is told to whoever holds the link, and to nobody here. `by` is None for the operator's command.
+    elsewhere is told to whoever holds the link, and to nobody here. `by` is None for the operator's command. With the
+    `root` of the site's addresses the link is also mailed, by the outbox.
     """
     require_seat(by, party, "seats", "invite colleagues")
     email = require_email(email)
@@ -73,14 +88,31 @@ def invite(*, party: Party, by: Seat | None, email: str, role: str, now: datetim
         raise BadInput(f"At most {INVITATIONS_PER_DAY} invitations a day.", field="email")
     open_now = Invitation.objects.filter(party=party, email=email, accepted_at=None, withdrawn_at=None)
     open_now.update(withdrawn_at=now)
-    secret = secrets.token_urlsafe(32)
+    key = uuid7(now)
+    secret = _secret_of(key)
     row = Invitation.objects.create(
-        id=uuid7(now), party=party, email=email, role=role, secret_sha256=_digest(secret), invited_by=by,
+        id=key, party=party, email=email, role=role, secret_sha256=_digest(secret), invited_by=by,
         invited_at=now, expires_at=now + INVITATION_LASTS,
     )  # fmt: skip
     record(actor=by.user.email if by else party.slug, action="invite", subject=email, reason=f"seat as {role}",
            now=now, party=party.slug, invitation=str(row.pk))  # fmt: skip
+    if root:
+        enqueue(kind=JOB, payload={"invitation": str(key), "root": root}, dedupe_key=f"{JOB}:{key}")
     return row, secret
+
+
+def mail_invitation(*, invitation: UUID, root: str, now: datetime) -> bool:
+    """Send the link to the address it is for, while it leads in. Raises LinkOver under another key of the server."""
+    row = Invitation.objects.select_related("party", "invited_by__user").get(pk=invitation)
+    if row.accepted_at or row.withdrawn_at or row.expires_at <= now:
+        return False
+    secret = _secret_of(row.pk)
+    if _digest(secret) != bytes(row.secret_sha256):
+        raise LinkOver("The server's key has changed since this invitation: invite the address again.")
+    by = row.invited_by.user.email if row.invited_by else row.party.name
+    about = {"by": by, "party": row.party.name, "role": row.get_role_display(), "link": f"{root}invitation/{secret}/"}
+    send_letter(to=row.email, name="invitation", subject=f"A seat of {row.party.name} at Grove Exchange", about=about)
+    return True
 
 
 @transaction.atomic
@@ -211,6 +243,11 @@ def _require_another_owner(row: Seat) -> None:
     if row.role in owners and row.user.is_active and not others.exists():
         raise LastOwner("This is the last seat that gives and takes seats: make somebody else an owner first.",
                         roles=owners)  # fmt: skip
+
+
+def _secret_of(invitation: UUID) -> str:
+    made = salted_hmac("marketplace.parties.invitation", str(invitation), algorithm="sha256").digest()
+    return urlsafe_b64encode(made).decode().rstrip("=")
 
 
 def _digest(secret: str) -> bytes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+import socket
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,16 @@ from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
 
-from ledger.tasks import drain
+from ledger.models import Outbox
+from ledger.tasks import TRIES_MAX, dead_jobs, drain, retry_job
+from marketplace import (
+    clock,
+    tasks,  # noqa: F401  the jobs' handlers
+)
 from marketplace import models as m
-from marketplace import tasks  # noqa: F401  the jobs' handlers
 from marketplace.parties import seats
 from marketplace.parties.services import make_seat
-from tests.doors.factories import NOW, PASSWORD
+from tests.doors.factories import NOW, PASSWORD, seat
 
 DOORS = {"portal": ("buyer", "purchaser"), "onboarding": ("provider", "operator")}
 ANSWER = {"name": "Noa Neu", "password": "another long password", "again": "another long password"}
@@ -198,15 +203,82 @@ def test_links_are_asked_for_so_often_and_no_more(market):
     assert Client().post("/login/", {"username": "buyer@doors.example", "password": PASSWORD}).status_code == 302
 
 
-def test_an_invitation_is_also_sent_where_a_mail_server_is_named(market, enter, settings):
-    link = invite(enter("buyer"), "portal")
-    assert f"http://testserver{link}" in str(mail.outbox[0].body)
+def soon(hours: int = 0) -> datetime:
+    return clock.now() + timedelta(hours=hours, minutes=1)
+
+
+def letters() -> list[Outbox]:
+    return list(Outbox.objects.filter(kind__startswith="parties.").order_by("run_at", "id"))
+
+
+def test_an_invitation_is_mailed_after_the_act_and_its_job_keeps_neither_address_nor_secret(market, enter, settings):
+    client, form = enter("buyer"), {"act": "invite", "email": "b@new.example", "role": "finance"}
+    assert "It is not sent by mail" in client.post(reverse("portal:seats"), form).content.decode()
+    settings.EMAIL_HOST = "mail.new.example"
+    link = invite(client, "portal")
+    assert mail.outbox == []  # no request waits for a mail server
+    kept = " ".join(f"{job.payload} {job.dedupe_key}" for job in letters())
+    assert "new.example" not in kept
+    assert link.split("/")[2] not in kept
+
+    drain(soon())
+
+    by_address = {letter.to[0]: str(letter.body) for letter in mail.outbox}
+    assert (len(mail.outbox), set(by_address)) == (2, {"b@new.example", "noa@new.example"})
+    assert f"http://testserver{link}" in by_address["noa@new.example"]
+
+
+def test_an_invitation_that_ended_or_whose_key_is_gone_is_not_mailed(market, enter, settings):
+    client, url = enter("buyer"), reverse("portal:seats")
+    invite(client, "portal")
+    client.post(url, {"act": "withdraw", "id": m.Invitation.objects.get(email="noa@new.example").pk})
+    drain(soon())
+    assert (mail.outbox, [job.done_at is not None for job in letters()]) == ([], [True])
+
+    invite(client, "portal", email="b@new.example")
+    settings.SECRET_KEY = "another key of the server, which makes other links"
+    drain(soon())
+
+    assert (mail.outbox, "invite the address again" in letters()[-1].last_error) == ([], True)
+
+
+def test_a_letter_that_no_server_takes_is_tried_so_often_parked_and_told(market, enter, settings):
+    """Nobody listens at the port: a place of a closed socket of our own."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        settings.EMAIL_PORT = closed.getsockname()[1]  # bound, and nobody listens
+        settings.EMAIL_BACKEND, settings.EMAIL_HOST = "django.core.mail.backends.smtp.EmailBackend", "127.0.0.1"
+        settings.EMAIL_USE_TLS = False
+        client, url = enter("buyer"), reverse("portal:seats")
+        invite(client, "portal")
+        assert "not mailed" not in client.get(url).content.decode()
+
+        for hours in range(TRIES_MAX + 1):
+            drain(soon(hours))
+
+    assert [(job.kind, job.tries) for job in dead_jobs()] == [("parties.mail_invitation", TRIES_MAX)]
+    assert "not mailed" in client.get(url).content.decode()
+    staff = Client()
+    house = m.Party.objects.get(slug="foundation")
+    staff.force_login(seat(house, "ops@doors.example", "operations", is_staff=True))
+    assert "parties.mail_invitation" in staff.get("/console/parked-jobs/").content.decode()
+    settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+    retry_job(id=dead_jobs().get().pk, now=soon(20))
+    drain(soon(21))
     assert mail.outbox[0].to == ["noa@new.example"]
 
-    settings.EMAIL_BACKEND, settings.EMAIL_HOST = "django.core.mail.backends.smtp.EmailBackend", "127.0.0.1"
-    settings.EMAIL_PORT, settings.EMAIL_USE_TLS = 9, False  # nobody listens: the link is shown all the same
-    page = enter("buyer").post(reverse("portal:seats"), {"act": "invite", "email": "b@new.example", "role": "finance"})
-    assert "It was not sent by mail" in page.content.decode()
+
+def test_a_stranger_s_address_is_kept_nowhere_and_the_same_row_is_written(market, enter):
+    Client().post("/password/", {"email": "stranger@elsewhere.example"})
+    Client().post("/password/", {"email": "buyer@doors.example"})
+    drain(soon())
+
+    user = m.User.objects.get(email="buyer@doors.example").pk
+    rows = [(job.payload, job.done_at is not None) for job in letters()]
+    told = {"root": "http://testserver/", "is_own": True}
+    assert sorted(rows, key=str) == sorted([(told | {"user": None}, True), (told | {"user": user}, True)], key=str)
+    assert "elsewhere" not in " ".join(f"{job.dedupe_key} {job.last_error}" for job in letters())
+    assert [letter.to for letter in mail.outbox] == [["buyer@doors.example"]]
 
 
 def test_without_a_mail_server_letters_are_files(tmp_path: Path, settings):
@@ -221,7 +293,7 @@ def test_ten_seats_cost_no_more_queries_than_one(market, enter, django_assert_nu
     for number in range(10):
         make_seat(party=party_of("buyer"), email=f"c{number}@b.example", password=None, role="purchaser", now=NOW)
 
-    with django_assert_num_queries(7):
+    with django_assert_num_queries(8):
         client.get(url)
 
 

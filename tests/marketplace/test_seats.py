@@ -135,7 +135,8 @@ def test_of_each_kind_of_party_one_role_gives_and_takes_seats(slug: str, table: 
             for act in (lambda by=by: seats.change_role(seat=colleague, by=by, role=given, now=clock.now()),
                         lambda by=by: seats.switch_off(seat=colleague, by=by, now=clock.now()),
                         lambda by=by: seats.switch_on(seat=colleague, by=by, now=clock.now()),
-                        lambda by=by: passwords.reset_path(seat=colleague, by=by, now=clock.now())):  # fmt: skip
+                        lambda by=by: passwords.reset_path(
+                            seat=colleague, by=by, root="/", now=clock.now())):  # fmt: skip
                 with refused(RoleForbidden, role=role):
                     act()
         else:
@@ -150,7 +151,7 @@ def test_another_party_s_seat_is_not_found() -> None:
     for act in (lambda: seats.change_role(seat=own, by=stranger, role="owner", now=clock.now()),
                 lambda: seats.switch_off(seat=own, by=stranger, now=clock.now()),
                 lambda: invited(stranger, party=own.party),
-                lambda: passwords.reset_path(seat=own, by=stranger, now=clock.now())):  # fmt: skip
+                lambda: passwords.reset_path(seat=own, by=stranger, root="/", now=clock.now())):  # fmt: skip
         with refused(NotYours):
             act()
 
@@ -188,7 +189,7 @@ def test_a_seat_that_is_switched_off_is_signed_out_at_once_and_its_keys_end() ->
         find_api_key(secret=its_key, now=now)
     assert find_api_key(secret=own_key, now=now).label == "a"
     with refused(RoleForbidden):
-        passwords.reset_path(seat=colleague, by=owner, now=now)
+        passwords.reset_path(seat=colleague, by=owner, root="/", now=now)
 
     seats.switch_on(seat=colleague, by=owner, now=now)
     assert client.get("/portal/seats/").status_code == 302  # the session of before stays ended
@@ -236,7 +237,7 @@ def test_a_password_is_changed_by_who_knows_the_one_of_now() -> None:
 
 def test_a_link_of_an_owner_sets_a_password_once() -> None:
     owner, colleague, now = seat("owner"), seat("approver"), clock.now()
-    uid, token = passwords.reset_path(seat=colleague, by=owner, now=now).strip("/").split("/")[1:]
+    uid, token = passwords.reset_path(seat=colleague, by=owner, root="/", now=now).strip("/").split("/")[1:]
     with refused(BadInput, field="password"):
         passwords.reset_password(uid=uid, token=token, password="short", now=now)
 

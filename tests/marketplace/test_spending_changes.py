@@ -339,7 +339,7 @@ def test_a_second_name_that_came_when_the_approver_went_lets_nothing() -> None:
 def test_whoever_made_a_link_for_a_colleague_s_password_does_not_decide_in_its_name() -> None:
     first, owner, third = approver(), seat("owner"), seat("owner", who="third")
     rule()
-    reset_path(seat=first, by=owner, now=clock.now())
+    reset_path(seat=first, by=owner, root="/", now=clock.now())
     change = rule(threshold=100 * USD)
     with refused(SamePerson, days=30):
         decide(change, first)
@@ -353,7 +353,7 @@ def test_whoever_made_a_link_for_a_colleague_s_password_does_not_decide_in_its_n
 def test_a_link_does_not_make_an_owner_alone() -> None:
     first = approver()
     rule()
-    reset_path(seat=first, by=seat("owner"), now=clock.now())
+    reset_path(seat=first, by=seat("owner"), root="/", now=clock.now())
 
     change, second = rule(threshold=100 * USD), let_in(seat("owner"), "second")
 

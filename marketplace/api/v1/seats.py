@@ -15,9 +15,9 @@ from marketplace.api.paging import page_by_time
 from marketplace.api.schema import CURSOR, IDEMPOTENCY_KEY, LIMIT, act_answers, page_of
 from marketplace.api.views import ActView, ListMixin, found, key_of
 from marketplace.parties import seats
+from marketplace.parties.letters import are_mailed
 from marketplace.parties.models import ROLES, Invitation, Seat
 from marketplace.parties.seats import require_person_with
-from marketplace.seat_pages import mail_invitation
 
 
 class SeatOut(serializers.ModelSerializer):
@@ -63,10 +63,12 @@ class InvitationMade(InvitationOut):
     """An invitation with its link: not shown again, works once."""
 
     link = serializers.CharField(read_only=True)
-    was_mailed = serializers.BooleanField(read_only=True, help_text="whether a mail server took it; else hand it over")
+    is_mailed = serializers.BooleanField(
+        read_only=True, help_text="whether it goes to a mail server once the act is done; else hand it over"
+    )
 
     class Meta(InvitationOut.Meta):
-        fields = (*InvitationOut.Meta.fields, "link", "was_mailed")
+        fields = (*InvitationOut.Meta.fields, "link", "is_mailed")
 
 
 class InvitationIn(Body):
@@ -112,9 +114,10 @@ class InvitationList(ListMixin, ActView):
 
     def act(self, request: Any, fields: dict[str, Any], **ids: Any) -> tuple[int, dict[str, Any]]:
         by = require_person_with(seat_of(request), "seats", "invite colleagues")
-        row, secret = seats.invite(party=request.party, by=by, now=request.now, **fields)
+        root = request.build_absolute_uri("/")
+        row, secret = seats.invite(party=request.party, by=by, now=request.now, root=root, **fields)
         row.link = request.build_absolute_uri(reverse("invitation", args=[secret]))
-        row.was_mailed = mail_invitation(row, row.link)
+        row.is_mailed = are_mailed()
         return 201, dict(InvitationMade(row).data)
 
 
