@@ -4,6 +4,16 @@ import django.db.models.deletion
 from django.db import migrations, models
 
 
+FORGET_UNITS = "".join(
+    f"""
+ALTER TABLE marketplace_{table} DISABLE TRIGGER USER;
+DELETE FROM marketplace_{table} WHERE prover_id IS NOT NULL;
+ALTER TABLE marketplace_{table} ENABLE TRIGGER USER;
+"""
+    for table in ("rollreply", "rollreport")
+)
+
+
 class Migration(migrations.Migration):
 
     dependencies = [
@@ -93,4 +103,6 @@ class Migration(migrations.Migration):
             model_name='unitprover',
             constraint=models.CheckConstraint(condition=models.Q(models.Q(('retired_at', None), ('retired_for', '')), models.Q(models.Q(('retired_at', None), _negated=True), models.Q(('retired_for', ''), _negated=True)), _connector='OR'), name='unit_prover_is_retired_for_a_reason'),
         ),
+        # Backwards the tables have no place for what further units said; the walls of later migrations are gone by then.
+        migrations.RunSQL(migrations.RunSQL.noop, FORGET_UNITS),
     ]
