@@ -208,6 +208,15 @@ def forfeit_micros(*, credit_micros: int, lease_stake_micros: int, breach: bool,
 # --- unproven is never cheaper -------------------------------------------------------------------------------------
 
 
+def starts_to_judge(taken_micros: Sequence[int]) -> list[int]:
+    """From which of the trailing leases on they are judged together, by what the case of each has taken before.
+
+    All of them, and those after each lease whose case took something: what it took answered for the term that ended
+    with it, and answers for no later one. Else a second term that is broken within the same 30 days costs nothing.
+    """
+    return [0, *(place for place, micros in enumerate(taken_micros[:-1], start=1) if micros)]
+
+
 @dataclass(frozen=True)
 class ServedLease:
     """One judged lease of an unproven class: money in micro-USD, minutes by verdict."""

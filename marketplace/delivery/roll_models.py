@@ -43,6 +43,9 @@ class RollReport(models.Model):
     measured_at = models.DateTimeField(help_text="when its chain began")
     ended_at = models.DateTimeField(null=True, help_text="when its last root came; null: before it was told")
     ops = models.BigIntegerField(help_text="operations per second")
+    instant = models.PositiveSmallIntegerField(
+        null=True, help_text="of the roll, at which this verifier was to measure; null: before all were of one instant"
+    )
     received_at = models.DateTimeField()
     body = models.BinaryField(help_text="the statement, canonical JSON")
     signature = models.BinaryField(max_length=64, help_text="Ed25519 by the witness key")

@@ -3,26 +3,28 @@
     market      opens the roll of an owner at a moment that nobody knew; every machine of it has ten minutes
     machine     its meter, or the prover of one more unit, learns of it within a minute, signs that it is up, and opens
     verifiers   learn of it by their orders, each with the instant at which to measure which machine
-    market      two verifiers whose median reaches the class, the machine's own answer, and a moment shared with every
-                other machine of the roll are a machine that answered; all machines of a class are a class that did
+    market      two instants at which every machine of the roll was at work at its class's rate, and each machine's own
+                answer, are machines that answered; all machines of a class are a class that did
 
-There are as many instants as verifiers, up to four; at each of them every machine is measured, by another verifier each
-time. So two machines are one only where they never were at work together: `pricing.overlap` says how much they must
-share. What is said is taken once, inside the span.
+At an instant every machine is measured, and at the next one by other verifiers: one alone, or more where the machines
+are more than one measures side by side. Whoever lacks a machine can choose who falls silent at an instant, so an
+instant at which one is missing shows nothing; and no verifier alone is believed, so it takes two of them.
+`pricing.overlap` says how much spans must share. What is said is taken once, inside the span.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Count, Q, QuerySet
 from django.utils.crypto import salted_hmac
 
+from marketplace.agent.checking import CALLS_MAX
 from marketplace.agent.readings import SignedReport
 from marketplace.agent.statements import RollMeasured, RollPresence, accept_statement, read_statement
 from marketplace.delivery import evidence_models as rows
@@ -43,11 +45,11 @@ from marketplace.parties.owners import last_owners
 from marketplace.supply.key_models import UnitProver
 from marketplace.supply.models import NodeClass
 from marketplace.supply.proof_models import RollCall, RollMember
-from marketplace.supply.rolls import CalledMachine, called_machines, note_answer
-from pricing.overlap import Span, all_apart
+from marketplace.supply.rolls import CalledMachine, called_machines, count_called, is_called, note_answer
+from pricing.overlap import Span, all_together, are_two
 from pricing.transcript import OPS_SHARE_BPS
 
-VERIFIERS_MIN = 2
+VERIFIERS_MIN = 2  # of different owners, each at an instant of its own
 # Its meter has heard of the roll by then, and a session is over before the next: four fit into the ten minutes.
 FIRST_INSTANT, BETWEEN_INSTANTS = timedelta(seconds=150), timedelta(seconds=100)
 INSTANTS_MAX = 4
@@ -59,7 +61,7 @@ class RollOrder:
 
     machine: CalledMachine
     probe_address: str  # empty until its first heartbeat
-    measure_at: datetime  # all machines of the roll are measured then, each by one verifier
+    measure_at: datetime  # all machines of the roll are measured then
 
 
 def open_call_of(node_class: NodeClass, *, now: datetime) -> RollMember | None:
@@ -70,7 +72,7 @@ def open_call_of(node_class: NodeClass, *, now: datetime) -> RollMember | None:
 def open_call_of_unit(prover: UnitProver, *, now: datetime) -> RollMember | None:
     """Return the open roll call in which one unit's prover is called, or None."""
     member = open_call_of(prover.node_class, now=now)
-    return member if member and any(each.prover == prover for each in called_machines([member])) else None
+    return member if member and is_called(member, prover) else None
 
 
 def roll_orders(*, verifier: Party, now: datetime) -> list[RollOrder]:
@@ -83,32 +85,59 @@ def roll_orders(*, verifier: Party, now: datetime) -> list[RollOrder]:
     called = called_machines(list(_open(now).order_by("roll", "node_class__chain_class")))
     told = rows.Pulse.objects.filter(node_class__in={each.member.node_class_id for each in called})
     addresses = dict(told.values_list("node_class", "probe_address"))
-    panels = {each.member.roll_id: each.member.roll for each in called}
-    drawn = {roll_id: _panel_of(roll) for roll_id, roll in panels.items()}
-    orders, places = [], Counter[UUID]()
+    by_roll = defaultdict[RollCall, list[CalledMachine]](list)
     for each in called:
-        panel, place = drawn[each.member.roll_id], places[each.member.roll_id]
-        places[each.member.roll_id] += 1
-        if verifier.pk in panel:
-            turn = (panel.index(verifier.pk) + place) % len(panel)
-            at = each.member.roll.opened_at + FIRST_INSTANT + turn * BETWEEN_INSTANTS
+        by_roll[each.member.roll].append(each)
+    orders = []
+    for roll, machines in by_roll.items():
+        place = _place_of(verifier, _teams_of(roll, len(machines)))
+        if place is None:
+            continue
+        at = roll.opened_at + FIRST_INSTANT + (place.instant - 1) * BETWEEN_INSTANTS
+        for each in machines[place.share :: place.shares]:
             address = each.prover.probe_address if each.prover else addresses.get(each.member.node_class_id, "")
             orders.append(RollOrder(each, address, at))
     return orders
 
 
-def _panel_of(roll: RollCall) -> list[UUID]:
-    """The verifiers of a roll, in an order that only this server can work out: none of the machines' own owner."""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a verifier stands in a roll: its instant, from 1, and which of so many shares of the machines is its."""
+
+    instant: int
+    share: int
+    shares: int
+
+
+def _place_of(verifier: Party, teams: Sequence[Sequence[UUID]]) -> _Place | None:
+    """None where others were drawn."""
+    for number, team in enumerate(teams, start=1):
+        if verifier.pk in team:
+            return _Place(number, team.index(verifier.pk), len(team))
+    return None
+
+
+def _teams_of(roll: RollCall, machines: int) -> list[list[UUID]]:
+    """The verifiers of each instant of a roll, as only this server can work them out: together they measure all of it.
+
+    One of each owner and none of the machines' own. One verifier is enough for an instant, unless it could not measure
+    so many side by side; two instants have a verifier each at least.
+    """
     keys = rows.WitnessKey.objects.filter(party__kind="verifier", enrolled_at__lte=roll.opened_at)
     live = keys.filter(Q(revoked_at=None) | Q(revoked_at__gt=roll.opened_at))
     parties = set(live.values_list("party_id", flat=True))
     owners = last_owners({roll.owner_id, *parties})
-    free = [party for party in parties if owners[party] != owners[roll.owner_id]]
 
     def rank(party: UUID) -> bytes:
         return salted_hmac("grove roll panel", f"{roll.pk} {party}", algorithm="sha256").digest()
 
-    return sorted(free, key=rank)[:INSTANTS_MAX]
+    drawn: dict[UUID, UUID] = {}
+    for party in sorted(parties, key=rank):
+        if owners[party] != owners[roll.owner_id]:
+            drawn.setdefault(owners[party], party)
+    free = list(drawn.values())
+    size = max(1, min(-(-machines // CALLS_MAX), len(free) // VERIFIERS_MIN))
+    return [free[at : at + size] for at in range(0, len(free) - size + 1, size)][:INSTANTS_MAX]
 
 
 @transaction.atomic
@@ -145,8 +174,9 @@ def _take_presence(party: Party, signed: SignedReport, now: datetime) -> UUID | 
 def take_measured(*, party: Party, signed: Sequence[SignedReport], now: datetime) -> int:
     """Take what a verifier measured in open roll calls; returns how many were new.
 
-    Raises ReportForged, NotOnPanel for machines of the verifier's own owner, WrongInstant for a measurement outside the
-    span, ReportFromFuture, ReportLate, and ReportReplayed for a second report with another body.
+    Raises ReportForged, NotOnPanel where others were drawn and for machines of the verifier's own owner, WrongInstant
+    for a measurement outside the span, ReportFromFuture, ReportLate, and ReportReplayed for a second report with
+    another body.
     """
     key, heard = witness_key(party), []
     for item, each in enumerate(signed):
@@ -169,13 +199,16 @@ def _take_measured(party: Party, key: bytes, signed: SignedReport, now: datetime
     if standing is not None:
         _again(standing.body, signed)
         return None
+    place = _place_of(party, _teams_of(member.roll, count_called(member.roll)))
+    if place is None:
+        raise NotOnPanel("Other verifiers were drawn for this roll.")
     measured_at = moment(said.measured_at_ms)
     if not member.roll.opened_at <= measured_at <= member.roll.closes_at:
         raise WrongInstant("A roll is measured inside its span.", closes_at=member.roll.closes_at.isoformat())
     _require_inside(member, said.ended_at_ms, now)
     RollReport.objects.create(
         member=member, prover=prover, verifier=party, measured_at=measured_at, ended_at=moment(said.ended_at_ms),
-        ops=said.ops, received_at=now, body=signed.body, signature=signed.signature,
+        ops=said.ops, instant=place.instant, received_at=now, body=signed.body, signature=signed.signature,
     )  # fmt: skip
     return member.roll_id
 
@@ -190,15 +223,21 @@ def _settle_all(heard: Sequence[UUID | None], now: datetime) -> int:
 
 def settle_roll(roll_id: UUID, now: datetime) -> None:
     """Count every class of the roll that answered by now: one report may be what another class waited for."""
-    called = called_machines(_members_of(roll_id))
-    if RollReport.objects.filter(member__roll=roll_id).count() < len(called):
-        return  # not each was measured once, so nothing can be compared yet
-    found = _outcomes(called)
-    if not all(each.spans for each in found) or not all_apart([each.spans for each in found]):
+    members = _members_of(roll_id)
+    called = called_machines(members)
+    reports = RollReport.objects.filter(member__roll=roll_id).order_by().values("instant").annotate(count=Count("pk"))
+    if sum(row["count"] >= len(called) for row in reports) < VERIFIERS_MIN:
+        return  # at too few instants each was measured, so there is nothing to read
+    if all(hasattr(each, "answer") for each in members):
         return
-    for member in {each.machine.member: None for each in found}:
-        mine = [each for each in found if each.machine.member == member]
-        if len(mine) == member.machines and all(each.has_signed and each.reaches for each in mine):
+    found = _outcomes(called)
+    if len(_whole_instants(found)) < VERIFIERS_MIN:
+        return
+    mine = defaultdict[RollMember, list[Outcome]](list)
+    for each in found:
+        mine[each.machine.member].append(each)
+    for member, machines in mine.items():
+        if len(machines) == member.machines and all(each.has_signed and each.stands for each in machines):
             note_answer(member=member, now=now)
 
 
@@ -208,14 +247,23 @@ class Outcome:
 
     machine: CalledMachine
     has_signed: bool
-    ops: tuple[int, ...]  # what each verifier measured, rising
-    ops_needed: int
-    spans: tuple[Span, ...]  # when it was seen at work at its rate, in milliseconds
+    verifiers: int  # that measured it
+    spans: dict[int, Span]  # by instant, when it was seen at work at its class's rate, in milliseconds
 
     @property
-    def reaches(self) -> bool:
-        """Whether it is as fast as its class. Of two the lower one: no verifier alone lets a machine answer."""
-        return len(self.ops) >= VERIFIERS_MIN and self.ops[(len(self.ops) - 1) // 2] >= self.ops_needed
+    def stands(self) -> bool:
+        """Whether its prover was not retired since it was called."""
+        return self.machine.prover is None or self.machine.prover.retired_at is None
+
+
+def _whole_instants(found: Sequence[Outcome]) -> list[int]:
+    """The instants at which every machine of a roll was at work at its class's rate, and none stood for two."""
+    whole = []
+    for instant in set[int]().union(*(each.spans for each in found)):
+        together = [each.spans[instant] for each in found if instant in each.spans]
+        if len(together) == len(found) and all_together(together):
+            whole.append(instant)
+    return whole
 
 
 def outcomes(roll_id: UUID) -> list[Outcome]:
@@ -224,7 +272,7 @@ def outcomes(roll_id: UUID) -> list[Outcome]:
 
 
 def _members_of(roll_id: UUID) -> list[RollMember]:
-    related = ("roll", "node_class__party", "node_class__resource_class", "node_class__standing")
+    related = ("roll", "node_class__party", "node_class__resource_class", "node_class__standing", "answer")
     called = RollMember.objects.filter(roll=roll_id).select_related(*related)
     return list(called.order_by("node_class__chain_class"))
 
@@ -233,16 +281,15 @@ def _outcomes(called: Sequence[CalledMachine]) -> list[Outcome]:
     members = {machine.member.pk for machine in called}
     signed = set(RollReply.objects.filter(member__in=members).values_list("member_id", "prover_id"))
     told = defaultdict[tuple[int, UUID | None], list[RollReport]](list)
-    for row in RollReport.objects.filter(member__in=members).order_by("id"):
+    facts = ("member_id", "prover_id", "measured_at", "ended_at", "ops", "instant")
+    for row in RollReport.objects.filter(member__in=members).only(*facts).order_by("id"):
         told[row.member_id, row.prover_id].append(row)
     found = []
     for machine in called:
         place = (machine.member.pk, machine.prover.pk if machine.prover else None)
         needed = _ops_needed(machine.member)
-        found.append(Outcome(
-            machine, place in signed, tuple(sorted(row.ops for row in told[place])), needed,
-            tuple(_span(row) for row in told[place] if row.ops >= needed and row.ended_at is not None),
-        ))  # fmt: skip
+        spans = {row.instant: _span(row) for row in told[place] if row.instant and row.ended_at and row.ops >= needed}
+        found.append(Outcome(machine, place in signed, len(told[place]), spans))
     return found
 
 
@@ -263,22 +310,55 @@ def last_call(node_class: NodeClass) -> LastCall | None:
     if hasattr(member, "answer"):  # counted then, two by two
         return LastCall(member.roll.closes_at, {each.number: "" for each in called_machines([member])})
     found = outcomes(member.roll_id)
+    outer, is_seen = _outermost(found), len(_whole_instants(found)) >= VERIFIERS_MIN
     mine = [each for each in found if each.machine.member == member]
-    return LastCall(member.roll.closes_at, {each.machine.number: _why_not(each, found) for each in mine})
+    return LastCall(member.roll.closes_at, {each.machine.number: _why_not(each, outer, is_seen) for each in mine})
 
 
-def _why_not(outcome: Outcome, all_called: Sequence[Outcome]) -> str:
+def _why_not(outcome: Outcome, outer: dict[int, list[Outcome]], is_seen: bool) -> str:
+    """`outer` is what `_outermost` returns, `is_seen` whether all of the roll were seen together often enough."""
     if not outcome.has_signed:
         return "did not answer"
-    if len(outcome.ops) < VERIFIERS_MIN:
-        return f"measured by {len(outcome.ops)} of the {VERIFIERS_MIN} verifiers it takes"
-    if not outcome.reaches:
+    if not outcome.stands:
+        return "its prover was retired meanwhile"
+    if outcome.verifiers < VERIFIERS_MIN:
+        return f"measured by {outcome.verifiers} of the {VERIFIERS_MIN} verifiers it takes"
+    if len(outcome.spans) < VERIFIERS_MIN:
         return "measured below its class"
-    for other in all_called:
-        if other is not outcome and other.spans and not all_apart([outcome.spans, other.spans]):
-            name = f"unit {other.machine.number} of {other.machine.member.node_class}"
-            return f"was never at work together with {name}: one machine may be both"
+    if is_seen:
+        return ""
+    missing = len(outer) - len(outcome.spans)
+    if missing:
+        return f"was missing at {missing} of {len(outer)} instants"
+    apart = [
+        other for instant, span in outcome.spans.items() for other in outer[instant]
+        if other is not outcome and not are_two(span, other.spans[instant])
+    ]  # fmt: skip
+    if apart:
+        name = f"unit {apart[0].machine.number} of {apart[0].machine.member.node_class}"
+        return f"was not at work together with {name}: one machine may be both"
     return ""
+
+
+def _outermost(found: Sequence[Outcome]) -> dict[int, list[Outcome]]:
+    """Of each instant the machine that began last and the one that was done first: who was with both was with all.
+
+    Both are weighed by the share of their spans that two machines must have in common (`pricing.overlap`).
+    """
+    outer = {}
+    for instant in set[int]().union(*(each.spans for each in found)):
+        there = [each for each in found if instant in each.spans]
+
+        def latest(each: Outcome, instant: int = instant) -> int:
+            begins, ends = each.spans[instant]
+            return begins * 100 + (ends - begins) * 15
+
+        def soonest(each: Outcome, instant: int = instant) -> int:
+            begins, ends = each.spans[instant]
+            return ends * 100 - (ends - begins) * 15
+
+        outer[instant] = [max(there, key=latest), min(there, key=soonest)]
+    return outer
 
 
 def _span(row: RollReport) -> Span:
@@ -302,7 +382,7 @@ def _member(roll: str, node_class_id: UUID, prover: UnitProver | None) -> RollMe
     """The call. The roll is locked by its owner, so that two reports that arrive together are counted together."""
     called = RollMember.objects.filter(roll_id=parse_uuid(roll), node_class_id=node_class_id)
     found = called.select_related("roll", "node_class__resource_class").first()
-    if found is None or (prover and all(each.prover != prover for each in called_machines([found]))):
+    if found is None or not is_called(found, prover):
         raise ReportForged("This machine was not called in that roll.", field="roll")
     Party.objects.select_for_update().get(pk=found.roll.owner_id)
     return found

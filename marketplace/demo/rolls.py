@@ -83,7 +83,7 @@ def _reports(called: Sequence[CalledMachine], verifiers: Sequence[Party], at: da
             signed = sign_statement(key, said)
             yield RollReport(
                 member=each.member, prover=each.prover, verifier=verifier, measured_at=begins, ended_at=begins + CHAIN,
-                ops=ops, received_at=at, body=signed.body, signature=signed.signature,
+                ops=ops, instant=place + 1, received_at=at, body=signed.body, signature=signed.signature,
             )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from marketplace.delivery.evidence_models import Pulse
 from marketplace.delivery.rolls import last_call
-from marketplace.doors import found_or_404, market_time, provider_only, seat_of
+from marketplace.doors import found_or_404, market_time, page_of, provider_only, seat_of
 from marketplace.errors import MarketError
 from marketplace.insights.value import ops_per_usd
 from marketplace.parties.roles import acts_of
@@ -26,6 +26,7 @@ from marketplace.supply.machine_keys import (
     CODES_MAX,
     decide_enrolment,
     make_enrolment_code,
+    make_successor_code,
     make_unit_codes,
     retire_unit_prover,
     revoke_machine_key,
@@ -35,6 +36,7 @@ from marketplace.supply.rolls import last_whole_roll
 from marketplace.supply.verifiers import attest_quorum, is_demo_panel
 
 AGENT = "python -m marketplace.agent"
+UNITS_PER_PAGE = 64
 COUNT = re.compile(r"[0-9]{1,6}")
 
 
@@ -95,6 +97,19 @@ def retire_unit(request: HttpRequest, prover_id: UUID) -> HttpResponse:
             seat=seat_of(request), prover=prover, reason=request.POST.get("reason", ""), now=market_time(request)
         ),
     )  # fmt: skip
+
+
+@require_POST
+@provider_only
+def unit_key(request: HttpRequest, prover_id: UUID) -> HttpResponse:
+    """Make a one-time code for a new key of one unit and show it in the answer, this once."""
+    prover = found_or_404(supply.find_unit_prover(prover_id, request.party))
+    try:
+        code = make_successor_code(seat=seat_of(request), prover=prover, now=market_time(request))
+    except MarketError as error:
+        messages.error(request, str(error), extra_tags=error.code)
+        return redirect("onboarding:class", prover.node_class_id)
+    return _page(request, prover.node_class, unit_codes=[code])
 
 
 @require_POST
@@ -174,7 +189,7 @@ class UnitLine:
 
 @dataclass(frozen=True)
 class Units:
-    """The units of a class that have a prover, and how many have none."""
+    """The units of a class that have a prover, those that did not answer first, and how many have none."""
 
     lines: list[UnitLine]
     missing: int
@@ -200,6 +215,7 @@ def units_of(node_class: NodeClass, now: datetime) -> Units:
         for prover, key, seen_at in standing
         for number in [prover.number if prover else 1]
     ]
+    lines.sort(key=lambda line: (not line.why_not, line.number))  # what did not answer is on the first page
     is_open = call is not None and call.closes_at > now and any(why_not.values())
     return Units(lines, max(0, node_class.units - len(lines)), call.closes_at if call and is_open else None)
 
@@ -211,7 +227,8 @@ def _page(
     benchmarks = list(node_class.benchmarks.all())
     live = supply.live_benchmark(node_class, now)
     on_chain = supply.brought_to_chain(node_class)
-    waiting = node_class.enrolments.filter(decided_at=None).exclude(claimed_at=None)
+    units = units_of(node_class, now)
+    waiting = node_class.enrolments.filter(decided_at=None).exclude(claimed_at=None).select_related("replaces")
     return render(request, "onboarding/class.html", {
         "node_class": node_class, "live": live, "now": now, "code": code, "quorum": attest_quorum(),
         "is_demo_panel": is_demo_panel(), "claim_bps": 10_000 + live.ops_gap_bps if live else 0,
@@ -220,7 +237,7 @@ def _page(
         "proofs": supply.proofs_of(node_class, benchmarks[0]) if benchmarks else [], "benchmarks": benchmarks,
         "marks": [(each, on_chain.get(each.epoch)) for each in benchmarks],
         "waiting": waiting, "changes": node_class.key_changes.order_by("-id")[:10],
-        "units": units_of(node_class, now), "unit_codes": unit_codes,
+        "units": units, "page": page_of(request, units.lines, UNITS_PER_PAGE), "unit_codes": unit_codes,
         "steps": steps_of(node_class, server, code), "may_operate": "operate" in acts_of(seat_of(request)),
     })  # fmt: skip
 

@@ -29,6 +29,7 @@ urlpatterns = [
     path("classes/<uuid:node_class_id>/code/", machines.code, name="class_code"),
     path("classes/<uuid:node_class_id>/unit-codes/", machines.unit_codes, name="class_unit_codes"),
     path("units/<uuid:prover_id>/retire/", machines.retire_unit, name="unit_retire"),
+    path("units/<uuid:prover_id>/key/", machines.unit_key, name="unit_key"),
     path("classes/<uuid:node_class_id>/revoke-key/", machines.revoke, name="class_revoke_key"),
     path("enrolments/<uuid:enrolment_id>/", machines.decide, name="enrolment"),
     path("imports/", imports.imports, name="imports"),

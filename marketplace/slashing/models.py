@@ -63,6 +63,7 @@ class Forfeit(models.Model):
     case = models.ForeignKey(SlashCase, on_delete=models.PROTECT, related_name="forfeits")
     lease = models.ForeignKey(Lease, on_delete=models.PROTECT, related_name="forfeits")
     amount_micros = models.BigIntegerField()
+    round_no = models.PositiveSmallIntegerField(default=0, help_text="1: more was due than the fees of all its leases")
     evidence_hash = models.BinaryField(max_length=32, unique=True)
     nonce = models.BigIntegerField(help_text="one verdict per class and nonce takes effect on chain")
     intent_key = models.CharField(max_length=120, unique=True)
@@ -72,7 +73,7 @@ class Forfeit(models.Model):
         ordering = ["made_at", "id"]
         constraints = [
             models.CheckConstraint(name="forfeit_is_positive", condition=Q(amount_micros__gte=1)),
-            models.UniqueConstraint(name="a_case_forfeits_once_per_lease", fields=["case", "lease"]),
+            models.UniqueConstraint(name="a_case_forfeits_once_per_lease", fields=["case", "lease", "round_no"]),
         ]
 
     def __str__(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
@@ -31,7 +32,18 @@ VERDICT_VALID_DAYS = 13  # the contract lapses a request after 14 days
 BREACH_MEMORY_DAYS = 90
 REQUEST_DAYS_MAX = 17  # after the breach; the contract, which has the same, would revert a later request
 PAUSED = "stake: slashing is paused"  # the contract's words
-TRAILING_NONCE_AT = 24  # bits: above the place of the judged lease stands that of the lease it reaches back to
+TRAILING_NONCE_AT = 24  # bits: above the place of the judged lease stands that of the lease it reaches back to,
+ROUND_NONCE_AT = 48  # and above both the round in which that is paid
+ROUNDS_MAX = 2  # credit is a fee at most, and a quarter of the stake, which is at most three fees, less than another
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What of a forfeit goes to the buyer of one harmed lease at once."""
+
+    harmed: Verdict
+    amount_micros: int
+    round_no: int  # 0, or 1 where all the fees were less than what is due
 
 
 @transaction.atomic
@@ -227,7 +239,7 @@ def _follow_unproven(verdict: Verdict, now: datetime) -> int:
         outcome, sentence = "credited", "No breach; the credit over the trailing 30 days is more than day by day."
     parts = _share_out(verdict, trailing)
     case = _open(
-        verdict, outcome, WARNING, sentence, forfeit=sum(amount for _, amount in parts),
+        verdict, outcome, WARNING, sentence, forfeit=sum(part.amount_micros for part in parts),
         key=f"forfeit:{verdict.lease_id}", now=now,
     )  # fmt: skip
     if verdict.is_breach or (trailing.owed.breach and not _was_confirmed(trailing, but=case)):
@@ -235,8 +247,8 @@ def _follow_unproven(verdict: Verdict, now: datetime) -> int:
             node_class=verdict.lease.node_class, reason="confirmed breach", breach_at=breach_instant(verdict),
             evidence=bytes(verdict.evidence_hash), now=now,
         )  # fmt: skip
-    for harmed, amount in parts:
-        _forfeit(case, verdict, harmed, amount, now)
+    for part in parts:
+        _forfeit(case, verdict, part, now)
     return 1
 
 
@@ -245,24 +257,27 @@ def _was_confirmed(trailing: Trailing, *, but: SlashCase) -> bool:
     return cases.exists()
 
 
-def _share_out(verdict: Verdict, trailing: Trailing) -> list[tuple[Verdict, int]]:
+def _share_out(verdict: Verdict, trailing: Trailing) -> list[_Part]:
     """Who gets what is due: the buyer of this lease up to its fee, then those of the leases that were down longest.
 
-    The contract pays no more to a lease line than was locked for it.
+    The contract pays no more to a lease line at once than was locked for it. Credit and a share of the stake can be
+    more than all the fees; what is left then goes round again, or staying unproven would be cheaper by it.
     """
     others = [each for each in reversed(trailing.verdicts) if each.pk != verdict.pk]
     harmed = [verdict, *sorted(others, key=lambda each: -each.down_minutes)]
-    due, parts = trailing.due_micros, []
-    for each in harmed:
-        amount = min(due, each.lease.fee_micros)
-        if amount:
-            parts.append((each, amount))
-        due -= amount
+    due, parts = trailing.due_micros, list[_Part]()
+    for round_no in range(ROUNDS_MAX):
+        for each in harmed:
+            amount = min(due, each.lease.fee_micros)
+            if amount:
+                parts.append(_Part(each, amount, round_no))
+            due -= amount
     return parts
 
 
-def _forfeit(case: SlashCase, verdict: Verdict, harmed: Verdict, amount_micros: int, now: datetime) -> None:
+def _forfeit(case: SlashCase, verdict: Verdict, part: _Part, now: datetime) -> None:
     """Ask the chain to give a part of the holdback to the buyer of one lease line."""
+    harmed, amount_micros = part.harmed, part.amount_micros
     lease = harmed.lease
     own = harmed.pk == verdict.pk
     evidence = bytes(verdict.evidence_hash)
@@ -270,9 +285,13 @@ def _forfeit(case: SlashCase, verdict: Verdict, harmed: Verdict, amount_micros: 
         evidence = hashlib.sha256(b"trailing" + evidence + bytes(harmed.evidence_hash)).digest()
     nonce = _place(verdict.lease) + (0 if own else _place(lease) << TRAILING_NONCE_AT)
     key = f"forfeit:{verdict.lease_id}" if own else f"forfeit:{verdict.lease_id}:{lease.pk}"
+    if part.round_no:
+        evidence = hashlib.sha256(b"round %d" % part.round_no + evidence).digest()
+        nonce += part.round_no << ROUND_NONCE_AT
+        key = f"{key}:round {part.round_no}"
     Forfeit.objects.create(
         id=uuid7(now), case=case, lease=lease, amount_micros=amount_micros, evidence_hash=evidence, nonce=nonce,
-        intent_key=key, made_at=now,
+        intent_key=key, round_no=part.round_no, made_at=now,
     )  # fmt: skip
     struct = VerdictStruct(
         evidence=evidence, node_class=lease.node_class.chain_class, batch=lease.lock_batch.chain_no,

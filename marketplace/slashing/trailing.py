@@ -18,7 +18,7 @@ from marketplace.sla.hours import count_hours
 from marketplace.sla.models import Verdict
 from marketplace.slashing.models import Forfeit
 from marketplace.supply.models import NodeClass
-from pricing.penalties import Owed, ServedLease, owed_unproven
+from pricing.penalties import Owed, ServedLease, owed_unproven, starts_to_judge
 
 TRAILING_DAYS = 30
 HOUR = Value(timedelta(hours=1), output_field=DurationField())
@@ -28,7 +28,10 @@ NOT_TAKEN = ("reverted",)  # states of an intent whose forfeit never took effect
 
 @dataclass(frozen=True)
 class Trailing:
-    """The unproven leases of one class and one SLA that ended in the 30 days up to the end of a judged one."""
+    """The unproven leases of one class and one SLA that ended in the 30 days up to the end of a judged one.
+
+    Or only the later part of them, where more is still due for that part alone.
+    """
 
     verdicts: list[Verdict]  # with their leases, oldest first
     owed: Owed
@@ -73,12 +76,20 @@ def trailing_of(verdict: Verdict) -> Trailing:
         ).select_related("credit", "lease__window", "lease__lock_batch", "lease__node_class", "lease__buyer")
         .order_by("ended", "id")
     )  # fmt: skip
-    taken = Forfeit.objects.filter(case__verdict__in=verdicts).exclude(intent_key__in=_reverted(lease.node_class))
-    taken_micros = int(taken.aggregate(total=Sum("amount_micros"))["total"] or 0)
+    forfeits = Forfeit.objects.filter(case__verdict__in=verdicts).exclude(intent_key__in=_reverted(lease.node_class))
+    by_verdict = dict(forfeits.order_by().values_list("case__verdict").annotate(total=Sum("amount_micros")))
+    taken = [int(by_verdict.get(each.pk, 0)) for each in verdicts]
+    free = free_holdback_micros(lease.node_class)
+    judged = [_judged(verdicts[start:], sum(taken[start:]), free) for start in starts_to_judge(taken)]
+    return max(judged, key=lambda each: each.due_micros)  # of equal ones the longest
+
+
+def _judged(verdicts: list[Verdict], taken_micros: int, free_micros: int) -> Trailing:
+    lease = verdicts[-1].lease
     good, bad = _hours_before(lease.node_class, verdicts)
     owed = owed_unproven(
         [_served(each) for each in verdicts], sla_bps=lease.sla_bps, hours=_distinct_hours(verdicts), good_hours=good,
-        bad_hours=bad, holdback_micros=taken_micros + free_holdback_micros(lease.node_class),
+        bad_hours=bad, holdback_micros=taken_micros + free_micros,
     )  # fmt: skip
     return Trailing(verdicts, owed, taken_micros)
 

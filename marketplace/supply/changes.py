@@ -42,6 +42,7 @@ from marketplace.supply.admissions import leave_waitlist
 from marketplace.supply.change_models import SupplyChange, next_no
 from marketplace.supply.models import Benchmark, Bid, NodeClass, Site, SiteLatency
 from marketplace.supply.onchain import renew_attestation
+from marketplace.supply.proof_models import RollMember
 from marketplace.supply.services import require_coordinate
 from marketplace.supply.standing import void_proof
 
@@ -162,8 +163,8 @@ def undo_change(
     """Take an edit back within a week: columns are as before, and evidence and round trips count again. Twice is once.
 
     A proof that was voided stays void: nobody saw what stood there meanwhile. Raises WrongStanding for a retirement
-    (bring it back instead), for a change that others followed, after a week, and once evidence or a proof was taken in
-    under the new values.
+    (bring it back instead), for a change that others followed, after a week, once evidence or a proof was taken in
+    under the new values, and for fewer units once a roll called so many.
     """
     require_seat(seat, party, "operate", "take changes back")
     row = SupplyChange.objects.filter(pk=change.pk).filter(
@@ -339,6 +340,9 @@ def _require_undoable(thing: Thing, row: SupplyChange, now: datetime) -> None:
         raise WrongStanding("Evidence was accepted under the new values.")
     if Benchmark.objects.filter(node_class__in=_classes_of(thing), finished_at__gt=row.at).exists():
         raise WrongStanding("Its machines proved themselves under the new values.")
+    called = RollMember.objects.filter(node_class__in=_classes_of(thing), roll__opened_at__gte=row.at)
+    if row.before.get("units", 0) > row.after.get("units", 0) and called.exists():
+        raise WrongStanding("Its machines were called in a roll as fewer: more units prove themselves anew.")
 
 
 def _requests(classes: list[NodeClass], now: datetime) -> list[Admission]:

@@ -19,6 +19,10 @@ class Enrolment(models.Model):
     node_class = models.ForeignKey(NodeClass, on_delete=models.PROTECT, related_name="enrolments")
     code_sha256 = models.BinaryField(max_length=32, unique=True)
     is_for_a_unit = models.BooleanField(default=False, help_text="lets in one more prover, not the machine that meters")
+    replaces = models.ForeignKey(
+        "UnitProver", null=True, blank=True, on_delete=models.PROTECT, related_name="successors",
+        help_text="the unit's prover that ends when this key is accepted",
+    )
     made_by = models.CharField(max_length=120)
     made_at = models.DateTimeField()
     expires_at = models.DateTimeField()
@@ -33,6 +37,9 @@ class Enrolment(models.Model):
         constraints = [
             models.CheckConstraint(
                 name="enrolment_code_ends_after_it_begins", condition=Q(expires_at__gt=F("made_at"))
+            ),
+            models.CheckConstraint(
+                name="only_a_units_key_replaces_a_units", condition=Q(replaces=None) | Q(is_for_a_unit=True)
             ),
             models.CheckConstraint(
                 name="enrolment_is_claimed_by_a_key",

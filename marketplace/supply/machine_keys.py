@@ -3,6 +3,8 @@
     open code -> claimed by a key -> accepted -> in use -> rotated: new key, same standing
                                  \\-> refused            \\-> revoked: signatures void, standing lost, enrol anew
 
+The key of one more unit's prover is let in the same way, and a new one of it too: the old one ends at that instant.
+
 The key signs readings, heartbeats and proofs. It moves no money, so none of these acts needs more than one person.
 """
 
@@ -45,13 +47,31 @@ def make_enrolment_code(
     """
     locked = _own(seat, node_class)
     _require_room(locked, is_for_a_unit)
+    reason = "one more unit's prover" if is_for_a_unit else "asked for"
+    return _make_code(seat, locked, reason, now, is_for_a_unit=is_for_a_unit)
+
+
+@transaction.atomic
+def make_successor_code(*, seat: Seat, prover: UnitProver, now: datetime) -> str:
+    """A one-time code for a new key of a unit whose key is lost, stolen or old; the old one ends when it is accepted.
+
+    Raises EnrolmentRefused for a prover that is retired.
+    """
+    locked = _own(seat, prover.node_class)
+    _require_standing(prover)
+    reason = f"a new key for unit {prover.number}"
+    return _make_code(seat, locked, reason, now, is_for_a_unit=True, replaces=prover)[1]
+
+
+def _make_code(
+    seat: Seat, node_class: NodeClass, reason: str, now: datetime, **columns: bool | UnitProver
+) -> tuple[Enrolment, str]:
     code = secrets.token_hex(CODE_BYTES)  # no dash in front, which a command line would take for an option
     row = Enrolment.objects.create(
-        id=uuid7(now), node_class=locked, code_sha256=_digest(code), made_by=seat.user.email, made_at=now,
-        expires_at=now + CODE_LIFE, is_for_a_unit=is_for_a_unit,
+        id=uuid7(now), node_class=node_class, code_sha256=_digest(code), made_by=seat.user.email, made_at=now,
+        expires_at=now + CODE_LIFE, **columns,
     )  # fmt: skip
-    reason = "one more unit's prover" if is_for_a_unit else "asked for"
-    record(actor=seat.user.email, action="make_enrolment_code", subject=locked.pk, reason=reason, now=now)
+    record(actor=seat.user.email, action="make_enrolment_code", subject=node_class.pk, reason=reason, now=now)
     return row, code
 
 
@@ -106,14 +126,20 @@ def decide_enrolment(*, seat: Seat, enrolment: Enrolment, is_accepted: bool, now
     if row.public_key is None or row.decided_at is not None:
         raise EnrolmentRefused("There is no key to decide on, or it is decided already.")
     public_key = bytes(row.public_key)
-    if is_accepted:
+    if is_accepted and row.replaces is not None:
+        _require_standing(row.replaces)
+        _require_unused(public_key)
+    elif is_accepted:
         _require_room(locked, row.is_for_a_unit)
         _require_unused(public_key)
     row.is_accepted, row.decided_by, row.decided_at = is_accepted, seat.user.email, now
     row.save(update_fields=["is_accepted", "decided_by", "decided_at"])
     if is_accepted and row.is_for_a_unit:
+        if row.replaces is not None:  # no instant has two keys of one unit, and none has neither
+            _retire(row.replaces, seat, f"a new key: {fingerprint_of(public_key)}", now)
+        number = row.replaces.number if row.replaces else _first_free_unit(locked)
         UnitProver.objects.create(
-            enrolment=row, node_class=locked, number=_first_free_unit(locked), public_key=public_key, enrolled_at=now
+            enrolment=row, node_class=locked, number=number, public_key=public_key, enrolled_at=now
         )
     elif is_accepted:
         _change(locked, "enrolled", public_key, seat.user.email, "fingerprint compared", now)
@@ -180,6 +206,10 @@ def retire_unit_prover(*, seat: Seat, prover: UnitProver, reason: str, now: date
     """
     _own(seat, prover.node_class)
     require_name(reason, field="reason", longest=300)
+    return _retire(prover, seat, reason, now)
+
+
+def _retire(prover: UnitProver, seat: Seat, reason: str, now: datetime) -> UnitProver:
     row = UnitProver.objects.select_for_update(no_key=True).get(pk=prover.pk)
     if row.retired_at is not None:
         return row
@@ -188,6 +218,12 @@ def retire_unit_prover(*, seat: Seat, prover: UnitProver, reason: str, now: date
     record(actor=seat.user.email, action="retire_unit_prover", subject=row.node_class_id, reason=reason, now=now,
            unit=row.number, fingerprint=fingerprint_of(bytes(row.public_key)))  # fmt: skip
     return row
+
+
+def _require_standing(prover: UnitProver) -> None:
+    """Raises EnrolmentRefused."""
+    if not UnitProver.objects.filter(pk=prover.pk, retired_at=None).exists():
+        raise EnrolmentRefused("This prover is retired: enrol another one for its unit.", unit=prover.number)
 
 
 def _first_free_unit(node_class: NodeClass) -> int:

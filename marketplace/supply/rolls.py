@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import DatabaseError, transaction
-from django.db.models import Max
+from django.db.models import Count, Max, Q
 from django.utils.crypto import salted_hmac
 
 from ledger.faults import point
@@ -107,6 +107,30 @@ def called_machines(members: Sequence[RollMember]) -> list[CalledMachine]:
         standing = [row for row in provers[member.node_class_id] if row.stood_at(at)]
         called += [CalledMachine(member, row) for row in [None, *standing][: member.machines]]
     return called
+
+
+def is_called(member: RollMember, prover: UnitProver | None) -> bool:
+    """Whether one machine of a called class is among those that its roll calls, as `called_machines` counts them."""
+    if prover is None:
+        return True
+    at = member.roll.opened_at
+    if prover.node_class_id != member.node_class_id or not prover.stood_at(at):
+        return False
+    before = UnitProver.objects.filter(_stood("", at), node_class=prover.node_class_id, number__lt=prover.number)
+    return before.count() < member.machines - 1
+
+
+def count_called(roll: RollCall) -> int:
+    """How many machines a roll calls: as many as `called_machines` of all its members returns."""
+    standing = Count("node_class__unit_provers", filter=_stood("node_class__unit_provers__", roll.opened_at))
+    rows = RollMember.objects.filter(roll=roll).annotate(standing=standing).values_list("machines", "standing")
+    return sum(min(machines, 1 + others) for machines, others in rows)
+
+
+def _stood(prefix: str, at: datetime) -> Q:
+    """As `UnitProver.stood_at`, in a query."""
+    kept = Q(**{f"{prefix}retired_at": None}) | Q(**{f"{prefix}retired_at__gt": at})
+    return Q(**{f"{prefix}enrolled_at__lte": at}) & kept
 
 
 @dataclass(frozen=True, slots=True)

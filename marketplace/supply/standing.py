@@ -53,8 +53,9 @@ def advance_standing(*, node_class: NodeClass, now: datetime) -> str:
     measures; where it measures none, nothing moves. PROBATION -> PROVEN with an attested baseline of that class at
     least 14 days later, full challenges on three different days, one roll call that all machines of the owner answered
     and 313 hourly checks with at most 2 failures; with 6 failures back to REGISTERED. An objective fault suspends, and
-    whoever comes back from that starts its probation again. A PROVEN class that proves itself again from day 60 on is
-    PROVEN for the new proof's time; PROVEN -> PROBATION when the proof has expired.
+    whoever comes back from that starts its probation again. A PROVEN class that proves itself again from day 60 on,
+    and answered a whole roll call since its proof, is PROVEN for the new proof's time; PROVEN -> PROBATION when the
+    proof has expired.
     """
     standing = Standing.objects.select_for_update().get(node_class=node_class)
     live = Benchmark.objects.filter(node_class=node_class, valid_until__gt=now)
@@ -250,7 +251,9 @@ def _baseline(standing: Standing, live: Any) -> Benchmark | None:
     challenges = [each for each in _challenges(standing, live) if reaches(each, declared)]
     if len({each.finished_at.date() for each in challenges}) < CHALLENGE_DAYS_NEEDED:
         return None
-    if whole_roll_since(standing.node_class, standing.challenged_at) is None:
+    # An earlier proof that ran out has had its roll: what stands there now was not called by it.
+    since = max(mark for mark in (standing.challenged_at, standing.proven_at) if mark)
+    if whole_roll_since(standing.node_class, since) is None:
         return None
     return next((each for each in challenges if each.finished_at >= ripe_at and _is_baseline(each)), None)
 
@@ -270,13 +273,15 @@ def _is_baseline(benchmark: Benchmark) -> bool:
 
 
 def _renewal(standing: Standing, live: Any) -> Benchmark | None:
-    """A baseline made from day 60 of the proof on, before it ended."""
+    """A baseline made from day 60 of the proof on, before it ended, if all machines answered a roll call meanwhile."""
     if standing.proven_at is None or standing.proven_until is None:
         return None
     renewed_from = standing.proven_at + timedelta(days=RENEWAL_FROM_DAYS)
     later = live.filter(finished_at__gte=renewed_from, finished_at__lte=standing.proven_until)
     later = later.filter(valid_until__gt=standing.proven_until).order_by("epoch")
     declared = standing.node_class.resource_class
+    if not later.exists() or whole_roll_since(standing.node_class, standing.proven_at) is None:
+        return None
     return next((each for each in later if _is_baseline(each) and reaches(each, declared)), None)
 
 

@@ -30,6 +30,7 @@ from marketplace.agent.resting import RestingProver
 from marketplace.agent.sensors import Sensors
 from marketplace.agent.stand import Stand
 from marketplace.agent.statements import Beat, RollMeasured, RollPresence, sign_statement
+from marketplace.delivery import rolls
 from marketplace.delivery.intake import take_heartbeats
 from marketplace.delivery.rolls import (
     last_call,
@@ -50,7 +51,7 @@ from marketplace.errors import (
     ReportReplayed,
     WrongInstant,
 )
-from marketplace.parties.services import issue_api_key, make_seat, set_owner
+from marketplace.parties.services import issue_api_key, make_seat, register_party, set_owner
 from marketplace.supply.machine_keys import (
     claim_enrolment,
     decide_enrolment,
@@ -64,7 +65,7 @@ from tests.agent.serving import Site, served
 from tests.agent.test_rechecks import checker
 from tests.journey import world
 from tests.journey.refusals import refused, untouched
-from tests.live import VERIFIERS, Live, go_live, key_of
+from tests.live import VERIFIERS, Live, enrol, go_live, key_of
 from tests.owner import behind_the_triggers
 
 pytestmark = pytest.mark.stage("delivering")
@@ -202,6 +203,97 @@ def test_two_units_seen_one_after_the_other_may_be_one_machine_and_the_page_says
     assert all("one machine may be both" in why for why in why_not(pair.node_class).values())
 
 
+def test_two_machines_do_not_stand_for_three_by_falling_silent_in_turn(live: Live) -> None:
+    """Any two of the three names were seen together at some instant; never all three."""
+    node_class = sells("granite", 3)
+    names = {"granite": str(node_class.pk)} | {each: str(let_in(node_class, each).pk) for each in ("second", "third")}
+    trio = call_of(node_class)
+    for key, machine in names.items():
+        say(trio, clock.now(), key=key, machine=machine)
+    for place, (name, silent) in enumerate(zip(VERIFIERS, names, strict=True)):
+        for key, machine in names.items():
+            if key != silent:
+                spans(trio, name, from_ms=1_000 + 5_000 * place, until_ms=2_000 + 5_000 * place, machine=machine)
+
+    assert not m.RollAnswer.objects.filter(member=trio).exists()
+    assert all("was missing at 1 of 3 instants" in why for why in why_not(node_class).values())
+
+    for place, (name, silent) in enumerate(zip(VERIFIERS, names, strict=True)):
+        assert not is_whole(trio.roll_id) or place == 2
+        spans(trio, name, from_ms=1_000 + 5_000 * place, until_ms=2_000 + 5_000 * place, machine=names[silent])
+    assert m.RollAnswer.objects.get(member=trio).machines == 3
+
+
+def test_one_verifier_that_vouches_for_two_units_at_once_is_not_enough(pair: m.RollMember) -> None:
+    """By the honest one they were measured one after the other: one machine, and a friend among the verifiers."""
+    other = second(pair)
+    say(pair, clock.now())
+    say(pair, clock.now(), key="second", machine=other)
+    spans(pair, "oak", from_ms=1_000, until_ms=2_000)
+    spans(pair, "oak", from_ms=2_000, until_ms=3_000, machine=other)
+    for machine in (str(pair.node_class_id), other):
+        spans(pair, "pine", from_ms=1_000, until_ms=2_500, machine=machine)
+
+    assert not m.RollAnswer.objects.filter(member=pair).exists()
+
+    for machine in (str(pair.node_class_id), other):
+        spans(pair, "yew", from_ms=9_000, until_ms=10_000, machine=machine)
+    assert m.RollAnswer.objects.get(member=pair).machines == 2
+
+
+def test_two_verifiers_of_one_owner_are_one_and_one_that_was_not_drawn_is_none(
+    member: m.RollMember, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = clock.now()
+    say(member, now)
+    set_owner(party=world.party("pine"), parent=world.party("oak"), actor="foundation:ada", now=now)
+    drawn, left_out = sorted(("oak", "pine"), key=lambda name: not roll_orders(verifier=world.party(name), now=now))
+    assert measured(member, now, drawn) == 1
+    with refused(NotOnPanel):
+        measured(member, now, left_out)
+    assert not m.RollAnswer.objects.filter(member=member).exists()
+    monkeypatch.setattr(rolls, "INSTANTS_MAX", 1)
+    others = [name for name in VERIFIERS if not roll_orders(verifier=world.party(name), now=now)]
+    assert len(others) == 2
+    for name in others:
+        with refused(NotOnPanel):
+            measured(member, now, name)
+
+
+def test_more_machines_than_one_verifier_can_measure_are_shared_and_two_instants_have_other_verifiers(
+    pair: m.RollMember, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(2):
+        name, now = f"elm{number}", clock.now()
+        party = register_party(slug=name, name=name, kind="verifier", country="DE", parent_country="DE", now=now)
+        enrol(party, pair.roll.opened_at - SECOND)
+    monkeypatch.setattr(rolls, "CALLS_MAX", 1)
+    orders = {name: roll_orders(verifier=world.party(name), now=clock.now()) for name in (*VERIFIERS, "elm0", "elm1")}
+
+    at: dict[datetime, list[UUID]] = {}
+    for each in orders.values():
+        assert len(each) <= 1
+        for order in each:
+            at.setdefault(order.measure_at, []).append(order.machine.machine_id)
+    assert [sorted(there) for there in at.values()] == [sorted([pair.node_class_id, UUID(second(pair))])] * 2
+
+
+def test_an_answer_does_not_count_with_a_prover_that_was_retired_meanwhile(pair: m.RollMember) -> None:
+    other = pair.node_class.unit_provers.get(retired_at=None)
+    say(pair, clock.now())
+    say(pair, clock.now(), key="second", machine=str(other.pk))
+    owner = m.Seat.objects.filter(party=pair.node_class.party, role="owner").first()
+    assert owner is not None
+    clock.move_to(clock.now() + SECOND)
+    retire_unit_prover(seat=owner, prover=other, reason="key stolen", now=clock.now())
+    for name in VERIFIERS:
+        spans(pair, name, from_ms=1_000, until_ms=2_000)
+        spans(pair, name, from_ms=1_000, until_ms=2_000, machine=str(other.pk))
+
+    assert not m.RollAnswer.objects.filter(member=pair).exists()
+    assert why_not(pair.node_class)[2] == "its prover was retired meanwhile"
+
+
 def test_one_unit_that_does_not_answer_leaves_the_class_without_an_answer_and_is_named(pair: m.RollMember) -> None:
     say(pair, clock.now())
     for name in ("oak", "pine"):
@@ -274,16 +366,13 @@ def test_no_unit_answers_with_anothers_key_or_for_another_party(pair: m.RollMemb
         say(pair, clock.now() + SECOND, key="second", machine=other)
 
 
-def test_at_one_instant_every_unit_is_measured_and_by_another_verifier_at_the_next(pair: m.RollMember) -> None:
+def test_at_one_instant_every_unit_is_measured_by_one_verifier_and_at_the_next_by_another(pair: m.RollMember) -> None:
     orders = {name: roll_orders(verifier=world.party(name), now=clock.now()) for name in VERIFIERS}
 
-    by_instant: dict[datetime, list[object]] = {}
     for each in orders.values():
         assert {order.machine.machine_id for order in each} == {pair.node_class_id, UUID(second(pair))}
-        for order in each:
-            by_instant.setdefault(order.measure_at, []).append(order.machine.machine_id)
-    assert len(by_instant) == len(VERIFIERS)
-    assert all(len(set(there)) == len(there) == 2 for there in by_instant.values())
+        assert len({order.measure_at for order in each}) == 1
+    assert len({order.measure_at for each in orders.values() for order in each}) == len(VERIFIERS)
 
 
 def test_a_units_heartbeat_tells_verifiers_where_its_prover_opens(pair: m.RollMember) -> None:
@@ -348,10 +437,16 @@ def test_two_classes_measured_one_after_the_other_do_not_answer_until_they_were_
         spans(one, name, from_ms=1_000, until_ms=2_000)
         spans(other, name, from_ms=2_000, until_ms=3_000)
     assert answered(siblings) == [False, False]
-    spans(one, "yew", from_ms=5_000, until_ms=6_000)
-    assert answered(siblings) == [False, False]
 
-    spans(other, "yew", from_ms=5_699, until_ms=6_699)
+
+def test_two_classes_answer_when_two_verifiers_saw_them_at_work_together(siblings: list[m.RollMember]) -> None:
+    one, other = siblings
+    for each in siblings:
+        say(each, clock.now(), key=each.node_class.party.slug, party=each.node_class.party.slug)
+    for place, name in enumerate(("oak", "yew")):
+        spans(one, name, from_ms=5_000 + 4_000 * place, until_ms=6_000 + 4_000 * place)
+        assert answered(siblings) == [False, False]
+        spans(other, name, from_ms=5_699 + 4_000 * place, until_ms=6_699 + 4_000 * place)
 
     assert answered(siblings) == [True, True]
 
@@ -384,21 +479,15 @@ def test_a_class_is_held_to_what_it_was_proven_to_do(member: m.RollMember) -> No
     assert not m.RollAnswer.objects.filter(member=member).exists()
 
 
-def test_at_every_instant_each_class_is_measured_once_and_by_each_verifier_in_turn(
-    siblings: list[m.RollMember],
-) -> None:
+def test_at_every_instant_each_class_is_measured_by_the_same_verifier(siblings: list[m.RollMember]) -> None:
     now = siblings[0].roll.opened_at
     orders = {name: roll_orders(verifier=world.party(name), now=now) for name in VERIFIERS}
 
     assert all(len(each) == len(siblings) for each in orders.values())
-    for name in VERIFIERS:
-        assert len({order.measure_at for order in orders[name]}) == len(siblings)
+    assert all(len({order.measure_at for order in each}) == 1 for each in orders.values())
     instants = {order.measure_at for each in orders.values() for order in each}
     assert len(instants) == len(VERIFIERS)
     assert max(instants) + timedelta(seconds=100) < siblings[0].roll.closes_at
-    for at in instants:
-        there = [order.machine.machine_id for each in orders.values() for order in each if order.measure_at == at]
-        assert len(there) == len(set(there)) == len(siblings)
 
 
 def test_what_verifiers_saw_is_no_answer_without_the_machines_own_word(member: m.RollMember) -> None:

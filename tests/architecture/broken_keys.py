@@ -86,6 +86,25 @@ def let_a_unit_in_by_a_code_of_the_meter() -> None:
     )
 
 
+def succeed_another_unit() -> None:
+    """A new key of unit 2 that is let in for unit 99, beside the old one."""
+    row = unit(b"p" * 32).enrolment
+    second = m.UnitProver.objects.get(node_class=row.node_class, number=2, retired_at=None)
+    columns = {name: getattr(row, name) for name in (
+        "node_class", "is_for_a_unit", "made_by", "made_at", "expires_at", "claimed_at", "is_accepted", "decided_by",
+        "decided_at",
+    )}  # fmt: skip
+    code = m.Enrolment.objects.create(id=uuid7(now()), code_sha256=NEW, public_key=NEW, replaces=second, **columns)
+    m.UnitProver.objects.create(
+        enrolment=code, node_class=row.node_class, number=98, public_key=NEW, enrolled_at=now()
+    )
+
+
+def replace_by_the_meter() -> None:
+    second = m.UnitProver.objects.filter(number=2).first()
+    m.Enrolment.objects.create(id=uuid7(now()), **enrolment(), replaces=second)
+
+
 def rename_a_unit() -> None:
     m.UnitProver.objects.filter(number=2).update(public_key=NEW)
 
@@ -113,6 +132,7 @@ CONSTRAINTS: dict[str, Break] = {
     "enrolment_code_ends_after_it_begins": breaking(m.Enrolment, enrolment, expires_at=lambda: later(-1)),
     "enrolment_is_claimed_by_a_key": breaking(m.Enrolment, enrolment, claimed_at=now),
     "enrolment_is_decided_by_a_person_once_claimed": breaking(m.Enrolment, enrolment, is_accepted=True),
+    "only_a_units_key_replaces_a_units": replace_by_the_meter,
     "a_unit_has_one_prover": lambda: unit(number=2) and None,
     "unit_prover_comes_after_the_meter": lambda: unit(number=1) and None,
     "unit_prover_is_retired_for_a_reason": retire_for_nothing,
@@ -123,6 +143,7 @@ RULES: dict[str, Break] = {
     "machine_key_changes_on_record": change_a_key_unseen,
     "a_revoked_key_lifts_no_standing": rise_without_a_key,
     "an_enrolment_is_claimed_and_decided_once": claim_again,
+    "a_new_key_follows_that_of_its_unit": succeed_another_unit,
     "a_unit_prover_was_let_in": let_a_unit_in_by_a_code_of_the_meter,
     "a_unit_prover_stays_what_it_is": rename_a_unit,
     "a_key_is_one_machines": meter_with_a_units_key,

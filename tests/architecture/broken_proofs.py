@@ -88,7 +88,8 @@ def replied(of: m.RollMember | None = None, **columns: Any) -> m.RollMember:
 def reported(of: m.RollMember | None = None, name: str = "alder", **columns: Any) -> m.RollMember:
     one = of or member()
     facts = {"member": one, "verifier": world.party(name), "measured_at": clock.now(), "ops": 10**18,
-             "received_at": clock.now(), "body": b"b", "signature": bytes(64)}  # fmt: skip
+             "instant": 1 if name == "alder" else 2, "received_at": clock.now(), "body": b"b",
+             "signature": bytes(64)}  # fmt: skip
     m.RollReport.objects.create(**facts | columns)
     return one
 
@@ -107,21 +108,38 @@ def second_unit() -> m.UnitProver:
     return m.UnitProver.objects.get(node_class=world.node_class("basalt"), number=2)
 
 
-def answered_for_two(*, raw: bool = False, apart_seconds: float = 0, signed: int = 2, seen_twice: bool = True) -> None:
+def answered_for_two(
+    *, raw: bool = False, apart_seconds: float = 0, signed: int = 2, seen_twice: bool = True,
+    instants: tuple[int, int] = (1, 2),
+) -> None:  # fmt: skip
     """Two machines of one class, both at work for a second; the second one so much later than the first."""
     one, at = member(roll(), machines=2), clock.now()
     for place, prover in enumerate((None, second_unit())):
         began = at + timedelta(seconds=place * apart_seconds)
         if place < signed:
             replied(one, prover=prover)
-        for name in ("alder", "birch")[: 2 if seen_twice or not place else 1]:
-            reported(one, name, prover=prover, measured_at=began, ended_at=began + timedelta(seconds=1))
+        for name, instant in zip(("alder", "birch")[: 2 if seen_twice or not place else 1], instants, strict=False):
+            reported(one, name, prover=prover, measured_at=began, ended_at=began + timedelta(seconds=1),
+                     instant=instant)  # fmt: skip
     if not raw:
         m.RollAnswer.objects.create(member=one, machines=2, answered_at=at)
         return
     with connection.cursor() as cursor:
         cursor.execute("INSERT INTO marketplace_rollanswer (member_id, machines, answered_at) VALUES (%s, 2, %s)",
                        [one.pk, at])  # fmt: skip
+
+
+def answered_while_another_was_silent(*, raw: bool = False) -> None:
+    """Three names, of which one is silent at each of three instants: two machines could do that."""
+    further = m.UnitProver.objects.filter(node_class=world.node_class("basalt"), number__lte=3)
+    units = [None, *further.order_by("number")]
+    one, at = member(roll(), machines=3), clock.now()
+    for prover in units:
+        replied(one, prover=prover)
+    for place, name in enumerate(("alder", "birch", "verifier-1")):
+        for prover in units[:place] + units[place + 1 :]:
+            reported(one, name, prover=prover, measured_at=at, ended_at=at + timedelta(seconds=1), instant=place + 1)
+    m.RollAnswer.objects.create(member=one, machines=3, answered_at=at)
 
 
 def heard_of_another_class() -> None:
@@ -309,6 +327,8 @@ MORE_ENTRY: list[tuple[str, Callable[..., None]]] = [
     ("roll_answer_shares_a_moment_with_all", partial(answered_for_two, apart_seconds=0.7)),
     ("roll_answer_rests_on_two_verifiers", partial(answered_for_two, signed=1)),
     ("roll_answer_rests_on_two_verifiers", partial(answered_for_two, seen_twice=False)),
+    ("roll_answer_shares_a_moment_with_all", answered_while_another_was_silent),
+    ("roll_answer_shares_a_moment_with_all", partial(answered_for_two, instants=(1, 1))),
     ("roll_is_heard_of_called_machines", lambda raw=False: heard_of_a_late_one()),
     ("", partial(answered_for_two, apart_seconds=0.6)),
     ("", rise),

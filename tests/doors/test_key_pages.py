@@ -13,6 +13,7 @@ from django.urls import reverse
 from marketplace import clock
 from marketplace import models as m
 from marketplace.agent.keys import create_key, enrolment_statement
+from marketplace.onboarding import machines
 from marketplace.parties.services import make_seat
 from marketplace.supply.machine_keys import claim_enrolment
 from tests.doors.factories import NOW
@@ -179,6 +180,41 @@ def test_the_page_says_of_each_unit_what_came_of_its_last_roll_call(market, ente
         m.RollCall.objects.filter(members__node_class=node_class).update(closes_at=clock.now() + timedelta(minutes=9))
     page = enter("provider").get(reverse("onboarding:class", args=[node_class.pk])).content.decode()
     assert (page.count(">answered<"), page.count(">called now, until ")) == (31, 1)
+
+
+def test_a_new_key_for_a_unit_is_let_in_on_the_page_and_ends_the_old_one(market, enter, tmp_path: Path):
+    client, node_class = enter("provider"), market.providers[0].node_classes.first()
+    url, old = reverse("onboarding:class", args=[node_class.pk]), node_class.unit_provers.get(number=5)
+    assert enter("newcomer").post(reverse("onboarding:unit_key", args=[old.pk])).status_code == 404
+    page = client.post(reverse("onboarding:unit_key", args=[old.pk])).content.decode()
+    (code,) = re.findall(r">([0-9a-f]{30})<", page)
+    key = create_key(tmp_path / "unit")
+    row = claim_enrolment(statement=enrolment_statement(key, code), now=NOW)
+    page = client.get(url).content.decode()
+    assert "with a new key for unit 5" in page
+    assert key.fingerprint in page
+
+    client.post(reverse("onboarding:enrolment", args=[row.pk]), {"act": "accept"})
+
+    assert (row.unit_prover.number, bytes(row.unit_prover.public_key)) == (5, key.public_bytes)
+    assert "all 32 units" in client.get(url).content.decode()
+    page = client.post(reverse("onboarding:unit_key", args=[old.pk]), follow=True).content.decode()
+    assert "This prover is retired" in page
+
+
+def test_units_come_in_pages_and_those_that_did_not_answer_first(market, enter, monkeypatch):
+    monkeypatch.setattr(machines, "UNITS_PER_PAGE", 10)
+    node_class = market.providers[0].node_classes.first()
+    with behind_the_triggers():
+        m.RollReply.objects.filter(member__node_class=node_class, prover__number=27).delete()
+        m.RollAnswer.objects.filter(member__node_class=node_class).delete()
+    url = reverse("onboarding:class", args=[node_class.pk])
+
+    first, last = (enter("provider").get(url, {"page": page}).content.decode() for page in (1, 4))
+
+    assert (first.count(">answered<"), first.count(">did not answer<")) == (9, 1)
+    assert "1 to 10 of 32" in first
+    assert (last.count(">answered<"), last.count(">did not answer<")) == (2, 0)
 
 
 def test_the_page_of_a_class_shows_the_commands_to_run(market, enter):

@@ -35,10 +35,12 @@ from marketplace.supply.changes import (
     edit_node_class,
     edit_site,
     foresee,
+    is_undoable,
     renew_attestations,
     retire,
     undo_change,
 )
+from marketplace.supply.rolls import call_the_roll
 from marketplace.supply.standing import readmit
 from tests.journey import world
 from tests.journey.refusals import refused, untouched
@@ -199,6 +201,23 @@ def test_a_change_is_not_taken_back_late_nor_under_what_followed_it() -> None:
     show_anew("granite", 2)
     with refused(WrongStanding):
         undo_change(change=moved, **terms)
+
+
+@pytest.mark.stage("founded")
+def test_fewer_units_are_not_taken_back_once_a_roll_found_so_many() -> None:
+    """Or one machine would answer for one unit, and the proof be that of eight."""
+    terms = {"party": world.party("granite"), "reason": "counted wrongly", "now": clock.now()}
+    fewer = change("granite", units=1)
+    assert fewer is not None
+    undo_change(change=fewer, **terms)
+    assert world.node_class("granite").units > 1
+    again = change("granite", units=1)
+    assert again is not None
+    call_the_roll(party=world.party("granite"), now=clock.now())
+
+    with refused(WrongStanding):
+        undo_change(change=again, **terms)
+    assert not is_undoable(world.node_class("granite"), again, clock.now())
 
 
 @pytest.mark.stage("founded")

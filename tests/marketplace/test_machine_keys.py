@@ -30,6 +30,7 @@ from marketplace.supply.machine_keys import (
     claim_enrolment,
     decide_enrolment,
     make_enrolment_code,
+    make_successor_code,
     make_unit_codes,
     retire_unit_prover,
     revoke_machine_key,
@@ -271,6 +272,50 @@ def test_retiring_twice_is_one_act_and_needs_a_reason_and_the_right_seat() -> No
     assert (again.retired_at, again.retired_for) == (retired.retired_at, "sold")
 
 
+def successor(owner: m.Seat, prover: m.UnitProver, key: MachineKey) -> m.Enrolment:
+    """The claim of a new key for a unit."""
+    code = make_successor_code(seat=owner, prover=prover, now=clock.now())
+    return claim_enrolment(statement=enrolment_statement(key, code), now=clock.now())
+
+
+def test_a_units_key_is_replaced_at_one_instant_and_what_the_old_one_signs_is_refused(tmp_path: Path) -> None:
+    old, owner, key = world.node_class("granite").unit_provers.get(number=3), seat(), fresh(tmp_path)
+    row, late = successor(owner, old, key), successor(owner, old, fresh(tmp_path, "late"))
+
+    new = decide_enrolment(seat=owner, enrolment=row, is_accepted=True, now=clock.now()).unit_prover
+
+    old.refresh_from_db()
+    assert (new.number, new.enrolled_at) == (3, old.retired_at)
+    assert old.retired_for.startswith("a new key: ")
+    assert units_without_prover(old.node_class) == 0
+    assert [line.reason for line in m.AuditLine.objects.filter(action="retire_unit_prover")] == [old.retired_for]
+    assert beat(new, key) == 1
+    with refused(ReportForged, field="machine"):
+        beat(old, machine_key("granite unit 3"))
+    with refused(EnrolmentRefused, unit=3):  # the second claim came too late
+        decide_enrolment(seat=owner, enrolment=late, is_accepted=True, now=clock.now())
+    with refused(EnrolmentRefused, unit=3):
+        make_successor_code(seat=owner, prover=old, now=clock.now())
+
+
+def beat(prover: m.UnitProver, key: MachineKey) -> int:
+    said = Beat(str(prover.pk), 1, int(clock.now().timestamp() * 1000), {}, "tcp://10.0.0.2:8711", "")
+    return take_heartbeats(party=world.party("granite"), signed=[sign_statement(key, said)], now=clock.now())
+
+
+def test_a_new_key_of_a_unit_is_refused_by_a_person_and_for_a_stranger(tmp_path: Path) -> None:
+    prover, owner = world.node_class("granite").unit_provers.get(number=2), seat()
+    with refused(NotYours):
+        make_successor_code(seat=seat("basalt"), prover=prover, now=clock.now())
+    row = successor(owner, prover, fresh(tmp_path))
+
+    decide_enrolment(seat=owner, enrolment=row, is_accepted=False, now=clock.now())
+
+    prover.refresh_from_db()
+    assert prover.retired_at is None
+    assert not m.UnitProver.objects.filter(pk=row.pk).exists()
+
+
 def test_no_class_has_more_provers_than_units_nor_one_before_the_machine_that_meters(tmp_path: Path) -> None:
     node_class, owner = world.node_class("granite"), seat()
     with refused(EnrolmentRefused, units=node_class.units):
@@ -315,11 +360,9 @@ def test_codes_for_units_are_made_together_all_or_none() -> None:
 
 
 def test_what_a_retired_prover_signs_is_void() -> None:
-    prover = world.node_class("granite").unit_provers.get(number=2)
-    beat = Beat(str(prover.pk), 1, int(clock.now().timestamp() * 1000), {}, "tcp://10.0.0.2:8711", "")
-    signed = sign_statement(machine_key("granite unit 2"), beat)
-    assert take_heartbeats(party=world.party("granite"), signed=[signed], now=clock.now()) == 1
+    prover, key = world.node_class("granite").unit_provers.get(number=2), machine_key("granite unit 2")
+    assert beat(prover, key) == 1
     retire_unit_prover(seat=seat(), prover=prover, reason="sold", now=clock.now())
 
     with refused(ReportForged, field="machine"):
-        take_heartbeats(party=world.party("granite"), signed=[signed], now=clock.now())
+        beat(prover, key)

@@ -281,7 +281,9 @@ def test_a_proof_is_renewed_from_day_60_on_and_not_before() -> None:
     proven_at, until = harbour.standing.proven_at, harbour.standing.proven_until
     assert renewal_from(harbour) == proven_at + timedelta(days=60)
     mark = prove("harbour", epoch=9, kind=2)
-    for days, renewed in ((59, False), (61, True)):
+    for days, is_called, renewed in ((61, False, False), (59, True, False), (61, True, True)):
+        if is_called and whole_roll_since(harbour, proven_at) is None:
+            answer(call_the_roll(party=harbour.party, now=clock.now() - timedelta(minutes=5)))
         at = proven_at + timedelta(days=days)
         m.Benchmark.objects.filter(pk=mark.pk).update(
             started_at=at, finished_at=at, valid_until=at + timedelta(days=90)

@@ -189,6 +189,8 @@ SPANS = {
     "a little every day": Span((30,) * 20, 9900, 1_000_000),
     "within its budget": Span((14,) * 14, 9900, 1_000_000),
     "down all the time": Span((1440,) * 5, 9990, 3_000_000, good_hours=0),
+    "a deep day without any history": Span((150,), 9900, 1_000_000, good_hours=0),
+    "a deep day of a class that was bad before": Span((150,), 9900, 1_000_000, good_hours=24, bad_hours=24),
     "two days": Span((0, 60), 9990, 500_000, good_hours=2000, bad_hours=5),
 }
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pricing.errors import MalformedProof
-from pricing.overlap import ROLL_MS, are_two, sized_in_time
+from pricing.overlap import ROLL_MS, all_together, are_two, sized_in_time
 from pricing.presets import PILOT
 from pricing.transcript import OPS_SHARE_BPS
 
@@ -43,6 +45,21 @@ def test_no_schedule_of_one_machine_passes_for_two(
     passes = [w * 10_000 >= OPS_SHARE_BPS * (to - at) for w, (at, to) in zip(work, spans, strict=True)]
     if all(passes) and spans[1][1] - spans[0][0] >= first + second:
         assert not are_two(*spans)
+
+
+SPANS = st.tuples(st.integers(0, 3_000), st.integers(0, 2_000)).map(lambda drawn: (drawn[0], sum(drawn)))
+
+
+@given(st.lists(SPANS, min_size=2, max_size=6))
+def test_all_are_together_when_any_two_are_two(spans: list[tuple[int, int]]) -> None:
+    assert all_together(spans) == all(are_two(*pair) for pair in combinations(spans, 2))
+
+
+def test_one_alone_is_one_and_a_span_that_ends_before_it_begins_is_refused() -> None:
+    assert all_together([(5, 5)])
+    assert all_together([])
+    with pytest.raises(MalformedProof):
+        all_together([(0, 1), (1, 0)])
 
 
 @pytest.mark.parametrize("rate", [20 * 10**9, 125 * 10**9, 10**12, 10**13, 4 * 10**14])

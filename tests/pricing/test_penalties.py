@@ -1,5 +1,6 @@
 """Quality, stake, slash, forfeit, and the proof by trial that staying unproven is never cheaper."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -28,6 +29,7 @@ from pricing.penalties import (
     slash_kind,
     slash_micros,
     stake_micros,
+    starts_to_judge,
 )
 
 DOLLAR = 1_000_000
@@ -220,6 +222,100 @@ def test_staying_unproven_is_never_cheaper_over_random_trajectories():
         slashed += proven > whole.refund_micros + whole.credit_micros
 
     assert slashed > 200  # or the trial would have compared credits only
+
+
+def term(trajectory: Trajectory, first: int, last: int, *, earlier_breaches: int) -> Trajectory:
+    """Days first..last-1 as one lease of a proven class, with what the days before have made of its history."""
+    before = trajectory.days[:first]
+    bad = sum(math.ceil(day.down_minutes / 60) for day in before) * trajectory.units
+    good = 24 * len(before) * trajectory.units - bad
+    return replace(
+        trajectory, days=trajectory.days[first:last], good_hours=trajectory.good_hours + good,
+        bad_hours=trajectory.bad_hours + bad, earlier_breaches=earlier_breaches,
+    )  # fmt: skip
+
+
+def served_in(leases: Trajectory) -> list[ServedLease]:
+    """Its days as leases of a day each, judged one by one."""
+    losses = [lease_loss(leases, day, day + 1) for day in range(len(leases.days))]
+    return [
+        ServedLease(
+            fee_micros=leases.fee_of_day_micros, refund_micros=loss.refund_micros, credit_micros=loss.credit_micros,
+            down_minutes=day.down_minutes, known_minutes=day.known_minutes, unknown_minutes=1440 - day.known_minutes,
+            breach=loss.breach,
+        )
+        for loss, day in zip(losses, leases.days, strict=True)
+    ]  # fmt: skip
+
+
+def taken_day_by_day(trajectory: Trajectory, *, starts=starts_to_judge) -> list[int]:
+    """What the case of each day takes from an unproven class that sells day by day, its holdback being enough."""
+    taken: list[int] = []
+    for day in range(len(trajectory.days)):
+        first, due = max(0, day - 29), 0
+        for start in starts([*taken[first:], 0]):
+            part = term(trajectory, first + start, day + 1, earlier_breaches=0)
+            owed = owed_unproven(
+                served_in(part), sla_bps=part.sla_bps, hours=24 * len(part.days), good_hours=part.good_hours,
+                bad_hours=part.bad_hours, holdback_micros=10**18,
+            )  # fmt: skip
+            due = max(due, owed.micros - sum(taken[first + start :]))
+        taken.append(due)
+    return taken
+
+
+def taken_by_terms(trajectory: Trajectory, cut: int) -> int:
+    """Credit and slash of a proven class that was warned before and sells the same days in two leases, within caps."""
+    total = slashed = breaches = 0
+    stake_of_class = 3 * trajectory.fee_of_day_micros * 30
+    for first, last in ((0, cut), (cut, len(trajectory.days))):
+        lease = term(trajectory, first, last, earlier_breaches=1 + breaches)
+        loss = lease_loss(lease, 0, last - first)
+        slash = 0
+        if loss.breach:
+            kind = slash_kind(earlier_breaches=lease.earlier_breaches, availability_ppm=loss.availability_ppm)
+            slash = slash_micros(
+                kind=kind, lease_stake_micros=lease.stake_micros, class_stake_micros=stake_of_class - slashed,
+                slashed_90_days_micros=slashed,
+            )  # fmt: skip
+        total, slashed, breaches = total + loss.credit_micros + slash, slashed + slash, breaches + loss.breach
+    return total
+
+
+def drawn_terms(rng: np.random.Generator) -> tuple[Trajectory, list[int], int] | None:
+    """Two terms of 30 days at most of which the first ends with a lease whose case took something, and what was taken.
+
+    None where no case took anything in the first thirty days.
+    """
+    span = drawn_trajectory(rng)
+    more = drawn_trajectory(rng)
+    span = replace(span, days=(*span.days, *more.days)[:30], earlier_breaches=0)
+    days = list(span.days)
+    days[rng.integers(len(days))] = Day(int(rng.integers(300, 1441)), 1440, 1440)
+    span = replace(span, days=tuple(days))
+    taken = taken_day_by_day(span)
+    cuts = [day + 1 for day, micros in enumerate(taken[:-1]) if micros]
+    return (span, taken, int(rng.choice(cuts))) if cuts else None
+
+
+def test_two_broken_terms_within_thirty_days_never_cost_the_unproven_less():
+    """Several cases and several terms: what the first case took does not pay for the second."""
+    rng = np.random.default_rng(60)
+    second_paid = cheaper_before = tried = 0
+    while tried < 60:
+        drawn = drawn_terms(rng)
+        if drawn is None:
+            continue
+        span, taken, cut = drawn
+        tried += 1
+        proven = taken_by_terms(span, cut)
+
+        assert sum(taken) >= proven, (span, cut)
+        second_paid += sum(taken[cut:]) > 0
+        cheaper_before += sum(taken_day_by_day(span, starts=lambda taken: [0])) < proven
+
+    assert second_paid > 20
+    assert cheaper_before > 0  # the negative control: judged as one span alone, a second term could be had for nothing
 
 
 def test_judging_day_by_day_would_make_it_cheaper():
