@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("marketplace", "0090_all_machines_at_two_instants")]
+    dependencies = [("marketplace", "0087_all_machines_at_two_instants")]
     operations = [
         migrations.AddField(
             model_name="forfeit",

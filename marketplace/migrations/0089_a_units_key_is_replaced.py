@@ -38,7 +38,7 @@ END $$;
 
 
 class Migration(migrations.Migration):
-    dependencies = [("marketplace", "0091_forfeits_go_round_again")]
+    dependencies = [("marketplace", "0088_forfeits_go_round_again")]
     operations = [
         migrations.AddField(
             model_name="enrolment",

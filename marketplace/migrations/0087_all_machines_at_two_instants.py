@@ -77,7 +77,7 @@ UNDO = "DROP FUNCTION marketplace_whole_instants;\n" + DROP_SEEN + SEEN_AND_ANSW
 
 
 class Migration(migrations.Migration):
-    dependencies = [("marketplace", "0083_statements_in_a_total_order")]
+    dependencies = [("marketplace", "0086_addresses_of_strangers_go")]
     operations = [
         migrations.AddField(
             model_name="rollreport",
