@@ -305,8 +305,9 @@ def beat(prover: m.UnitProver, key: MachineKey) -> int:
 
 def test_a_new_key_of_a_unit_is_refused_by_a_person_and_for_a_stranger(tmp_path: Path) -> None:
     prover, owner = world.node_class("granite").unit_provers.get(number=2), seat()
+    stranger = seat("basalt")
     with refused(NotYours):
-        make_successor_code(seat=seat("basalt"), prover=prover, now=clock.now())
+        make_successor_code(seat=stranger, prover=prover, now=clock.now())
     row = successor(owner, prover, fresh(tmp_path))
 
     decide_enrolment(seat=owner, enrolment=row, is_accepted=False, now=clock.now())
