@@ -36,10 +36,14 @@ class Worker:
             self.ended.set()
 
 
-def one_behind_another(first: Callable[[], Any], second: Callable[[], Any]) -> tuple[Any, Any]:
+def one_behind_another(
+    first: Callable[[], Any], second: Callable[[], Any], then: Callable[[], Any] | None = None
+) -> tuple[Any, Any]:
     """Return what both came to. `second` began after `first` had acted, and waited in the database until it committed.
 
-    The server itself says that it waits (`pg_blocking_pids`): nothing here hangs on how long anything takes.
+    `then` is what `first` goes on to do in its transaction while `second` waits with all that it holds: a deadlock,
+    where they take the same rows in another order. The server itself says that `second` waits (`pg_blocking_pids`):
+    nothing here hangs on how long anything takes.
     """
     acted, may_commit = threading.Event(), threading.Event()
 
@@ -49,7 +53,7 @@ def one_behind_another(first: Callable[[], Any], second: Callable[[], Any]) -> t
                 done = first()
                 acted.set()
                 assert may_commit.wait(PATIENCE_SECONDS)
-                return done
+                return then() if then else done
         finally:
             acted.set()
 

@@ -384,7 +384,7 @@ def _member(roll: str, node_class_id: UUID, prover: UnitProver | None) -> RollMe
     found = called.select_related("roll", "node_class__resource_class").first()
     if found is None or not is_called(found, prover):
         raise ReportForged("This machine was not called in that roll.", field="roll")
-    Party.objects.select_for_update().get(pk=found.roll.owner_id)
+    Party.objects.select_for_update(no_key=True).get(pk=found.roll.owner_id)  # rows that name it need not wait
     return found
 
 

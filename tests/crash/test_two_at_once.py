@@ -18,8 +18,10 @@ from marketplace.parties.seats import switch_off
 from marketplace.parties.services import make_seat
 from marketplace.spending.services import set_spending_rule
 from marketplace.supply.bids import place_bid
+from tests.agent.test_roll_answers import call_of, let_in, say, second, sells, spans
 from tests.behind import one_behind_another
 from tests.journey import world
+from tests.live import go_live
 from tests.marketplace.limits import limited
 
 USD = world.USD
@@ -149,3 +151,23 @@ def test_a_bid_while_its_window_closes_comes_too_late(own_world: Callable[[str],
 
     assert (state, type(refusal)) == ("CLEARING", WindowClosed)
     assert not m.Bid.objects.filter(reference="late").exists()
+
+
+# --- one roll call ---------------------------------------------------------------------------------------------------
+def test_a_verifiers_report_and_the_answer_of_the_machine_it_is_about_never_wait_for_each_other(
+    own_world: Callable[[str], str]
+) -> None:
+    own_world("delivering")
+    go_live()
+    node_class = sells("granite", 2)
+    let_in(node_class, "second")
+    call, now = call_of(node_class), clock.now()
+    unit = second(call)
+
+    reported, answered = one_behind_another(
+        lambda: m.Party.objects.select_for_update(no_key=True).get(pk=call.roll.owner_id),  # as whoever reports begins
+        lambda: say(call, now, key="second", machine=unit),
+        then=lambda: spans(call, "oak", from_ms=1_000, until_ms=2_000, machine=unit),
+    )
+
+    assert (reported, answered) == (1, 1)
