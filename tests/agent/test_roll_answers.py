@@ -255,7 +255,7 @@ def test_two_verifiers_of_one_owner_are_one_and_one_that_was_not_drawn_is_none(
     monkeypatch.setattr(rolls, "INSTANTS_MAX", 1)
     others = [name for name in VERIFIERS if not roll_orders(verifier=world.party(name), now=now)]
     assert len(others) == 2
-    for name in others:
+    for name in {*others} - {drawn}:  # whose word from before may be said again
         with refused(NotOnPanel):
             measured(member, now, name)
 
