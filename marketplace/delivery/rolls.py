@@ -307,7 +307,7 @@ def last_call(node_class: NodeClass) -> LastCall | None:
     member = called.order_by("-roll__opened_at", "-id").first()
     if member is None:
         return None
-    if hasattr(member, "answer"):  # counted then, two by two
+    if hasattr(member, "answer"):  # counted then, all of them together
         return LastCall(member.roll.closes_at, {each.number: "" for each in called_machines([member])})
     found = outcomes(member.roll_id)
     outer, is_seen = _outermost(found), len(_whole_instants(found)) >= VERIFIERS_MIN

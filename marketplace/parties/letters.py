@@ -17,7 +17,6 @@ def send_letter(*, to: str, name: str, subject: str, about: Mapping[str, object]
     send_mail(subject, render_to_string(f"emails/{name}.txt", dict(about)), settings.DEFAULT_FROM_EMAIL, [to])
 
 
-
 def are_mailed() -> bool:
     """Whether a mail server is named that letters go to; else each is a file in the data folder."""
     return bool(settings.EMAIL_HOST)
